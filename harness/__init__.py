@@ -1,0 +1,1 @@
+"""The engine: contracts, backbone, feature store, ranking, metrics, statistics, runs, records and what people read."""

@@ -1,0 +1,23 @@
+"""Errors that tell the user what to do. The CLI prints their message and never a traceback."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class CondsimError(Exception):
+    """Something the user can mend: bad input, a missing file, an unknown name. The message says where and how."""
+
+
+class NotApplicable(CondsimError):  # noqa: N818 - a verdict, not a fault: the run is left out and its cell stays empty
+    """This method cannot be asked this task's question; the message says why."""
+
+
+def did_you_mean(name: str, choices: Iterable[str], limit: int = 3) -> str:
+    """A sentence naming the choices nearest to ``name``, or all of them if none is near."""
+    choices = sorted(choices)
+    near = get_close_matches(name, choices, n=limit, cutoff=0.5)
+    if near:
+        return f"Did you mean {' or '.join(repr(choice) for choice in near)}?"
+    return f"Choose one of: {', '.join(choices)}." if choices else "There is nothing to choose from."

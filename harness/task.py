@@ -1,0 +1,243 @@
+"""The task contract: what every benchmark loader makes and everything downstream reads. A task knows no pixels."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from condsim.harness.errors import CondsimError, did_you_mean
+
+Rows = NDArray[np.int64]
+Condition = tuple[str, ...]
+"""The text of one condition. More than one text means several conditions at once ("color" and "shape")."""
+
+
+@dataclass(frozen=True)
+class Ragged:
+    """Integer lists of different lengths in one array (CSR): list ``i`` is ``values[offsets[i]:offsets[i + 1]]``."""
+
+    offsets: Rows
+    values: Rows
+
+    @classmethod
+    def of(cls, lists: Iterable[ArrayLike]) -> Ragged:
+        parts = [np.asarray(part, dtype=np.int64).reshape(-1) for part in lists]
+        offsets = np.zeros(len(parts) + 1, dtype=np.int64)
+        np.cumsum([len(part) for part in parts], out=offsets[1:])
+        return cls(offsets, np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64))
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, i: int) -> Rows:
+        return self.values[self.offsets[i] : self.offsets[i + 1]]
+
+    @property
+    def lengths(self) -> Rows:
+        return np.diff(self.offsets)
+
+    def take(self, which: Rows) -> Ragged:
+        """The lists ``which``, in that order."""
+        lengths = self.lengths[which]
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        within = np.arange(offsets[-1]) - np.repeat(offsets[:-1], lengths)
+        return Ragged(offsets, self.values[np.repeat(self.offsets[:-1][which], lengths) + within])
+
+    def padded(self, fill: int = -1) -> Rows:
+        """[len(self), longest list], short lists filled up with ``fill``."""
+        lengths = self.lengths
+        out = np.full((len(self), int(lengths.max(initial=0))), fill, dtype=np.int64)
+        out[np.arange(out.shape[1]) < lengths[:, None]] = self.values
+        return out
+
+
+@dataclass(frozen=True)
+class ImageTable:
+    """Every distinct picture of a task, once; everything else points into it by row.
+
+    ``names`` are paths relative to ``root``, with ``/``. ``boxes`` is float64 [n, 4] as (x, y, w, h) in pixels, NaN
+    where a row is the whole image; a boxed row is cropped by GeneCIS's rule with ``dilation`` (``harness.images``).
+    """
+
+    root: Path
+    names: tuple[str, ...]
+    boxes: NDArray[np.float64] | None = None
+    dilation: float = 0.7
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def path(self, row: int) -> Path:
+        return self.root / self.names[row]
+
+    def take(self, rows: Rows) -> ImageTable:
+        names = tuple(self.names[row] for row in rows)
+        return ImageTable(self.root, names, None if self.boxes is None else self.boxes[rows], self.dilation)
+
+
+@dataclass(frozen=True)
+class Kinds:
+    """What sort of candidate each entry of ``Task.candidates.values`` is: ``names[codes[i]]`` (-1: not known)."""
+
+    names: tuple[str, ...]
+    codes: Rows
+
+
+@dataclass(frozen=True)
+class Task:
+    """One set of Q queries with one gallery and one list of metrics.
+
+    A query ranks either its own ``candidates`` (rows of ``images``, one list a query, the relevant rows among them; the
+    same row may stand in a list twice) or the whole ``gallery`` (rows of ``images``) less its ``excluded`` rows.
+    Exactly one of ``candidates`` and ``gallery`` is set.
+    """
+
+    benchmark: str
+    name: str
+    images: ImageTable
+    conditions: tuple[Condition, ...]
+    """The distinct conditions."""
+    condition: Rows
+    """[Q] index into ``conditions``; -1 where a query has none."""
+    reference: Rows
+    """[Q] row of ``images``; -1 where a query has none."""
+    relevant: Ragged
+    """Q lists of rows of ``images``, none of them empty."""
+    metrics: tuple[str, ...]
+    """For example ("recall@1", "subset_recall@1", "map", "map@50", "ndcg@50", "mrr"): see ``harness.metrics``."""
+    candidates: Ragged | None = None
+    gallery: Rows | None = None
+    excluded: Ragged | None = None
+    """Q lists of rows taken out of the shared gallery, such as the query's own image."""
+    subset: Ragged | None = None
+    """Q lists of gallery rows in which the ``subset_`` metrics rank, with the same scores (CIRR's image sets)."""
+    clusters: Rows | None = None
+    """[Q] bootstrap cluster (GeneCIS and CIRR: the reference; MIT-States: the noun). None: independent queries."""
+    cluster_name: str = "query"
+    query_ids: tuple[str, ...] | None = None
+    """[Q] the benchmark's own ids (CIRR's pairid); None: the position."""
+    kinds: Kinds | None = None
+    skipped: tuple[str, ...] = ()
+    """What the loader left out because the user asked for ``on_error=skip``, one message each."""
+
+    @property
+    def full_name(self) -> str:
+        return f"{self.benchmark}/{self.name}"
+
+    def __len__(self) -> int:
+        return len(self.condition)
+
+    def __post_init__(self) -> None:
+        where = f"task {self.full_name}"
+        queries, images = len(self.condition), len(self.images)
+        if (self.candidates is None) == (self.gallery is None):
+            raise CondsimError(f"{where}: a task has either candidates or a gallery, exactly one of them")
+        if queries == 0:
+            raise CondsimError(f"{where}: there is no query in it")
+        _within(f"{where}: condition", self.condition, -1, len(self.conditions))
+        _within(f"{where}: reference", self.reference, -1, images)
+        for label in ("relevant", "candidates", "excluded", "subset"):
+            lists: Ragged | None = getattr(self, label)
+            if lists is None:
+                continue
+            if len(lists) != queries:
+                raise CondsimError(f"{where}: {label} has {len(lists)} lists for {queries} queries")
+            _within(f"{where}: {label}", lists.values, 0, images)
+        if self.gallery is not None:
+            _within(f"{where}: gallery", self.gallery, 0, images)
+            if len(self.gallery) == 0:
+                raise CondsimError(f"{where}: the gallery is empty")
+        if not self.relevant.lengths.all():
+            first = int(np.flatnonzero(self.relevant.lengths == 0)[0])
+            raise CondsimError(f"{where}: query {first} has nothing relevant in the gallery")
+        _all_among(f"{where}: a relevant row", self.relevant, self.candidates, self.gallery)
+        if self.clusters is not None and len(self.clusters) != queries:
+            raise CondsimError(f"{where}: clusters has {len(self.clusters)} entries for {queries} queries")
+
+    @cached_property
+    def gallery_rows(self) -> Rows:
+        """Rows of every image that is a candidate for some query: the gallery as a whole, each row once."""
+        if self.gallery is not None:
+            return self.gallery
+        assert self.candidates is not None
+        return np.unique(self.candidates.values)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A hash of everything that a metric can depend on, pixels left out; the same on every machine."""
+        digest = hashlib.blake2b(digest_size=16)
+
+        def add(label: str, array: NDArray[np.generic] | None) -> None:
+            digest.update(f"|{label}:".encode())
+            if array is not None:
+                digest.update(f"{array.dtype}{array.shape}".encode() + np.ascontiguousarray(array).tobytes())
+
+        digest.update(repr((self.full_name, self.conditions, self.metrics, self.images.dilation)).encode())
+        digest.update("\0".join(self.images.names).encode())
+        add("boxes", self.images.boxes)
+        for label in ("condition", "reference", "gallery", "clusters"):
+            add(label, getattr(self, label))
+        for label in ("relevant", "candidates", "excluded", "subset"):
+            lists: Ragged | None = getattr(self, label)
+            add(f"{label}.offsets", None if lists is None else lists.offsets)
+            add(f"{label}.values", None if lists is None else lists.values)
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class TrainSplit:
+    """What methods may learn from or look things up in: pictures of the training split and their vocabulary."""
+
+    images: ImageTable
+    phrases: tuple[str, ...] = ()
+
+
+Headline = tuple[tuple[str, str], ...]
+"""(task name, metric) pairs whose plain mean is a headline number of the field."""
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A benchmark as loaded: its tasks, its training split, and the headline means over (task, metric) pairs."""
+
+    name: str
+    tasks: tuple[Task, ...]
+    train: TrainSplit | None = None
+    headlines: Mapping[str, Headline] = field(default_factory=dict)
+
+    def select(self, names: Sequence[str] | None) -> Benchmark:
+        """Only the tasks ``names`` (None: all of them)."""
+        if names is None:
+            return self
+        known = {task.name: task for task in self.tasks}
+        for name in names:
+            if name not in known:
+                raise CondsimError(f"benchmark {self.name} has no task {name!r}. {did_you_mean(name, known)}")
+        return Benchmark(self.name, tuple(known[name] for name in names), self.train, self.headlines)
+
+
+def _within(label: str, rows: Rows, low: int, high: int) -> None:
+    if rows.dtype != np.int64:
+        raise CondsimError(f"{label}: rows must be int64, not {rows.dtype}")
+    if len(rows) and (rows.min() < low or rows.max() >= high):
+        raise CondsimError(f"{label}: rows must be in [{low}, {high}), found {rows.min()} to {rows.max()}")
+
+
+def _all_among(label: str, lists: Ragged, candidates: Ragged | None, gallery: Rows | None) -> None:
+    if gallery is not None:
+        missing = ~np.isin(lists.values, gallery)
+    else:
+        assert candidates is not None
+        size = 1 + max(int(lists.values.max(initial=0)), int(candidates.values.max(initial=0)))
+        owner = np.repeat(np.arange(len(lists)), lists.lengths) * size
+        owned = np.repeat(np.arange(len(candidates)), candidates.lengths) * size
+        missing = ~np.isin(owner + lists.values, owned + candidates.values)
+    if missing.any():
+        query = int(np.searchsorted(lists.offsets, np.flatnonzero(missing)[0], side="right")) - 1
+        raise CondsimError(f"{label} of query {query} is not among its candidates")
