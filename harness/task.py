@@ -108,9 +108,9 @@ class Task:
     reference: Rows
     """[Q] row of ``images``; -1 where a query has none."""
     relevant: Ragged
-    """Q lists of rows of ``images``, none of them empty."""
+    """Q lists of rows of ``images``; a query with an empty list is refused unless the task has no metrics."""
     metrics: tuple[str, ...]
-    """For example ("recall@1", "subset_recall@1", "map", "map@50", "ndcg@50", "mrr"): see ``harness.metrics``."""
+    """Empty where the ground truth is withheld (CIRR test1). For example ("recall@1", "subset_recall@1", "map", "map@50", "ndcg@50", "mrr"): see ``harness.metrics``."""
     candidates: Ragged | None = None
     gallery: Rows | None = None
     excluded: Ragged | None = None
@@ -153,7 +153,7 @@ class Task:
             _within(f"{where}: gallery", self.gallery, 0, images)
             if len(self.gallery) == 0:
                 raise CondsimError(f"{where}: the gallery is empty")
-        if not self.relevant.lengths.all():
+        if self.metrics and not self.relevant.lengths.all():
             first = int(np.flatnonzero(self.relevant.lengths == 0)[0])
             raise CondsimError(f"{where}: query {first} has nothing relevant in the gallery")
         _all_among(f"{where}: a relevant row", self.relevant, self.candidates, self.gallery)

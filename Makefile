@@ -1,0 +1,45 @@
+# Every target sets up what it needs: nothing but Python 3.11+ is expected. PYTHON=... chooses another interpreter.
+PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.14; do \
+	$$p -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help setup bench test perf lint typecheck clean
+
+help:  ## Show what can be made
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+
+setup: $(READY)  ## Make the virtual environment .venv and install condsim into it
+
+$(READY): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "no Python 3.11+ with venv was found: make PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+bench: $(READY)  ## Run every method on the embedded benchmark and write results/leaderboard.csv
+	$(BIN)/condsim bench experiment=embedded
+
+test: $(READY)  ## Run the tests
+	$(BIN)/python -m pytest
+
+perf: $(READY)  ## Measure speed and memory, as ratios in one run
+	$(BIN)/python -m tests.perf
+
+lint: $(READY)  ## Check style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+typecheck: $(READY) build/typecheck/condsim  ## Check types, with condsim.* resolved
+	$(BIN)/mypy -p condsim.harness -p condsim.methods -p condsim.datasets
+
+# mypy follows folders, not import hooks: give it the import root as a folder of links.
+build/typecheck/condsim:
+	mkdir -p $@
+	for part in harness methods datasets conf; do ln -sfn ../../../$$part $@/$$part; done
+
+clean:  ## Remove what was built and the records of runs (not the feature cache: `condsim cache prune`)
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis results/runs results/multirun results/errors
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

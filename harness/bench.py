@@ -1,0 +1,195 @@
+"""`condsim bench`: what Hydra composes is run, finished runs are skipped, failures are told and do not stop a sweep."""
+
+from __future__ import annotations
+
+import json
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from condsim.harness.console import console, report_run
+from condsim.harness.errors import CondsimError, NotApplicable
+from condsim.harness.leaderboard import print_leaderboard, write_leaderboard
+from condsim.harness.overrides import check_overrides, compose_config
+from condsim.harness.record import Record, read_record
+
+
+@dataclass
+class Outcomes:
+    """What became of the runs of one command."""
+
+    done: list[Record] = field(default_factory=list)
+    skipped: list[Record] = field(default_factory=list)
+    not_applicable: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+    results: Path = Path("results")
+
+    def summary(self) -> str:
+        parts = [f"{len(self.done)} run", f"{len(self.skipped)} already done"]
+        if self.not_applicable:
+            parts.append(f"{len(self.not_applicable)} not applicable")
+        if self.failed:
+            parts.append(f"{len(self.failed)} FAILED")
+        return ", ".join(parts)
+
+
+def main(argv: Sequence[str]) -> int:
+    if not {"--help", "-h", "--hydra-help", "--info", "-i"} & set(argv):
+        check_overrides("bench", argv)
+    outcomes = Outcomes()
+
+    def job(config: DictConfig) -> None:
+        bench(config, outcomes)
+
+    sys.argv = ["condsim bench", *argv]
+    hydra.main(version_base="1.3", config_path="pkg://condsim.conf", config_name="bench")(job)()
+    if not (outcomes.done or outcomes.skipped or outcomes.not_applicable or outcomes.failed):
+        return 0  # --help, --cfg job and the like
+    rows = write_leaderboard(outcomes.results)
+    ran = {record.run for record in (*outcomes.done, *outcomes.skipped)}
+    print_leaderboard([row for row in rows if row["run"] in ran])
+    for reason in outcomes.not_applicable:
+        console.print(f"left out: {reason}", style="dim", markup=False)
+    for reason in outcomes.failed:
+        console.print(f"failed: {reason}", style="bold red", markup=False)
+    console.print(f"{outcomes.summary()}; {outcomes.results / 'leaderboard.csv'} written")
+    return 1 if outcomes.failed else 0
+
+
+def bench(config: DictConfig, outcomes: Outcomes) -> None:
+    """One Hydra job: one method against the chosen tasks of one benchmark."""
+    outcomes.results = Path(config.results)
+    name = method_name(config)
+    try:
+        from condsim.harness.run import RunSettings, folder_of_run, run_task  # torch: seconds to import
+
+        benchmark = _made_once(_plain(config.benchmark)).select(config.tasks and list(config.tasks))
+        backbone = _made_once(_plain(config.backbone))
+        method_config = _plain(config.method)
+        method = make(method_config)
+        tracker = _made_once(_plain(config.tracking))
+        settings = RunSettings(
+            name, method_config, changed_settings(method_config), config.statistics.resamples, config.statistics.seed,
+            config.top,
+        )  # fmt: skip
+    except CondsimError as error:
+        outcomes.failed.append(f"{name}: {error}")
+        return
+    for task in benchmark.tasks:
+        label = f"{name} on {task.full_name}"
+        try:
+            folder = folder_of_run(outcomes.results, task, backbone, settings)
+            finished = None if config.force else finished_run(folder)
+            if finished is not None:
+                outcomes.skipped.append(finished)
+                continue
+            record = run_task(folder, benchmark, task, method, backbone, settings)
+        except NotApplicable as reason:
+            outcomes.not_applicable.append(f"{label}: {reason}")
+        except CondsimError as error:
+            outcomes.failed.append(f"{label}: {error}")
+            console.print(f"{label}: {error}", style="red", markup=False)
+        except Exception as error:  # a fault of ours or of a user's method: the sweep goes on, the log says where
+            log = outcomes.results / "errors" / f"{settings.method}-{task.benchmark}-{task.name}.txt"
+            log.parent.mkdir(parents=True, exist_ok=True)
+            log.write_text(traceback.format_exc(), encoding="utf-8")
+            outcomes.failed.append(f"{label}: {type(error).__name__}: {error} (traceback in {log})")
+            console.print(outcomes.failed[-1], style="red", markup=False)
+        else:
+            outcomes.done.append(record)
+            report_run(record)
+            tracker.log(record)
+
+
+def finished_run(folder: Path) -> Record | None:
+    """The record in ``folder``; None where there is none yet or where it is corrupt and so must be made again."""
+    try:
+        return read_record(folder)
+    except ValueError:
+        return None
+
+
+def make(config: Mapping[str, Any]) -> Any:
+    """What a config's ``_target_`` names, made with its settings."""
+    if not config.get("_target_") or config["_target_"] == "???":
+        raise CondsimError("this choice names no class: set its _target_, as in method._target_=my_module.MyMethod")
+    try:
+        return instantiate(OmegaConf.create(dict(config)), _convert_="all")
+    except InstantiationException as error:
+        cause = error.__cause__
+        while cause is not None and not isinstance(cause, CondsimError) and cause.__cause__ is not None:
+            cause = cause.__cause__
+        if isinstance(cause, CondsimError):
+            raise cause from None
+        raise CondsimError(f"cannot make {config['_target_']}: {cause or error}") from error
+
+
+def method_name(config: DictConfig) -> str:
+    """The name of the chosen YAML; the class's where another class was put in its place."""
+    choice = HydraConfig.get().runtime.choices["method"]
+    target = OmegaConf.select(config, "method._target_", default=None) if _has_target(config) else None
+    if target is not None and target != _default_method().get("_target_"):
+        return str(target).rsplit(".", 1)[-1]
+    return str(choice)
+
+
+def changed_settings(method_config: Mapping[str, Any]) -> dict[str, Any]:
+    """Those settings of the method, flat, that are not as its YAML has them."""
+    defaults = _flat(_default_method())
+    return {
+        key: value
+        for key, value in _flat(method_config).items()
+        if not key.endswith("_target_") and (key not in defaults or defaults[key] != value)
+    }
+
+
+def _has_target(config: DictConfig) -> bool:
+    return not OmegaConf.is_missing(config.method, "_target_")
+
+
+def _default_method() -> dict[str, Any]:
+    runtime = HydraConfig.get().runtime
+    folders = [f"file://{source.path}" for source in runtime.config_sources if source.schema == "file"]
+    return _composed_method(str(runtime.choices["method"]), tuple(folders))
+
+
+@cache
+def _composed_method(choice: str, folders: tuple[str, ...]) -> dict[str, Any]:
+    search = [f"hydra.searchpath=[{','.join(folders)}]"] if folders else []
+    return _plain(compose_config("bench", [*search, f"method={choice}"]).method)
+
+
+def _plain(node: DictConfig) -> dict[str, Any]:
+    container = OmegaConf.to_container(node, resolve=True)
+    assert isinstance(container, dict)
+    return {str(key): value for key, value in container.items()}
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _made_once(config: dict[str, Any]) -> Any:
+    """The jobs of a sweep share benchmarks and backbones: the same config gives the same object."""
+    return _make_cached(json.dumps(config, sort_keys=True))
+
+
+@cache
+def _make_cached(config: str) -> Any:
+    return make(json.loads(config))

@@ -1,0 +1,138 @@
+"""Hydra overrides checked before anything runs: a mistyped choice or setting names the nearest valid ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_module
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from condsim.harness.errors import CondsimError, did_you_mean
+
+CONFIG_MODULE = "condsim.conf"
+_WITH_VALUE = ("--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp", "--package", "-p")
+
+
+def split_arguments(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """(flags, overrides) of a Hydra command line."""
+    flags: list[str] = []
+    overrides: list[str] = []
+    rest = iter(argv)
+    for argument in rest:
+        if argument.startswith("-"):
+            flags.append(argument)
+            if argument in _WITH_VALUE:
+                flags.append(next(rest, ""))
+        else:
+            overrides.append(argument)
+    return flags, overrides
+
+
+def search_path(flags: Sequence[str]) -> list[str]:
+    """The override that makes `--config-dir DIR` known to compose()."""
+    folders = [b for a, b in zip(flags, flags[1:], strict=False) if a in ("--config-dir", "-cd")]
+    folders += [flag.split("=", 1)[1] for flag in flags if flag.startswith("--config-dir=")]
+    for folder in folders:
+        if not Path(folder).is_dir():
+            raise CondsimError(f"--config-dir {folder}: there is no such folder")
+    paths = [f"file://{Path(folder).resolve()}" for folder in folders]
+    return [f"hydra.searchpath=[{','.join(paths)}]"] if paths else []
+
+
+def compose_config(config_name: str, overrides: Sequence[str]) -> DictConfig:
+    """The composed config; may be called inside a Hydra job too, whose state it leaves as it was."""
+    with initialize_config_module(CONFIG_MODULE, version_base="1.3"):
+        return compose(config_name, list(overrides))
+
+
+def check_overrides(config_name: str, argv: Sequence[str]) -> None:
+    """Raise CondsimError where Hydra would refuse ``argv``, with the nearest valid names. Composes each swept value."""
+    flags, overrides = split_arguments(argv)
+    base = search_path(flags)
+    for combination in _each_swept_value_once(overrides):
+        with initialize_config_module(CONFIG_MODULE, version_base="1.3"):
+            try:
+                compose(config_name, base + combination)
+            except (HydraException, OmegaConfBaseException) as error:
+                raise CondsimError(_explain(config_name, base, combination, error)) from None
+
+
+def _parse(overrides: Sequence[str]) -> list[Override]:
+    parser = OverridesParser.create()
+    parsed = []
+    for override in overrides:
+        try:
+            parsed.append(parser.parse_override(override))
+        except HydraException as error:
+            reason = str(error).splitlines()[0]
+            raise CondsimError(f"cannot read {override!r} (expected name=value): {reason}") from None
+    return parsed
+
+
+def _each_swept_value_once(overrides: Sequence[str]) -> Iterator[list[str]]:
+    """Override lists without sweeps which together use every swept value once (not their product)."""
+    choices = []
+    for text, override in zip(overrides, _parse(overrides), strict=True):
+        if override.is_sweep_override() and override.is_discrete_sweep():
+            name = text.split("=", 1)[0]
+            choices.append([f"{name}={value}" for value in override.sweep_string_iterator()])
+        elif override.is_sweep_override():
+            choices.append([])  # an interval: the sweeper picks the values
+        else:
+            choices.append([text])
+    longest = max((len(values) for values in choices), default=1)
+    for i in range(max(1, longest)):
+        yield [values[min(i, len(values) - 1)] for values in choices if values]
+
+
+def _explain(config_name: str, base: list[str], overrides: list[str], error: Exception) -> str:
+    """What is wrong with the first offending override, found by adding them one by one: groups first, then keys."""
+    loader = GlobalHydra.instance().config_loader()
+    groups = {g.split("@")[0] for g in loader.list_groups("")} - {"hydra"}
+    accepted = list(base)
+    parsed = _parse(overrides)
+    for text, override in sorted(zip(overrides, parsed, strict=True), key=lambda pair: not _is_group(pair[1], groups)):
+        try:
+            compose(config_name, [*accepted, text])
+            accepted.append(text)
+        except (HydraException, OmegaConfBaseException) as found:
+            if _is_group(override, groups):
+                group = override.key_or_group
+                options = _options(loader, group)
+                return f"there is no {group} {override.value()!r}. {did_you_mean(str(override.value()), options)}"
+            return _explain_key(config_name, accepted, override, groups, found)
+    return str(error)
+
+
+def _is_group(override: Override, groups: Iterable[str]) -> bool:
+    return override.key_or_group.split("/")[0] in groups and "." not in override.key_or_group
+
+
+def _options(loader: Any, group: str, prefix: str = "") -> list[str]:
+    """The choices of a group, those of its folders as "folder/choice"."""
+    own = [prefix + name for name in loader.get_group_options(group)]
+    nested = loader.list_groups(group)
+    return own + [option for folder in nested for option in _options(loader, f"{group}/{folder}", f"{prefix}{folder}/")]
+
+
+def _explain_key(config_name: str, accepted: list[str], override: Override, groups: set[str], error: Exception) -> str:
+    key = override.key_or_group
+    node: Any = compose(config_name, accepted)
+    walked: list[str] = []
+    for part in key.split("."):
+        if not OmegaConf.is_dict(node) or part not in node:
+            names = {str(name) for name in node} if OmegaConf.is_dict(node) else set()
+            names |= groups if not walked else set()
+            names -= {"_target_", "hydra"}
+            place = f"{'.'.join(walked)} has no setting" if walked else "there is no setting"
+            return f"{place} {part!r}, asked for by {override.input_line!r}. {did_you_mean(part, names)}"
+        node = node[part]
+        walked.append(part)
+    return f"{override.input_line!r}: {str(error).splitlines()[0]}"

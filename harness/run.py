@@ -1,0 +1,146 @@
+"""One run: a task, a method and a backbone in; ranks, metrics and one record out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from platform import python_version
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from condsim.harness.backbone import Backbone
+from condsim.harness.errors import CondsimError, NotApplicable
+from condsim.harness.method import Gallery, Method, TrainFeatures
+from condsim.harness.metrics import chance_level, per_query
+from condsim.harness.ranking import Ranking, rank_task
+from condsim.harness.record import MetricValue, Record, record_folder, settings_hash, write_record
+from condsim.harness.statistics import mean_interval
+from condsim.harness.task import Benchmark, Task
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """What identifies a run besides its task: all of it is hashed into the run's name."""
+
+    method: str
+    method_config: Mapping[str, Any]
+    settings: Mapping[str, Any]
+    """Those of ``method_config`` that differ from the method's defaults, for display."""
+    resamples: int = 10_000
+    seed: int = 0
+    top: int = 10
+
+    def config(self, task: Task, backbone: Backbone) -> dict[str, Any]:
+        return {
+            "condsim": version("condsim"),
+            "task": task.full_name,
+            "fingerprint": task.fingerprint,
+            "method": self.method,
+            "method_config": dict(self.method_config),
+            "backbone": backbone.identity,
+            "statistics": {"resamples": self.resamples, "seed": self.seed},
+            "top": self.top,
+        }
+
+
+def folder_of_run(results: Path, task: Task, backbone: Backbone, settings: RunSettings) -> Path:
+    """Where the record of this run is, or will be."""
+    run = settings_hash(settings.config(task, backbone))
+    return record_folder(results, task.benchmark, task.name, settings.method, run)
+
+
+def run_task(
+    folder: Path, benchmark: Benchmark, task: Task, method: Method, backbone: Backbone, settings: RunSettings
+) -> Record:
+    """Score, rank, measure, and write the record into ``folder``. Raises NotApplicable before anything is encoded."""
+    method.check(task)
+    ranking, seconds = rank(benchmark, task, method, backbone, settings.top)
+    config = settings.config(task, backbone)
+    record = Record(
+        run=settings_hash(config),
+        benchmark=task.benchmark,
+        task=task.name,
+        method=settings.method,
+        backbone=backbone.name,
+        settings=dict(settings.settings),
+        config=config,
+        queries=len(task),
+        clusters=len(task) if task.clusters is None else len(np.unique(task.clusters)),
+        cluster_name=task.cluster_name,
+        metrics=measure(task, ranking, settings.resamples, settings.seed),
+        seconds={name: round(value, 4) for name, value in seconds.items()},
+        versions=_versions(),
+        headlines={name: [list(pair) for pair in pairs] for name, pairs in benchmark.headlines.items()},
+        skipped=list(task.skipped),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    write_record(folder, record, lambda scratch: write_ranking(scratch, task, ranking))
+    return record
+
+
+def rank(
+    benchmark: Benchmark, task: Task, method: Method, backbone: Backbone, top: int
+) -> tuple[Ranking, dict[str, float]]:
+    """The task's ranking by this method, and the wall seconds of its three stages."""
+    started = time.perf_counter()
+    images = backbone.encode_images(task.images)
+    conditions = backbone.encode_texts([" and ".join(condition) for condition in task.conditions])
+    encoded = time.perf_counter()
+    gallery = Gallery(
+        features=images[torch.from_numpy(task.gallery_rows).to(images.device)],
+        conditions=task.conditions,
+        condition_features=conditions,
+        encode_texts=backbone.encode_texts,
+        train=_train_features(benchmark, backbone),
+        table=task.images,
+        rows=task.gallery_rows,
+    )
+    scorer = method.prepare(gallery)
+    prepared = time.perf_counter()
+    ranking = rank_task(task, scorer, images, conditions, pointwise=method.pointwise, top=top)
+    scored = time.perf_counter()
+    return ranking, {"encode": encoded - started, "prepare": prepared - encoded, "score": scored - prepared}
+
+
+def measure(task: Task, ranking: Ranking, resamples: int, seed: int) -> dict[str, MetricValue]:
+    """Every metric of the task: mean over queries, 95 % interval clustered as the protocol says, chance level."""
+    metrics = {}
+    for name in task.metrics:
+        values = per_query(name, ranking.ranks, ranking.subset_ranks)
+        interval = mean_interval(values, task.clusters, resamples=resamples, seed=seed)
+        metrics[name] = MetricValue(interval.value, interval.low, interval.high, chance_level(task, name))
+    return metrics
+
+
+def write_ranking(folder: Path, task: Task, ranking: Ranking) -> None:
+    """The per-query files of a record: ``ranks.npz``, ``subset_ranks.npz``, ``top.npy`` (image-table rows)."""
+    ranking.ranks.save(folder / "ranks.npz")
+    if ranking.subset_ranks is not None:
+        ranking.subset_ranks.save(folder / "subset_ranks.npz")
+    if ranking.top is not None:
+        np.save(folder / "top.npy", ranking.top)
+
+
+def _train_features(benchmark: Benchmark, backbone: Backbone) -> Callable[[], TrainFeatures]:
+    @cache
+    def train() -> TrainFeatures:
+        if benchmark.train is None:
+            raise NotApplicable(f"benchmark {benchmark.name} has no training split to look things up in")
+        split = benchmark.train
+        return TrainFeatures(backbone.encode_images(split.images), split.images, split.phrases)
+
+    return train
+
+
+@cache
+def _versions() -> dict[str, str]:
+    packages = ("condsim", "torch", "open_clip_torch", "numpy")
+    return {"python": python_version(), **{package: version(package) for package in packages}}
