@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from condsim.harness.console import console, report_run
 from condsim.harness.errors import CondsimError, NotApplicable
+from condsim.harness.hydra_command import INFORMATION
 from condsim.harness.leaderboard import print_leaderboard, write_leaderboard
 from condsim.harness.overrides import check_overrides, compose_config
 from condsim.harness.record import Record, read_record
@@ -44,7 +45,7 @@ class Outcomes:
 
 
 def main(argv: Sequence[str]) -> int:
-    if not {"--help", "-h", "--hydra-help", "--info", "-i"} & set(argv):
+    if not INFORMATION & set(argv):
         check_overrides("bench", argv)
     outcomes = Outcomes()
 

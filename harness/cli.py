@@ -10,10 +10,13 @@ from importlib.metadata import version
 
 from condsim.harness.errors import CondsimError, did_you_mean
 
+HYDRA = "condsim.harness.hydra_command"
+"""The module of those commands that are one function of one config."""
+
 COMMANDS: dict[str, tuple[str, str]] = {
     "bench": ("condsim.harness.bench", "run methods on benchmarks; `-m` sweeps over settings"),
     "leaderboard": ("condsim.harness.leaderboard_command", "build the leaderboard from the records"),
-    "train-backbone": ("condsim.harness.train_backbone_command", "train the embedded backbone shapes-clip"),
+    "train-backbone": (HYDRA, "train the embedded backbone shapes-clip"),
 }
 """Command -> (module with a ``main(argv) -> exit status``, what it does)."""
 
@@ -51,7 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     sys.path.insert(0, os.getcwd())  # a user's own method in the current folder can be named by `_target_`
     try:
-        return int(import_module(COMMANDS[name][0]).main(rest) or 0)
+        module = import_module(COMMANDS[name][0])
+        return int((module.main(name, rest) if module.__name__ == HYDRA else module.main(rest)) or 0)
     except CondsimError as error:
         print(f"condsim {name}: {error}", file=sys.stderr)
         return 2

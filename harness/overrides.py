@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ def split_arguments(argv: Sequence[str]) -> tuple[list[str], list[str]]:
 
 def search_path(flags: Sequence[str]) -> list[str]:
     """The override that makes `--config-dir DIR` known to compose()."""
-    folders = [b for a, b in zip(flags, flags[1:], strict=False) if a in ("--config-dir", "-cd")]
+    folders = [b for a, b in pairwise(flags) if a in ("--config-dir", "-cd")]
     folders += [flag.split("=", 1)[1] for flag in flags if flag.startswith("--config-dir=")]
     for folder in folders:
         if not Path(folder).is_dir():

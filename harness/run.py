@@ -14,10 +14,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from condsim.harness.backbone import Backbone
-from condsim.harness.errors import CondsimError, NotApplicable
+from condsim.harness.errors import NotApplicable
 from condsim.harness.method import Gallery, Method, TrainFeatures
 from condsim.harness.metrics import chance_level, per_query
 from condsim.harness.ranking import Ranking, rank_task

@@ -110,7 +110,8 @@ class Task:
     relevant: Ragged
     """Q lists of rows of ``images``; a query with an empty list is refused unless the task has no metrics."""
     metrics: tuple[str, ...]
-    """Empty where the ground truth is withheld (CIRR test1). For example ("recall@1", "subset_recall@1", "map", "map@50", "ndcg@50", "mrr"): see ``harness.metrics``."""
+    """For example ("recall@1", "subset_recall@1", "map", "map@50", "ndcg@50", "mrr"): see ``harness.metrics``.
+    Empty where the ground truth is withheld (CIRR test1)."""
     candidates: Ragged | None = None
     gallery: Rows | None = None
     excluded: Ragged | None = None

@@ -1,0 +1,89 @@
+"""The task contract refuses what would give a silently wrong number."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from condsim.harness.errors import CondsimError
+from condsim.harness.task import Benchmark, ImageTable, Ragged, Task
+
+
+def rows(*values: int) -> np.ndarray:
+    return np.array(values, dtype=np.int64)
+
+
+def task(**changes: object) -> Task:
+    parts: dict[str, object] = {
+        "benchmark": "toy",
+        "name": "two",
+        "images": ImageTable(Path("here"), ("a.png", "b.png", "c.png")),
+        "conditions": (("color",),),
+        "condition": rows(0, 0),
+        "reference": rows(0, 1),
+        "relevant": Ragged.of([[1], [2]]),
+        "metrics": ("recall@1",),
+        "candidates": Ragged.of([[1, 2], [2, 0]]),
+    }
+    return Task(**{**parts, **changes})  # type: ignore[arg-type]
+
+
+@given(st.lists(st.lists(st.integers(0, 9), max_size=4), min_size=1, max_size=8), st.data())
+def test_ragged_holds_its_lists_and_takes_them_in_any_order(lists: list[list[int]], data: st.DataObject) -> None:
+    ragged = Ragged.of(lists)
+    assert [list(part) for part in (ragged[i] for i in range(len(ragged)))] == lists
+    order = data.draw(st.lists(st.integers(0, len(lists) - 1), max_size=10))
+    taken = ragged.take(np.array(order, dtype=np.int64))
+    assert [list(taken[i]) for i in range(len(order))] == [lists[i] for i in order]
+    padded = ragged.padded(-1)
+    assert [[value for value in row if value >= 0] for row in padded.tolist()] == lists
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"gallery": rows(0, 1)}, "either candidates or a gallery"),
+        ({"candidates": None}, "either candidates or a gallery"),
+        ({"relevant": Ragged.of([[1], []])}, "query 1 has nothing relevant"),
+        ({"relevant": Ragged.of([[1], [1]])}, "relevant row of query 1 is not among its candidates"),
+        ({"reference": rows(0, 3)}, "reference: rows must be in"),
+        ({"condition": rows(0, 1)}, "condition: rows must be in"),
+        ({"relevant": Ragged.of([[1]])}, "relevant has 1 lists for 2 queries"),
+        ({"clusters": rows(0)}, "clusters has 1 entries"),
+        ({"candidates": None, "gallery": rows(0, 2)}, "relevant row of query 0"),
+        ({"candidates": None, "gallery": rows()}, "gallery is empty"),
+    ],
+)
+def test_a_task_that_cannot_be_ranked_is_refused(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(CondsimError, match=message):
+        task(**changes)
+
+
+def test_the_fingerprint_changes_with_the_protocol_and_not_with_the_folder() -> None:
+    base = task()
+    assert task(images=ImageTable(Path("elsewhere"), base.images.names)).fingerprint == base.fingerprint
+    changed = [
+        task(candidates=Ragged.of([[1, 2, 0], [2, 0]])),
+        task(candidates=Ragged.of([[2, 1], [2, 0]])),
+        task(conditions=(("shape",),)),
+        task(metrics=("recall@2",)),
+        task(reference=rows(1, 0)),
+        task(clusters=rows(0, 0)),
+        task(images=ImageTable(Path("here"), ("a.png", "b.png", "d.png"))),
+        task(images=ImageTable(Path("here"), base.images.names, np.ones((3, 4)))),
+        task(candidates=None, gallery=rows(0, 1, 2)),
+    ]
+    fingerprints = {base.fingerprint, *(other.fingerprint for other in changed)}
+    assert len(fingerprints) == 1 + len(changed)
+
+
+def test_the_gallery_of_candidate_lists_is_each_candidate_once() -> None:
+    assert task().gallery_rows.tolist() == [0, 1, 2]
+    assert task(candidates=Ragged.of([[1, 2], [2, 2]])).gallery_rows.tolist() == [1, 2]
+
+
+def test_an_unknown_task_names_the_nearest() -> None:
+    with pytest.raises(CondsimError, match=r"no task 'tow'\. Did you mean 'two'"):
+        Benchmark("toy", (task(),)).select(["tow"])
