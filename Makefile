@@ -26,7 +26,7 @@ test: $(READY)  ## Run the tests
 	$(BIN)/python -m pytest
 
 perf: $(READY)  ## Measure speed and memory, as ratios in one run
-	$(BIN)/python -m tests.perf
+	$(BIN)/python tests/perf $(ONLY)
 
 lint: $(READY)  ## Check style
 	$(BIN)/ruff check .
