@@ -14,8 +14,9 @@ from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
-from condsim.harness.console import console
 from rich.table import Table
+
+from condsim.harness.console import console
 
 FOLDER = Path(__file__).parent
 
