@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import hydra
+from hydra import compose
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
@@ -19,10 +18,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from condsim.harness.console import console, report_run
 from condsim.harness.errors import CondsimError, NotApplicable
-from condsim.harness.hydra_command import INFORMATION
+from condsim.harness.hydra_command import run_jobs
 from condsim.harness.leaderboard import print_leaderboard, write_leaderboard
-from condsim.harness.overrides import check_overrides, compose_config
 from condsim.harness.record import Record, read_record
+from condsim.harness.tracking import Tracker
 
 
 @dataclass
@@ -34,6 +33,11 @@ class Outcomes:
     not_applicable: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
     results: Path = Path("results")
+    trackers: list[Tracker] = field(default_factory=list)
+
+    @property
+    def nothing(self) -> bool:
+        return not (self.done or self.skipped or self.not_applicable or self.failed)
 
     def summary(self) -> str:
         parts = [f"{len(self.done)} run", f"{len(self.skipped)} already done"]
@@ -45,16 +49,20 @@ class Outcomes:
 
 
 def main(argv: Sequence[str]) -> int:
-    if not INFORMATION & set(argv):
-        check_overrides("bench", argv)
     outcomes = Outcomes()
 
     def job(config: DictConfig) -> None:
         bench(config, outcomes)
 
-    sys.argv = ["condsim bench", *argv]
-    hydra.main(version_base="1.3", config_path="pkg://condsim.conf", config_name="bench")(job)()
-    if not (outcomes.done or outcomes.skipped or outcomes.not_applicable or outcomes.failed):
+    run_jobs("bench", argv, job)
+    return conclude(outcomes)
+
+
+def conclude(outcomes: Outcomes) -> int:
+    """Rebuild the leaderboard, show what this command's runs came to; the exit status says whether all went well."""
+    for tracker in outcomes.trackers:
+        tracker.finish()
+    if outcomes.nothing:
         return 0  # --help, --cfg job and the like
     rows = write_leaderboard(outcomes.results)
     ran = {record.run for record in (*outcomes.done, *outcomes.skipped)}
@@ -78,7 +86,9 @@ def bench(config: DictConfig, outcomes: Outcomes) -> None:
         backbone = _made_once(_plain(config.backbone))
         method_config = _plain(config.method)
         method = make(method_config)
-        tracker = _made_once(_plain(config.tracking))
+        tracker: Tracker = _made_once(_plain(config.tracking))
+        if tracker not in outcomes.trackers:
+            outcomes.trackers.append(tracker)
         settings = RunSettings(
             name, method_config, changed_settings(method_config), config.statistics.resamples, config.statistics.seed,
             config.top,
@@ -158,16 +168,14 @@ def _has_target(config: DictConfig) -> bool:
     return not OmegaConf.is_missing(config.method, "_target_")
 
 
-def _default_method() -> dict[str, Any]:
-    runtime = HydraConfig.get().runtime
-    folders = [f"file://{source.path}" for source in runtime.config_sources if source.schema == "file"]
-    return _composed_method(str(runtime.choices["method"]), tuple(folders))
-
-
 @cache
-def _composed_method(choice: str, folders: tuple[str, ...]) -> dict[str, Any]:
-    search = [f"hydra.searchpath=[{','.join(folders)}]"] if folders else []
-    return _plain(compose_config("bench", [*search, f"method={choice}"]).method)
+def _composed_method(choice: str) -> dict[str, Any]:
+    """The method's config as its YAML has it, found where the job's own config was found."""
+    return _plain(compose("bench", [f"method={choice}"]).method)
+
+
+def _default_method() -> dict[str, Any]:
+    return _composed_method(str(HydraConfig.get().runtime.choices["method"]))
 
 
 def _plain(node: DictConfig) -> dict[str, Any]:

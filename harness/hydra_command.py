@@ -1,25 +1,19 @@
-"""Commands that are one function of one config: `conf/<command>.yaml` names the function in its ``_target_``."""
+"""Commands whose settings Hydra composes: `condsim <command> setting=value ...`, with `-m` for sweeps."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import hydra
 from hydra.utils import get_method
 from omegaconf import DictConfig, OmegaConf
 
-from condsim.harness.overrides import check_overrides
-
-INFORMATION = frozenset({"--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i"})
-"""Flags with which Hydra shows something and runs no job."""
+from condsim.harness.overrides import checked_arguments
 
 
 def main(command: str, argv: Sequence[str]) -> int:
-    """Compose the command's config with the overrides ``argv``, and give it, as plain dictionaries, to its function."""
-    config_name = command.replace("-", "_")
-    if not INFORMATION & set(argv):
-        check_overrides(config_name, argv)
+    """A command that is one function of one config: ``_target_`` of `conf/<command>.yaml`, given plain dictionaries."""
     statuses: list[int] = []
 
     def job(config: DictConfig) -> None:
@@ -27,6 +21,15 @@ def main(command: str, argv: Sequence[str]) -> int:
         assert isinstance(settings, dict)
         statuses.append(int(get_method(settings.pop("_target_"))(settings) or 0))
 
-    sys.argv = [f"condsim {command}", *argv]
-    hydra.main(version_base="1.3", config_path="pkg://condsim.conf", config_name=config_name)(job)()
+    run_jobs(command, argv, job)
     return max(statuses, default=0)
+
+
+def run_jobs(command: str, argv: Sequence[str], job: Callable[[DictConfig], None]) -> None:
+    """Call ``job`` with each config that `conf/<command>.yaml` and the overrides ``argv`` make.
+
+    Raises CondsimError before the first job where an override names nothing that exists.
+    """
+    config_name = command.replace("-", "_")
+    sys.argv = [f"condsim {command}", *checked_arguments(config_name, argv)]
+    hydra.main(version_base="1.3", config_path="pkg://condsim.conf", config_name=config_name)(job)()

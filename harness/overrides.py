@@ -18,19 +18,18 @@ from omegaconf.errors import OmegaConfBaseException
 from condsim.harness.errors import CondsimError, did_you_mean
 
 CONFIG_MODULE = "condsim.conf"
-_WITH_VALUE = ("--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp", "--package", "-p")
+INFORMATION = frozenset({"--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i"})
+"""Flags with which Hydra shows something and runs no job."""
 
 
 def split_arguments(argv: Sequence[str]) -> tuple[list[str], list[str]]:
-    """(flags, overrides) of a Hydra command line."""
+    """(flags with their values, overrides) of a Hydra command line, in which Hydra itself wants them kept apart."""
     flags: list[str] = []
     overrides: list[str] = []
-    rest = iter(argv)
-    for argument in rest:
-        if argument.startswith("-"):
+    for previous, argument in pairwise(["", *argv]):
+        takes_value = previous.startswith("-") and previous not in ("-m", "--multirun", "-r", "--run")
+        if argument.startswith("-") or (takes_value and "=" not in argument and argument[0] not in "~+"):
             flags.append(argument)
-            if argument in _WITH_VALUE:
-                flags.append(next(rest, ""))
         else:
             overrides.append(argument)
     return flags, overrides
@@ -48,14 +47,21 @@ def search_path(flags: Sequence[str]) -> list[str]:
 
 
 def compose_config(config_name: str, overrides: Sequence[str]) -> DictConfig:
-    """The composed config; may be called inside a Hydra job too, whose state it leaves as it was."""
+    """The composed config, outside of a Hydra job (inside one, call ``hydra.compose``)."""
     with initialize_config_module(CONFIG_MODULE, version_base="1.3"):
         return compose(config_name, list(overrides))
 
 
-def check_overrides(config_name: str, argv: Sequence[str]) -> None:
-    """Raise CondsimError where Hydra would refuse ``argv``, with the nearest valid names. Composes each swept value."""
+def checked_arguments(config_name: str, argv: Sequence[str]) -> list[str]:
+    """``argv`` as Hydra wants it. Raises CondsimError where Hydra would refuse it, with the nearest valid names."""
     flags, overrides = split_arguments(argv)
+    if not INFORMATION & set(flags):
+        check_overrides(config_name, flags, overrides)
+    return [*overrides, *flags]
+
+
+def check_overrides(config_name: str, flags: Sequence[str], overrides: Sequence[str]) -> None:
+    """Compose the config with each swept value once; raise CondsimError with the nearest valid names where it fails."""
     base = search_path(flags)
     for combination in _each_swept_value_once(overrides):
         with initialize_config_module(CONFIG_MODULE, version_base="1.3"):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
 from platform import python_version
@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from condsim.harness.backbone import Backbone
 from condsim.harness.errors import NotApplicable
@@ -21,7 +22,7 @@ from condsim.harness.method import Gallery, Method, TrainFeatures
 from condsim.harness.metrics import chance_level, per_query
 from condsim.harness.ranking import Ranking, rank_task
 from condsim.harness.record import MetricValue, Record, record_folder, settings_hash, write_record
-from condsim.harness.statistics import mean_interval
+from condsim.harness.statistics import mean_intervals
 from condsim.harness.task import Benchmark, Task
 
 
@@ -90,14 +91,15 @@ def rank(
 ) -> tuple[Ranking, dict[str, float]]:
     """The task's ranking by this method, and the wall seconds of its three stages."""
     started = time.perf_counter()
-    images = backbone.encode_images(task.images)
-    conditions = backbone.encode_texts([" and ".join(condition) for condition in task.conditions])
+    device = backbone.device
+    images = backbone.encode_images(task.images).to(device)
+    conditions = encode_texts(backbone, [" and ".join(condition) for condition in task.conditions])
     encoded = time.perf_counter()
     gallery = Gallery(
-        features=images[torch.from_numpy(task.gallery_rows).to(images.device)],
+        features=images[torch.from_numpy(task.gallery_rows).to(device)],
         conditions=task.conditions,
         condition_features=conditions,
-        encode_texts=backbone.encode_texts,
+        encode_texts=partial(encode_texts, backbone),
         train=_train_features(benchmark, backbone),
         table=task.images,
         rows=task.gallery_rows,
@@ -111,12 +113,21 @@ def rank(
 
 def measure(task: Task, ranking: Ranking, resamples: int, seed: int) -> dict[str, MetricValue]:
     """Every metric of the task: mean over queries, 95 % interval clustered as the protocol says, chance level."""
-    metrics = {}
-    for name in task.metrics:
-        values = per_query(name, ranking.ranks, ranking.subset_ranks)
-        interval = mean_interval(values, task.clusters, resamples=resamples, seed=seed)
-        metrics[name] = MetricValue(interval.value, interval.low, interval.high, chance_level(task, name))
-    return metrics
+    if not task.metrics:
+        return {}
+    ranks, subset = ranking.ranks, ranking.subset_ranks
+    values = np.stack([per_query(name, ranks, subset) for name in task.metrics], axis=1)
+    intervals = mean_intervals(values, task.clusters, resamples=resamples, seed=seed)
+    return {
+        name: MetricValue(
+            interval.value,
+            # A single cluster says nothing about others: the interval is then all that a metric can be.
+            0.0 if np.isnan(interval.low) else interval.low,
+            1.0 if np.isnan(interval.high) else interval.high,
+            chance_level(name, ranks, subset),
+        )
+        for name, interval in zip(task.metrics, intervals, strict=True)
+    }
 
 
 def write_ranking(folder: Path, task: Task, ranking: Ranking) -> None:
@@ -128,13 +139,20 @@ def write_ranking(folder: Path, task: Task, ranking: Ranking) -> None:
         np.save(folder / "top.npy", ranking.top)
 
 
+def encode_texts(backbone: Backbone, texts: Sequence[str]) -> Tensor:
+    """[len(texts), D] raw features of distinct texts, on the backbone's device; no text gives no row."""
+    if not texts:
+        return torch.zeros(0, backbone.width, device=backbone.device)
+    return backbone.encode_texts(texts).to(backbone.device)
+
+
 def _train_features(benchmark: Benchmark, backbone: Backbone) -> Callable[[], TrainFeatures]:
     @cache
     def train() -> TrainFeatures:
         if benchmark.train is None:
             raise NotApplicable(f"benchmark {benchmark.name} has no training split to look things up in")
         split = benchmark.train
-        return TrainFeatures(backbone.encode_images(split.images), split.images, split.phrases)
+        return TrainFeatures(backbone.encode_images(split.images).to(backbone.device), split.images, split.phrases)
 
     return train
 

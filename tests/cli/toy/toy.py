@@ -69,7 +69,7 @@ class Constant(Method):
 
         def score(queries: Queries, rows: Tensor | None = None) -> Tensor:
             count = len(gallery.features) if rows is None else rows.shape[-1]
-            return torch.full((len(queries), count), self.value)
+            return torch.full((len(queries), count), float(self.value))
 
         return score
 
