@@ -104,7 +104,7 @@ def bench(config: DictConfig, outcomes: Outcomes) -> None:
             if finished is not None:
                 outcomes.skipped.append(finished)
                 continue
-            record = run_task(folder, benchmark, task, method, backbone, settings)
+            record = run_task(outcomes.results, benchmark, task, method, backbone, settings)
         except NotApplicable as reason:
             outcomes.not_applicable.append(f"{label}: {reason}")
         except CondsimError as error:
@@ -119,6 +119,8 @@ def bench(config: DictConfig, outcomes: Outcomes) -> None:
         else:
             outcomes.done.append(record)
             report_run(record)
+            if task.submission is not None:
+                console.print(f"files for the benchmark's own server: {folder / 'submission'}", markup=False)
             tracker.log(record)
 
 

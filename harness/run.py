@@ -20,10 +20,12 @@ from condsim.harness.backbone import Backbone
 from condsim.harness.errors import NotApplicable
 from condsim.harness.method import Gallery, Method, TrainFeatures
 from condsim.harness.metrics import chance_level, per_query
+from condsim.harness.progress import track
 from condsim.harness.ranking import Ranking, rank_task
 from condsim.harness.record import MetricValue, Record, record_folder, settings_hash, write_record
 from condsim.harness.statistics import mean_intervals
 from condsim.harness.task import Benchmark, Task
+from condsim.harness.task_file import save_task, task_path
 
 
 @dataclass(frozen=True)
@@ -58,9 +60,9 @@ def folder_of_run(results: Path, task: Task, backbone: Backbone, settings: RunSe
 
 
 def run_task(
-    folder: Path, benchmark: Benchmark, task: Task, method: Method, backbone: Backbone, settings: RunSettings
+    results: Path, benchmark: Benchmark, task: Task, method: Method, backbone: Backbone, settings: RunSettings
 ) -> Record:
-    """Score, rank, measure, and write the record into ``folder``. Raises NotApplicable before anything is encoded."""
+    """Score, rank, measure, and write the record under ``results``. Raises NotApplicable before anything is encoded."""
     method.check(task)
     ranking, seconds = rank(benchmark, task, method, backbone, settings.top)
     config = settings.config(task, backbone)
@@ -82,7 +84,10 @@ def run_task(
         skipped=list(task.skipped),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-    write_record(folder, record, lambda scratch: write_ranking(scratch, task, ranking))
+    # The task's file comes first: a record never stands without what its rows and ranks point into.
+    save_task(task_path(results, task.benchmark, task.name, task.fingerprint), task)
+    folder = folder_of_run(results, task, backbone, settings)
+    write_record(folder, record, lambda scratch: write_ranking(scratch, task, ranking, settings.top))
     return record
 
 
@@ -106,7 +111,9 @@ def rank(
     )
     scorer = method.prepare(gallery)
     prepared = time.perf_counter()
-    ranking = rank_task(task, scorer, images, conditions, pointwise=method.pointwise, top=top)
+    wanted = max(top, task.submission.top if task.submission else 0)
+    with track(len(task), f"scoring {task.full_name}") as advance:
+        ranking = rank_task(task, scorer, images, conditions, pointwise=method.pointwise, top=wanted, progress=advance)
     scored = time.perf_counter()
     return ranking, {"encode": encoded - started, "prepare": prepared - encoded, "score": scored - prepared}
 
@@ -130,13 +137,21 @@ def measure(task: Task, ranking: Ranking, resamples: int, seed: int) -> dict[str
     }
 
 
-def write_ranking(folder: Path, task: Task, ranking: Ranking) -> None:
-    """The per-query files of a record: ``ranks.npz``, ``subset_ranks.npz``, ``top.npy`` (image-table rows)."""
+def write_ranking(folder: Path, task: Task, ranking: Ranking, top: int) -> None:
+    """The per-query files of a record: ``ranks.npz``, ``subset_ranks.npz``, ``top.npy`` (image-table rows [Q, top]).
+
+    Where the ground truth is withheld, also ``submission/`` with the files for the benchmark's own server.
+    """
     ranking.ranks.save(folder / "ranks.npz")
     if ranking.subset_ranks is not None:
         ranking.subset_ranks.save(folder / "subset_ranks.npz")
-    if ranking.top is not None:
-        np.save(folder / "top.npy", ranking.top)
+    if ranking.top is None:
+        return
+    if top > 0:
+        np.save(folder / "top.npy", ranking.top[:, :top])
+    if task.submission is not None:
+        assert ranking.subset_top is not None
+        task.submission.write(task, ranking.top, ranking.subset_top, folder / "submission")
 
 
 def encode_texts(backbone: Backbone, texts: Sequence[str]) -> Tensor:

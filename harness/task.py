@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -90,6 +90,16 @@ class Kinds:
 
 
 @dataclass(frozen=True)
+class Submission:
+    """The files that a benchmark's own server takes, where the ground truth is withheld from everyone else."""
+
+    top: int
+    """How many of each query's best candidates they need."""
+    write: Callable[[Task, Rows, Rows, Path], object]
+    """(task, best gallery rows [Q, top], best subset rows [Q, top], folder) -> the files, in that folder."""
+
+
+@dataclass(frozen=True)
 class Task:
     """One set of Q queries with one gallery and one list of metrics.
 
@@ -124,6 +134,7 @@ class Task:
     query_ids: tuple[str, ...] | None = None
     """[Q] the benchmark's own ids (CIRR's pairid); None: the position."""
     kinds: Kinds | None = None
+    submission: Submission | None = None
     skipped: tuple[str, ...] = ()
     """What the loader left out because the user asked for ``on_error=skip``, one message each."""
 
