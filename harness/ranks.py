@@ -1,0 +1,135 @@
+"""Ranks: all that metrics read of a run. Free of torch, so that the leaderboard and the comparisons can read them."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from condsim.harness.errors import CondsimError
+from condsim.harness.task import Ragged, Rows
+
+_ARRAYS = ("offsets", "above", "relevant", "irrelevant", "total", "candidates")
+
+
+@dataclass(frozen=True)
+class FirstHit:
+    """[Q] each query's first group, the one in which its first relevant candidate stands."""
+
+    above: Rows
+    relevant: Rows
+    irrelevant: Rows
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Where the relevant candidates of Q queries stand: their groups of equal score, best first.
+
+    Query ``i`` has the groups ``offsets[i]:offsets[i + 1]``. Only groups that hold at least one relevant candidate are
+    kept, and only the first of them unless ``complete``: the first relevant candidate is all that recall and MRR need.
+    """
+
+    offsets: Rows
+    """[Q + 1]"""
+    above: Rows
+    """[G] candidates of the query, relevant or not, that score strictly higher than the group"""
+    relevant: Rows
+    """[G] relevant candidates in the group, at least 1"""
+    irrelevant: Rows
+    """[G] the other candidates of the same score"""
+    total: Rows
+    """[Q] relevant candidates of the query; 0 only where the ground truth is withheld"""
+    candidates: Rows
+    """[Q] candidates that were ranked"""
+    complete: bool
+    """Whether every group is kept, as metrics over the whole ranking need (mAP, nDCG)."""
+
+    def __len__(self) -> int:
+        return len(self.total)
+
+    @cached_property
+    def owner(self) -> Rows:
+        """[G] the query each group belongs to."""
+        return np.repeat(np.arange(len(self)), np.diff(self.offsets))
+
+    @cached_property
+    def first(self) -> FirstHit:
+        """Raises CondsimError if a query has nothing relevant, for then it has no rank and no metric."""
+        if not self.total.all():
+            query = int(np.flatnonzero(self.total == 0)[0])
+            raise CondsimError(
+                f"query {query} has no known relevant candidate, so it has no rank: ground truth withheld?"
+            )
+        start = self.offsets[:-1]
+        return FirstHit(self.above[start], self.relevant[start], self.irrelevant[start])
+
+    @property
+    def rank(self) -> NDArray[np.float64]:
+        """[Q] 1 + candidates scored strictly higher than the first relevant one + its expected place among its equals.
+
+        With one relevant candidate among n others of its score that place is n / 2; with m, n / (m + 1).
+        """
+        first = self.first
+        return 1.0 + first.above + first.irrelevant / (first.relevant + 1)
+
+    @classmethod
+    def uninformed(cls, total: Rows, candidates: Rows) -> Ranks:
+        """What a constant scorer gets: all candidates of a query in one group. Its metrics are the chance level."""
+        known = total > 0
+        offsets = np.concatenate([[0], np.cumsum(known)]).astype(np.int64)
+        relevant = total[known]
+        nothing_above = np.zeros(len(relevant), dtype=np.int64)
+        return cls(offsets, nothing_above, relevant, candidates[known] - relevant, total, candidates, complete=True)
+
+    def take(self, which: Rows) -> Ranks:
+        """The queries ``which``, in that order."""
+        groups = Ragged(self.offsets, np.arange(len(self.above))).take(which)
+        above, relevant, irrelevant = (array[groups.values] for array in (self.above, self.relevant, self.irrelevant))
+        total, candidates = self.total[which], self.candidates[which]
+        return Ranks(groups.offsets, above, relevant, irrelevant, total, candidates, self.complete)
+
+    @classmethod
+    def join(cls, parts: Sequence[Ranks]) -> Ranks:
+        """The queries of all ``parts``, one after another."""
+        sizes = np.concatenate([np.zeros(1, dtype=np.int64), *(np.diff(part.offsets) for part in parts)])
+        joined = {name: np.concatenate([getattr(part, name) for part in parts]) for name in _ARRAYS[1:]}
+        return cls(np.cumsum(sizes), **joined, complete=all(part.complete for part in parts))
+
+    def save(self, path: Path) -> None:
+        """Write one .npz file; the same ranks give the same bytes."""
+        arrays = {name: getattr(self, name) for name in _ARRAYS}
+        np.savez_compressed(path, **arrays, complete=np.array(self.complete))
+
+    @classmethod
+    def load(cls, path: Path) -> Ranks:
+        """Raises CondsimError, naming the file, where it is missing, corrupt or not a file of ranks."""
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                arrays = {name: stored[name] for name in _ARRAYS}
+                ranks = cls(**arrays, complete=bool(stored["complete"]))
+            ranks._check()
+        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            raise CondsimError(
+                f"{path} cannot be read as ranks ({error}). Delete its folder and run again to make it anew."
+            ) from None
+        return ranks
+
+    def _check(self) -> None:
+        arrays = [getattr(self, name) for name in _ARRAYS]
+        if any(array.dtype != np.int64 or array.ndim != 1 for array in arrays):
+            raise ValueError("expected flat arrays of int64")
+        groups = np.diff(self.offsets)
+        if len({len(self.total), len(self.candidates), len(groups)}) != 1 or (groups < 0).any() or self.offsets[0] != 0:
+            raise ValueError("its arrays do not belong together")
+        if {len(self.above), len(self.relevant), len(self.irrelevant)} != {int(self.offsets[-1])}:
+            raise ValueError("its arrays do not belong together")
+        if ((groups > 0) != (self.total > 0)).any() or (self.relevant < 1).any():
+            raise ValueError("its arrays do not belong together")
+        if any((array < 0).any() for array in arrays):
+            raise ValueError("a count is negative")
