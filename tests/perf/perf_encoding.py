@@ -1,0 +1,144 @@
+"""Images per second through the feature store (digest, read, decode, transform, model, write) against the bare model.
+
+The bare model runs on tensors that are in memory and normalised already, in the same batches. Weights are random; the
+pictures are like the embedded benchmark's (64 x 64 PNG) and like COCO's (500 x 375 JPEG). Where there is a GPU,
+ViT-B-32 and RN50x4 are measured on it, in fp32 and bf16.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+from safetensors.torch import save_file
+
+from condsim.harness.backbone import OpenClip
+from condsim.harness.clip_model import load_model
+from condsim.harness.digests import RACY_NS
+from condsim.harness.images import decode
+from condsim.harness.paths import resolve
+from condsim.harness.task import ImageTable
+
+SHAPES = "pkg://condsim.datasets.shapes.backbone/shapes-clip.json"
+AIM = ">= 0.95 (images per second, store / bare)"
+REPEATS = 2
+
+
+def measure() -> list[dict[str, Any]]:
+    """Rows of ``what``, ``against``, ``seconds``, ``baseline_seconds``, ``ratio``, ``aim``."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        small, large = draw(folder / "png", 1024, (64, 64), "png"), draw(folder / "jpg", 64, (500, 375), "jpg")
+        if not torch.cuda.is_available():
+            return [
+                *compare(folder, "shapes-clip", resolve(SHAPES), small, "cpu", "fp32"),
+                *compare(folder, "ViT-B-32", None, large, "cpu", "fp32"),
+            ]
+        many = ImageTable(large.root, draw(folder / "jpg", 8192, (500, 375), "jpg").names)
+        return [
+            row
+            for model in ("ViT-B-32", "RN50x4")
+            for precision in ("fp32", "bf16")
+            for row in compare(folder, model, None, many, "cuda", precision)
+        ]
+
+
+def compare(
+    folder: Path, model: str, config: Path | None, table: ImageTable, device: str, precision: str
+) -> list[dict[str, Any]]:
+    weights = folder / f"{model}.safetensors"
+    if not weights.exists():
+        save_file(random_state(model, config), weights)
+
+    def make(cache: Path) -> OpenClip:
+        return OpenClip(
+            model, model_config=config, weights=weights, device=device, precision=precision, cache_dir=cache
+        )
+
+    backbone = make(folder / "warm")
+    clip, size = backbone.loaded, backbone.batch_size
+    transform = clip.transform("stock")
+    held = min(len(table), 8 * size)
+    pixels = torch.from_numpy(np.stack([transform.pixels(decode(table.path(row).read_bytes())) for row in range(held)]))
+    tensors = transform.normalise(pixels.to(clip.device))
+    starts = [start % held for start in range(0, len(table), size)]
+
+    def bare() -> None:
+        dtype = {"fp32": None, "bf16": torch.bfloat16}[precision]
+        with torch.inference_mode(), torch.autocast(device, dtype, enabled=dtype is not None):
+            for start in starts:
+                clip.model.encode_image(tensors[start : start + size])  # type: ignore[operator]
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    caches = iter(range(100))
+
+    def through_the_store() -> None:
+        make(folder / f"{model}-{precision}-{next(caches)}").encode_images(table)
+
+    torch.backends.cudnn.allow_tf32 = False  # as the backbone has it: both sides do the same arithmetic
+    bare()
+    make(folder / f"warm-{model}-{precision}").encode_images(table.take(np.arange(8)))
+    times = [(timed(through_the_store), timed(bare)) for _ in range(REPEATS)]
+    stored, base = (min(column) for column in zip(*times, strict=True))
+    where = torch.cuda.get_device_name() if device == "cuda" else f"cpu, {torch.get_num_threads()} threads"
+    rate = f"{len(table) / stored:,.0f} images/s"
+    return [
+        {
+            "what": f"{model} {precision} through the feature store, {where}: {rate}",
+            "against": f"the bare model on tensors in memory: {len(table) / base:,.0f} images/s",
+            "seconds": stored,
+            "baseline_seconds": base,
+            "ratio": base / stored,
+            "aim": AIM,
+        }
+    ]
+
+
+def random_state(model: str, config: Path | None) -> dict[str, torch.Tensor]:
+    import open_clip
+
+    if config is not None:
+        open_clip.add_model_config(config)
+    torch.manual_seed(0)
+    made = open_clip.create_model(model)
+    load_model.cache_clear()
+    return {name: value.contiguous() for name, value in made.state_dict().items()}
+
+
+def draw(folder: Path, count: int, size: tuple[int, int], suffix: str) -> ImageTable:
+    """Pictures of some shapes on noise, all different."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(0)
+    names = tuple(f"{i:05d}.{suffix}" for i in range(count))
+    noise = rng.integers(0, 24, (size[1], size[0], 3), dtype=np.uint8)
+    for name in names:
+        if (folder / name).exists():
+            continue
+        picture = Image.fromarray(noise + rng.integers(0, 200, 3, dtype=np.uint8))
+        pen = ImageDraw.Draw(picture)
+        for _ in range(4):
+            x, y = rng.random(2) * size * np.array([0.7, 0.7])
+            w, h = rng.random(2) * size * np.array([0.5, 0.5])
+            pen.ellipse((x, y, x + w + 2, y + h + 2), tuple(map(int, rng.integers(0, 256, 3))))
+        picture.save(folder / name)
+    time.sleep(2 * RACY_NS / 1e9)
+    return ImageTable(folder, names)
+
+
+def timed(work: Callable[[], None]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+if __name__ == "__main__":
+    json.dump(measure(), sys.stdout, indent=1)
