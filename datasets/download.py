@@ -1,0 +1,153 @@
+"""`condsim download benchmark=...`: fetch what may be fetched without an agreement, and say where the rest is had.
+
+The transfer is Hugging Face's (progress, retries, resume by byte ranges); checksums, unpacking and places are here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import stat
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from filelock import FileLock
+from huggingface_hub.file_download import http_get
+from rich.console import Console
+
+from condsim.datasets.sources import OPTIONS, SOURCES, Remote, Source
+from condsim.harness.errors import CondsimError, did_you_mean
+from condsim.harness.progress import track
+
+
+def command(settings: Mapping[str, Any]) -> int:
+    """Fetch the parts ``settings["parts"]`` (None: all that are wanted) of a benchmark into ``settings["folder"]``."""
+    name, folder = str(settings["benchmark"]["name"]), Path(str(settings["folder"])).expanduser()
+    console = Console(soft_wrap=True, highlight=False)
+    chosen = choose(name, settings["parts"])
+    for source in chosen:
+        console.print(f"{name}: {source.name}. Licence: {source.licence}. Home: {source.home}", markup=False)
+        for remote in source.remotes:
+            console.print(f"  {fetch(remote, folder)}", markup=False)
+    for source in SOURCES[name]:
+        if not source.remotes:
+            console.print(f"Not to be fetched here: {source.name}, from {source.home} ({source.licence})", markup=False)
+    filled = (f"benchmark.{option}={folder / place}" for option, place in OPTIONS.get(name, {}).items())
+    console.print(" ".join(["Next: condsim check", f"benchmark={name}", *filled]), markup=False)
+    return 0
+
+
+def choose(benchmark: str, parts: Sequence[str] | None) -> list[Source]:
+    """The parts of ``benchmark`` to fetch. Raises CondsimError where there is nothing that may be fetched."""
+    known = SOURCES.get(benchmark, ())
+    offered = {source.name: source for source in known if source.remotes}
+    if not offered:
+        homes = "; ".join(f"{s.name}: {s.home} ({s.licence})" for s in known) or "Its data are your own"
+        raise CondsimError(
+            f"nothing of benchmark {benchmark} may be fetched without an agreement. {homes}. "
+            f"`condsim check benchmark={benchmark}` says how to lay them out"
+        )
+    for part in parts or ():
+        if part not in offered:
+            raise CondsimError(f"benchmark {benchmark} has no part {part!r} to fetch. {did_you_mean(part, offered)}")
+    return [source for name, source in offered.items() if (name in parts if parts else source.wanted)]
+
+
+def fetch(remote: Remote, folder: Path) -> Path:
+    """The file or folder ``remote.place`` under ``folder``, fetched (and unpacked) unless it is there already.
+
+    What was transferred before an interruption is kept beside it and gone on from. Nothing stands at its final place
+    before it is whole. Raises CondsimError where the transfer fails, the checksum differs, or the archive is unsafe.
+    """
+    target = folder / remote.place
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / ".download.lock"):
+            if target.exists():
+                if not remote.unpack:
+                    _verify(target, remote, "it was there before: move it away to fetch the published one")
+                return target
+            part = target.with_name(f".{target.name}.part")
+            _transfer(remote, part)
+            try:
+                _verify(part, remote, "it is removed: the same command fetches it anew")
+                if remote.unpack:
+                    _unpack(part, target)
+            except CondsimError:
+                part.unlink(missing_ok=True)
+                raise
+            if remote.unpack:
+                part.unlink()
+            else:
+                os.replace(part, target)
+    except OSError as error:
+        raise CondsimError(f"{target} cannot be written: {error}") from None
+    return target
+
+
+def _transfer(remote: Remote, part: Path) -> None:
+    done = part.stat().st_size if part.exists() else 0
+    if remote.size is not None and done > remote.size:
+        part.unlink()
+        done = 0
+    try:
+        with part.open("ab") as file:
+            http_get(remote.url, file, resume_size=done, expected_size=remote.size, displayed_filename=part.name[1:-5])
+    except Exception as error:  # the library lets those of its HTTP client and of the Hub through
+        if done and getattr(getattr(error, "response", None), "status_code", None) == 416:
+            part.unlink()  # what is kept is not the beginning of what is there now
+            return _transfer(remote, part)
+        kept = part.stat().st_size if part.exists() else 0
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CondsimError(
+            f"{remote.url} could not be fetched: {reason}. {kept:,} bytes are kept: the same command goes on from there"
+        ) from None
+
+
+def _verify(path: Path, remote: Remote, advice: str) -> None:
+    size = path.stat().st_size
+    if remote.size is not None and size != remote.size:
+        raise CondsimError(f"{path} has {size:,} bytes, {remote.url} has {remote.size:,}; {advice}")
+    if remote.checksum is not None:
+        algorithm, _, expected = remote.checksum.partition(":")
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, algorithm).hexdigest()
+        if found != expected:
+            raise CondsimError(f"{path}: {algorithm} is {found}, published is {expected} ({remote.url}); {advice}")
+
+
+def _unpack(archive: Path, target: Path) -> None:
+    """Unpack beside ``target`` and rename the folder of its name into place."""
+    scratch = target.with_name(f".{target.name}.unpacking")
+    shutil.rmtree(scratch, ignore_errors=True)
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            members = opened.infolist()
+            for member in members:
+                if not _stays_inside(member):
+                    raise CondsimError(
+                        f"the archive for {target} is refused: {member.filename!a} would leave the folder"
+                    )
+            with track(len(members), f"unpacking {target.name}") as advance:
+                for member in members:
+                    opened.extract(member, scratch)
+                    advance(1)
+        if not (scratch / target.name).is_dir():
+            raise CondsimError(f"the archive for {target} holds no folder {target.name}")
+        os.replace(scratch / target.name, target)
+    except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, RuntimeError, EOFError, ValueError) as error:
+        raise CondsimError(f"the archive for {target} is damaged: {error}") from None
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _stays_inside(member: zipfile.ZipInfo) -> bool:
+    """A plain file or folder whose path does not lead out of where it is unpacked."""
+    name = member.filename
+    path = PurePosixPath(name)
+    kind = stat.S_IFMT(member.external_attr >> 16)
+    plain = kind in (0, stat.S_IFREG, stat.S_IFDIR)
+    return plain and not path.is_absolute() and ".." not in path.parts and not set(name) & {"\\", ":", "\0"}

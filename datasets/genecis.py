@@ -1,0 +1,203 @@
+"""GeneCIS (Vaze et al., CVPR 2023): four tasks, each query with its own gallery of 10 or 15.
+
+The released code is the protocol: see ``cards/genecis.md`` for what it says and where it differs from intuition.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+from pydantic import Field
+
+from condsim.datasets.annotations import Entry, ImageName, OnError, Text, keep_valid, read_json, read_list, validate
+from condsim.datasets.grouping import word_codes
+from condsim.datasets.layout import folder_of, image_index, image_path
+from condsim.harness.errors import CondsimError, did_you_mean
+from condsim.harness.task import Benchmark, ImageTable, Kinds, Ragged, Task
+
+TASKS = ("focus_attribute", "change_attribute", "focus_object", "change_object")
+METRICS = ("recall@1", "recall@2", "recall@3")
+DILATION = 0.7
+SUBFOLDERS = {"visual_genome": ("VG_100K", "VG_100K_2"), "coco": ("val2017",)}
+FOLDERS = {
+    "visual_genome": "the folder of Visual Genome's images (<id>.jpg), all in it or in VG_100K/ and VG_100K_2/",
+    "coco": "the folder of COCO's val2017 images (000000000139.jpg ...), or the folder that holds val2017/",
+}
+
+Picture = tuple[str, tuple[float, ...]]
+"""File and box (x, y, w, h) in pixels; an empty box is the whole image."""
+
+Number = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class Crop(Entry):
+    image_id: ImageName
+    instance_bbox: Annotated[list[Number], Field(min_length=4, max_length=4)]
+
+
+class WholeImage(Entry):
+    val_image_id: Annotated[int, Field(ge=0, lt=10**12)]
+
+
+class AttributeTemplate(Entry):
+    reference: Crop
+    target: Crop
+    gallery: Annotated[list[Crop], Field(min_length=1)]
+    condition: Text
+
+
+class ObjectTemplate(Entry):
+    reference: WholeImage
+    target: WholeImage
+    gallery: Annotated[list[WholeImage], Field(min_length=1)]
+    condition: Text
+
+
+def load(
+    templates: str | None = None,
+    visual_genome: str | None = None,
+    coco: str | None = None,
+    tasks: Sequence[str] | None = None,
+    on_error: OnError = "raise",
+    name: str = "genecis",
+) -> Benchmark:
+    """The four tasks (or those of ``tasks``) from the template files and the two image folders.
+
+    ``templates`` holds ``<task>.json``; ``visual_genome`` the images of the attribute tasks, ``coco`` those of the
+    object tasks: only the folder that a chosen task needs has to be there. The headline is the tasks' mean Recall@1.
+    """
+    chosen = tuple(tasks or TASKS)
+    for task in chosen:
+        image_folder(task)
+    folder = folder_of(
+        templates, "benchmark.templates", "the folder of GeneCIS's template files, focus_attribute.json ..."
+    )
+    folders = {"visual_genome": visual_genome, "coco": coco}
+    roots = {key: folder_of(folders[key], f"benchmark.{key}", FOLDERS[key]) for key in map(image_folder, chosen)}
+    indices = {key: image_index(root, SUBFOLDERS[key]) for key, root in roots.items()}
+    read = tuple(
+        read_task(
+            folder / f"{task}.json",
+            roots[image_folder(task)],
+            indices[image_folder(task)],
+            task,
+            name,
+            on_error=on_error,
+        )
+        for task in chosen
+    )
+    headlines = {"average": tuple((task, "recall@1") for task in TASKS)} if set(chosen) == set(TASKS) else {}
+    return Benchmark(name, read, headlines=headlines)
+
+
+def image_folder(task: str) -> str:
+    """Which of the two image folders a task's pictures come from."""
+    if task not in TASKS:
+        raise CondsimError(f"GeneCIS has no task {task!r}. {did_you_mean(str(task), TASKS)}")
+    return "visual_genome" if task.endswith("attribute") else "coco"
+
+
+def read_task(
+    path: Path,
+    root: Path,
+    index: dict[str, str] | None,
+    name: str,
+    benchmark: str = "genecis",
+    *,
+    on_error: OnError = "raise",
+) -> Task:
+    """One template file as a task.
+
+    ``index`` maps the file names of the images to their paths under ``root`` (``layout.image_index``); None looks no
+    image up. A ``<task>.kinds.json`` beside the file, one list a template aligned with its ``gallery``, says what sort
+    of distractor each one is. The image table holds each distinct picture (file and box) once; the candidates are the
+    target and then the distractors in file order, repeated ones repeated.
+    """
+    attribute = image_folder(name) == "visual_genome"
+    entries = read_list(path, "a list of GeneCIS templates")
+    kinds_path = path.with_suffix(".kinds.json")
+    entry_kinds = _read_kinds(kinds_path, len(entries)) if kinds_path.exists() else None
+
+    def read(i: int, raw: object) -> tuple[int, list[Picture], str]:
+        here = f"{path}: entry {i}"
+        template = validate(AttributeTemplate, raw, here) if attribute else validate(ObjectTemplate, raw, here)
+        pictures = []
+        for label, item in _labelled_items(template):
+            file, box = _picture(item, f"{here}: {label}")
+            pictures.append((image_path(file, index, root, f"{here}: {label}"), box))
+        if entry_kinds is not None and len(entry_kinds[i]) != len(template.gallery):
+            raise CondsimError(
+                f"{kinds_path}: entry {i} has {len(entry_kinds[i])} kinds for a gallery of {len(template.gallery)}"
+            )
+        return i, pictures, template.condition
+
+    templates, skipped = keep_valid(entries, read, on_error)
+    if not templates:
+        raise CondsimError(f"{path}: no template of it can be used; the first fault: {skipped[0]}")
+    rows: dict[Picture, int] = {}
+    lists = [[rows.setdefault(picture, len(rows)) for picture in pictures] for _, pictures, _ in templates]
+    images = ImageTable(
+        root,
+        names=tuple(file for file, _ in rows),
+        boxes=np.array([box for _, box in rows], dtype=np.float64) if attribute else None,
+        dilation=DILATION,
+    )
+    conditions, condition = word_codes(condition for _, _, condition in templates)
+    reference = np.array([row[0] for row in lists], dtype=np.int64)
+    return Task(
+        benchmark=benchmark,
+        name=name,
+        images=images,
+        conditions=tuple((text,) for text in conditions),
+        condition=condition,
+        reference=reference,
+        relevant=Ragged.of([row[1]] for row in lists),
+        metrics=METRICS,
+        candidates=Ragged.of(row[1:] for row in lists),
+        clusters=reference,
+        cluster_name="reference",
+        query_ids=tuple(str(i) for i, _, _ in templates),
+        kinds=None if entry_kinds is None else _kinds([entry_kinds[i] for i, _, _ in templates]),
+        skipped=skipped,
+    )
+
+
+def _labelled_items(template: AttributeTemplate | ObjectTemplate) -> list[tuple[str, Crop | WholeImage]]:
+    """Reference, target, then the distractors, each with its place in the entry."""
+    gallery: Sequence[Crop | WholeImage] = template.gallery
+    distractors = [(f"gallery[{j}]", item) for j, item in enumerate(gallery)]
+    return [("reference", template.reference), ("target", template.target), *distractors]
+
+
+def _picture(item: Crop | WholeImage, where: str) -> Picture:
+    if isinstance(item, WholeImage):
+        return f"{item.val_image_id:012d}.jpg", ()
+    x, y, w, h = item.instance_bbox
+    if w <= 0 or h <= 0:
+        raise CondsimError(f"{where}: the box [{x:g}, {y:g}, {w:g}, {h:g}] has no area (expected w > 0 and h > 0)")
+    if x + w <= 0 or y + h <= 0:
+        raise CondsimError(f"{where}: the box [{x:g}, {y:g}, {w:g}, {h:g}] lies wholly outside its image")
+    return f"{item.image_id}.jpg", (x, y, w, h)
+
+
+def _read_kinds(path: Path, count: int) -> list[list[str]]:
+    """One list of kind names a template."""
+    value = read_json(path, "a list of lists of kind names, aligned with the templates and their galleries")
+    if not isinstance(value, list) or len(value) != count:
+        found = f"{len(value)} lists" if isinstance(value, list) else type(value).__name__
+        raise CondsimError(f"{path}: expected {count} lists, one a template, found {found}")
+    for i, kinds in enumerate(value):
+        if not isinstance(kinds, list) or not all(isinstance(kind, str) for kind in kinds):
+            raise CondsimError(f"{path}: entry {i}: expected a list of kind names")
+    return value
+
+
+def _kinds(lists: list[list[str]]) -> Kinds:
+    """Codes aligned with the candidates: -1 for the target, then the distractors'."""
+    names = sorted({kind for kinds in lists for kind in kinds})
+    codes = {kind: code for code, kind in enumerate(names)}
+    flat = [code for kinds in lists for code in (-1, *(codes[kind] for kind in kinds))]
+    return Kinds(tuple(names), np.array(flat, dtype=np.int64))

@@ -1,0 +1,174 @@
+"""Instance retrieval (QuARI's protocol on ILIAS and INQUIRE): queries with several positives among many distractors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from condsim.datasets.annotations import OnError, keep_valid, read_frame
+from condsim.datasets.grouping import word_codes
+from condsim.datasets.layout import folder_of, relative_file
+from condsim.harness.errors import CondsimError
+from condsim.harness.task import Benchmark, ImageTable, Ragged, Task
+
+METRICS = ("map@1000", "map@50", "ndcg@50", "mrr")
+QUERIES = "a CSV or parquet table with the columns id, positives (a list; in a CSV joined by |) and image, text or both"
+GALLERY = "a CSV or parquet table with the column image: every gallery image once, positives and distractors"
+IMAGES = "the folder that the image paths of both tables start from; leave it out to run from feature files"
+
+
+@dataclass(frozen=True)
+class Query:
+    id: str
+    image: str
+    """Empty: asked by text alone."""
+    text: str
+    """Empty: asked by image alone."""
+    positives: tuple[str, ...]
+
+
+def load(
+    queries: str | None = None,
+    gallery: str | None = None,
+    images: str | None = None,
+    metrics: Sequence[str] = METRICS,
+    task: str = "test",
+    tasks: Sequence[str] | None = None,
+    on_error: OnError = "raise",
+    name: str = "instance",
+) -> Benchmark:
+    """One task, called ``task``: ``queries`` against the whole ``gallery`` (tables, see ``cards/instance.md``).
+
+    Without ``images`` no picture is looked up: the names are then keys into a precomputed backbone's feature files.
+    """
+    for option, value, what in (("queries", queries, QUERIES), ("gallery", gallery, GALLERY)):
+        if not value:
+            raise CondsimError(f"benchmark.{option} is not set: it should name {what}")
+    root = folder_of(images, "benchmark.images", IMAGES) if images else None
+    read = read_task(
+        Path(str(queries)).expanduser(),
+        Path(str(gallery)).expanduser(),
+        root,
+        task,
+        name,
+        metrics=metrics,
+        on_error=on_error,
+    )
+    return Benchmark(name, (read,)).select(tasks)
+
+
+def read_task(
+    queries: Path,
+    gallery: Path,
+    root: Path | None,
+    name: str = "test",
+    benchmark: str = "instance",
+    *,
+    metrics: Sequence[str] = METRICS,
+    on_error: OnError = "raise",
+) -> Task:
+    """Both tables as a task. A query image that is in the gallery too is taken out of its own gallery and positives."""
+    names, no_image = _read_gallery(gallery, root, on_error)
+    rows = {image: row for row, image in enumerate(names)}
+    frame = read_frame(queries, QUERIES, ["id", "positives"])
+    if not {"image", "text"} & set(frame.columns):
+        raise CondsimError(f"{queries}: there is neither a column image nor text (expected {QUERIES})")
+    first_row: dict[str, int] = {}
+
+    def read(i: int, raw: dict[str, object]) -> Query:
+        query = _query(raw, f"{queries}: row {i}", root)
+        if first_row.setdefault(query.id, i) != i:
+            raise CondsimError(f"{queries}: row {i}: the id {query.id!a} already stands in row {first_row[query.id]}")
+        for positive in query.positives:
+            if positive not in rows:
+                raise CondsimError(f"{queries}: row {i}: the positive {positive!a} is not in the gallery {gallery}")
+        if set(query.positives) <= {query.image}:
+            raise CondsimError(f"{queries}: row {i}: expected a positive other than the query image itself")
+        return query
+
+    records = ({str(key): value for key, value in row.items()} for row in frame.to_dict("records"))
+    asked, skipped = keep_valid(records, read, on_error)
+    if not asked:
+        raise CondsimError(f"{queries}: no query of it can be used; the first fault: {skipped[0]}")
+    for query in asked:
+        if query.image:
+            rows.setdefault(query.image, len(rows))
+    texts, text_codes = word_codes(query.text for query in asked)
+    shift = 1 if texts[0] == "" else 0  # the empty text sorts first and is no condition
+    reference = np.array([rows[query.image] if query.image else -1 for query in asked], dtype=np.int64)
+    return Task(
+        benchmark=benchmark,
+        name=name,
+        images=ImageTable(root or gallery.parent, tuple(rows)),
+        conditions=tuple((text,) for text in texts[shift:]),
+        condition=text_codes - shift,
+        reference=reference,
+        relevant=Ragged.of([rows[p] for p in query.positives if p != query.image] for query in asked),
+        metrics=tuple(metrics),
+        gallery=np.arange(len(names), dtype=np.int64),
+        excluded=Ragged.of([row] if 0 <= row < len(names) else [] for row in reference),
+        query_ids=tuple(query.id for query in asked),
+        skipped=no_image + skipped,
+    )
+
+
+def _read_gallery(path: Path, root: Path | None, on_error: OnError) -> tuple[list[str], tuple[str, ...]]:
+    first_row: dict[str, int] = {}
+
+    def read(i: int, image: object) -> str:
+        file = _image(image, root, f"{path}: row {i}: image")
+        if first_row.setdefault(file, i) != i:
+            raise CondsimError(f"{path}: row {i}: the image {file} already stands in row {first_row[file]}")
+        return file
+
+    names, skipped = keep_valid(read_frame(path, GALLERY, ["image"])["image"], read, on_error)
+    if not names:
+        raise CondsimError(f"{path}: the gallery is empty; the first fault: {skipped[0]}")
+    return names, skipped
+
+
+def _query(raw: dict[str, object], where: str, root: Path | None) -> Query:
+    ident, image, text = (_cell(raw.get(column), f"{where}: {column}") for column in ("id", "image", "text"))
+    if not ident:
+        raise CondsimError(f"{where}: there is no id")
+    if not image and not text:
+        raise CondsimError(f"{where}: expected an image, a text or both")
+    positives = raw["positives"]
+    if isinstance(positives, str):
+        positives = [positive.strip() for positive in positives.split("|") if positive.strip()]
+    if not isinstance(positives, (list, tuple, np.ndarray)) or not len(positives):
+        raise CondsimError(
+            f"{where}: positives: expected a list of gallery images, at least one (in a CSV joined by |)"
+        )
+    named = tuple(_image(positive, None, f"{where}: positives") for positive in positives)
+    if len(set(named)) < len(named):
+        raise CondsimError(f"{where}: positives names an image twice")
+    return Query(ident, _image(image, root, f"{where}: image") if image else "", text, named)
+
+
+def _cell(value: object, where: str) -> str:
+    """A cell as text; a missing one is empty."""
+    if value is None or value is pd.NA or (isinstance(value, float) and np.isnan(value)):
+        return ""
+    if not isinstance(value, (str, int, np.integer)):
+        raise CondsimError(f"{where}: expected text, found {ascii(value)[:80]}")
+    text = str(value).strip()
+    if not text.isprintable():
+        raise CondsimError(f"{where}: expected printable text on one line, found {ascii(text)[:80]}")
+    return text
+
+
+def _image(value: object, root: Path | None, where: str) -> str:
+    """An image's path under ``root``, where it has to be; without a root any key of a feature file."""
+    if root is None:
+        if not isinstance(value, (str, int, np.integer)) or str(value) == "":
+            raise CondsimError(f"{where}: expected an image's path or key, found {ascii(value)[:80]}")
+        return str(value)
+    file = relative_file(value, where)
+    if not (root / file).is_file():
+        raise CondsimError(f"{where}: the image {file} is not in {root}")
+    return file

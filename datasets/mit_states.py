@@ -1,0 +1,174 @@
+"""MIT-States, composed retrieval (TIRG's protocol, Vo et al., CVPR 2019): find the image's noun in another state."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from condsim.datasets.annotations import read_json
+from condsim.datasets.grouping import rows_by_code, word_codes
+from condsim.datasets.layout import IMAGE_SUFFIXES, folder_of
+from condsim.harness.errors import CondsimError, did_you_mean
+from condsim.harness.task import Benchmark, ImageTable, Ragged, Rows, Task, TrainSplit
+
+TASKS = ("test", "adjective", "noun")
+RECALL_AT = (1, 5, 10)
+_TEST_NOUNS = (
+    "armor bracelet bush camera candy castle ceramic cheese clock clothes coffee fan fig fish foam forest fruit "
+    "furniture garden gate glass horse island laptop lead lightning mirror orange paint persimmon plastic plate potato "
+    "road rubber sand shell sky smoke steel stream table tea tomato vacuum wax wheel window wool"
+)
+TEST_NOUNS = tuple(_TEST_NOUNS.split())
+LAYOUT = (
+    "the folder that holds one folder of images for each '<adjective> <noun>', or the folder above it (with images/)"
+)
+
+TextForm = Literal["adjective", "adjective noun"]
+
+
+@dataclass(frozen=True)
+class Split:
+    """The images of some nouns. ``adjective`` and ``noun`` are [n] indices into the names, aligned with ``images``."""
+
+    images: ImageTable
+    adjectives: tuple[str, ...]
+    nouns: tuple[str, ...]
+    adjective: Rows
+    noun: Rows
+
+
+def load(
+    images: str | None = None,
+    test_nouns: Sequence[str] | str | None = None,
+    text: TextForm = "adjective",
+    recall_at: Sequence[int] = RECALL_AT,
+    tasks: Sequence[str] | None = None,
+    name: str = "mit_states",
+) -> Benchmark:
+    """Tasks ``test`` (the field's recall), ``adjective`` and ``noun`` (the same queries, a hit shares only that word).
+
+    ``test_nouns`` is the list of the test split's nouns, a JSON file holding it, or None for the published list.
+    """
+    chosen = tuple(tasks or TASKS)
+    root = image_root(folder_of(images, "benchmark.images", LAYOUT))
+    nouns = read_nouns(test_nouns)
+    test, train = read_split(root, nouns, inside=True), read_split(root, nouns, inside=False)
+    if len(test.images) == 0:
+        raise CondsimError(
+            f"benchmark.images={root} has no image of a test noun ({', '.join(nouns[:5])} ...): it should be {LAYOUT}"
+        )
+    return Benchmark(
+        name,
+        tuple(read_task(test, task, name, text=text, recall_at=recall_at) for task in chosen),
+        TrainSplit(train.images, vocabulary(train)) if len(train.images) else None,
+    )
+
+
+def image_root(folder: Path) -> Path:
+    """``folder`` or its ``images/``, whichever holds the '<adjective> <noun>' folders."""
+    return folder / "images" if (folder / "images").is_dir() else folder
+
+
+def read_nouns(nouns: Sequence[str] | str | Path | None) -> tuple[str, ...]:
+    """The test split's nouns from a list, from a JSON file holding one, or (None) as published."""
+    if nouns is None:
+        return TEST_NOUNS
+    value: Any = read_json(Path(nouns), "a list of nouns") if isinstance(nouns, (str, Path)) else list(nouns)
+    where = nouns if isinstance(nouns, (str, Path)) else "benchmark.test_nouns"
+    if not isinstance(value, list) or not value or not all(isinstance(noun, str) and noun.strip() for noun in value):
+        raise CondsimError(f"{where}: expected a list of nouns, at least one")
+    if len(set(value)) < len(value):
+        raise CondsimError(f"{where}: {next(noun for noun in value if value.count(noun) > 1)!r} stands in it twice")
+    return tuple(value)
+
+
+def read_split(root: Path, nouns: Sequence[str], inside: bool) -> Split:
+    """The images whose noun is (``inside``) or is not among ``nouns``, in the order of folder and file name.
+
+    Folder names without a space and those of the placeholder adjective "adj" are no part of the benchmark.
+    """
+    names: list[str] = []
+    pairs: list[tuple[str, str]] = []
+    for folder in sorted(path for path in root.iterdir() if path.is_dir()):
+        adjective, space, noun = folder.name.partition(" ")
+        if not space or not adjective or not noun or adjective == "adj" or (noun in nouns) != inside:
+            continue
+        files = sorted(file.name for file in folder.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
+        names += [f"{folder.name}/{file}" for file in files]
+        pairs += [(adjective, noun)] * len(files)
+    adjectives, adjective_codes = word_codes([adjective for adjective, _ in pairs])
+    noun_names, noun_codes = word_codes([noun for _, noun in pairs])
+    return Split(ImageTable(root, tuple(names)), adjectives, noun_names, adjective_codes, noun_codes)
+
+
+def vocabulary(split: Split) -> tuple[str, ...]:
+    """The split's adjectives, nouns and 'adjective noun' pairs."""
+    pairs = {f"{split.adjectives[a]} {split.nouns[n]}" for a, n in zip(split.adjective, split.noun, strict=True)}
+    return tuple(sorted({*split.adjectives, *split.nouns, *pairs}))
+
+
+def read_task(
+    split: Split,
+    name: str = "test",
+    benchmark: str = "mit_states",
+    *,
+    text: TextForm = "adjective",
+    recall_at: Sequence[int] = RECALL_AT,
+) -> Task:
+    """Queries: every image x every other adjective its noun has in the split. Gallery: every image but the query's.
+
+    Relevant, by ``name``: "test" the images of "<target adjective> <noun>"; "adjective" those of any noun in the target
+    state; "noun" those of the noun in any state, less the query's own image.
+    """
+    if name not in TASKS:
+        raise CondsimError(f"MIT-States has no task {name!r}. {did_you_mean(str(name), TASKS)}")
+    if text not in ("adjective", "adjective noun"):
+        raise CondsimError(f"benchmark.text={text!r}. {did_you_mean(str(text), ('adjective', 'adjective noun'))}")
+    exists = np.zeros((len(split.nouns), len(split.adjectives)), dtype=bool)
+    exists[split.noun, split.adjective] = True
+    asked = exists[split.noun]
+    asked[np.arange(len(asked)), split.adjective] = False
+    reference, target = np.nonzero(asked)
+    if len(reference) == 0:
+        raise CondsimError(f"{split.images.root}: no noun of the split has two adjectives, so there is no query")
+    noun = split.noun[reference]
+    if text == "adjective":
+        codes, words = target, split.adjectives
+    else:
+        codes, words = (
+            noun * len(split.adjectives) + target,
+            tuple(f"{a} {n}" for n in split.nouns for a in split.adjectives),
+        )
+    used, condition = np.unique(codes, return_inverse=True)
+    return Task(
+        benchmark=benchmark,
+        name=name,
+        images=split.images,
+        conditions=tuple((words[code],) for code in used),
+        condition=condition.astype(np.int64),
+        reference=reference.astype(np.int64),
+        relevant=_relevant(split, name, reference, target),
+        metrics=tuple(f"recall@{k}" for k in recall_at),
+        gallery=np.arange(len(split.images), dtype=np.int64),
+        excluded=Ragged.of(reference[:, None]),
+        clusters=noun,
+        cluster_name="noun",
+    )
+
+
+def _relevant(split: Split, name: str, reference: Rows, target: Rows) -> Ragged:
+    width = len(split.adjectives)
+    if name == "adjective":
+        return rows_by_code(split.adjective, width).take(target)
+    if name == "test":
+        return rows_by_code(split.noun * width + split.adjective, width * len(split.nouns)).take(
+            split.noun[reference] * width + target
+        )
+    lists = rows_by_code(split.noun, len(split.nouns)).take(split.noun[reference])
+    others = lists.values != np.repeat(reference, lists.lengths)  # each list holds its own reference exactly once
+    offsets = lists.offsets - np.arange(len(lists.offsets))
+    return Ragged(offsets, lists.values[others])

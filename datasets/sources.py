@@ -1,0 +1,149 @@
+"""Where each part of the benchmarks is had and under which licence: plain data for `condsim check` and `download`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Remote:
+    """One file that may be fetched without an agreement."""
+
+    url: str
+    place: str
+    """Path under the download folder: of the file, or of the folder of that name that is in the archive."""
+    size: int | None = None
+    """Bytes."""
+    checksum: str | None = None
+    """"sha256:..." or "md5:..."."""
+    unpack: bool = False
+
+
+@dataclass(frozen=True)
+class Source:
+    """One part of a benchmark."""
+
+    name: str
+    home: str
+    licence: str
+    remotes: tuple[Remote, ...] = ()
+    """Empty: to be had from ``home`` only, by hand."""
+    wanted: bool = True
+    """False: fetched only when asked for by name."""
+
+
+_GENECIS = "https://raw.githubusercontent.com/facebookresearch/genecis/main/genecis"
+_CIRR = "https://raw.githubusercontent.com/Cuberick-Orion/CIRR/cirr_dataset"
+_VISUAL_GENOME = "https://cs.stanford.edu/people/rak248/VG_100K_2"
+_COCO = "http://images.cocodataset.org"
+
+GENECIS_TEMPLATES = Source(
+    "templates",
+    "https://github.com/facebookresearch/genecis",
+    "CC BY-NC 4.0: not for commercial use",
+    tuple(
+        Remote(f"{_GENECIS}/{task}.json", f"genecis/{task}.json", size, f"sha256:{digest}")
+        for task, size, digest in (
+            ("focus_attribute", 1_970_459, "e41113c95bdd8ea5a4dc4dd8ad1c81792092495b8607df9a6f8ccda5907b2ff5"),
+            ("change_attribute", 3_002_580, "5f258b0375f9ba656d289c6a925315a62d3443b962063aa5e019c272ff00b416"),
+            ("focus_object", 857_208, "b61e465491794cdc051fe22759780c081bca7307836763e2630365511ee7d02d"),
+            ("change_object", 856_870, "566f0806afcdbf7c20aac5e6734eb8309ae82f173f90fc9553d87b89ce3749ab"),
+        )
+    ),
+)
+VISUAL_GENOME = Source(
+    "visual_genome",
+    "https://homes.cs.washington.edu/~ranjay/visualgenome",
+    "CC BY 4.0; the photographs are Flickr users', each under its own terms",
+    (
+        Remote(f"{_VISUAL_GENOME}/images.zip", "visual_genome/VG_100K", 9_731_705_982, unpack=True),
+        Remote(f"{_VISUAL_GENOME}/images2.zip", "visual_genome/VG_100K_2", 5_471_658_058, unpack=True),
+    ),
+)
+COCO = Source(
+    "coco",
+    "https://cocodataset.org",
+    "annotations CC BY 4.0; the photographs are Flickr users', each under its own terms",
+    (
+        Remote(
+            f"{_COCO}/zips/val2017.zip",
+            "coco/val2017",
+            815_585_330,
+            "md5:442b8da7639aecaf257c1dceb8ba8c80",
+            unpack=True,
+        ),
+    ),
+)
+COCO_PANOPTIC = Source(
+    "coco_panoptic",
+    "https://cocodataset.org",
+    "CC BY 4.0; only for building templates of your own",
+    (Remote(f"{_COCO}/annotations/panoptic_annotations_trainval2017.zip", "coco/annotations", unpack=True),),
+    wanted=False,
+)
+CIRR_ANNOTATIONS = Source(
+    "annotations",
+    "https://github.com/Cuberick-Orion/CIRR",
+    "MIT",
+    tuple(
+        Remote(f"{_CIRR}/{path}", f"cirr/{path}", size, checksum)
+        for path, size, checksum in (
+            (
+                "captions/cap.rc2.val.json",
+                1_609_916,
+                "sha256:a85c3a1aa464f1af7229918e8018d08b8b20ce5dab479ffdf39d61113140f919",
+            ),
+            (
+                "captions/cap.rc2.test1.json",
+                1_254_129,
+                "sha256:26a2b2e7a5c96c903491aefc7d5f237f03d3cca97712e1b6bb3b231db5ff8001",
+            ),
+            (
+                "image_splits/split.rc2.train.json",
+                969_680,
+                "sha256:7b3f2211ff67e527190754ab778321a3c83f0baa6150d1e6c19646ec25c3bcb9",
+            ),
+            (
+                "image_splits/split.rc2.val.json",
+                105_568,
+                "sha256:de36f7a7219c8bb06347a67748cfc68405be7dad62853a1e31846c98e491235b",
+            ),
+            (
+                "image_splits/split.rc2.test1.json",
+                120_364,
+                "sha256:bf2bb9ed0659c4aae35de72350652b9ab75d36a060211f826bec15c58ec12566",
+            ),
+            ("captions/cap.rc2.train.json", None, None),
+        )
+    ),
+)
+NLVR2_IMAGES = Source("images", "https://lil.nlp.cornell.edu/nlvr", "NLVR2's own terms: ask its authors by their form")
+MIT_STATES = Source(
+    "images", "http://web.mit.edu/phillipi/Public/states_and_transformations", "for research; photographs of the web"
+)
+CLEVR4 = Source("images and labels", "https://www.robots.ox.ac.uk/~vgg/data/clevr4", "as its page says")
+STANFORD40 = Source("images", "http://vision.stanford.edu/Datasets/40actions.html", "for research, as its page says")
+ICTC_LABELS = Source("labels of location and mood", "https://github.com/sehyunkwon/ICTC", "as its page says")
+CLAY_EVAL = Source("images and labels", "the page of the CLAY paper", "as its page says")
+ILIAS = Source("images, tables and features", "https://ilias-1k.netlify.app", "as its page says")
+INQUIRE = Source("images, queries and features", "https://github.com/inquire-benchmark/INQUIRE", "CC BY-NC 4.0")
+
+SOURCES: Mapping[str, tuple[Source, ...]] = {
+    "genecis": (GENECIS_TEMPLATES, VISUAL_GENOME, COCO, COCO_PANOPTIC),
+    "mit_states": (MIT_STATES,),
+    "cirr": (CIRR_ANNOTATIONS, NLVR2_IMAGES),
+    "clevr4": (CLEVR4,),
+    "stanford40": (STANFORD40, ICTC_LABELS),
+    "clay_object": (CLAY_EVAL,),
+    "clay_human": (CLAY_EVAL,),
+    "ilias": (ILIAS,),
+    "inquire": (INQUIRE,),
+}
+"""Benchmark name -> its parts. A benchmark of the user's own has none."""
+
+OPTIONS: Mapping[str, Mapping[str, str]] = {
+    "genecis": {"templates": "genecis", "visual_genome": "visual_genome", "coco": "coco"},
+    "cirr": {"annotations": "cirr"},
+}
+"""Benchmark name -> those of its options that a download fills, and the folders that they then name."""

@@ -1,0 +1,192 @@
+"""`condsim check`: counts, missing and unreadable images, and a useful answer also where nothing is there."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import OmegaConf
+from rich.console import Console
+
+from condsim.datasets import check as checking
+from condsim.datasets import survey
+from condsim.datasets.check import Report, check, command, render
+from condsim.harness.overrides import compose_config
+
+BENCHMARKS = sorted(path.stem for path in (Path(__file__).parents[2] / "conf" / "benchmark").glob("*.yaml"))
+REAL = [name for name in BENCHMARKS if name != "shapes"]
+
+
+@cache
+def composed(benchmark: str) -> dict[str, Any]:
+    config = OmegaConf.to_container(compose_config("check", [f"benchmark={benchmark}"]), resolve=True)
+    assert isinstance(config, dict)
+    return dict(config["benchmark"])
+
+
+def config_of(benchmark: str, **options: Any) -> dict[str, Any]:
+    return {**composed(benchmark), **options}
+
+
+def text_of(report: Report, **more: Any) -> str:
+    out = io.StringIO()
+    Console(width=160, file=out).print(render(report, **more))
+    return out.getvalue()
+
+
+def counts(report: Report) -> dict[str, tuple[int | None, int | None]]:
+    return {part.what: (part.found, part.expected) for part in report.parts}
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_nothing_is_there_yet(name: str) -> None:
+    report = check(config_of(name))
+    told = text_of(report)
+    assert not report.complete
+    assert f"{name} is NOT complete" in told
+    assert "is not set" in told, "says which options to set"
+    for heading in ("Layout", "Protocol", "Traps"):
+        assert heading in told, "the protocol card is printed"
+    for word in ("Gallery", "Text", "Transform", "Ties", "Chance"):
+        assert word.lower() in report.card.lower()
+
+
+def test_published_counts_are_told_before_anything_is_there() -> None:
+    genecis = counts(check(config_of("genecis")))
+    assert genecis["change_attribute: templates"] == (None, 2_112)
+    assert genecis["visual_genome: images that the templates name"] == (None, 23_640)
+    assert genecis["coco: images that the templates name"] == (None, 3_033)
+    cirr = counts(check(config_of("cirr", split="test1")))
+    assert cirr == {"test1: queries": (None, 4_148), "test1: images": (None, 2_315)}
+    assert "condsim download benchmark=genecis 'parts=[coco]'" in text_of(check(config_of("genecis")))
+    assert "CC BY-NC 4.0" in text_of(check(config_of("genecis")))
+
+
+@pytest.fixture
+def whole(genecis_files: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The small GeneCIS, and its numbers taken for the published ones."""
+    monkeypatch.setattr(survey, "TEMPLATES", {task: len(value) for task, value in genecis_files.templates.items()})
+    return genecis_files
+
+
+def test_a_whole_benchmark_is_complete(whole: Any) -> None:
+    report = check(config_of("genecis", **whole.arguments))
+    assert report.complete
+    assert (report.images, report.missing, report.unreadable, report.problems) == (12, (), (), ())
+    assert counts(report)["visual_genome: images that the templates name"] == (6, 6)
+    assert counts(report)["focus_object: templates"] == (2, 2)
+    assert "genecis is complete" in text_of(report)
+
+
+def test_missing_and_unreadable_images_are_counted_and_named(whole: Any, tmp_path: Path) -> None:
+    vg = whole.root / "vg"
+    (vg / "VG_100K" / "11.jpg").unlink()
+    (vg / "VG_100K_2" / "12.jpg").write_bytes((vg / "VG_100K_2" / "12.jpg").read_bytes()[:200])
+    (whole.root / "coco" / "000000000003.jpg").write_bytes(b"")
+    report = check(config_of("genecis", **whole.arguments))
+    assert not report.complete
+    assert counts(report)["visual_genome: images that the templates name"] == (5, 6)
+    assert [Path(path).name for path in report.missing] == ["11.jpg"]
+    assert len(report.unreadable) == 2
+    assert any("12.jpg" in fault and "does not decode" in fault for fault in report.unreadable)
+    told = text_of(report, list_path=Path("full.txt"))
+    assert "12 images needed, read to their ends: 1 missing, 2 unreadable" in told
+    assert "full.txt" in told
+    quick = check(config_of("genecis", **whole.arguments), read_images=False)
+    assert (len(quick.missing), quick.unreadable) == (1, ())
+    assert "looked for, not read" in text_of(quick)
+
+
+def test_a_box_outside_its_image_is_found(whole: Any, put: Callable[..., Any]) -> None:
+    templates = whole.templates["focus_attribute"]
+    whole.write("focus_attribute", put(templates, (0, "target", "instance_bbox"), [300, 5, 10, 10]))
+    report = check(config_of("genecis", **whole.arguments))
+    (fault,) = report.unreadable
+    assert "12.jpg: the box [300, 5, 10, 10]" in fault
+    assert "outside its image of 40 x 30" in fault
+
+
+def test_faulty_entries_and_files_are_problems_and_the_rest_is_still_checked(
+    whole: Any, put: Callable[..., Any]
+) -> None:
+    whole.write("focus_attribute", put(whole.templates["focus_attribute"], (1, "condition"), 7))
+    (whole.root / "templates" / "focus_object.json").write_text("[{")
+    report = check(config_of("genecis", **whole.arguments, tasks=["focus_attribute", "focus_object", "change_object"]))
+    assert counts(report)["focus_attribute: templates"] == (2, 3)
+    assert counts(report)["focus_object: templates"] == (None, 2)
+    assert counts(report)["change_object: templates"] == (2, 2)
+    assert "change_attribute: templates" not in counts(report), "only the chosen tasks"
+    assert len(report.problems) == 2
+    assert "entry 1: condition" in report.problems[0]
+    assert "focus_object.json: malformed or truncated JSON" in report.problems[1]
+
+
+def test_only_ten_faults_are_shown_and_all_are_written(
+    cirr_maker: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = cirr_maker("val", 30)
+    for path in list((files.root / "images" / "dev").iterdir())[:14]:
+        path.unlink()
+    output = tmp_path / "lists" / "faults.txt"
+    settings = {"benchmark": config_of("cirr", **files.arguments), "decode": True, "workers": 2, "output": str(output)}
+    assert command(settings) == 1
+    lines = output.read_text().splitlines()
+    assert len(lines) == 14
+    assert all(line.endswith(".png: missing") for line in lines)
+    told = capsys.readouterr().out
+    assert told.count("missing: ") == 10
+    assert "... and 4 more" in told
+
+
+def test_a_whole_cirr_is_complete_by_its_exit_status(
+    cirr_maker: Callable[..., Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    files = cirr_maker()
+    monkeypatch.setattr(survey, "QUERIES", {"val": 8})
+    monkeypatch.setattr(survey, "NAMES", {"val": 14})
+    monkeypatch.chdir(tmp_path)
+    settings = {"benchmark": config_of("cirr", **files.arguments), "decode": True, "workers": 2, "output": None}
+    assert command(settings) == 0
+    assert not list(tmp_path.glob("check-*")), "nothing to list, so no list"
+    assert "cirr is complete" in capsys.readouterr().out
+    assert "img_set.members" in check(config_of("cirr", **spoil(files))).problems[0]
+
+
+def spoil(files: Any) -> dict[str, str]:
+    captions = [dict(entry) for entry in files.captions]
+    captions[0]["img_set"] = {"id": 0, "members": ["a"]}
+    files.write(captions=captions)
+    return dict(files.arguments)
+
+
+def test_loaders_that_need_everything_are_checked_by_loading(tmp_path: Path) -> None:
+    for name, pixel in (("a", True), ("b", True), ("c", True), ("d", False)):
+        (tmp_path / f"{name}.png").write_bytes(PNG if pixel else b"no picture")
+    (tmp_path / "labels.csv").write_text("image,color\na.png,red\nb.png,red\nc.png,red\nd.png,red\ne.png,red\n")
+    report = check(config_of("labelled", table=str(tmp_path / "labels.csv")))
+    assert counts(report) == {"color: queries": (1, None)}
+    assert ["row 4: the image e.png is not in" in problem for problem in report.problems] == [True]
+    assert [Path(fault.split(":")[0]).name for fault in report.unreadable] == ["d.png"]
+
+
+PNG = bytes.fromhex(
+    "89504e470d0a1a0a0000000d4948445200000001000000010802000000907753de"
+    "0000000c49444154789c63606060000000040001f61738550000000049454e44ae426082"
+)
+
+
+def test_every_loader_has_a_card() -> None:
+    assert {path.stem for path in checking.CARDS.glob("*.md")} >= {
+        "genecis",
+        "mit_states",
+        "cirr",
+        "labelled",
+        "instance",
+    }

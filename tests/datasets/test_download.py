@@ -1,0 +1,282 @@
+"""The downloader against a server of our own on 127.0.0.1 that can be told to misbehave."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import threading
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from condsim.datasets import download as downloading
+from condsim.datasets.download import choose, command, fetch
+from condsim.datasets.sources import SOURCES, Remote, Source
+from condsim.harness.errors import CondsimError
+from condsim.harness.overrides import compose_config
+
+BODY = bytes(range(256)) * 4000
+
+
+@dataclass
+class Server:
+    url: str = ""
+    files: dict[str, bytes] = field(default_factory=dict)
+    ranges: bool = True
+    cut_after: list[int] = field(default_factory=list)
+    """Bytes after which the connection is dropped, for the next requests in turn."""
+    asked: list[str] = field(default_factory=list)
+    """The Range header of each request."""
+    credentials: list[str | None] = field(default_factory=list)
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    for variable in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 1 << 16)
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    state = Server()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+        def do_GET(self) -> None:
+            state.asked.append(self.headers.get("Range", ""))
+            state.credentials.append(self.headers.get("Authorization"))
+            body = state.files.get(self.path.lstrip("/"))
+            if body is None:
+                self.send_error(404)
+                return
+            start = 0
+            if state.ranges and self.headers.get("Range"):
+                start = int(self.headers["Range"].removeprefix("bytes=").split("-")[0])
+                if start >= len(body):
+                    self.send_error(416)
+                    return
+                self.send_response(206)
+                self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
+            else:
+                self.send_response(200)
+            self.send_header("Content-Length", str(len(body) - start))
+            self.end_headers()
+            if state.cut_after:
+                self.wfile.write(body[start : start + state.cut_after.pop(0)])
+                self.wfile.flush()
+                self.close_connection = True
+                self.connection.close()
+            else:
+                self.wfile.write(body[start:])
+
+    running = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    running.handle_error = lambda *_: None  # type: ignore[method-assign]
+    state.url = f"http://127.0.0.1:{running.server_port}"
+    thread = threading.Thread(target=running.serve_forever, args=(0.02,), daemon=True)
+    thread.start()
+    yield state
+    running.shutdown()
+    running.server_close()
+
+
+def remote(server: Server, name: str = "a.json", content: bytes = BODY, **more: object) -> Remote:
+    server.files[name] = content
+    checksum = f"sha256:{hashlib.sha256(content).hexdigest()}"
+    return Remote(
+        **{"url": f"{server.url}/{name}", "place": f"x/{name}", "size": len(content), "checksum": checksum, **more}
+    )  # type: ignore[arg-type]
+
+
+def leftovers(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.rglob(".*") if path.name != ".download.lock")
+
+
+def zipped(members: dict[str, bytes], links: dict[str, str] | None = None) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+        for name, target in (links or {}).items():
+            info = zipfile.ZipInfo(name)
+            info.create_system, info.external_attr = 3, 0o120777 << 16
+            archive.writestr(info, target)
+    return buffer.getvalue()
+
+
+def test_a_file_is_fetched_once(server: Server, tmp_path: Path) -> None:
+    asked_for = remote(server)
+    path = fetch(asked_for, tmp_path)
+    assert path == tmp_path / "x" / "a.json"
+    assert path.read_bytes() == BODY
+    assert fetch(asked_for, tmp_path) == path
+    assert server.asked == [""]
+    assert leftovers(tmp_path) == []
+
+
+def test_a_hugging_face_token_stays_at_home(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    fetch(remote(server), tmp_path)
+    assert server.credentials == [None]
+
+
+def test_a_dropped_connection_is_taken_up_again(server: Server, tmp_path: Path) -> None:
+    server.cut_after = [300_000, 200_000]
+    assert fetch(remote(server), tmp_path).read_bytes() == BODY
+    assert len(server.asked) == 3
+    first, *rest = (int(asked.removeprefix("bytes=").rstrip("-") or 0) for asked in server.asked)
+    assert first == 0 < rest[0] < rest[1], "each time the rest only"
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+def test_a_killed_download_goes_on_from_what_is_there(server: Server, tmp_path: Path, ranges: bool) -> None:
+    server.ranges = ranges
+    part = tmp_path / "x" / ".a.json.part"
+    part.parent.mkdir()
+    part.write_bytes(BODY[:400_000])
+    assert fetch(remote(server), tmp_path).read_bytes() == BODY
+    assert server.asked == ["bytes=400000-"]
+    assert leftovers(tmp_path) == []
+
+
+def test_what_is_kept_may_be_whole_too_long_or_of_another_file(server: Server, tmp_path: Path) -> None:
+    part = tmp_path / "x" / ".a.json.part"
+    part.parent.mkdir()
+    part.write_bytes(BODY)
+    assert fetch(remote(server), tmp_path).read_bytes() == BODY
+    assert server.asked == [], "only checked"
+    for place, kept, size in (("b", BODY + b"more", len(BODY)), ("c", BODY, None)):
+        part.with_name(f".{place}.part").write_bytes(kept)
+        assert fetch(remote(server, place, size=size), tmp_path).read_bytes() == BODY
+    part.with_name(".d.part").write_bytes(b"x" * 1000)
+    with pytest.raises(CondsimError, match=r"sha256 is .*, published is .*the same command fetches it anew"):
+        fetch(remote(server, "d"), tmp_path)
+    assert fetch(remote(server, "d"), tmp_path).read_bytes() == BODY
+
+
+def test_a_wrong_checksum_or_size_leaves_nothing_in_place(server: Server, tmp_path: Path) -> None:
+    with pytest.raises(CondsimError, match=r"a\.json.*sha256 is"):
+        fetch(remote(server, checksum="sha256:" + "0" * 64), tmp_path)
+    with pytest.raises(CondsimError, match=r"a\.json"):
+        fetch(remote(server, size=7), tmp_path)
+    assert not (tmp_path / "x" / "a.json").exists()
+
+
+def test_a_file_that_was_there_is_neither_trusted_nor_overwritten(server: Server, tmp_path: Path) -> None:
+    asked_for = remote(server)
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "a.json").write_bytes(b"mine")
+    with pytest.raises(CondsimError, match=r"has 4 bytes, .*move it away"):
+        fetch(asked_for, tmp_path)
+    assert (tmp_path / "x" / "a.json").read_bytes() == b"mine"
+
+
+def test_nobody_there_and_nothing_there(server: Server, tmp_path: Path) -> None:
+    with pytest.raises(CondsimError, match=r"none\.json could not be fetched: .*404.*the same command goes on"):
+        fetch(Remote(f"{server.url}/none.json", "none.json"), tmp_path)
+    with pytest.raises(CondsimError, match="could not be fetched"):
+        fetch(Remote("http://127.0.0.1:9/none.json", "none.json"), tmp_path)
+
+
+def test_an_archive_becomes_its_folder(server: Server, tmp_path: Path) -> None:
+    content = zipped({"VG/1.jpg": b"one", "VG/deep/2.jpg": b"two", "__MACOSX/x": b""})
+    asked_for = remote(server, "vg.zip", content, place="images/VG", unpack=True)
+    path = fetch(asked_for, tmp_path)
+    assert {p.relative_to(path).as_posix(): p.read_bytes() for p in path.rglob("*.jpg")} == {
+        "1.jpg": b"one",
+        "deep/2.jpg": b"two",
+    }
+    assert [p.name for p in (tmp_path / "images").iterdir()] == ["VG"]
+    fetch(asked_for, tmp_path)
+    assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize(
+    "name", ["../evil.txt", "VG/../../evil.txt", "/evil.txt", "VG\\..\\..\\evil.txt", "C:/evil.txt"]
+)
+def test_members_that_would_leave_the_folder_are_refused(server: Server, tmp_path: Path, name: str) -> None:
+    content = zipped({"VG/1.jpg": b"one", name: b"evil"})
+    with pytest.raises(CondsimError, match=r"is refused: .* would leave the folder"):
+        fetch(remote(server, "vg.zip", content, place="a/b/VG", unpack=True), tmp_path / "data")
+    assert not [path for path in tmp_path.rglob("*") if "evil" in path.name or path.name == "VG"]
+    assert leftovers(tmp_path) == []
+
+
+def test_links_are_refused(server: Server, tmp_path: Path) -> None:
+    content = zipped({"VG/1.jpg": b"one"}, links={"VG/out": "/etc"})
+    with pytest.raises(CondsimError, match="'VG/out' would leave the folder"):
+        fetch(remote(server, "vg.zip", content, place="VG", unpack=True), tmp_path)
+
+
+def test_an_archive_that_is_none_or_damaged_or_another(server: Server, tmp_path: Path) -> None:
+    whole = zipped({"VG/1.jpg": b"one" * 1000})
+    damaged = whole.replace(b"oneone", b"oneTwo", 1)
+    for name, content, message in (
+        ("a.zip", b"<html>not found</html>", "is damaged"),
+        ("b.zip", damaged, "is damaged"),
+        ("c.zip", zipped({"other/1.jpg": b"one"}), "holds no folder VG"),
+    ):
+        with pytest.raises(CondsimError, match=message):
+            fetch(remote(server, name, content, place="VG", unpack=True), tmp_path)
+        assert not (tmp_path / "VG").exists()
+        assert leftovers(tmp_path) == []
+
+
+def test_an_interrupted_unpacking_leaves_no_half_folder(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked_for = remote(server, "vg.zip", zipped({f"VG/{i}.jpg": b"x" for i in range(9)}), place="VG", unpack=True)
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as context:
+        context.setattr(zipfile.ZipFile, "extract", killed)
+        with pytest.raises(KeyboardInterrupt):
+            fetch(asked_for, tmp_path)
+    assert not (tmp_path / "VG").exists()
+    assert len(list(fetch(asked_for, tmp_path).iterdir())) == 9
+    assert len(server.asked) == 1, "the archive was kept"
+
+
+def test_the_command(
+    server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = (
+        Source("templates", "https://home", "CC BY-NC 4.0", (remote(server),)),
+        Source("extra", "https://home", "MIT", (remote(server, "extra.json"),), wanted=False),
+        Source("images", "https://ask.there", "by agreement"),
+    )
+    monkeypatch.setattr(downloading, "SOURCES", {"genecis": parts})
+    settings = {"benchmark": {"name": "genecis"}, "folder": str(tmp_path), "parts": None}
+    assert command(settings) == 0
+    told = capsys.readouterr().out
+    assert "CC BY-NC 4.0" in told
+    assert "Not to be fetched here: images, from https://ask.there (by agreement)" in told
+    assert f"condsim check benchmark=genecis benchmark.templates={tmp_path}/genecis" in told
+    assert not (tmp_path / "x" / "extra.json").exists()
+    command(settings | {"parts": ["extra"]})
+    assert (tmp_path / "x" / "extra.json").exists()
+    with pytest.raises(CondsimError, match=r"no part 'template' to fetch. Did you mean 'templates'"):
+        command(settings | {"parts": ["template"]})
+    with pytest.raises(CondsimError, match="nothing of benchmark shapes may be fetched"):
+        choose("shapes", None)
+
+
+def test_the_published_sources() -> None:
+    for parts in SOURCES.values():
+        for source in parts:
+            assert source.licence
+            for file in source.remotes:
+                assert file.url.startswith(("https://", "http://images.cocodataset.org/"))
+                assert file.unpack == file.url.endswith(".zip")
+                assert file.checksum is None or len(file.checksum) in (len("sha256:") + 64, len("md5:") + 32)
+    assert {source.name for source in choose("genecis", None)} == {"templates", "visual_genome", "coco"}
+    config = compose_config("download", ["benchmark=cirr", "parts=[annotations]"])
+    assert [source.name for source in choose(config.benchmark.name, list(config.parts))] == ["annotations"]

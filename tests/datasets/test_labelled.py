@@ -1,0 +1,244 @@
+"""Conditional labels: splits, relevance and the ways in (CSV, parquet, Hugging Face), against brute force."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hydra.utils import instantiate
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from condsim.datasets import labelled
+from condsim.harness.errors import CondsimError
+from condsim.harness.overrides import compose_config
+
+COLORS, SHAPES = ("red", "blue", "green"), ("disc", "star")
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    """40 images in two folders, with their color and shape."""
+    folder, rows = tmp_path / "data", []
+    for i in range(40):
+        name = f"{'ab'[i % 2]}/{i}.png"
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (4 + i % 3, 4), (i, 0, 0)).save(folder / name)
+        rows.append({"image": name, "color": COLORS[i % 3], "shape": SHAPES[i // 3 % 2]})
+    pd.DataFrame(rows).to_csv(folder / "labels.csv", index=False)
+    return folder / "labels.csv"
+
+
+def change(table: Path, change: Callable[[pd.DataFrame], Any]) -> str:
+    frame = pd.read_csv(table)
+    change(frame)
+    frame.to_csv(table, index=False)
+    return str(table)
+
+
+def test_relevance_is_the_same_label_under_every_condition(table: Path) -> None:
+    benchmark = labelled.load(str(table), together=[["color", "shape"]])
+    labels = pd.read_csv(table).set_index("image")
+    assert [task.full_name for task in benchmark.tasks] == ["labelled/color", "labelled/shape", "labelled/color+shape"]
+    for task, columns in zip(benchmark.tasks, (["color"], ["shape"], ["color", "shape"]), strict=True):
+        assert task.conditions == (tuple(columns),)
+        names = task.images.names
+        assert task.gallery is not None
+        assert len(task.gallery) == 36
+        assert len(task) + len(task.gallery) == 40
+        assert not set(task.reference) & set(task.gallery)
+        for i, row in enumerate(task.reference):
+            same = [r for r in task.gallery if (labels.loc[names[r], columns] == labels.loc[names[row], columns]).all()]
+            assert task.relevant[i].tolist() == same
+    assert benchmark.tasks[0].metrics == ("map", "recall@1", "recall@5", "recall@10")
+    assert benchmark.headlines == {"average": (("color", "map"), ("shape", "map"))}
+
+
+def test_the_split_is_the_seeds_and_not_the_row_orders(table: Path) -> None:
+    def query_names(**arguments: Any) -> set[str]:
+        (task, *_) = labelled.load(str(table), **arguments).tasks
+        return {task.images.names[row] for row in task.reference}
+
+    first = query_names()
+    assert len(first) == 4
+    assert query_names() == first != query_names(seed=1)
+    assert len(query_names(queries=0.25)) == 10
+    pd.read_csv(table).sample(frac=1, random_state=3).to_csv(table, index=False)
+    assert query_names() == first
+
+
+def test_a_query_whose_label_is_not_in_the_database_is_left_out_and_told(table: Path) -> None:
+    alone = labelled.load(str(table)).tasks[0]
+    lonely = alone.images.names[alone.reference[1]]
+    change(table, lambda frame: frame.__setitem__("color", frame["color"].where(frame["image"] != lonely, "only one")))
+    color, shape = labelled.load(str(table)).tasks
+    assert lonely not in color.query_ids
+    assert lonely in shape.query_ids
+    assert color.skipped == ("color: 1 of 4 queries have no image of their label in the database",)
+    assert shape.skipped == ()
+
+
+def test_conditions_may_be_chosen_and_worded(table: Path) -> None:
+    benchmark = labelled.load(str(table), conditions={"shape": "the outline"}, metrics=["map"], name="mine")
+    assert [(task.full_name, task.conditions) for task in benchmark.tasks] == [("mine/shape", (("the outline",),))]
+    named = labelled.load(str(table), conditions=["shape", "color"], together=["all"]).tasks
+    assert (named[2].name, named[2].conditions) == ("all", (("shape", "color"),))
+
+
+def test_parquet_with_numbers_for_labels(table: Path) -> None:
+    frame = pd.read_csv(table)
+    frame["count"] = (np.arange(40) % 4).astype(float)
+    frame.to_parquet(table.with_suffix(".parquet"))
+    whole = labelled.load(str(table.with_suffix(".parquet")), conditions=["count"]).tasks[0]
+    frame["count"] = frame["count"].astype(int).astype(str)
+    frame.to_csv(table, index=False)
+    assert labelled.load(str(table), conditions=["count"]).tasks[0].fingerprint == whole.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("spoil", "arguments", "message"),
+    [
+        (None, {"conditions": ["colour"]}, "no column 'colour'. Did you mean 'color'"),
+        (None, {"image_column": "file"}, "no column 'file'"),
+        (None, {"together": [["color", "size"]]}, "'size' is no condition"),
+        (None, {"together": ["color"]}, "should be a list of different conditions, or all"),
+        (None, {"queries": 1.5}, "benchmark.queries=1.5"),
+        (None, {"tasks": ["colors"]}, "no task 'colors'. Did you mean 'color'"),
+        (None, {"images": "nowhere"}, "nowhere is not a folder"),
+        (None, {"dataset": {"path": "imagefolder"}}, "exactly one of them"),
+        (lambda f: f.__setitem__("image", f["image"].replace("a/4.png", "a/6.png")), {}, "row 6: .* stands in row 4"),
+        (
+            lambda f: f.__setitem__("image", f["image"].replace("a/4.png", "a/99.png")),
+            {},
+            "row 4: .*a/99.png is not in",
+        ),
+        (lambda f: f.__setitem__("image", f["image"].replace("a/4.png", "../4.png")), {}, "row 4: .*out of the image"),
+        (lambda f: f.__setitem__("image", f["image"].replace("a/4.png", "a/4.txt")), {}, "row 4: .*path of an image"),
+        (lambda f: f.__setitem__("color", f["color"].where(f.index != 7)), {}, "row 7: color: there is no label"),
+        (lambda f: f.drop(f.index, inplace=True), {}, "no rows"),
+        (lambda f: f.drop(f.index[1:], inplace=True), {}, "too few to split"),
+        (lambda f: f.drop(columns=["color", "shape"], inplace=True), {}, "no column of labels"),
+        (lambda f: f.__setitem__("color", f["image"]), {}, "under 'color' no query shares its label"),
+    ],
+)
+def test_faults(table: Path, spoil: Callable[..., Any] | None, arguments: dict[str, Any], message: str) -> None:
+    if spoil is not None:
+        change(table, spoil)
+    with pytest.raises(CondsimError, match=message):
+        labelled.load(str(table), **arguments)
+
+
+def test_skip_leaves_out_rows_and_says_so(table: Path) -> None:
+    change(table, lambda f: f.__setitem__("color", f["color"].where(f.index != 7)))
+    task = labelled.load(str(table), on_error="skip").tasks[0]
+    assert len(task.images) == 39
+    assert "b/7.png" not in task.images.names
+    assert len(task.skipped) == 1
+    assert "row 7: color: there is no label" in task.skipped[0]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("a/0.png,red,disc,more", "row 40 has 4 cells, but the header has 3"),
+        ("a/0.png,red", "row 40 has 2 cells, but the header has 3"),
+        ('a/0.png,red,"disc', "malformed CSV at line 42"),
+    ],
+)
+def test_a_line_that_does_not_fit_its_table(table: Path, line: str, message: str) -> None:
+    table.write_text(table.read_text() + line)
+    with pytest.raises(CondsimError, match=message):
+        labelled.load(str(table))
+
+
+def test_nothing_to_read(tmp_path: Path) -> None:
+    with pytest.raises(CondsimError, match=r"benchmark\.table is not set.* or set benchmark\.dataset"):
+        labelled.load()
+    with pytest.raises(CondsimError, match=r"no.csv does not exist"):
+        labelled.load(str(tmp_path / "no.csv"))
+    (tmp_path / "bad.parquet").write_bytes(b"PAR1 not really")
+    with pytest.raises(CondsimError, match=r"bad.parquet is no readable parquet table"):
+        labelled.load(str(tmp_path / "bad.parquet"))
+
+
+@pytest.mark.parametrize(
+    ("choice", "tasks"),
+    [
+        ("clevr4", ["texture", "color", "shape", "count"]),
+        ("stanford40", ["action", "location", "mood"]),
+        ("clay_object", ["category", "subcategory", "color", "color+category", "color+subcategory"]),
+        ("clay_human", ["age", "action", "background", "age+action", "age+background", "action+background", "all"]),
+    ],
+)
+def test_published_tables_are_configs(table: Path, choice: str, tasks: list[str]) -> None:
+    columns = [task for task in tasks if "+" not in task and task != "all"]
+    frame = pd.read_csv(table).assign(**{column: np.arange(40) % 2 for column in columns})
+    frame.to_csv(table, index=False)
+    benchmark = instantiate(compose_config("check", [f"benchmark={choice}", f"benchmark.table={table}"]).benchmark)
+    assert [task.full_name for task in benchmark.tasks] == [f"{choice}/{task}" for task in tasks]
+
+
+def by_name(task: Any) -> dict[str, set[str]]:
+    """Which images are relevant, as far as images of different content can be told apart by their order."""
+    return {task.query_ids[i]: {task.images.names[row] for row in task.relevant[i]} for i in range(len(task))}
+
+
+@pytest.fixture
+def offline_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_DATASETS_OFFLINE", "1")
+    return tmp_path / "hub"
+
+
+def test_an_imagefolder_through_hugging_face(table: Path, offline_hub: Path, tmp_path: Path) -> None:
+    frame = pd.read_csv(table).rename(columns={"image": "file_name"})
+    frame.to_csv(table.parent / "metadata.csv", index=False)
+    table.unlink()
+    dataset: Mapping[str, str] = {
+        "path": "imagefolder", "data_dir": str(table.parent), "split": "train", "cache_dir": str(offline_hub),
+    }  # fmt: skip
+    benchmark = labelled.load(dataset=dataset, cache_dir=str(tmp_path / "cache"))
+    assert sorted(task.name for task in benchmark.tasks) == ["color", "shape"]
+    (color,) = (task for task in benchmark.tasks if task.name == "color")
+    assert len(color.images) == 40
+    assert len(color) == 4
+    originals = {(table.parent / name).read_bytes() for name in frame["file_name"]}
+    assert {color.images.path(row).read_bytes() for row in range(40)} == originals, "bytes are kept as they are"
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").rglob("*")}
+    again = labelled.load(dataset=dataset, cache_dir=str(tmp_path / "cache"))
+    assert [task.fingerprint for task in again.tasks] == [task.fingerprint for task in benchmark.tasks]
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").rglob("*")} == before, "written once"
+
+
+def test_class_labels_of_a_parquet_dataset_become_their_names(table: Path, offline_hub: Path, tmp_path: Path) -> None:
+    import datasets
+
+    frame = pd.read_csv(table)
+    features = datasets.Features({"picture": datasets.Image(), "color": datasets.ClassLabel(names=list(COLORS))})
+    rows = {"picture": [str(table.parent / name) for name in frame["image"]], "color": list(frame["color"])}
+    datasets.Dataset.from_dict(rows, features=features).to_parquet(str(tmp_path / "data.parquet"))
+    dataset = {"path": "parquet", "data_files": str(tmp_path / "data.parquet"), "split": "train",
+               "cache_dir": str(offline_hub)}  # fmt: skip
+    (task,) = labelled.load(dataset=dataset, image_column="picture", cache_dir=str(tmp_path / "cache")).tasks
+    colors = {name: frame["color"][int(Path(name).stem)] for name in task.images.names}
+    for query, relevant in by_name(task).items():
+        assert {colors[name] for name in relevant} == {colors[query]}
+    with pytest.raises(CondsimError, match="'color' holds no images"):
+        labelled.load(dataset=dataset, image_column="color", cache_dir=str(tmp_path / "cache"))
+    with pytest.raises(CondsimError, match=r"needs a path .* and a split"):
+        labelled.load(dataset={"path": "parquet"})
+    with pytest.raises(CondsimError, match=r"cannot load path=parquet, data_files=.*nowhere\.parquet"):
+        labelled.load(dataset=dataset | {"data_files": str(tmp_path / "nowhere.parquet")})
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 300), st.floats(0.01, 0.99), st.integers(0, 5))
+def test_a_split_parts_the_rows(count: int, share: float, seed: int) -> None:
+    queries, database = labelled.split_rows(count, share, seed)
+    assert sorted([*queries, *database]) == list(range(count))
+    assert abs(len(queries) - count * share) <= 1

@@ -1,0 +1,333 @@
+"""Captions to triplets, with the real parser and the real ratings."""
+
+import io
+import json
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from condsim.datasets.mining.captions import FolderCaptions, HubCaptions, TableCaptions
+from condsim.datasets.mining.concreteness import brysbaert
+from condsim.datasets.mining.known_truth import precision_recall, said_relations
+from condsim.datasets.mining.mine import mine_triplets
+from condsim.datasets.mining.relations import Relation, SceneGraphRelations
+from condsim.datasets.mining.triplets import sample_triplets
+from condsim.datasets.shapes.captions import caption_scenes
+from condsim.datasets.shapes.world import sample_scenes
+from condsim.harness.errors import CondsimError
+
+CAPTIONS = [
+    "a horse in a meadow",
+    "a horse on a canvas",
+    "a man riding a horse",
+    "a dog in a meadow",
+    "a brown dog next to a fence",
+    "you at the party yesterday",
+    "a horse behind a fence",
+    "two dogs on a sofa",
+]
+
+
+@pytest.fixture(scope="module")
+def parser():
+    return SceneGraphRelations()
+
+
+def relations(parser, caption):
+    return {(r.subject, r.predicate, r.object) for r in next(iter(parser([caption])))}
+
+
+def test_relations_of_the_papers_example(parser):
+    assert relations(parser, "a horse on a canvas") == {("horse", "on", "canvas")}
+    assert Relation("horse", "on", "canvas", "canvas").condition == "on canvas"
+    assert ("man", "riding", "horse") in relations(parser, "a man riding a horse on the beach")
+    assert relations(parser, "Two dogs on a sofa") == {("dog", "on", "sofa")}  # nouns are lemmas, lower case
+    assert relations(parser, "they sit on it") == set()  # pronouns are no entities
+    assert relations(parser, "") == set()
+
+
+def test_our_extensions_add_attributes_lists_and_phrases():
+    ours = SceneGraphRelations(objects="phrase", compounds=False, attributes=True, lists=True, ignore=["photo"])
+    found = relations(ours, "a photo of a striped red circle, a star and a large square on a wavy gray background")
+    assert {("circle", "", "striped"), ("circle", "", "red"), ("square", "", "large")} <= found
+    assert {("circle", "and", "star"), ("star", "and", "striped red circle"), ("star", "and", "large square")} <= found
+    assert ("square", "on", "wavy gray background") in found
+    assert not any("photo" in (subject, object_) for subject, _, object_ in found)
+    assert ("circle", "", "red") in relations(ours, "the circle is red")
+
+
+def test_precision_and_recall_on_captions_whose_relations_are_known():
+    ours = SceneGraphRelations(
+        objects="phrase", compounds=False, attributes=True, lists=True,
+        ignore=["photo", "picture", "image", "drawing", "scene", "color", "texture", "size"],
+    )  # fmt: skip
+    rng = np.random.default_rng(5)
+    scenes = sample_scenes(rng, 400, "train")
+    captions = caption_scenes(rng, scenes, np.zeros(400, dtype=bool), full=0.5).texts
+    parsed = (frozenset((r.subject, r.predicate, r.object) for r in found) for found in ours(captions))
+    precision, recall = precision_recall(zip(parsed, map(said_relations, captions), strict=True))
+    print(f"precision {precision:.3f}, recall {recall:.3f}")
+    assert precision > 0.9
+    assert recall > 0.87
+
+
+@pytest.mark.parametrize(
+    ("caption", "said"),
+    [
+        ("a large striped red circle", {("circle", "", "large"), ("circle", "", "striped"), ("circle", "", "red")}),
+        ("a red circle left of a star", {("circle", "", "red"), ("circle", "left of", "star")}),
+        ("a circle and a red star", {("circle", "and", "red star"), ("star", "and", "circle"), ("star", "", "red")}),
+        ("a circle on a gray background", {("circle", "on", "gray background"), ("background", "", "gray")}),
+        ("make the circle red", {("circle", "", "red")}),
+        ("there is no red circle", set()),
+        ("color red", set()),
+        ("a triangle object", {("object", "", "triangle")}),
+    ],
+)
+def test_the_known_truth_is_what_a_reader_would_say(caption, said):
+    assert said_relations(caption) == said
+
+
+def test_ratings_are_the_published_ones():
+    rating = brysbaert()
+    assert rating("horse") == 5.0
+    assert rating("apple") == 5.0
+    assert rating("canvas") == 4.78
+    assert rating("yesterday") == 3.0
+    assert rating("olive tree") == rating("tree")
+    assert rating("qwrtzp") is None
+
+
+def brute_force_pairs(subject, object_, image):
+    n = range(len(subject))
+    return {
+        (i, j) for i in n for j in n if subject[i] == subject[j] and object_[i] != object_[j] and image[i] != image[j]
+    }
+
+
+def test_triplets_have_one_subject_two_objects_and_two_images_and_all_of_them_are_found():
+    rng = np.random.default_rng(0)
+    subject, object_, image = rng.integers(4, size=30), rng.integers(5, size=30), rng.integers(20, size=30)
+    possible = brute_force_pairs(subject, object_, image)
+    reference, target = sample_triplets(subject, object_, image, 10_000, seed=1)
+    pairs = list(zip(reference.tolist(), target.tolist(), strict=True))
+    assert len(set(pairs)) == len(pairs)
+    assert set(pairs) <= possible
+    assert len(pairs) > 0.9 * len(possible)
+    few = sample_triplets(subject, object_, image, 50, seed=1)
+    assert len(few[0]) == 50
+    np.testing.assert_array_equal(few[0], sample_triplets(subject, object_, image, 50, seed=1)[0])
+    assert (few[0] != sample_triplets(subject, object_, image, 50, seed=2)[0]).any()
+
+
+def test_every_partner_is_as_likely_as_any_other():
+    subject, image = np.zeros(8, dtype=np.int64), np.arange(8)
+    object_ = np.array([0, 0, 0, 1, 2, 2, 3, 3])
+    counts = np.zeros((8, 8))
+    for seed in range(400):
+        reference, target = sample_triplets(subject, object_, image, 10, seed)
+        np.add.at(counts, (reference, target), 1)
+    possible = object_[:, None] != object_[None, :]
+    assert (counts[~possible] == 0).all()
+    assert counts[possible].min() > 0.5 * counts[possible].mean()
+
+
+def test_no_pair_at_all_gives_no_triplet():
+    same = np.zeros(5, dtype=np.int64)
+    assert len(sample_triplets(same, same, np.arange(5), 10, 0)[0]) == 0
+    assert len(sample_triplets(np.arange(5), np.arange(5), np.arange(5), 10, 0)[0]) == 0
+    assert len(sample_triplets(same, np.arange(5), same, 10, 0)[0]) == 0
+
+
+@pytest.fixture
+def table(tmp_path):
+    rows = {"image": [f"{i}.jpg" for i in range(len(CAPTIONS))], "caption": CAPTIONS}
+    pd.DataFrame(rows).to_csv(tmp_path / "captions.csv", index=False)
+    return tmp_path / "captions.csv"
+
+
+def test_triplets_say_what_the_captions_say(table, parser, tmp_path):
+    summary = mine_triplets(TableCaptions(table), parser, tmp_path / "out", concreteness=4.8, count=100)
+    frame = pd.read_parquet(tmp_path / "out/triplets.parquet")
+    told = {(r.reference, r.condition, r.target) for r in frame.itertuples()}
+    # horse: in meadow (0), on canvas (1), behind fence (6), of which all are concrete enough
+    assert {t for t in told if t[0] == "0.jpg"} == {("0.jpg", "on canvas", "1.jpg"), ("0.jpg", "behind fence", "6.jpg")}
+    assert ("3.jpg", "on sofa", "7.jpg") in told  # dog and dogs are one subject
+    assert not any("yesterday" in condition or "party" in condition for _, condition, _ in told)
+    assert (frame.concreteness >= 4.8).all()
+    assert summary["captions"] == len(CAPTIONS)
+    assert summary["triplets"] == len(frame) == 6 + 6
+    assert summary["by_subject"]["horse"] == {"relations": 3, "triplets": 6}
+    assert summary["relations"] >= summary["rated"] >= summary["kept"]
+    assert json.loads((tmp_path / "out/summary.json").read_text()) == summary
+
+
+def test_the_threshold_is_on_the_mean_of_subject_and_object(table, parser, tmp_path):
+    ratings = {"horse": 5.0, "dog": 4.0, "meadow": 3.0, "canvas": 4.0, "fence": 2.0, "sofa": None}
+    summary = mine_triplets(
+        TableCaptions(table),
+        parser,
+        tmp_path / "out",
+        concreteness=3.5,
+        count=100,
+        rating=lambda word: ratings.get(word),
+    )
+    kept = pd.read_parquet(tmp_path / "out/triplets.parquet")
+    assert set(kept.subject) == {"horse"}  # dog in meadow is the only relation of a dog that is left
+    assert summary["kept"] == 4  # horse with meadow 4.0, canvas 4.5, fence 3.5; dog with meadow 3.5
+    everything = mine_triplets(
+        TableCaptions(table), parser, tmp_path / "out", concreteness=0, count=100, rating=lambda word: ratings.get(word)
+    )
+    assert everything["kept"] == everything["relations"]
+
+
+class Counting:
+    """A parser that is counted, and may give up after some captions, as a killed process would."""
+
+    identity = {"parser": "counting"}  # noqa: RUF012
+
+    def __init__(self, parser, patience=10**9):
+        self.parser, self.patience, self.seen = parser, patience, 0
+
+    def __call__(self, captions):
+        for caption in captions:
+            self.seen += 1
+            if self.seen > self.patience:
+                raise KeyboardInterrupt
+            yield from self.parser([caption])
+
+
+def test_a_stopped_run_goes_on_and_ends_in_the_same_bytes(table, parser, tmp_path):
+    settings = {"concreteness": 0, "count": 20, "shard": 2, "seed": 4}
+    whole = Counting(parser)
+    mine_triplets(TableCaptions(table), whole, tmp_path / "whole", **settings)
+    assert whole.seen == len(CAPTIONS)
+    for patience in (3, 3):
+        with pytest.raises(KeyboardInterrupt):
+            mine_triplets(TableCaptions(table), Counting(parser, patience), tmp_path / "stopped", **settings)
+    rest = Counting(parser)
+    mine_triplets(TableCaptions(table), rest, tmp_path / "stopped", **settings)
+    assert rest.seen == len(CAPTIONS) - 4
+    for name in ("triplets.parquet", "summary.json"):
+        assert (tmp_path / "stopped" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    again = Counting(parser)
+    mine_triplets(TableCaptions(table), again, tmp_path / "whole", **{**settings, "seed": 5})
+    assert again.seen == 0  # another draw parses nothing again
+
+
+def test_relations_of_other_settings_are_not_mixed_in(table, parser, tmp_path):
+    mine_triplets(TableCaptions(table), parser, tmp_path / "out", count=5)
+    with pytest.raises(CondsimError, match="parsed with other settings"):
+        mine_triplets(TableCaptions(table), parser, tmp_path / "out", count=5, limit=3)
+
+
+def jpeg(shade):
+    out = io.BytesIO()
+    Image.new("RGB", (4, 4), (shade, 0, 0)).save(out, "JPEG")
+    return out.getvalue()
+
+
+def test_every_source_gives_the_same_captions(tmp_path, table):
+    expected = [(f"{i}.jpg", caption) for i, caption in enumerate(CAPTIONS)]
+    frame = pd.read_csv(table)
+    frame.to_parquet(tmp_path / "c.parquet")
+    frame.to_csv(tmp_path / "c.tsv", sep="\t", index=False)
+    frame.to_json(tmp_path / "c.jsonl", orient="records", lines=True)
+    for name in ("captions.csv", "c.parquet", "c.tsv", "c.jsonl"):
+        source = TableCaptions(tmp_path / name)
+        assert [(c.image, c.caption) for c in source.read()] == expected
+        assert [c.image for c in source.read(start=5)] == ["5.jpg", "6.jpg", "7.jpg"]
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for i, caption in enumerate(CAPTIONS):
+        (folder / f"{i}.jpg").write_bytes(jpeg(i))
+        (folder / f"{i}.txt").write_text(caption + "\n")
+    assert [(c.image, c.caption) for c in FolderCaptions(folder).read()] == expected
+    assert [c.image for c in FolderCaptions(folder).read(start=6)] == ["6.jpg", "7.jpg"]
+
+
+def test_web_dataset_shards_are_streamed_and_the_images_of_kept_relations_saved(tmp_path, parser):
+    for number in range(2):
+        with tarfile.open(tmp_path / f"{number}.tar", "w") as tar:
+            for i in range(4 * number, 4 * number + 4):
+                for suffix, content in (("jpg", jpeg(20 * i)), ("txt", CAPTIONS[i].encode())):
+                    member = tarfile.TarInfo(f"{i:04d}.{suffix}")
+                    member.size = len(content)
+                    tar.addfile(member, io.BytesIO(content))
+    source = HubCaptions({"path": "webdataset", "data_files": [str(tmp_path / f"{i}.tar") for i in range(2)]})
+    read = list(source.read())
+    assert [c.caption for c in read] == CAPTIONS
+    assert read[3].content == jpeg(60)
+    assert [c.caption for c in source.read(start=6)] == CAPTIONS[6:]
+    mine_triplets(source, parser, tmp_path / "out", count=100)
+    frame = pd.read_parquet(tmp_path / "out/triplets.parquet")
+    for name in {*frame.reference, *frame.target}:
+        number = int(Path(name).stem)
+        assert (tmp_path / "out/images" / name).read_bytes() == jpeg(20 * number)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("none.csv", None, "does not exist"),
+        ("c.csv", "image,captoin\n1.jpg,a\n", "Did you mean 'captoin'"),
+        ("c.jsonl", '{"image": "1.jpg"}\n', "line 1"),
+        ("c.jsonl", "{not json\n", "line 1"),
+        ("c.parquet", "no parquet", "no readable parquet"),
+    ],
+)
+def test_tables_that_cannot_be_read_are_named(tmp_path, name, content, message):
+    if content is not None:
+        (tmp_path / name).write_text(content)
+    with pytest.raises(CondsimError, match=message):
+        list(TableCaptions(tmp_path / name).read())
+
+
+def test_a_caption_without_its_image_is_named(tmp_path):
+    (tmp_path / "a.txt").write_text("a horse")
+    with pytest.raises(CondsimError, match=r"a\.txt: there is no image"):
+        list(FolderCaptions(tmp_path).read())
+
+
+MEMORY = """
+import resource, sys
+from pathlib import Path
+from condsim.datasets.mining.captions import Captioned
+from condsim.datasets.mining.mine import mine_triplets
+from condsim.datasets.mining.relations import Relation
+
+class Source:
+    images = Path("images")
+    identity = {"many": int(sys.argv[2])}
+    def read(self, start=0):
+        for i in range(start, int(sys.argv[2])):
+            yield Captioned(f"{i:08d}.jpg", f"caption {i}")
+
+class Parser:
+    identity = {}
+    def __call__(self, captions):
+        for caption in captions:
+            i = int(caption.split()[1])
+            yield tuple(Relation(f"s{i % 997}", "on", f"o{(i * 31 + k) % 4999}", "o") for k in range(2))
+
+mine_triplets(Source(), Parser(), Path(sys.argv[1]), concreteness=4, count=int(sys.argv[2]), rating=lambda word: 5.0)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+def test_memory_grows_by_far_less_than_two_kilobytes_a_caption(tmp_path):
+    def kilobytes(captions):
+        done = subprocess.run(
+            [sys.executable, "-c", MEMORY, str(tmp_path / str(captions)), str(captions)],
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        return int(done.stdout)
+
+    small, large = kilobytes(1_000), kilobytes(60_000)
+    assert (large - small) / 59_000 < 1.5  # a million captions: under 1.5 GiB above the start

@@ -1,0 +1,34 @@
+"""The real annotation files, which are no part of this repository."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+VARIABLE = "CONDSIM_ANNOTATIONS"
+DEFAULT = Path(__file__).parents[2].parent / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def annotations() -> Path:
+    """A folder with genecis/ (the four template files) and cirr/ (captions/ and image_splits/)."""
+    folder = Path(os.environ.get(VARIABLE) or DEFAULT)
+    if not folder.is_dir():
+        pytest.skip(f"no real annotation files: set {VARIABLE} to a folder that holds genecis/ and cirr/")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def genecis_templates(annotations: Path) -> Path:
+    if not (annotations / "genecis").is_dir():
+        pytest.skip(f"{VARIABLE}={annotations} has no genecis/ with GeneCIS's template files")
+    return annotations / "genecis"
+
+
+@pytest.fixture(scope="session")
+def cirr_annotations(annotations: Path) -> Path:
+    if not (annotations / "cirr").is_dir():
+        pytest.skip(f"{VARIABLE}={annotations} has no cirr/ with CIRR's captions and splits")
+    return annotations / "cirr"
