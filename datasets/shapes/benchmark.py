@@ -1,0 +1,60 @@
+"""The embedded benchmark: the rendered world on disk, read by the same loaders that read the real benchmarks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+
+from condsim.datasets import cirr, genecis, labelled, mit_states
+from condsim.datasets.shapes.export import ensure_world
+from condsim.harness.paths import default_cache_dir
+from condsim.harness.task import Benchmark, ImageTable, TrainSplit
+
+CONDITIONS = ("shape", "color", "texture", "size", "background")
+TOGETHER = (("color", "shape"),)
+
+
+def load(cache_dir: str | None = None, tasks: Sequence[str] | None = None, name: str = "shapes") -> Benchmark:
+    """GeneCIS's four tasks, MIT-States, CIRR and conditional labels over rendered scenes, made on first use.
+
+    ``cache_dir``: where the world is kept (None: the default cache). Headlines are those of the benchmarks it imitates.
+    """
+    root = ensure_world(default_cache_dir() if cache_dir is None else Path(cache_dir).expanduser())
+    templates, edits, table = root / "genecis", str(root / "cirr"), root / "labelled/test.csv"
+    attributes = genecis.load(str(templates), str(templates / "vg"), str(templates / "coco"), name=name)
+    composed = mit_states.load(str(root / "mit_states"), str(root / "mit_states/test_nouns.json"), name=name)
+    labels = labelled.load(str(table), conditions=CONDITIONS, together=TOGETHER, name=name)
+    parts = (
+        _as_part(attributes, "genecis", ""),
+        _as_part(composed, "mit_states"),
+        _as_part(cirr.load(edits, edits, name=name), "cirr"),
+        _as_part(labels, "labelled"),
+    )
+    every = tuple(task for part in parts for task in part.tasks)
+    headlines = {key: pairs for part in parts for key, pairs in part.headlines.items()}
+    return Benchmark(name, every, read_train(root / "captions"), headlines).select(tasks)
+
+
+def read_train(folder: Path) -> TrainSplit:
+    """The captioned training pictures, and as the split's vocabulary the distinct captions."""
+    frame = pd.read_csv(folder / "train.csv")
+    return TrainSplit(ImageTable(folder, tuple(frame["image"])), tuple(sorted(set(frame["caption"]))))
+
+
+def _as_part(part: Benchmark, prefix: str, task_prefix: str | None = None) -> Benchmark:
+    """A benchmark's tasks under names that say where they come from; its only or main task gets the bare ``prefix``."""
+    main = {"test", "val"}
+
+    def rename(task: str) -> str:
+        if task_prefix == "":
+            return task
+        return prefix if task in main else f"{prefix}_{task}"
+
+    headlines = {
+        f"{prefix}_{key}": tuple((rename(task), metric) for task, metric in pairs)
+        for key, pairs in part.headlines.items()
+    }
+    return Benchmark(part.name, tuple(replace(task, name=rename(task.name)) for task in part.tasks), None, headlines)

@@ -1,0 +1,254 @@
+"""Captions of scenes: random subsets of objects and attributes in words, and which scenes each caption is true of.
+
+A caption keeps beside its text what it says, as numbers. So a batch knows every true pair, not only the pairs that it
+was built from, and "red" is no negative of another picture of something red.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from condsim.datasets.shapes.world import (
+    ATTRIBUTES,
+    BACKGROUNDS,
+    COLORS,
+    MAX_OBJECTS,
+    PATTERNS,
+    SHAPES,
+    SIZES,
+    TEXTURES,
+    Scenes,
+)
+
+UNSAID = -1
+OBJECT_ATTRIBUTES = ("shape", "color", "texture", "size")
+_VALUES = (SHAPES, COLORS, TEXTURES, SIZES)
+_NOUNS = ("object", "thing", "shape", "figure")
+_FRAMES = ("{a}", "{a}", "{a}", "{p}", "a photo of {a}", "a photo of {a}", "a picture of {a}", "an image of {a}",
+           "a drawing of {a}", "there is {a}", "the {p}", "one {p}", "a photo of the {p}", "a scene with {a}",
+)  # fmt: skip
+_VALUE_FRAMES = ("{v}", "{v}", "{v}", "a photo of {v}", "a photo of {v}", "{t} {v}", "{v} {t}", "the {t} is {v}",
+                 "{t}: {v}", "it is {v}", "a {v} {t}", "a photo of a {v} object")  # fmt: skip
+_GROUND_FRAMES = ("{g}", "a photo of {g}", "a {g}", "a photo of a {g}", "a scene on a {g}", "with a {g}",
+                  "the background is {v}", "background: {v}", "a scene with a {g}")  # fmt: skip
+# Words of edits, negations and common prompts that methods may use: their rows of the token table are kept.
+EXTRA_WORDS = tuple(
+    """
+    color texture shape size background pattern object objects thing things figure figures scene image photo picture
+    drawing the same but is are now make change replace remove add instead of to with without no not more less one two
+    three four and or in on at left right above below between next other different similar an a it that this has have
+    having which bad good many low resolution rendering close up clean blurry cropped bright dark photos pictures , . :
+    - small medium large big little tiny colored textured shaped patterned sized
+    """.split()  # noqa: SIM905
+)
+
+
+@dataclass(frozen=True)
+class Captions:
+    """n captions and what they say.
+
+    said [n, 4 mentions, 4 attributes]: shape, colour, texture, size, each a value or UNSAID; mentioned [n, 4]: which
+    mentions exist; background, pattern [n]: a value or UNSAID; absent [n]: a shape said not to be there, or UNSAID;
+    own [n]: the caption says more than these numbers (a relation), so count it as true of its own scene only.
+    """
+
+    texts: list[str]
+    said: np.ndarray
+    mentioned: np.ndarray
+    background: np.ndarray
+    pattern: np.ndarray
+    absent: np.ndarray
+    own: np.ndarray
+
+
+def vocabulary() -> tuple[str, ...]:
+    """Every word that a caption can hold, and the extra ones."""
+    values = [v for vs in ATTRIBUTES.values() for v in vs]
+    frames = " ".join(_FRAMES + _VALUE_FRAMES + _GROUND_FRAMES + _NOUNS)
+    for mark in ("{a}", "{p}", "{v}", "{t}", "{g}"):
+        frames = frames.replace(mark, " ")
+    return tuple(sorted({*values, *EXTRA_WORDS, *frames.replace(":", " : ").split()}))
+
+
+def article(phrase: str) -> str:
+    """The phrase with its indefinite article."""
+    return ("an " if phrase[0] in "aeiou" else "a ") + phrase
+
+
+def object_phrase(values: Sequence[int] | np.ndarray, noun: str = "object", color_first: bool = False) -> str:
+    """Words such as "large striped red circle" from indices of shape, colour, texture, size, any of them UNSAID."""
+    shape, color, texture, size = (None if v == UNSAID else names[v] for v, names in zip(values, _VALUES, strict=True))
+    middle = (color, texture) if color_first else (texture, color)
+    return " ".join(w for w in (size, *middle, shape or noun) if w)
+
+
+def ground_phrase(background: int, pattern: int) -> str:
+    """Words such as "wavy gray background", either part UNSAID."""
+    parts = [PATTERNS[pattern] if pattern != UNSAID else "", BACKGROUNDS[background] if background != UNSAID else ""]
+    return " ".join(w for w in (*parts, "background") if w)
+
+
+def caption_scenes(rng: np.random.Generator, scenes: Scenes, closeup: np.ndarray, full: float = 0.0) -> Captions:
+    """One random caption a scene. closeup [n]: the picture is a crop around object 0: only that is named, and no size.
+
+    full: share of captions that name everything there is to name of the objects they mention.
+    """
+    n = len(scenes)
+    said = np.full((n, MAX_OBJECTS, 4), UNSAID)
+    mentioned = np.zeros((n, MAX_OBJECTS), dtype=bool)
+    background, pattern, absent = (np.full(n, UNSAID) for _ in range(3))
+    own = np.zeros(n, dtype=bool)
+    attributes = np.stack([scenes.shape, scenes.color, scenes.texture, scenes.size], axis=-1)
+    u = rng.random((n, 8))
+    texts = []
+    for i in range(n):
+        visible = 1 if closeup[i] else int(scenes.count[i])
+        texts.append(
+            _caption(rng, u[i], attributes[i], visible, bool(closeup[i]), int(scenes.background[i]),
+                     int(scenes.pattern[i]), scenes.x[i], scenes.y[i], said[i], mentioned[i], background[i : i + 1],
+                     pattern[i : i + 1], absent[i : i + 1], own[i : i + 1], full)
+        )  # fmt: skip
+    return Captions(texts, said, mentioned, background, pattern, absent, own)
+
+
+def _pick(u: float, options: tuple[str, ...]) -> str:
+    return options[int(u * len(options))]
+
+
+def _caption(
+    rng: np.random.Generator,
+    u: np.ndarray,
+    attributes: np.ndarray,
+    visible: int,
+    closeup: bool,
+    background: int,
+    pattern: int,
+    x: np.ndarray,
+    y: np.ndarray,
+    said: np.ndarray,
+    mentioned: np.ndarray,
+    background_said: np.ndarray,
+    pattern_said: np.ndarray,
+    absent: np.ndarray,
+    own: np.ndarray,
+    full: float,
+) -> str:
+    """One caption; the arrays named *said, mentioned, absent, own are filled in place."""
+    known = 3 if closeup else 4
+    if u[0] < 0.12:  # the background alone
+        which = int(u[1] * 3)
+        background_said[0] = background if which != 1 else UNSAID
+        pattern_said[0] = pattern if which != 0 else UNSAID
+        phrase = ground_phrase(background_said[0], pattern_said[0])
+        return _pick(u[2], _GROUND_FRAMES).format(g=phrase, v=phrase.rsplit(" ", 1)[0])
+    if u[0] < 0.15 and visible > 1:  # what is missing
+        missing = [s for s in range(len(SHAPES)) if s not in attributes[:visible, 0]]
+        absent[0] = missing[int(u[1] * len(missing))]
+        name = SHAPES[absent[0]]
+        return _pick(
+            u[2], ("no {p}", "without {a}", "a scene without {a}", "remove the {p}", "there is no {p}")
+        ).format(p=name, a=article(name))
+    order = rng.permutation(visible)
+    if u[0] < 0.45:  # one attribute of one object
+        k = int(u[1] * known) if u[7] < 0.7 else 0
+        said[0, k], mentioned[0] = attributes[order[0], k], True
+        value = _VALUES[k][said[0, k]]
+        if k == 0 and u[3] < 0.6:
+            return _pick(u[2], _FRAMES).format(p=value, a=article(value))
+        return _pick(u[2], _VALUE_FRAMES).format(v=value, t=OBJECT_ATTRIBUTES[k])
+    mentions = 1 if visible == 1 or u[1] < 0.4 else 1 + int(u[7] * visible)
+    phrases = []
+    keep = rng.random((mentions, 4)) < (1.0 if u[5] < full else 0.6)
+    for m in range(mentions):
+        keep[m, 0] |= rng.random() < 0.6
+        keep[m, known:] = False
+        if not keep[m].any():
+            keep[m, 0] = True
+        said[m] = np.where(keep[m], attributes[order[m]], UNSAID)
+        mentioned[m] = True
+        phrases.append(object_phrase(said[m], _NOUNS[int(u[4] * 4)], u[6] < 0.5))
+    if mentions == 1:
+        if keep[0, 0] and keep[0, 1:].sum() == 1 and u[3] < 0.12:
+            k = 1 + int(keep[0, 1:].argmax())
+            text = _edit(u[2], SHAPES[said[0, 0]], _VALUES[k][said[0, k]])
+        else:
+            text = _pick(u[2], _FRAMES).format(p=phrases[0], a=article(phrases[0]))
+    elif mentions == 2 and u[3] < 0.4:
+        text, own[0] = _relation(u[3] / 0.4, phrases, x[order[:2]], y[order[:2]])
+    else:
+        listed = [article(p) for p in phrases]
+        text = _pick(u[2], ("{a}", "a photo of {a}", "a scene with {a}")).format(
+            a=", ".join(listed[:-1]) + " and " + listed[-1]
+        )
+    if rng.random() < 0.2:
+        both = int(rng.integers(3))
+        background_said[0] = background if both != 1 else UNSAID
+        pattern_said[0] = pattern if both != 0 else UNSAID
+        text += (" on a " if u[6] < 0.7 else " with a ") + ground_phrase(background_said[0], pattern_said[0])
+    return text
+
+
+def _edit(u: float, shape: str, value: str) -> str:
+    frames = ("the same scene, but the {s} is {v}", "the {s} is {v}", "make the {s} {v}", "change the {s} to {v}",
+              "now the {s} is {v}", "add {a}")  # fmt: skip
+    return _pick(u, frames).format(s=shape, v=value, a=article(f"{value} {shape}"))
+
+
+def _relation(u: float, phrases: list[str], x: np.ndarray, y: np.ndarray) -> tuple[str, bool]:
+    """Two phrases joined by where the first lies, if one direction is clear; and whether one is."""
+    dx, dy = x[0] - x[1], y[0] - y[1]
+    a, b = article(phrases[0]), article(phrases[1])
+    if abs(dx) > 0.25 and (abs(dy) <= 0.25 or u < 0.5):
+        return f"{a} {'left' if dx < 0 else 'right'} of {b}", True
+    if abs(dy) > 0.25:
+        return f"{a} {'above' if dy < 0 else 'below'} {b}", True
+    return f"{a} and {b}", False
+
+
+def true_pairs(captions: Captions, scenes: Scenes, closeup: np.ndarray) -> np.ndarray:
+    """Boolean [captions, scenes]: is caption i true of picture j? Own pairs are always true.
+
+    A close-up shows object 0 and no size; that it may show bits of others is not counted.
+    """
+    attributes = np.stack([scenes.shape, scenes.color, scenes.texture, scenes.size], axis=-1)  # [n, objects, 4]
+    attributes = np.where(closeup[:, None, None] & (np.arange(4) == 3), -9, attributes)
+    shown = scenes.present & ~(closeup[:, None] & (np.arange(MAX_OBJECTS) > 0)[None])
+    true = np.ones((len(captions.texts), len(scenes)), dtype=bool)
+    for m in range(MAX_OBJECTS):
+        rows = np.flatnonzero(captions.mentioned[:, m])
+        if not len(rows):
+            continue
+        said = captions.said[rows, m]  # [r, 4]
+        some = np.zeros((len(rows), len(scenes)), dtype=bool)
+        for o in range(MAX_OBJECTS):
+            fits = np.broadcast_to(shown[:, o], some.shape).copy()
+            for k in range(4):
+                fits &= (said[:, k, None] == UNSAID) | (said[:, k, None] == attributes[None, :, o, k])
+            some |= fits
+        true[rows] &= some
+    for said, value in ((captions.background, scenes.background), (captions.pattern, scenes.pattern)):
+        true &= (said[:, None] == UNSAID) | (said[:, None] == value[None])
+    is_there = ((scenes.shape[None] == captions.absent[:, None, None]) & shown[None]).any(axis=-1)
+    true &= (captions.absent[:, None] == UNSAID) | ~is_there
+    true[captions.own] = False
+    np.fill_diagonal(true, True)
+    return true
+
+
+def telling_pairs(captions: Captions, scenes: Scenes, closeup: np.ndarray, allowed: np.ndarray) -> np.ndarray:
+    """Boolean [captions, scenes]: could picture j hold the shapes that caption i names, by colour and texture alone?
+
+    allowed: the split's combinations [shape, colour, texture]. Where it could not, a learner that knows which
+    combinations training has tells the pair apart without looking at shape, and then fails on unseen ones: leave such
+    pairs out of the loss.
+    """
+    shown = scenes.present & ~(closeup[:, None] & (np.arange(MAX_OBJECTS) > 0)[None])
+    could = np.asarray((allowed[:, scenes.color, scenes.texture] & shown[None]).any(axis=-1))  # [shape, scenes]
+    telling = np.ones((len(captions.texts), len(scenes)), dtype=bool)
+    for m in range(MAX_OBJECTS):
+        rows = np.flatnonzero(captions.mentioned[:, m] & (captions.said[:, m, 0] != UNSAID))
+        telling[rows] &= could[captions.said[rows, m, 0]]
+    return telling

@@ -1,0 +1,319 @@
+"""The world on disk, in the real benchmarks' own file formats, so that the loaders of the real ones read it.
+
+    genecis/{focus,change}_{attribute,object}.json, <task>.kinds.json beside them, vg/<id>.jpg, coco/<12 digits>.jpg
+    mit_states/images/"adjective noun"/*.jpg, test_nouns.json
+    cirr/captions/cap.rc2.{train,val}.json, image_splits/split.rc2.{train,val}.json, dev/*.png, train/<n>/*.png
+    labelled/{train,val,test}.csv (image and a column an attribute; train also caption), images/
+    captions/train.csv (image, caption), images/
+
+Pictures that stand for a whole scene are drawn at the backbone's 64 pixels. Those that get cropped are drawn larger,
+so that the crops have detail.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock
+from PIL import Image
+from rich.console import Console
+from rich.progress import Progress
+
+from condsim.datasets.shapes.annotations import (
+    attribute_types,
+    instances_by_color,
+    instances_by_shape,
+    label_rows,
+    scene_bags,
+)
+from condsim.datasets.shapes.captions import caption_scenes
+from condsim.datasets.shapes.edits import MEMBERS, EditedSets, sample_sets
+from condsim.datasets.shapes.render import render
+from condsim.datasets.shapes.world import (
+    COLORS,
+    SHAPES,
+    TEXTURES,
+    Scenes,
+    Split,
+    allowed_combinations,
+    place,
+    sample_scenes,
+)
+from condsim.datasets.templates import (
+    Templates,
+    change_attribute_templates,
+    change_object_templates,
+    focus_attribute_templates,
+    focus_object_templates,
+)
+
+WORLD_VERSION = 1  # raise it with anything that changes a file
+SCENE_PIXELS = 64
+CROPPED_PIXELS = 96
+# The backbone was trained in white light. Coloured light stands for the gap between training and use: without it every
+# attribute of these pictures can be read, and every task saturates.
+LIGHT = 0.18
+TEST_NOUNS = ("square", "star", "hexagon", "heart", "crescent")
+
+
+@dataclass(frozen=True)
+class WorldSizes:
+    """How much of everything: pictures, templates a task, sets of six."""
+
+    attribute_scenes: int = 1600
+    object_scenes: int = 2000
+    templates: int = 600
+    mit_test_images: int = 30  # a folder
+    mit_train_images: int = 6
+    cirr_val_sets: int = 100
+    cirr_train_sets: int = 240
+    cirr_queries: int = 10  # a set, at most 10
+    labelled_test: int = 1600
+    labelled_val: int = 600
+    labelled_train: int = 3000
+    captioned: int = 8000
+
+
+class _Pictures:
+    """Renders scenes and writes them in the background; `wait` raises what went wrong."""
+
+    def __init__(self, threads: int) -> None:
+        self._pool = ThreadPoolExecutor(threads)
+        self._pending: list[Future[None]] = []
+
+    def write(self, scenes: Scenes, paths: Sequence[Path], pixels: int = SCENE_PIXELS, step: int = 256) -> None:
+        for folder in {p.parent for p in paths}:
+            folder.mkdir(parents=True, exist_ok=True)
+        for start in range(0, len(paths), step):
+            rows = slice(start, start + step)
+            # Rendering large canvases in small chunks keeps them in the processor's cache.
+            chunk = max(8, 64 * SCENE_PIXELS**2 // pixels**2)
+            images = render(scenes.take(rows), pixels, light=LIGHT, chunk=chunk).permute(0, 2, 3, 1)
+            self._pending.append(self._pool.submit(_save, images.contiguous().numpy(), paths[rows]))
+
+    def wait(self) -> None:
+        for future in self._pending:
+            future.result()
+        self._pool.shutdown()
+
+
+def _save(images: np.ndarray, paths: Iterable[Path]) -> None:
+    for image, path in zip(images, paths, strict=True):
+        options: dict[str, Any] = {"quality": 95, "subsampling": 0} if path.suffix == ".jpg" else {"compress_level": 1}
+        Image.fromarray(image).save(path, **options)
+
+
+def ensure_world(cache_dir: str | Path, seed: int = 0, sizes: WorldSizes | None = None) -> Path:
+    """The folder of the world, written on first use.
+
+    It appears under its final name only when complete, and a lock keeps two processes from writing it twice.
+    """
+    sizes = sizes or WorldSizes()
+    cache = Path(cache_dir)
+    suffix = "" if sizes == WorldSizes() else f"-{abs(hash(sizes)) % 10**8}"
+    target = cache / f"shapes-v{WORLD_VERSION}-seed{seed}{suffix}"
+    if target.is_dir():
+        return target
+    cache.mkdir(parents=True, exist_ok=True)
+    with FileLock(cache / f"{target.name}.lock"):
+        if target.is_dir():
+            return target
+        part = cache / f"{target.name}.part"
+        shutil.rmtree(part, ignore_errors=True)  # left by a process that was killed; nobody else holds the lock
+        write_world(part, seed, sizes)
+        os.replace(part, target)
+    return target
+
+
+def write_world(root: str | Path, seed: int = 0, sizes: WorldSizes | None = None) -> None:
+    """Write the whole world below `root`. The same seed and sizes give the same files."""
+    root, sizes = Path(root), sizes or WorldSizes()
+    pictures = _Pictures(threads=max(1, min(4, os.cpu_count() or 1)))
+    parts = (
+        _write_attribute_tasks,
+        _write_object_tasks,
+        _write_mit_states,
+        _write_cirr,
+        _write_labelled,
+        _write_captioned,
+    )
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        bar = progress.add_task("rendering the world shapes", total=len(parts) + 1)
+        for number, write in enumerate(parts):
+            write(root, np.random.default_rng([seed, WORLD_VERSION, number]), sizes, pictures)
+            progress.advance(bar)
+        pictures.wait()
+        progress.advance(bar)
+
+
+def _write_json(path: Path, content: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, separators=(",", ":")))
+
+
+def _write_task(folder: Path, task: str, templates: Templates, count: int, rng: np.random.Generator) -> None:
+    """The template file and its kinds, `count` templates at most, in random order."""
+    order = rng.permutation(len(templates.templates))[:count]
+    _write_json(folder / f"{task}.json", [templates.templates[i] for i in order])
+    _write_json(folder / f"{task}.kinds.json", [templates.kinds[i] for i in order])
+
+
+def _write_attribute_tasks(root: Path, rng: np.random.Generator, sizes: WorldSizes, pictures: _Pictures) -> None:
+    scenes = sample_scenes(rng, sizes.attribute_scenes, "test")
+    ids = [str(i + 1) for i in range(len(scenes))]
+    pictures.write(scenes, [root / "genecis" / "vg" / f"{i}.jpg" for i in ids], CROPPED_PIXELS)
+    things, colored = (f(scenes, ids, CROPPED_PIXELS) for f in (instances_by_shape, instances_by_color))
+    types, shapes = attribute_types(), attribute_types(("shape",))
+    wanted = -(-sizes.templates // 5)  # five attribute types
+    focus = focus_attribute_templates(things, types, wanted, rng) + focus_attribute_templates(
+        colored, shapes, wanted, rng
+    )
+    _write_task(root / "genecis", "focus_attribute", focus, sizes.templates, rng)
+    wanted = -(-sizes.templates // (len(types) + len(shapes)))
+    change = change_attribute_templates(things, types, wanted, rng) + change_attribute_templates(
+        colored, shapes, wanted, rng
+    )
+    _write_task(root / "genecis", "change_attribute", change, sizes.templates, rng)
+
+
+def _write_object_tasks(root: Path, rng: np.random.Generator, sizes: WorldSizes, pictures: _Pictures) -> None:
+    scenes = sample_scenes(rng, sizes.object_scenes, "test", (2, 3, 4))
+    ids = list(range(1, len(scenes) + 1))
+    pictures.write(scenes, [root / "genecis" / "coco" / f"{i:012d}.jpg" for i in ids])
+    bags = scene_bags(scenes, ids)
+    for task, build in (("focus_object", focus_object_templates), ("change_object", change_object_templates)):
+        made = build(bags, sizes.templates, rng, min_categories=4, min_shared=2, max_far=1)
+        _write_task(root / "genecis", task, made, sizes.templates, rng)
+
+
+def _write_mit_states(root: Path, rng: np.random.Generator, sizes: WorldSizes, pictures: _Pictures) -> None:
+    """A folder a noun (shape) and adjective (colour or texture); test nouns are drawn from the test split, others
+    from train.
+    """
+    folder = root / "mit_states"
+    parts: tuple[tuple[Split, tuple[str, ...], int], ...] = (
+        ("test", TEST_NOUNS, sizes.mit_test_images),
+        ("train", tuple(s for s in SHAPES if s not in TEST_NOUNS), sizes.mit_train_images),
+    )
+    for split, nouns, images in parts:
+        every = [(noun, adjective) for noun in nouns for adjective in (*COLORS, *TEXTURES)]
+        # A shape's test colour has no training folder.
+        pairs = [pair for pair in every if len(_combinations(split, *pair))]
+        scenes = _described(rng, split, pairs, images)
+        names = [f"{adjective} {noun}" for noun, adjective in pairs for _ in range(images)]
+        pictures.write(scenes, [folder / "images" / n / f"{i:06d}.jpg" for i, n in enumerate(names)])
+    _write_json(folder / "test_nouns.json", sorted(TEST_NOUNS))
+
+
+def _described(rng: np.random.Generator, split: Split, pairs: list[tuple[str, str]], images: int) -> Scenes:
+    """Lone objects, `images` for each (noun, adjective), all else drawn from what the split allows."""
+    shape, color, texture = [], [], []
+    for noun, adjective in pairs:
+        cells = _combinations(split, noun, adjective)
+        drawn = cells[rng.integers(len(cells), size=images)]
+        shape.append(np.full(images, SHAPES.index(noun)))
+        color.append(drawn[:, 0])
+        texture.append(drawn[:, 1])
+    base = sample_scenes(rng, images * len(pairs), split, (1,))
+    arrays = {"shape": base.shape.copy(), "color": base.color.copy(), "texture": base.texture.copy()}
+    for name, column in (("shape", shape), ("color", color), ("texture", texture)):
+        arrays[name][:, 0] = np.concatenate(column)
+    return place(rng, base.count, **arrays, size=base.size, background=base.background, pattern=base.pattern)
+
+
+def _combinations(split: Split, noun: str, adjective: str) -> np.ndarray:
+    """The (colour, texture) pairs [m, 2] that a split allows for the noun and that have the adjective."""
+    allowed = allowed_combinations(split)[SHAPES.index(noun)]
+    fits = np.zeros(allowed.shape, dtype=bool)
+    fits[COLORS.index(adjective) if adjective in COLORS else slice(None),
+         TEXTURES.index(adjective) if adjective in TEXTURES else slice(None)] = True  # fmt: skip
+    return np.argwhere(fits & allowed)
+
+
+def _write_cirr(root: Path, rng: np.random.Generator, sizes: WorldSizes, pictures: _Pictures) -> None:
+    """The published val split is the evaluated one, so it holds test scenes; its training split holds training
+    scenes.
+    """
+    folder = root / "cirr"
+    pair = 0
+    parts: tuple[tuple[str, Split, str, int], ...] = (
+        ("val", "test", "dev", sizes.cirr_val_sets),
+        ("train", "train", "train", sizes.cirr_train_sets),
+    )
+    for split, world, prefix, count in parts:
+        sets = sample_sets(rng, count, world)
+        names = [f"{prefix}-{i // MEMBERS}-{i % MEMBERS}-img0" for i in rng.permutation(count * MEMBERS)]
+        where = [
+            f"./{prefix}/{n}.png" if split == "val" else f"./train/{i // MEMBERS % 100}/{n}.png"
+            for i, n in enumerate(names)
+        ]
+        pictures.write(sets.scenes, [folder / w for w in where])
+        entries = cirr_entries(rng, sets, names, sizes.cirr_queries, pair)
+        pair += len(entries)
+        _write_json(folder / "captions" / f"cap.rc2.{split}.json", entries)
+        _write_json(folder / "image_splits" / f"split.rc2.{split}.json", dict(zip(names, where, strict=True)))
+
+
+def cirr_entries(
+    rng: np.random.Generator, sets: EditedSets, names: list[str], queries: int, first: int
+) -> list[dict[str, Any]]:
+    """Queries of the sets in CIRR's own keys: from the unedited scene to an edited one or back, `queries` of the ten
+    a set.
+
+    A member's rank is its number of the edit that made it, 0 for the unedited scene.
+    """
+    entries: list[dict[str, Any]] = []
+    for number, start in enumerate(range(0, len(names), MEMBERS)):
+        shown = [names[start + int(k)] for k in rng.permutation(MEMBERS)]
+        ways = [(0, k) for k in range(1, MEMBERS)] + [(k, 0) for k in range(1, MEMBERS)]
+        for way in sorted(rng.permutation(len(ways))[:queries]):
+            source, goal = ways[way]
+            caption = sets.to[start + goal] if source == 0 else sets.back[start + source]
+            entries.append({
+                "pairid": first + len(entries),
+                "reference": names[start + source],
+                "target_hard": names[start + goal],
+                "target_soft": {names[start + goal]: 1.0},
+                "caption": caption,
+                "img_set": {"id": number, "members": shown, "reference_rank": source, "target_rank": goal},
+            })  # fmt: skip
+    return entries
+
+
+def _write_csv(path: Path, columns: dict[str, Sequence[str]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(columns)
+        writer.writerows(zip(*columns.values(), strict=True))
+
+
+def _write_labelled(root: Path, rng: np.random.Generator, sizes: WorldSizes, pictures: _Pictures) -> None:
+    folder = root / "labelled"
+    counts: dict[Split, int] = {"train": sizes.labelled_train, "val": sizes.labelled_val, "test": sizes.labelled_test}
+    for split, count in counts.items():
+        scenes = sample_scenes(rng, count, split, (1,))
+        images = [f"images/{split}/{i:05d}.jpg" for i in range(count)]
+        pictures.write(scenes, [folder / i for i in images])
+        columns: dict[str, Any] = {"image": images, **label_rows(scenes)}
+        if split == "train":
+            columns["caption"] = caption_scenes(rng, scenes, np.zeros(count, dtype=bool), full=0.5).texts
+        _write_csv(folder / f"{split}.csv", columns)
+
+
+def _write_captioned(root: Path, rng: np.random.Generator, sizes: WorldSizes, pictures: _Pictures) -> None:
+    folder = root / "captions"
+    scenes = sample_scenes(rng, sizes.captioned, "train")
+    images = [f"images/{i:05d}.jpg" for i in range(len(scenes))]
+    pictures.write(scenes, [folder / i for i in images])
+    texts = caption_scenes(rng, scenes, np.zeros(len(scenes), dtype=bool), full=0.5).texts
+    _write_csv(folder / "train.csv", {"image": images, "caption": texts})

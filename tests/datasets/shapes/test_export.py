@@ -1,0 +1,150 @@
+"""The world on disk: complete, in the real formats, the same for a seed, and never half written."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from condsim.datasets import templates
+from condsim.datasets.shapes import export
+from condsim.datasets.shapes import world as w
+
+SIZES = export.WorldSizes(
+    attribute_scenes=300, object_scenes=300, templates=60, mit_test_images=2, mit_train_images=1, cirr_val_sets=4,
+    cirr_train_sets=3, cirr_queries=7, labelled_test=30, labelled_val=10, labelled_train=20, captioned=25,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return export.ensure_world(tmp_path_factory.mktemp("cache"), seed=3, sizes=SIZES)
+
+
+def read(path: Path) -> list:
+    return json.loads(path.read_text())
+
+
+@pytest.mark.parametrize(("task", "distractors"), [("focus_attribute", 9), ("change_attribute", 14)])
+def test_attribute_tasks_are_in_genecis_form(world: Path, task: str, distractors: int) -> None:
+    entries, kinds = read(world / f"genecis/{task}.json"), read(world / f"genecis/{task}.kinds.json")
+    assert len(entries) == len(kinds) == 60
+    for entry, kind in zip(entries, kinds, strict=True):
+        assert list(entry) == ["reference", "target", "gallery", "condition"]
+        assert len(entry["gallery"]) == len(kind) == distractors
+        for item in (entry["reference"], entry["target"], *entry["gallery"]):
+            assert isinstance(item["image_id"], str)
+            x, y, width, height = item["instance_bbox"]
+            with Image.open(world / f"genecis/vg/{item['image_id']}.jpg") as image:
+                assert 0 <= x < x + width <= image.width + 0.01
+                assert 0 <= y < y + height <= image.height + 0.01
+    conditions = {entry["condition"] for entry in entries}
+    if task == "focus_attribute":
+        assert conditions == {"color", "texture", "shape", "background", "pattern"}
+    else:
+        assert conditions <= {v for values in w.ATTRIBUTES.values() for v in values}
+
+
+@pytest.mark.parametrize("task", ["focus_object", "change_object"])
+def test_object_tasks_are_in_genecis_form(world: Path, task: str) -> None:
+    entries, kinds = read(world / f"genecis/{task}.json"), read(world / f"genecis/{task}.kinds.json")
+    assert len(entries) == len(kinds) == 60
+    for entry, kind in zip(entries, kinds, strict=True):
+        assert Counter(kind) == {templates.CLOSE_WITHOUT: 9, templates.FAR_WITH: 5}
+        for item in (entry["reference"], entry["target"], *entry["gallery"]):
+            assert (world / f"genecis/coco/{item['val_image_id']:012d}.jpg").is_file()
+
+
+def test_mit_states_folders_are_an_adjective_and_a_noun(world: Path) -> None:
+    nouns = read(world / "mit_states/test_nouns.json")
+    counts = Counter(p.parent.name for p in world.glob("mit_states/images/*/*.jpg"))
+    for folder, count in counts.items():
+        adjective, noun = folder.split(" ")
+        assert adjective in (*w.COLORS, *w.TEXTURES)
+        assert count == (2 if noun in nouns else 1)
+    assert {f"{a} {n}" for n in nouns for a in (*w.COLORS, *w.TEXTURES)} <= set(counts)
+    assert {f.split(" ")[1] for f in counts} == set(w.SHAPES)
+
+
+@pytest.mark.parametrize(("split", "sets"), [("val", 4), ("train", 3)])
+def test_cirr_has_the_real_keys_and_consistent_sets(world: Path, split: str, sets: int) -> None:
+    entries = read(world / f"cirr/captions/cap.rc2.{split}.json")
+    files = json.loads((world / f"cirr/image_splits/split.rc2.{split}.json").read_text())
+    assert len(entries) == 7 * sets
+    assert len(files) == 6 * sets
+    assert all((world / "cirr" / f).is_file() for f in files.values())
+    assert all(f.startswith("./dev/" if split == "val" else "./train/") for f in files.values())
+    keys = ["pairid", "reference", "target_hard", "target_soft", "caption", "img_set"]
+    for entry in entries:
+        assert list(entry) == keys
+        members = entry["img_set"]["members"]
+        assert len(set(members)) == 6
+        assert {entry["reference"], entry["target_hard"]} <= set(members) <= set(files)
+        assert entry["target_soft"] == {entry["target_hard"]: 1.0}
+        assert entry["caption"]
+
+
+def test_pair_ids_are_unique_over_the_splits(world: Path) -> None:
+    ids = [e["pairid"] for s in ("val", "train") for e in read(world / f"cirr/captions/cap.rc2.{s}.json")]
+    assert len(set(ids)) == len(ids)
+
+
+def test_labelled_tables_hold_their_splits_combinations(world: Path) -> None:
+    for split in w.SPLITS:
+        with (world / f"labelled/{split}.csv").open() as file:
+            rows = list(csv.DictReader(file))
+        allowed = w.allowed_combinations(split)
+        for row in rows:
+            assert (world / "labelled" / row["image"]).is_file()
+            named = (w.SHAPES.index(row["shape"]), w.COLORS.index(row["color"]), w.TEXTURES.index(row["texture"]))
+            assert allowed[named]
+        assert ("caption" in rows[0]) == (split == "train")
+
+
+def test_captioned_pictures_exist(world: Path) -> None:
+    with (world / "captions/train.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 25
+    assert all((world / "captions" / r["image"]).is_file() and r["caption"] for r in rows)
+
+
+def test_the_seed_decides_every_byte(world: Path, tmp_path: Path) -> None:
+    small = export.WorldSizes(100, 100, 5, 1, 1, 1, 1, 3, 5, 5, 5, 5)
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        export.write_world(tmp_path / name, seed, small)
+
+    def content(name: str) -> dict[str, bytes]:
+        root = tmp_path / name
+        return {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file()}
+
+    assert content("a") == content("b") != content("c")
+
+
+def test_a_second_call_writes_nothing(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(export, "write_world", lambda *_: pytest.fail("written twice"))
+    assert export.ensure_world(world.parent, seed=3, sizes=SIZES) == world
+
+
+def test_a_world_that_failed_half_way_is_not_taken_for_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(root: Path, *_: object) -> None:
+        root.mkdir()
+        (root / "half.txt").write_text("half")
+        raise KeyboardInterrupt
+
+    def write(root: Path, *_: object) -> None:
+        assert not root.exists()
+        root.mkdir()
+
+    monkeypatch.setattr(export, "write_world", fail)
+    with pytest.raises(KeyboardInterrupt):
+        export.ensure_world(tmp_path)
+    assert not [p for p in tmp_path.iterdir() if p.is_dir() and not p.name.endswith(".part")]
+    monkeypatch.setattr(export, "write_world", write)
+    made = export.ensure_world(tmp_path)
+    assert made.is_dir()
+    assert f"v{export.WORLD_VERSION}" in made.name
+    assert not (made / "half.txt").exists()
