@@ -16,7 +16,15 @@ HYDRA = "condsim.harness.hydra_command"
 COMMANDS: dict[str, tuple[str, str]] = {
     "bench": ("condsim.harness.bench", "run methods on benchmarks; `-m` sweeps over settings"),
     "leaderboard": ("condsim.harness.leaderboard_command", "build the leaderboard from the records"),
+    "compare": ("condsim.harness.compare_command", "test methods pairwise on the same queries"),
+    "report": ("condsim.harness.report_command", "write the records as one HTML page"),
+    "plot": ("condsim.harness.plot_command", "write the records as figures for a paper"),
+    "check": (HYDRA, "say what of a benchmark is there, what is missing and where it is had"),
+    "download": (HYDRA, "fetch the parts of a benchmark that may be fetched"),
+    "train": ("condsim.harness.train_command", "train a method that has weights, and run it"),
+    "mine": (HYDRA, "mine training triplets from captions"),
     "train-backbone": (HYDRA, "train the embedded backbone shapes-clip"),
+    "cache": ("condsim.harness.cache_command", "list, verify or prune the stored features"),
 }
 """Command -> (module with a ``main(argv) -> exit status``, what it does)."""
 
