@@ -1,0 +1,269 @@
+"""CLAY (Lim et al., CVPR 2026): similarity within the subspace that a condition's texts span. Training-free."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from condsim.harness.errors import CondsimError, did_you_mean
+from condsim.harness.method import Gallery, Method, Queries, Scorer
+from condsim.harness.task import Condition, Task
+from condsim.methods.inner_product import inner_products
+from condsim.methods.phrases import Lexicon, Phrases, check_conditions
+from condsim.methods.sphere import log_map, log_map_features, mean_direction, rotate, unit
+
+SUBSPACES = ("text", "single", "random")
+SEVERAL = ("stacked", "balanced", "qr_union", "mean")
+
+
+@dataclass(frozen=True)
+class Subspace:
+    """A linear subspace: a ``base`` point of the sphere [D] and an orthonormal ``basis`` [D, k].
+
+    Where it comes from log-mapped points it is tangent to the sphere at ``base``.
+    """
+
+    base: Tensor
+    basis: Tensor
+
+
+def leading_directions(points: Tensor, rank: int) -> Tensor:
+    """[D, k] the first k right singular vectors of ``points`` [n, D] float64, k = ``rank`` or the numerical rank if
+    that is less: singular values which the rounding of unit float32 features can make do not count."""
+    _, values, directions = torch.linalg.svd(points, full_matrices=False)
+    noise = values[:1].clamp(min=1) * max(points.shape) * torch.finfo(torch.float32).eps
+    leading: Tensor = directions[: min(rank, int((values > noise).sum()))]
+    return leading.T
+
+
+def text_subspace(
+    texts: Tensor, rank: int, *, manifold: bool = True, centering: bool = False, weights: Tensor | None = None
+) -> Subspace:
+    """The subspace that text features [n, D] span (CLAY): SVD of log_mu(t_i) at their mean direction mu.
+
+    Args:
+        manifold: False takes the unit text features themselves instead of their log maps.
+        centering: subtract the mean of the points before the SVD.
+        weights: [n] how much each text counts in the means and in the SVD; None: all the same.
+    """
+    texts = unit(texts.double())
+    weights = torch.ones(len(texts), dtype=torch.float64) if weights is None else weights.double()
+    weights = (weights / weights.mean())[:, None]
+    base = unit((weights * texts).mean(dim=0))
+    points = log_map(texts, base) if manifold else texts
+    if centering:
+        points = points - (weights * points).mean(dim=0)
+    return Subspace(base, leading_directions(weights.sqrt() * points, rank))
+
+
+def single_prompt_subspace(prompt: Tensor, base: Tensor, manifold: bool = True) -> Subspace:
+    """The one direction from ``base`` [D] to a text feature [D]; without manifold that feature's own direction."""
+    point = unit(prompt.double())[None]
+    return Subspace(base, leading_directions(log_map(point, base) if manifold else point, 1))
+
+
+def random_subspace(base: Tensor, rank: int, seed: int, manifold: bool = True) -> Subspace:
+    """A uniformly random subspace of ``rank`` dimensions, tangent at ``base`` [D] if ``manifold``."""
+    generator = torch.Generator().manual_seed(seed)
+    points = torch.randn(len(base), rank, generator=generator, dtype=torch.float64)
+    if manifold:
+        points = points - base[:, None] * (base @ points)
+    return Subspace(base, torch.linalg.qr(points)[0])
+
+
+def union(bases: Sequence[Tensor]) -> Tensor:
+    """[D, K] an orthonormal basis of the sum of the spans of ``bases`` [D, k_i], by QR without dependent columns."""
+    q, r = torch.linalg.qr(torch.cat(tuple(bases), dim=1))
+    basis: Tensor = q[:, r.diagonal().abs() > 1e-6]
+    return basis
+
+
+class Clay(Method):
+    """csim(q, d) = cos(V^T log_c(R q), V^T log_c(R d)): see docs/methods.md.
+
+    Args:
+        rank: k, dimensions of the subspace, at most the numerical rank of its texts.
+        template: the prompt, with {} for the value.
+        prompts: how many of a condition's values are used, from the first on; None: all.
+        manifold: log maps of texts and images; False: unit features.
+        rotation: R takes the gallery's mean direction to the texts' mean direction; False: no R.
+        symmetric: project query and candidates; False: the query only.
+        centering: subtract the mean of the mapped texts before the SVD.
+        renormalize: cosine of the projections; False: their inner product.
+        subspace: text, single (only the prompt of the condition's own name), random (as many random dimensions).
+        several: how several conditions are joined: stacked (all prompts together), balanced (stacked, each condition
+            weighing the same), qr_union (the sum of their subspaces), mean (of their similarities).
+        seed: of the random subspace.
+        phrases: where a condition's values come from.
+    """
+
+    def __init__(
+        self,
+        rank: int = 50,
+        template: str = "a photo of {}",
+        prompts: int | None = None,
+        manifold: bool = True,
+        rotation: bool = True,
+        symmetric: bool = True,
+        centering: bool = False,
+        renormalize: bool = True,
+        subspace: str = "text",
+        several: str = "stacked",
+        seed: int = 0,
+        phrases: Phrases | None = None,
+    ) -> None:
+        if rank < 1:
+            raise CondsimError(f"method.rank must be 1 or more, not {rank}")
+        if "{}" not in template:
+            raise CondsimError(f"method.template must hold {{}} where the value goes; it is {template!r}")
+        if prompts is not None and prompts < 2:
+            raise CondsimError(
+                f"method.prompts must be 2 or more, not {prompts}; for one prompt, method.subspace=single"
+            )
+        if subspace not in SUBSPACES:
+            raise CondsimError(f"method.subspace={subspace}: unknown. {did_you_mean(subspace, SUBSPACES)}")
+        if several not in SEVERAL:
+            raise CondsimError(f"method.several={several}: unknown. {did_you_mean(several, SEVERAL)}")
+        self.rank = rank
+        self.template = template
+        self.prompts = prompts
+        self.manifold = manifold
+        self.rotation = rotation
+        self.symmetric = symmetric
+        self.centering = centering
+        self.renormalize = renormalize
+        self.subspace = subspace
+        self.several = several
+        self.seed = seed
+        self.phrases = Lexicon() if phrases is None else phrases
+
+    def check(self, task: Task) -> None:
+        super().check(task)
+        check_conditions(self.phrases, task)
+
+    def prepare(self, gallery: Gallery) -> Scorer:
+        prompts = {text: self.prompts_of(text) for condition in gallery.conditions for text in condition}
+        distinct = sorted({prompt for several in prompts.values() for prompt in several})
+        features = dict(zip(distinct, gallery.encode_texts(distinct).cpu(), strict=True))
+        texts = {text: torch.stack([features[prompt] for prompt in several]) for text, several in prompts.items()}
+        return ClayScorer(self, gallery, texts)
+
+    def prompts_of(self, text: str) -> list[str]:
+        """The prompt of the condition's own name, then those of its values."""
+        return [self.template.format(value) for value in (text, *self.phrases.values(text)[: self.prompts])]
+
+    def subspaces(self, condition: Condition, texts: dict[str, Tensor]) -> list[Subspace]:
+        """The condition's subspaces on the side of the texts; one, or one a text where they are joined later.
+
+        ``texts``: condition text -> features [1 + n, D] of ``prompts_of`` it.
+        """
+        if self.subspace == "text" and self.several in ("stacked", "balanced"):
+            parts = [texts[text][1:] for text in condition]
+            share = 1.0 if self.several == "stacked" else None
+            weights = torch.cat([torch.full((len(part),), share or 1 / len(part)) for part in parts])
+            return [self._text_subspace(torch.cat(parts), weights)]
+        return [self._subspace_of(text, texts[text]) for text in condition]
+
+    def _subspace_of(self, text: str, features: Tensor) -> Subspace:
+        spanned = self._text_subspace(features[1:])
+        if self.subspace == "single":
+            return single_prompt_subspace(features[0], spanned.base, self.manifold)
+        if self.subspace == "random":
+            seed = zlib.crc32(f"{self.seed} {text}".encode())
+            return random_subspace(spanned.base, spanned.basis.shape[1], seed, self.manifold)
+        return spanned
+
+    def _text_subspace(self, features: Tensor, weights: Tensor | None = None) -> Subspace:
+        return text_subspace(features, self.rank, manifold=self.manifold, centering=self.centering, weights=weights)
+
+
+class ClayScorer:
+    """CLAY prepared for a gallery: what depends on the gallery once, what depends on a condition once a condition.
+
+    R is parallel transport, so log_c(R x) = R log_v(x) with v the gallery's mean direction, and the gallery's log map
+    holds for every condition: a condition is only the matrix R^T V.
+    """
+
+    def __init__(self, method: Clay, gallery: Gallery, texts: dict[str, Tensor]) -> None:
+        self.method = method
+        self.conditions = gallery.conditions
+        self.texts = texts
+        self.features = gallery.features
+        self.mean_image = mean_direction(gallery.features)
+        self.points = None if method.manifold and not method.rotation else self.map(gallery.features, self.mean_image)
+        self.subspaces = lru_cache(maxsize=512)(self._subspaces)
+        self.whole = lru_cache(maxsize=1)(self._whole)
+
+    def __call__(self, queries: Queries, rows: Tensor | None = None) -> Tensor:
+        width = len(self.features) if rows is None else rows.shape[-1]
+        scores = self.features.new_zeros(len(queries), width)
+        for condition in torch.unique(queries.condition).tolist():
+            mine = (queries.condition == condition).nonzero()[:, 0]
+            scores[mine] = self.similarity(condition, queries.reference[mine], _rows_of(rows, mine))
+        return scores
+
+    def similarity(self, condition: int, reference: Tensor, rows: Tensor | None) -> Tensor:
+        """[b, N or C] for queries of one condition with features ``reference`` [b, D]."""
+        symmetric = self.method.symmetric
+        if rows is None:
+            items, places = self.whole(condition), None
+        else:
+            used, places = torch.unique(rows.clamp(min=0), return_inverse=True)
+            items = [self.project(s, self.at(s, used), symmetric) for s in self.subspaces(condition)]
+        total = torch.zeros((), device=reference.device)
+        for subspace, projected in zip(self.subspaces(condition), items, strict=True):
+            asked = self.project(subspace, self.map(reference, subspace.base), True)
+            if not symmetric:  # the projection as a vector of the whole space: V V^T y
+                asked = asked @ subspace.basis.T
+            total = total + inner_products(asked, projected, places)
+        return total / len(items)
+
+    def map(self, features: Tensor, base: Tensor) -> Tensor:
+        """What is projected: the log map at ``base`` of raw features, or their unit vectors."""
+        return log_map_features(features, base) if self.method.manifold else unit(features)
+
+    def at(self, subspace: Subspace, rows: Tensor | None) -> Tensor:
+        """The mapped gallery items ``rows`` (None: all)."""
+        if self.points is None:  # without rotation the base is the condition's own
+            return self.map(self.features if rows is None else self.features[rows], subspace.base)
+        return self.points if rows is None else self.points[rows]
+
+    def project(self, subspace: Subspace, points: Tensor, projected: bool) -> Tensor:
+        """Coordinates [n, k] of ``points`` [n, D] in the subspace (or the points as they are), made unit vectors unless
+        the inner product is asked for. What lies outside the subspace up to rounding becomes 0, and so scores 0."""
+        coordinates = points @ subspace.basis if projected else points
+        if projected:
+            inside = coordinates.norm(dim=-1) > 1e-6 * points.norm(dim=-1)
+            coordinates = coordinates * inside[:, None]
+        return unit(coordinates) if self.method.renormalize else coordinates
+
+    def _whole(self, condition: int) -> list[Tensor]:
+        return [self.project(s, self.at(s, None), self.method.symmetric) for s in self.subspaces(condition)]
+
+    def _subspaces(self, condition: int) -> list[Subspace]:
+        """The condition's subspaces on the side of the images, float32 on their device: the bases R^T V."""
+        method, device = self.method, self.features.device
+        found = method.subspaces(self.conditions[condition], self.texts)
+        mean_image = self.mean_image.cpu()
+        if method.rotation:
+            found = [Subspace(mean_image, rotate(s.basis.T, s.base, mean_image).T) for s in found]
+        if len(found) > 1 and method.several != "mean":
+            base = unit(torch.stack([s.base for s in found]).sum(dim=0))
+            found = [Subspace(base, union([s.basis for s in found]))]
+        for s in found:
+            if s.basis.shape[1] == 0:
+                name = " and ".join(self.conditions[condition])
+                raise CondsimError(
+                    f"the prompts of the condition {name!r} all have the same features: give values that the backbone "
+                    f"can tell apart. {method.phrases.how_to_add([name])}"
+                )
+        return [Subspace(s.base.to(device), s.basis.to(device, self.features.dtype)) for s in found]
+
+
+def _rows_of(rows: Tensor | None, mine: Tensor) -> Tensor | None:
+    return rows[mine] if rows is not None and rows.ndim == 2 else rows

@@ -1,0 +1,98 @@
+"""Image only, text only, image + text: one query vector, scored by inner product with the unit gallery features."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from condsim.harness.errors import CondsimError
+from condsim.harness.method import Gallery, Method, Queries, Scorer
+from condsim.methods.sphere import unit
+
+_ELEMENTS_AT_ONCE = 1 << 24
+"""64 MiB of float32 while lists of candidates are gathered."""
+
+
+def inner_products(queries: Tensor, items: Tensor, rows: Tensor | None = None) -> Tensor:
+    """Inner products of ``queries`` [B, D] with ``items`` [N, D], for ``rows`` as in ``harness.method.Scorer``.
+
+    The same row standing twice in a list gets exactly the same score: a matrix product may sum its last column in
+    another order than the others, which would break that tie, so lists are multiplied and summed row by row.
+    """
+    if rows is None:
+        return queries @ items.T
+    if rows.ndim == 1:
+        return queries @ items[rows].T
+    out = queries.new_empty(rows.shape)
+    step = max(1, _ELEMENTS_AT_ONCE // max(1, rows.shape[1] * items.shape[1]))
+    for start in range(0, len(rows), step):
+        batch = slice(start, start + step)
+        out[batch] = (items[rows[batch].clamp(min=0)] * queries[batch, None]).sum(dim=-1)
+    return out
+
+
+@dataclass(frozen=True)
+class InnerProduct:
+    """Scores unit(``embed``(queries)) . ``items``, with ``items`` [N, D] of unit rows."""
+
+    items: Tensor
+    embed: Callable[[Queries], Tensor]
+
+    def __call__(self, queries: Queries, rows: Tensor | None = None) -> Tensor:
+        return inner_products(unit(self.embed(queries)), self.items, rows)
+
+
+class OneVector(Method):
+    """A method whose query is one vector in the space of the gallery."""
+
+    @abstractmethod
+    def embed(self, queries: Queries) -> Tensor:
+        """[B, D] query vectors of any length."""
+
+    def prepare(self, gallery: Gallery) -> Scorer:
+        return InnerProduct(unit(gallery.features), self.embed)
+
+
+class ImageOnly(OneVector):
+    """query = ref (GeneCIS, section 6.1)."""
+
+    needs_condition = False
+
+    def embed(self, queries: Queries) -> Tensor:
+        return queries.reference
+
+
+class TextOnly(OneVector):
+    """query = text (GeneCIS, section 6.1)."""
+
+    needs_reference = False
+
+    def embed(self, queries: Queries) -> Tensor:
+        return queries.text
+
+
+class ImagePlusText(OneVector):
+    """query = w ref + (1 - w) text on raw features, as GeneCIS's released code has it: the longer vector weighs more.
+
+    Args:
+        weight: w in [0, 1]; 1 is image only, 0 is text only.
+    """
+
+    def __init__(self, weight: float = 0.5) -> None:
+        if not 0 <= weight <= 1:
+            raise CondsimError(f"method.weight must be in [0, 1], not {weight}: 1 is the image only, 0 the text only")
+        self.weight = weight
+
+    def embed(self, queries: Queries) -> Tensor:
+        return torch.lerp(queries.text, queries.reference, self.weight)
+
+
+class ImagePlusTextUnit(ImagePlusText):
+    """query = w unit(ref) + (1 - w) unit(text): the form of Pic2Word and others."""
+
+    def embed(self, queries: Queries) -> Tensor:
+        return torch.lerp(unit(queries.text), unit(queries.reference), self.weight)

@@ -1,0 +1,143 @@
+"""Steer the query along the direction in which its own neighbourhood varies with the condition.
+
+The idea is that of "Geometry-Aware CLIP Retrieval via Local Cross-Modal Alignment and Steering" (2026), whose equations
+could not be read: everything here is this project's own reading. See docs/methods.md.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from condsim.harness.errors import CondsimError, did_you_mean
+from condsim.harness.method import Gallery, Method, Queries, Scorer
+from condsim.harness.task import Task
+from condsim.methods.inner_product import ImagePlusText
+from condsim.methods.sphere import unit
+
+POOLS = ("train", "gallery")
+
+_ELEMENTS_AT_ONCE = 1 << 23
+"""Similarities between queries and pool at a time: 32 MiB."""
+
+
+def local_directions(query: Tensor, contrast: Tensor, pool: Tensor, neighbors: int | None, ends: int) -> Tensor:
+    """Unit directions [B, D], orthogonal to the unit ``query`` [B, D], from its low to its high neighbours.
+
+    Of the ``neighbors`` rows of the unit ``pool`` [M, D] nearest to the query (None: all) the ``ends`` with the highest
+    and those with the lowest inner product with ``contrast`` [B, D] are averaged; the direction is the difference of
+    the two means. It is 0 where they do not differ.
+    """
+    nearest = (query @ pool.T).topk(len(pool) if neighbors is None else min(neighbors, len(pool)), dim=1).indices
+    along = (contrast @ pool.T).gather(1, nearest)
+    ends = max(1, min(ends, along.shape[1] // 2))
+    means = [
+        pool[nearest.gather(1, along.topk(ends, dim=1, largest=largest).indices)].mean(dim=1)
+        for largest in (True, False)
+    ]
+    difference = means[0] - means[1]
+    return unit(difference - (difference * query).sum(dim=1, keepdim=True) * query)
+
+
+def steered(features: Tensor, direction: Tensor, theta: float) -> Tensor:
+    """``features`` [B, D] turned by ``theta`` radians towards unit ``direction`` [B, D] orthogonal to them.
+
+    Their lengths stay, and rows whose direction is 0 stay as they are.
+    """
+    turned = math.cos(theta) * features + math.sin(theta) * features.norm(dim=1, keepdim=True) * direction
+    return torch.where(direction.any(dim=1, keepdim=True), turned, features)
+
+
+class LocalSteering(Method):
+    """q' = cos(theta) q + sin(theta) v for the reference, then the base method. Candidates stay as they are. [ours]
+
+    Args:
+        base: the method that scores with the steered reference; its text stays as it is.
+        theta: angle in radians; 0 is the base exactly.
+        neighbors: M, images of the pool around the query; None: the whole pool, the global direction as a control.
+        ends: k, how many neighbours each end of the direction averages.
+        pool: train, or gallery (transductive: it looks at the candidates).
+        neutral: the prompt that a condition is contrasted with.
+    """
+
+    def __init__(
+        self,
+        base: Method | None = None,
+        theta: float = 0.3,
+        neighbors: int | None = 100,
+        ends: int = 10,
+        pool: str = "train",
+        neutral: str = "a photo",
+    ) -> None:
+        if pool not in POOLS:
+            raise CondsimError(f"method.pool={pool}: unknown. {did_you_mean(pool, POOLS)}")
+        if not -math.pi <= theta <= math.pi:
+            raise CondsimError(f"method.theta is an angle in radians between -pi and pi, not {theta}")
+        if ends < 1 or (neighbors is not None and neighbors < 2 * ends):
+            raise CondsimError(
+                f"method.neighbors={neighbors} must be at least twice method.ends={ends}, which is 1 or more"
+            )
+        self.base = ImagePlusText() if base is None else base
+        if not self.base.needs_reference:
+            name = type(self.base).__name__
+            raise CondsimError(f"local steering moves the reference, and its base {name} does not look at it")
+        self.theta = theta
+        self.neighbors = neighbors
+        self.ends = ends
+        self.pool = pool
+        self.neutral = neutral
+        self.pointwise = self.base.pointwise
+
+    def check(self, task: Task) -> None:
+        super().check(task)
+        self.base.check(task)
+
+    def prepare(self, gallery: Gallery) -> Scorer:
+        base = self.base.prepare(gallery)
+        if self.theta == 0:
+            return base
+        images = gallery.train().images if self.pool == "train" else gallery.features
+        pool = unit(images.to(gallery.features))
+        if len(pool) < 2:
+            raise CondsimError(f"local steering needs two images or more in its pool ({self.pool}), found {len(pool)}")
+        texts = sorted({text for condition in gallery.conditions for text in condition})
+        features = unit(gallery.encode_texts([*texts, self.neutral]).to(pool))
+        contrast = dict(zip(texts, features[:-1] - features[-1], strict=True))
+        steps = [[contrast[text] for text in condition] for condition in gallery.conditions]
+        return SteeredScorer(self, base, pool, steps)
+
+
+class SteeredScorer:
+    """A base scorer asked with steered references; one step after another where a condition has several texts."""
+
+    def __init__(self, method: LocalSteering, base: Scorer, pool: Tensor, steps: Sequence[Sequence[Tensor]]) -> None:
+        self.method = method
+        self.base = base
+        self.pool = pool
+        self.steps = steps
+        self.last: tuple[Queries, Queries] | None = None
+
+    def __call__(self, queries: Queries, rows: Tensor | None = None) -> Tensor:
+        if self.last is None or self.last[0] is not queries:  # the same queries come once a chunk of the gallery
+            self.last = (queries, dataclasses.replace(queries, reference=self.steer(queries)))
+        return self.base(self.last[1], rows)
+
+    def steer(self, queries: Queries) -> Tensor:
+        """[B, D] the references turned."""
+        method, reference = self.method, queries.reference.clone()
+        at_once = max(1, _ELEMENTS_AT_ONCE // len(self.pool))
+        for condition in torch.unique(queries.condition).tolist():
+            of_condition = (queries.condition == condition).nonzero()[:, 0]
+            for start in range(0, len(of_condition), at_once):
+                mine = of_condition[start : start + at_once]
+                for contrast in self.steps[condition]:
+                    query = unit(reference[mine])
+                    direction = local_directions(
+                        query, contrast.expand_as(query), self.pool, method.neighbors, method.ends
+                    )
+                    reference[mine] = steered(reference[mine], direction, method.theta)
+        return reference

@@ -1,0 +1,260 @@
+"""Re-rank a method's best candidates by how well their neighbourhood matches the query's.
+
+The idea is that of "Geometry-Aware CLIP Retrieval via Local Cross-Modal Alignment and Steering" (2026), whose equations
+could not be read: everything here is this project's own reading. See docs/methods.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from condsim.harness.errors import CondsimError, NotApplicable, did_you_mean
+from condsim.harness.method import Gallery, Method, Queries, Scorer
+from condsim.harness.task import Task
+from condsim.methods.assignment import all_pairs, chamfer, fused_gromov_wasserstein, hungarian, in_order
+from condsim.methods.image_categories import categories_of, read_categories
+from condsim.methods.inner_product import ImagePlusText
+from condsim.methods.sphere import unit
+
+MODES = ("phrases", "images", "parts")
+SOLVERS = {"hungarian": hungarian, "mean": all_pairs, "chamfer": chamfer, "random": in_order}
+AROUND = ("both", "reference", "text")
+
+_LOOKED_UP = 4096
+"""Up to this many entries the similarities of all pairs are kept (64 MiB); beyond, they are computed as needed."""
+_ELEMENTS_AT_ONCE = 1 << 20
+"""Pairwise similarities at a time: 8 MiB in float64, within a core's cache or near it."""
+
+
+class NeighborhoodRerank(Method):
+    """s' = (1 - weight) z(s) + weight z(H) within the shortlist, which stays above everything else. [ours]
+
+    Args:
+        base: the method whose ranking is refined.
+        mode: what a neighbourhood is made of: phrases (nearest of the training vocabulary), images (nearest of the
+            training images), parts (the categories that ``parts`` lists for a picture).
+        solver: hungarian, fgw (fused Gromov-Wasserstein), and the controls mean, chamfer, random.
+        shortlist: K, how many of the best candidates are re-ranked.
+        neighbors: k, members of a neighbourhood.
+        weight: lambda; 0 is the base exactly.
+        around: whose neighbours the query's are: both (half each), reference, text.
+        structure: weight of the inner geometry in fgw; 0 is Wasserstein on the members alone.
+        parts: a table image -> categories (see ``image_categories``), for mode parts.
+        seed: of the random matching.
+    """
+
+    pointwise = False
+
+    def __init__(
+        self,
+        base: Method | None = None,
+        mode: str = "phrases",
+        solver: str = "hungarian",
+        shortlist: int = 100,
+        neighbors: int = 10,
+        weight: float = 0.5,
+        around: str = "both",
+        structure: float = 0.5,
+        parts: str | None = None,
+        seed: int = 0,
+    ) -> None:
+        for name, value, known in (
+            ("mode", mode, MODES),
+            ("solver", solver, (*SOLVERS, "fgw")),
+            ("around", around, AROUND),
+        ):
+            if value not in known:
+                raise CondsimError(f"method.{name}={value}: unknown. {did_you_mean(value, known)}")
+        for name, share in (("weight", weight), ("structure", structure)):
+            if not 0 <= share <= 1:
+                raise CondsimError(f"method.{name} must be in [0, 1], not {share}")
+        for name, size in (("shortlist", shortlist), ("neighbors", neighbors)):
+            if size < 1:
+                raise CondsimError(f"method.{name} must be 1 or more, not {size}")
+        if (mode == "parts") != (parts is not None):
+            raise CondsimError("method.mode=parts and method.parts=FILE (a table image -> categories) go together")
+        self.base = ImagePlusText() if base is None else base
+        self.mode = mode
+        self.solver = solver
+        self.shortlist = shortlist
+        self.neighbors = neighbors
+        self.weight = weight
+        self.around = around
+        self.structure = structure
+        self.parts = parts
+        self.seed = seed
+        self.needs_reference = self.base.needs_reference or around != "text"
+        self.needs_condition = self.base.needs_condition or around != "reference"
+
+    def check(self, task: Task) -> None:
+        super().check(task)
+        self.base.check(task)
+        if self.parts is not None:
+            categories_of(task.images.names, read_categories(self.parts), self.parts)
+
+    def prepare(self, gallery: Gallery) -> Scorer:
+        base = self.base.prepare(gallery)
+        if self.weight == 0:
+            return base
+        return RerankScorer(self, base, self.neighborhoods(gallery))
+
+    def neighborhoods(self, gallery: Gallery) -> Neighborhoods:
+        """The members of every gallery item's neighbourhood, and how to find a query's."""
+        if self.parts is not None:
+            found = _labelled(self.parts, gallery)
+        else:
+            found = _nearest(self._bank(gallery), gallery, self.neighbors)
+        if self.solver == "random":
+            found = found.shuffled(self.seed)
+        return found
+
+    def _bank(self, gallery: Gallery) -> Tensor:
+        train = gallery.train()
+        if self.mode == "images":
+            return unit(train.images.to(gallery.features))
+        if not train.phrases:
+            raise NotApplicable("the training split has no phrases to make neighbourhoods of: try method.mode=images")
+        return unit(gallery.encode_texts(train.phrases).to(gallery.features))
+
+
+@dataclass(frozen=True)
+class Neighborhoods:
+    """Sets of entries of a common ``bank`` [P, D] of unit rows. Lists are padded with -1 at their end."""
+
+    bank: Tensor
+    items: Tensor
+    """int64 [N, k]: the set of each gallery item."""
+    references: Tensor | None = None
+    """int64 [images of the table, k]: the set of each possible reference; None: those nearest to it."""
+    conditions: Tensor | None = None
+    """int64 [C]: the entry that stands for a condition, with ``references``."""
+
+    def shuffled(self, seed: int) -> Neighborhoods:
+        """The same sets, those of the items in a random order (padding stays at the end)."""
+        keys = torch.rand(self.items.shape, generator=torch.Generator().manual_seed(seed)).to(self.items.device)
+        order = keys.masked_fill(self.items < 0, 2.0).argsort(dim=1)
+        return Neighborhoods(self.bank, self.items.gather(1, order), self.references, self.conditions)
+
+    def of(self, queries: Queries, around: str, k: int) -> Tensor:
+        """int64 [B, k or fewer]: the sets of queries."""
+        if self.references is not None and self.conditions is not None:
+            own = self.references[queries.reference_row]
+            named = self.conditions[queries.condition][:, None]
+            sides = {"reference": (own,), "text": (named,), "both": (named, own)}[around]
+            return torch.cat(sides, dim=1)
+        k = min(k, len(self.bank))
+        from_reference = {"reference": k, "text": 0, "both": k // 2}[around]
+        reference, text = (unit(side) @ self.bank.T for side in (queries.reference, queries.text))
+        nearest = reference.topk(from_reference, dim=1).indices
+        others = text.scatter(1, nearest, -torch.inf).topk(k - from_reference, dim=1).indices
+        return torch.cat((nearest, others), dim=1)
+
+
+def _nearest(bank: Tensor, gallery: Gallery, k: int) -> Neighborhoods:
+    k = min(k, len(bank))
+    chunk = max(1, 8 * _ELEMENTS_AT_ONCE // len(bank))
+    starts = range(0, len(gallery.features), chunk)
+    parts = [(unit(gallery.features[start : start + chunk]) @ bank.T).topk(k, dim=1).indices for start in starts]
+    return Neighborhoods(bank, torch.cat(parts))
+
+
+def _labelled(file: str, gallery: Gallery) -> Neighborhoods:
+    """Every picture's own categories, as texts; a condition is one more text."""
+    listed = categories_of(gallery.table.names, read_categories(file), file)
+    names = sorted({name for several in listed for name in several})
+    number = {name: i for i, name in enumerate(names)}
+    widest = max(1, *(len(several) for several in listed))
+    members = torch.full((len(listed), widest), -1)
+    for row, several in enumerate(listed):
+        members[row, : len(several)] = torch.tensor([number[name] for name in sorted(several)], dtype=torch.int64)
+    features = gallery.features
+    bank = torch.cat((gallery.encode_texts(names).to(features), gallery.condition_features.to(features)))
+    members = members.to(features.device)
+    conditions = len(names) + torch.arange(len(gallery.conditions), device=features.device)
+    return Neighborhoods(unit(bank), members[torch.from_numpy(gallery.rows).to(features.device)], members, conditions)
+
+
+class RerankScorer:
+    """The base's scores, the best of them re-ranked."""
+
+    def __init__(self, method: NeighborhoodRerank, base: Scorer, sets: Neighborhoods) -> None:
+        self.method = method
+        self.base = base
+        self.sets = sets
+        self.gram = sets.bank @ sets.bank.T if len(sets.bank) <= _LOOKED_UP else None
+
+    def __call__(self, queries: Queries, rows: Tensor | None = None) -> Tensor:
+        scores = self.base(queries, rows)
+        items = rows if rows is not None else torch.arange(scores.shape[1], device=scores.device)
+        items = items.expand(scores.shape)
+        each = min(self.method.shortlist, scores.shape[1]) * self.sets.items.shape[1] * self.method.neighbors
+        step = max(1, _ELEMENTS_AT_ONCE // each)
+        parts = []
+        for start in range(0, len(scores), step):
+            part = slice(start, start + step)
+            own = self.sets.of(_some(queries, part), self.method.around, self.method.neighbors)
+            parts.append(self.rerank(scores[part], items[part], own))
+        return torch.cat(parts)
+
+    def rerank(self, scores: Tensor, items: Tensor, own: Tensor) -> Tensor:
+        """New scores [b, C] from the base's [b, C] for gallery items [b, C] (-1: padding) and the queries' sets [b, k].
+
+        The shortlist's new scores lie above all others, which keep theirs.
+        """
+        hidden = scores.masked_fill(items < 0, -torch.inf)
+        best, places = hidden.topk(min(self.method.shortlist, scores.shape[1]), dim=1)
+        listed = best > -torch.inf
+        matched = self.alikeness(own, self.sets.items[items.gather(1, places).clamp(min=0)])
+        weight = self.method.weight
+        combined = (1 - weight) * standardized(best, listed) + weight * standardized(matched, listed)
+        others = hidden.scatter(1, places, -torch.inf).amax(dim=1, keepdim=True).double()
+        floor = torch.where(others.isinf(), 0.0, others) + 1
+        lowest = combined.masked_fill(~listed, torch.inf).amin(dim=1, keepdim=True)
+        new = torch.where(listed, floor + combined - lowest, scores.gather(1, places))
+        return scores.scatter(1, places, new.to(scores.dtype))
+
+    def alikeness(self, own: Tensor, others: Tensor) -> Tensor:
+        """[b, K] how alike the sets ``own`` [b, n] and ``others`` [b, K, m] of bank entries are, by the solver."""
+        b, count, m = others.shape
+        similarity = self.similarities(own, others).reshape(b * count, own.shape[1], m)
+        padded = bool((own < 0).any() or (others < 0).any())
+        left = (own >= 0).sum(dim=1).repeat_interleave(count) if padded else None
+        right = (others >= 0).sum(dim=2).reshape(-1) if padded else None
+        if self.method.solver == "fgw":
+            within = (
+                self.similarities(own, own[:, None]).expand(b, count, -1, -1).reshape(b * count, *own.shape[1:], -1)
+            )
+            flat = others.reshape(b * count, m)
+            inside = self.similarities(flat, flat[:, None]).reshape(b * count, m, m)
+            found = fused_gromov_wasserstein(similarity, within, inside, self.method.structure, left, right)
+        else:
+            found = SOLVERS[self.method.solver](similarity, left, right)
+        return found.reshape(b, count)
+
+    def similarities(self, left: Tensor, right: Tensor) -> Tensor:
+        """[b, K, n, m] similarities of the members of ``left`` [b, n] with those of ``right`` [b, K, m]."""
+        left, right = left.clamp(min=0), right.clamp(min=0)
+        b, count, m = right.shape
+        if self.gram is not None:
+            near = self.gram[left]
+            found = near.gather(2, right.reshape(b, 1, count * m).expand(-1, left.shape[1], -1))
+        else:
+            found = torch.bmm(self.sets.bank[left], self.sets.bank[right.reshape(b, count * m)].mT)
+        return found.reshape(b, left.shape[1], count, m).transpose(1, 2)
+
+
+def _some(queries: Queries, part: slice) -> Queries:
+    return Queries(queries.reference[part], queries.text[part], queries.condition[part], queries.reference_row[part])
+
+
+def standardized(values: Tensor, members: Tensor) -> Tensor:
+    """z-scores [b, K] in float64 over each row's ``members`` [b, K]; 0 where a row's members do not differ."""
+    values = values.double().masked_fill(~members, 0)
+    count = members.sum(dim=1, keepdim=True).clamp(min=1)
+    apart = (values - values.sum(dim=1, keepdim=True) / count).masked_fill(~members, 0)
+    spread = (apart.square().sum(dim=1, keepdim=True) / count).sqrt()
+    differs = spread > 1e-12 * values.abs().amax(dim=1, keepdim=True)
+    return torch.where(differs, apart / torch.where(differs, spread, 1.0), 0.0)

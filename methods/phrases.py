@@ -1,0 +1,140 @@
+"""What values a condition can take: "color" -> red, blue, ... . From the lexicon, a user's file or a language model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Protocol
+
+import yaml  # type: ignore[import-untyped]
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from condsim.harness.errors import CondsimError, NotApplicable, did_you_mean
+from condsim.harness.paths import resolve
+from condsim.harness.task import Task
+
+LEXICON = Path(__file__).with_name("lexicon.yaml")
+Entries = Mapping[str, tuple[str, ...]]
+
+
+class Phrases(Protocol):
+    """A source of values for conditions."""
+
+    def missing(self, conditions: Sequence[str]) -> list[str]:
+        """Those of ``conditions`` (each a single text) that this source has no values for."""
+        ...
+
+    def values(self, condition: str) -> tuple[str, ...]:
+        """Two or more distinct values of one condition, the commonest first. Raises CondsimError where it has none."""
+        ...
+
+    def how_to_add(self, conditions: Sequence[str]) -> str:
+        """A sentence for the user on how to give values for ``conditions``."""
+        ...
+
+
+class Lexicon:
+    """Values from the lexicon that ships with the project, or from a user's file first.
+
+    Args:
+        section: which part of the lexicon: common (everyday photographs) or shapes (the rendered world).
+        file: YAML of the user's own entries, condition -> list of values; they go before the lexicon's.
+    """
+
+    def __init__(self, section: str = "common", file: str | None = None) -> None:
+        sections = _sections()
+        if section not in sections:
+            raise CondsimError(f"phrases.section={section}: no such section. {did_you_mean(section, sections)}")
+        self.entries = dict(sections[section])
+        if file is not None:
+            self.entries |= read_entries(resolve(file))
+
+    def missing(self, conditions: Sequence[str]) -> list[str]:
+        return [condition for condition in conditions if spelling(condition) not in self.entries]
+
+    def values(self, condition: str) -> tuple[str, ...]:
+        try:
+            return self.entries[spelling(condition)]
+        except KeyError:
+            raise CondsimError(
+                f"the lexicon has no values for the condition {condition!r}. {did_you_mean(condition, self.entries)} "
+                f"{self.how_to_add([condition])}"
+            ) from None
+
+    def how_to_add(self, conditions: Sequence[str]) -> str:
+        return (
+            f'To add it, write a line such as "{conditions[0]}: [first value, second value, ...]" into a YAML file and '
+            "give method.phrases.file=FILE, or ask a language model with method/phrases=llm"
+        )
+
+
+def spelling(condition: str) -> str:
+    """The one way in which conditions are compared: lower case, single spaces."""
+    return " ".join(condition.casefold().split())
+
+
+def read_entries(file: Path) -> dict[str, tuple[str, ...]]:
+    """Condition -> values of a user's YAML file. Raises CondsimError naming the file and the entry at fault."""
+    loaded = _load(file)
+    return {spelling(str(name)): _values(f"{file}: {name!r}", values) for name, values in loaded.items()}
+
+
+def check_conditions(phrases: Phrases, task: Task) -> None:
+    """Raise NotApplicable where no condition of the task has values: then it asks for something else than an attribute
+    type. Raise CondsimError where only some are missing."""
+    texts = sorted({text for condition in task.conditions for text in condition})
+    missing = phrases.missing(texts)
+    if not missing:
+        return
+    named = ", ".join(map(repr, missing[:5])) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
+    if len(missing) == len(texts):
+        raise NotApplicable(
+            f"{task.full_name} has conditions that are not attribute types with known values, such as {missing[0]!r}. "
+            f"{phrases.how_to_add(missing)}"
+        )
+    raise CondsimError(f"{task.full_name}: no values are known for conditions {named}. {phrases.how_to_add(missing)}")
+
+
+@cache
+def _sections() -> dict[str, Entries]:
+    return {
+        str(section): {spelling(str(name)): _values(f"{LEXICON}: {name!r}", values) for name, values in entries.items()}
+        for section, entries in _load(LEXICON).items()
+        if isinstance(entries, dict)
+    }
+
+
+def _load(file: Path) -> dict[object, object]:
+    try:
+        loaded = OmegaConf.to_container(OmegaConf.load(file), resolve=False)
+    except FileNotFoundError:
+        raise CondsimError(f"{file}: there is no such file; it should hold condition: [value, value, ...]") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, OmegaConfBaseException) as error:
+        raise CondsimError(f"{file}: cannot be read as YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(loaded, dict):
+        raise CondsimError(f"{file}: expected condition: [value, value, ...], found a {type(loaded).__name__}")
+    return dict(loaded)
+
+
+def _values(where: str, values: object) -> tuple[str, ...]:
+    if not isinstance(values, list):
+        raise CondsimError(f"{where}: expected a list of values, [red, blue, ...], found {values!r}")
+    for value in values:
+        if not isinstance(value, str):
+            raise CondsimError(f'{where}: every value must be text; found {value!r}: write "{value}" in quotes')
+    distinct = without_repeats(values)
+    if len(distinct) < 2:
+        raise CondsimError(f"{where}: two distinct values are the least, found {len(distinct)}")
+    return distinct
+
+
+def without_repeats(values: Iterable[str]) -> tuple[str, ...]:
+    """The values trimmed, empty ones and repeats (upper or lower case) left out, in their order."""
+    first: dict[str, str] = {}
+    for value in values:
+        trimmed = " ".join(value.split())
+        if trimmed:
+            first.setdefault(trimmed.casefold(), trimmed)
+    return tuple(first.values())

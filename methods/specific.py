@@ -1,0 +1,205 @@
+"""The specific solutions of GeneCIS (section 6.1, appendix B), each made for the way in which its task was built."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from condsim.harness.errors import CondsimError, NotApplicable, did_you_mean
+from condsim.harness.method import Gallery, Method, Queries, Scorer
+from condsim.harness.task import Task
+from condsim.methods.image_categories import categories_of, read_categories, spelling
+from condsim.methods.inner_product import InnerProduct, inner_products
+from condsim.methods.phrases import Lexicon, Phrases, check_conditions
+from condsim.methods.sphere import unit
+
+TEMPLATES = ("imagenet", "plain")
+
+
+def class_features(names: Sequence[str], gallery: Gallery, templates: str) -> Tensor:
+    """Unit text features [len(names), D] of classes, as in CLIP's zero-shot classifiers.
+
+    ``imagenet``: the mean of the unit features of the 80 prompts published with CLIP; ``plain``: the name alone.
+    """
+    if templates == "plain":
+        return unit(gallery.encode_texts(names).to(gallery.features))
+    import open_clip  # seconds to import, and needed by this choice only
+
+    frames = open_clip.OPENAI_IMAGENET_TEMPLATES
+    prompts = [frame(name) for name in names for frame in frames]
+    features = unit(gallery.encode_texts(prompts).to(gallery.features))
+    return unit(features.reshape(len(names), len(frames), -1).mean(dim=1))
+
+
+class _Specific(Method):
+    """A method for the tasks that it names."""
+
+    def __init__(self, tasks: Sequence[str]) -> None:
+        self.tasks = tuple(tasks)
+
+    def check(self, task: Task) -> None:
+        super().check(task)
+        if task.name not in self.tasks:
+            raise NotApplicable(
+                f"{type(self).__name__} is made for the tasks {', '.join(self.tasks)}, not for {task.full_name}; "
+                f"name it in method.tasks to run it there all the same"
+            )
+
+
+class SpecificFocusAttribute(_Specific):
+    """query = text of the value, among those of the condition's type, which CLIP sees in the reference (zero-shot).
+
+    Several conditions at once: the sum of their texts. [ours]
+
+    Args:
+        tasks: names of the tasks that it is made for.
+        templates: prompts of a value: imagenet (the mean of CLIP's 80) or plain.
+        phrases: where a condition's values come from; GeneCIS took VAW's taxonomy.
+    """
+
+    def __init__(
+        self,
+        tasks: Sequence[str] = ("focus_attribute",),
+        templates: str = "imagenet",
+        phrases: Phrases | None = None,
+    ) -> None:
+        super().__init__(tasks)
+        self.templates = _known_templates(templates)
+        self.phrases = Lexicon() if phrases is None else phrases
+
+    def check(self, task: Task) -> None:
+        super().check(task)
+        check_conditions(self.phrases, task)
+
+    def prepare(self, gallery: Gallery) -> Scorer:
+        types = sorted({text for condition in gallery.conditions for text in condition})
+        values = {text: class_features(self.phrases.values(text), gallery, self.templates) for text in types}
+
+        def embed(queries: Queries) -> Tensor:
+            query = torch.zeros_like(queries.reference)
+            for condition in torch.unique(queries.condition).tolist():
+                mine = (queries.condition == condition).nonzero()[:, 0]
+                for text in gallery.conditions[condition]:
+                    seen = (queries.reference[mine] @ values[text].T).argmax(dim=1)
+                    query[mine] += values[text][seen]
+            return query
+
+        return InnerProduct(unit(gallery.features), embed)
+
+
+class SpecificChangeAttribute(_Specific):
+    """query = text of "attribute category", the category being what CLIP sees in the reference (zero-shot).
+
+    Args:
+        tasks: names of the tasks that it is made for.
+        templates: prompts of a category: imagenet (the mean of CLIP's 80) or plain.
+        categories: the lexicon's condition whose values are the categories; GeneCIS took VAW's.
+        phrases: where the categories come from.
+    """
+
+    def __init__(
+        self,
+        tasks: Sequence[str] = ("change_attribute",),
+        templates: str = "imagenet",
+        categories: str = "category",
+        phrases: Phrases | None = None,
+    ) -> None:
+        super().__init__(tasks)
+        self.templates = _known_templates(templates)
+        self.phrases = Lexicon() if phrases is None else phrases
+        self.categories = categories
+
+    def check(self, task: Task) -> None:
+        super().check(task)
+        self.phrases.values(self.categories)
+
+    def prepare(self, gallery: Gallery) -> Scorer:
+        names = self.phrases.values(self.categories)
+        classifier = class_features(names, gallery, self.templates)
+
+        def embed(queries: Queries) -> Tensor:
+            seen = (queries.reference @ classifier.T).argmax(dim=1).tolist()
+            texts = [
+                " ".join((*gallery.conditions[condition], names[category]))
+                for condition, category in zip(queries.condition.tolist(), seen, strict=True)
+            ]
+            distinct = sorted(set(texts))
+            features = gallery.encode_texts(distinct).to(queries.reference)
+            place = {text: i for i, text in enumerate(distinct)}
+            return features[[place[text] for text in texts]]
+
+        return InnerProduct(unit(gallery.features), embed)
+
+
+class SpecificObject(_Specific):
+    """Candidates without the condition's category last; the others by the similarity of their bags of categories.
+
+    Args:
+        categories: a table (.csv, .parquet) with the columns image, category and perhaps score, one row a detection; or
+            COCO's panoptic annotations (.json), an oracle. GeneCIS took the detector Detic.
+        min_score: detections below it are left out; 0.2 in GeneCIS.
+        tasks: names of the tasks that it is made for.
+    """
+
+    def __init__(
+        self,
+        categories: str | None = None,
+        min_score: float = 0.0,
+        tasks: Sequence[str] = ("focus_object", "change_object"),
+    ) -> None:
+        super().__init__(tasks)
+        self.categories = categories
+        self.min_score = min_score
+
+    def check(self, task: Task) -> None:
+        super().check(task)
+        if self.categories is None:
+            raise NotApplicable(
+                f"{type(self).__name__} needs to know what is in the pictures of {task.full_name}: give "
+                "method.categories=FILE, a table with the columns image and category"
+            )
+        self._seen(task.images.names)
+
+    def prepare(self, gallery: Gallery) -> Scorer:
+        seen = self._seen(gallery.table.names)
+        wanted = [{spelling(text) for text in condition} for condition in gallery.conditions]
+        names = sorted(set().union(*seen, *wanted))
+        place = {name: i for i, name in enumerate(names)}
+        bags = _multi_hot([[place[name] for name in several] for several in seen], len(names))
+        asked = _multi_hot([[place[name] for name in several] for several in wanted], len(names))
+        bags, asked = bags.to(gallery.features), asked.to(gallery.features)
+        items = bags[torch.from_numpy(gallery.rows).to(bags.device)]
+        found = items @ asked.T == asked.sum(dim=1)  # [N, C]: every category asked for is there
+        directions = unit(items)
+
+        def score(queries: Queries, rows: Tensor | None = None) -> Tensor:
+            alike = inner_products(unit(bags[queries.reference_row]), directions, rows)
+            if rows is None:
+                has = found[:, queries.condition].T
+            elif rows.ndim == 1:
+                has = found[rows][:, queries.condition].T
+            else:
+                has = found[rows.clamp(min=0), queries.condition[:, None]]
+            return torch.where(has, alike, -1.0)
+
+        return score
+
+    def _seen(self, names: Sequence[str]) -> tuple[frozenset[str], ...]:
+        assert self.categories is not None
+        listed = categories_of(names, read_categories(self.categories, self.min_score), self.categories)
+        return tuple(frozenset(map(spelling, several)) for several in listed)
+
+
+def _multi_hot(lists: Sequence[Sequence[int]], width: int) -> Tensor:
+    out = torch.zeros(len(lists), width)
+    for row, places in enumerate(lists):
+        out[row, list(places)] = 1
+    return out
+
+
+def _known_templates(templates: str) -> str:
+    if templates not in TEMPLATES:
+        raise CondsimError(f"method.templates={templates}: unknown. {did_you_mean(templates, TEMPLATES)}")
+    return templates

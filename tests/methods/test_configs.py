@@ -1,0 +1,81 @@
+"""Every method's YAML: its settings are those of its class, and its nested choices can be exchanged from outside."""
+
+import inspect
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_module
+from hydra.utils import get_class, instantiate
+from omegaconf import DictConfig, OmegaConf
+
+import condsim.conf
+from condsim.harness.method import Method
+
+FOLDER = Path(condsim.conf.__file__).parent / "method"
+METHODS = sorted(path.stem for path in FOLDER.glob("*.yaml") if path.stem != "custom")
+
+
+def composed(*overrides: str) -> DictConfig:
+    with initialize_config_module("condsim.conf", version_base="1.3"):
+        return compose(overrides=list(overrides)).method
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_setting_of_the_class_stands_in_the_yaml_with_its_default(name):
+    config = composed(f"+method={name}")
+    check_against_class(OmegaConf.to_container(config, resolve=True))
+    if "checkpoint" not in config:
+        assert isinstance(instantiate(config, _convert_="all"), Method)
+
+
+def check_against_class(config):
+    parameters = dict(inspect.signature(get_class(config["_target_"])).parameters)
+    assert set(config) - {"_target_"} == set(parameters)
+    for name, parameter in parameters.items():
+        value = config[name]
+        if name == "checkpoint":  # the weights that ship with the project belong to the YAML
+            continue
+        if isinstance(value, dict):  # a choice of its own; without one the class takes the same
+            assert parameter.default is None
+            check_against_class(value)
+        else:
+            default = parameter.default
+            assert value == (list(default) if isinstance(default, tuple) else default)
+
+
+@pytest.mark.parametrize(
+    ("wrapper", "expected"), [("neighborhood_rerank", "NeighborhoodRerank"), ("local_steering", "LocalSteering")]
+)
+def test_the_base_of_a_wrapper_is_exchanged_with_its_settings(wrapper, expected):
+    config = composed(f"+method={wrapper}", "method@method.base=clay", "method.base.rank=7")
+    method = instantiate(config, _convert_="all")
+    assert type(method).__name__ == expected
+    assert type(method.base).__name__ == "Clay"
+    assert method.base.rank == 7
+
+
+def test_steering_goes_before_the_rerank():
+    config = composed(
+        "+method=neighborhood_rerank", "method@method.base=local_steering", "method@method.base.base=image_only"
+    )
+    method = instantiate(config, _convert_="all")
+    assert [type(m).__name__ for m in (method, method.base, method.base.base)] == [
+        "NeighborhoodRerank", "LocalSteering", "ImageOnly",
+    ]  # fmt: skip
+
+
+def test_phrases_are_exchanged_for_those_of_a_language_model():
+    config = composed("+method=clay", "method/phrases=llm")
+    check_against_class(OmegaConf.to_container(config.phrases))
+    config.phrases.model = "mine"
+    assert instantiate(config, _convert_="all").phrases.model == "mine"
+    nested = composed(
+        "+method=neighborhood_rerank", "method@method.base=clay", "method/phrases@method.base.phrases=llm"
+    )
+    assert type(instantiate(nested, _convert_="all").base.phrases).__name__ == "LLMPhrases"
+
+
+def test_a_benchmark_chooses_the_section_of_the_lexicon():
+    assert composed("+method=clay").phrases.section == "common"
+    method = instantiate(composed("+method=clay", "+lexicon=shapes"), _convert_="all")
+    assert method.phrases.values("size") == ("small", "large")

@@ -1,0 +1,71 @@
+import pytest
+import torch
+
+from condsim.harness.errors import CondsimError, NotApplicable
+from condsim.methods.inner_product import ImageOnly, ImagePlusText, ImagePlusTextUnit, TextOnly, inner_products
+from condsim.methods.sphere import unit
+
+
+def test_lists_of_candidates_score_as_the_whole_gallery_does(space, monkeypatch):
+    monkeypatch.setattr("condsim.methods.inner_product._ELEMENTS_AT_ONCE", 3 * 5 * 24)  # a few queries at a time
+    queries, items = space.encode_images(11, seed=1), space.encode_images(30)
+    whole = inner_products(queries, items)
+    some = torch.tensor([4, 4, 29, 0])
+    torch.testing.assert_close(inner_products(queries, items, some), whole[:, some])
+    lists = torch.randint(30, (11, 5))
+    torch.testing.assert_close(inner_products(queries, items, lists), whole.gather(1, lists))
+
+
+def test_one_row_twice_in_a_list_ties_exactly_and_padding_is_finite(space):
+    queries, items = space.encode_images(50, seed=1), space.encode_images(40)
+    lists = torch.randint(40, (50, 15))
+    lists[:, -1] = lists[:, 0]
+    lists[:, 7] = -1
+    scores = inner_products(queries, items, lists)
+    assert (scores[:, 0] == scores[:, -1]).all()
+    assert torch.isfinite(scores).all()
+
+
+@pytest.mark.parametrize(
+    ("method", "expected"),
+    [
+        (ImageOnly(), lambda ref, text: ref),
+        (TextOnly(), lambda ref, text: text),
+        (ImagePlusText(), lambda ref, text: 0.5 * ref + 0.5 * text),
+        (ImagePlusText(weight=0.2), lambda ref, text: 0.2 * ref + 0.8 * text),
+        (ImagePlusTextUnit(weight=0.2), lambda ref, text: 0.2 * unit(ref) + 0.8 * unit(text)),
+    ],
+)
+def test_scores_are_cosines_of_the_combined_query_with_the_gallery(space, method, expected):
+    gallery = space.gallery()
+    queries = space.queries(gallery, [3, 8, 8], [0, 1, 2])
+    scores = method.prepare(gallery)(queries)
+    wanted = torch.cosine_similarity(expected(queries.reference, queries.text)[:, None], gallery.features[None], dim=-1)
+    torch.testing.assert_close(scores, wanted, atol=1e-6, rtol=0)
+
+
+def test_the_raw_sum_listens_to_the_longer_vector_and_the_unit_sum_does_not(space):
+    gallery = space.gallery()
+    queries = space.queries(gallery, [3], [0])
+    longer = type(queries)(queries.reference * 100, queries.text, queries.condition, queries.reference_row)
+    raw, units = ImagePlusText().prepare(gallery), ImagePlusTextUnit().prepare(gallery)
+    assert (raw(longer) - raw(queries)).abs().max() > 0.01
+    torch.testing.assert_close(units(longer), units(queries))
+
+
+def test_the_ends_of_the_weight_are_image_only_and_text_only(space):
+    gallery = space.gallery()
+    queries = space.queries(gallery, [3, 5], [0, 1])
+    assert torch.equal(ImagePlusText(1.0).prepare(gallery)(queries), ImageOnly().prepare(gallery)(queries))
+    assert torch.equal(ImagePlusText(0.0).prepare(gallery)(queries), TextOnly().prepare(gallery)(queries))
+    with pytest.raises(CondsimError, match=r"\[0, 1\]"):
+        ImagePlusText(1.5)
+
+
+def test_what_each_needs_decides_where_it_applies(make_task):
+    no_condition, no_reference = make_task(), make_task(("color",), reference=-1)
+    ImageOnly().check(no_condition)
+    TextOnly().check(no_reference)
+    for method, task in ((TextOnly(), no_condition), (ImageOnly(), no_reference), (ImagePlusText(), no_reference)):
+        with pytest.raises(NotApplicable):
+            method.check(task)

@@ -1,0 +1,197 @@
+import dataclasses
+
+import pytest
+import torch
+
+from condsim.harness.errors import CondsimError, NotApplicable
+from condsim.methods.assignment import hungarian
+from condsim.methods.clay import Clay
+from condsim.methods.inner_product import ImageOnly, ImagePlusText, TextOnly
+from condsim.methods.neighborhood_rerank import NeighborhoodRerank, standardized
+from condsim.methods.sphere import unit
+
+SOLVERS = ["hungarian", "mean", "chamfer", "random"]
+
+
+def one_by_one(method: NeighborhoodRerank, gallery, queries, candidates):
+    """New scores of one query's candidates, written out: sets, matching, z-scores, blend."""
+    train = gallery.train()
+    bank = unit(gallery.encode_texts(train.phrases) if method.mode == "phrases" else train.images)
+    base = method.base.prepare(gallery)(queries, candidates[None])[0]
+    k = method.neighbors
+    by_reference = (unit(queries.reference[0]) @ bank.T).argsort(descending=True)[: k // 2].tolist()
+    by_text = [i for i in (unit(queries.text[0]) @ bank.T).argsort(descending=True).tolist() if i not in by_reference]
+    own = bank[by_reference + by_text[: k - k // 2]]
+    best = base.argsort(descending=True, stable=True)[: method.shortlist]
+    matched = []
+    for j in best:
+        nearest = (unit(gallery.features[candidates[j]]) @ bank.T).argsort(descending=True)[:k]
+        matched.append(hungarian((own @ bank[nearest].T)[None])[0])
+
+    def z(x):
+        return (x - x.mean()) / x.std(correction=0)
+
+    blend = (1 - method.weight) * z(base[best].double()) + method.weight * z(torch.stack(matched))
+    return base, best, blend
+
+
+@pytest.mark.parametrize("mode", ["phrases", "images"])
+@pytest.mark.parametrize("shortlist", [100, 6])
+def test_batched_scores_equal_one_candidate_at_a_time(space, mode, shortlist, monkeypatch):
+    monkeypatch.setattr("condsim.methods.neighborhood_rerank._ELEMENTS_AT_ONCE", 2 * shortlist * 25)  # a few at a time
+    gallery = space.gallery()
+    method = NeighborhoodRerank(mode=mode, shortlist=shortlist, neighbors=5)
+    queries = space.queries(gallery, [1, 2, 3, 4, 5], [0, 1, 2, 3, 0])
+    rows = torch.stack([torch.randperm(40)[:12] for _ in range(5)])
+    scores = method.prepare(gallery)(queries, rows)
+    for i in range(5):
+        one = dataclasses.replace(
+            queries, **{f.name: getattr(queries, f.name)[i : i + 1] for f in dataclasses.fields(queries)}
+        )
+        base, best, blend = one_by_one(method, gallery, one, rows[i])
+        new = scores[i, best].double()
+        torch.testing.assert_close(new - new.min(), blend - blend.min(), atol=1e-5, rtol=0)
+        outside = torch.ones(12, dtype=torch.bool)
+        outside[best] = False
+        if outside.any():
+            assert torch.equal(scores[i, outside], base[outside])
+            assert scores[i, best].min() > base[outside].max()
+
+
+def test_similarities_looked_up_and_computed_are_the_same(space, monkeypatch):
+    gallery = space.gallery()
+    queries = space.queries(gallery, [1, 2], [0, 1])
+    looked_up = NeighborhoodRerank().prepare(gallery)(queries)
+    monkeypatch.setattr("condsim.methods.neighborhood_rerank._LOOKED_UP", 0)
+    torch.testing.assert_close(NeighborhoodRerank().prepare(gallery)(queries), looked_up, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("base", [ImagePlusText(), ImageOnly(), TextOnly(), Clay(rank=5)])
+def test_without_weight_it_is_the_base_exactly(space, base):
+    gallery = space.gallery()
+    queries = space.queries(gallery, [1, 2], [0, 1])
+    assert torch.equal(NeighborhoodRerank(base, weight=0).prepare(gallery)(queries), base.prepare(gallery)(queries))
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_whole_gallery_shared_rows_and_lists_agree_and_padding_is_left_out(space, solver):
+    gallery = space.gallery()
+    scorer = NeighborhoodRerank(solver=solver, neighbors=6).prepare(gallery)
+    queries = space.queries(gallery, [1, 2], [0, 1])
+    whole = scorer(queries)
+    everything = torch.arange(40)
+    torch.testing.assert_close(scorer(queries, everything), whole)
+    padded = torch.cat([everything.expand(2, -1), torch.full((2, 3), -1)], dim=1)
+    listed = scorer(queries, padded)
+    torch.testing.assert_close(listed[:, :40], whole)
+    assert torch.isfinite(listed).all()
+
+
+def test_a_candidate_listed_twice_ties_with_itself(space):
+    gallery = space.gallery()
+    queries = space.queries(gallery, [1], [0])
+    rows = torch.tensor([[3, 9, 3, 12, 20]])
+    for solver in SOLVERS:
+        scores = NeighborhoodRerank(solver=solver).prepare(gallery)(queries, rows)
+        assert scores[0, 0] == scores[0, 2]
+
+
+def test_the_random_control_is_seeded_and_the_others_do_not_depend_on_the_seed(space):
+    gallery = space.gallery()
+    queries = space.queries(gallery, [1, 2], [0, 1])
+
+    def scores(solver, seed):
+        return NeighborhoodRerank(solver=solver, seed=seed).prepare(gallery)(queries)
+
+    assert torch.equal(scores("random", 0), scores("random", 0))
+    assert not torch.equal(scores("random", 0), scores("random", 1))
+    assert torch.equal(scores("hungarian", 0), scores("hungarian", 1))
+
+
+def test_fused_gromov_wasserstein_without_structure_ranks_as_hungarian(space):
+    pytest.importorskip("ot")
+    gallery = space.gallery(n=12)
+    queries = space.queries(gallery, [1, 2], [0, 1])
+    hungarian_scores, fgw_scores, with_structure = (
+        NeighborhoodRerank(neighbors=4, **settings).prepare(gallery)(queries)
+        for settings in ({}, {"solver": "fgw", "structure": 0}, {"solver": "fgw", "structure": 0.7})
+    )
+    torch.testing.assert_close(fgw_scores, hungarian_scores, atol=1e-5, rtol=0)
+    assert (with_structure - hungarian_scores).abs().max() > 1e-3
+
+
+def test_a_candidate_with_the_querys_own_neighbourhood_rises(space):
+    """The base cannot tell two candidates apart; one shares the query's phrases."""
+    gallery = space.gallery()
+    phrases = space.encode_texts(gallery.train().phrases)
+    features = gallery.features.clone()
+    features[7] = features[0]  # the query's twin
+    gallery = dataclasses.replace(gallery, features=features)
+    constant = type("Constant", (ImageOnly,), {"embed": lambda self, queries: torch.zeros_like(queries.reference)})()
+    queries = space.queries(gallery, [0], [0])
+    scores = NeighborhoodRerank(constant, around="reference").prepare(gallery)(queries, torch.tensor([[5, 7, 9, 11]]))
+    assert scores.argmax().item() == 1
+    assert len(phrases) == 50
+
+
+def test_parts_match_the_listed_categories(space, tmp_path):
+    names = [f"vg/{i}.jpg" for i in range(6)]
+    file = tmp_path / "seen.csv"
+    rows = {"0": ["cat", "sofa"], "1": ["sofa", "cat"], "2": ["car"], "3": ["car", "tree", "road"], "4": ["cat"]}
+    file.write_text("image,category\n" + "".join(f"{i}.jpg,{c}\n" for i, several in rows.items() for c in several))
+    gallery = space.gallery(n=6, names=names)
+    method = NeighborhoodRerank(ImageOnly(), mode="parts", parts=str(file), around="reference", weight=1.0)
+    scores = method.prepare(gallery)(space.queries(gallery, [0, 0], [0, 1]), torch.tensor([1, 2, 3, 4, 5]))
+    assert scores[0, 0] == scores[0].max()
+    assert scores[0, 0] > scores[0, 3] > scores[0, 4]  # both parts, one of two, none
+    torch.testing.assert_close(scores[0], scores[1])
+    both = NeighborhoodRerank(ImageOnly(), mode="parts", parts=str(file), weight=1.0).prepare(gallery)
+    assert torch.isfinite(both(space.queries(gallery, [0, 5], [0, 3]))).all()
+
+
+def test_standardized_scores_have_mean_zero_and_spread_one_over_the_members():
+    values = torch.tensor([[1.0, 2.0, 6.0, 99.0], [5.0, 5.0, 5.0, 5.0]])
+    members = torch.tensor([[True] * 3 + [False]] * 2)
+    found = standardized(values, members)
+    assert found[0, :3].mean().abs() < 1e-12
+    assert found[0, :3].square().mean().item() == pytest.approx(1)
+    assert (found[1] == 0).all()
+    assert found[0, 3] == 0
+
+
+def test_it_needs_what_its_base_and_its_neighbourhoods_need(make_task):
+    no_condition, no_reference = make_task(), make_task(("color",), reference=-1)
+    NeighborhoodRerank(ImageOnly(), around="reference").check(no_condition)
+    NeighborhoodRerank(TextOnly(), around="text").check(no_reference)
+    for base, task in ((ImageOnly(), no_condition), (TextOnly(), no_reference)):
+        with pytest.raises(NotApplicable):
+            NeighborhoodRerank(base).check(task)
+    with pytest.raises(NotApplicable, match="values"):
+        NeighborhoodRerank(Clay()).check(make_task(("with a dog",)))
+    assert not NeighborhoodRerank().pointwise
+
+
+def test_without_a_vocabulary_it_says_so(space):
+    gallery = space.gallery()
+    bare = dataclasses.replace(gallery.train(), phrases=())
+    with pytest.raises(NotApplicable, match="mode=images"):
+        NeighborhoodRerank().prepare(dataclasses.replace(gallery, train=lambda: bare))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"mode": "phrase"}, "'phrases'"),
+        ({"solver": "hungary"}, "'hungarian'"),
+        ({"around": "images"}, "around"),
+        ({"weight": 1.5}, "weight"),
+        ({"structure": -1}, "structure"),
+        ({"neighbors": 0}, "neighbors"),
+        ({"shortlist": 0}, "shortlist"),
+        ({"mode": "parts"}, "parts=FILE"),
+        ({"parts": "file.csv"}, "parts=FILE"),
+    ],
+)
+def test_wrong_settings_are_named(wrong, message):
+    with pytest.raises(CondsimError, match=message):
+        NeighborhoodRerank(**wrong)
