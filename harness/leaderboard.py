@@ -2,49 +2,68 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
-import re
-from collections.abc import Iterable, Sequence
-from itertools import groupby
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
-
 from condsim.harness.console import console
-from condsim.harness.record import Record, find_records
+from condsim.harness.leaderboard_csv import Row, metric_names, standings, to_csv
+from condsim.harness.leaderboard_table import overview, print_table, task_tables, without_captions
+from condsim.harness.published import Published, find_published, read_published
+from condsim.harness.record import MetricValue, Record, find_records
+from condsim.harness.standing import significance_letters
 
-LEADING = ("benchmark", "task", "method", "backbone", "settings", "rank", "queries")
-TRAILING = ("seconds", "run")
-Row = dict[str, Any]
+__all__ = [
+    "Row", "leaderboard_rows", "mean_of_tasks",
+    "newest", "print_leaderboard", "read_leaderboard", "settings_text", "to_csv", "write_leaderboard",
+]  # fmt: skip
 
 
-def leaderboard_rows(records: Iterable[Record]) -> list[Row]:
+def leaderboard_rows(
+    records: Iterable[Record], letters: Mapping[str, str] | None = None, published: Published | None = None
+) -> list[Row]:
     """Rows in a fixed order; metrics in percent, each with the ends of its interval.
 
     Of records alike in task, method, backbone and settings (an earlier version, another sample of queries) the newest
-    counts.
+    counts. ``letters``: run -> letters, shared by runs of a task that are not separable. ``published``: what others
+    reported.
     """
-    newest = {(record.task, *_identity(record)): record for record in sorted(records, key=lambda r: (r.created, r.run))}
-    ordered = sorted(newest.values(), key=_order)
-    return [_row(record) for record in ordered] + [
-        row
-        for _, group in groupby(sorted(ordered, key=_identity), key=_identity)
-        for row in _headline_rows(list(group))
-    ]
+    ordered = newest(records)
+    rows = [_row(record) for record in ordered] + [row for group in _alike(ordered) for row in _headline_rows(group)]
+    for row in rows:
+        row["letters"] = (letters or {}).get(row["run"], "")
+        _put_reported_beside(row, published or {})
+    _put_standing(rows)
+    return rows
 
 
-def write_leaderboard(results: Path) -> list[Row]:
-    """Write ``leaderboard.csv`` from all records under ``results``, atomically; name the corrupt ones. The rows."""
+def newest(records: Iterable[Record]) -> list[Record]:
+    """In a fixed order, the newest of the records alike in task, method, backbone and settings."""
+    latest = {(record.task, *_identity(record)): record for record in sorted(records, key=lambda r: (r.created, r.run))}
+    return sorted(latest.values(), key=_order)
+
+
+def read_leaderboard(results: Path, published: Path | None = None) -> list[Row]:
+    """The rows of all records under ``results``; the corrupt records are named and left out.
+
+    ``published``: the file of published numbers; None: the one in the results folder, else the repository's.
+    """
+    found: dict[str, Path] = {}
     records = []
-    for _, record in find_records(results):
+    for folder, record in find_records(results):
         if isinstance(record, Record):
             records.append(record)
+            found[record.run] = folder
         else:
             console.print(f"left out: {record}", style="yellow", markup=False)
-    rows = leaderboard_rows(records)
+    letters = significance_letters(results, ((found[record.run], record) for record in newest(records)))
+    return leaderboard_rows(records, letters, read_published(published or find_published(results)))
+
+
+def write_leaderboard(results: Path, published: Path | None = None) -> list[Row]:
+    """Write ``leaderboard.csv`` from all records under ``results``, atomically; name the corrupt ones. The rows."""
+    rows = read_leaderboard(results, published)
     results.mkdir(parents=True, exist_ok=True)
     scratch = results / f".leaderboard-{os.getpid()}.csv"
     scratch.write_text(to_csv(rows), encoding="utf-8")
@@ -52,51 +71,15 @@ def write_leaderboard(results: Path) -> list[Row]:
     return rows
 
 
-def to_csv(rows: Sequence[Row]) -> str:
-    """Wide CSV: leading columns, metric columns (value, _low, _high) in percent, seconds of scoring, run."""
-    columns = [*LEADING, *metric_columns(rows), *TRAILING]
-    out = io.StringIO()
-    writer = csv.DictWriter(out, columns, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return out.getvalue()
-
-
-def metric_columns(rows: Iterable[Row]) -> list[str]:
-    """Metric columns of these rows, recall@2 before recall@10, each followed by its interval's ends."""
-    names = {key for row in rows for key in row} - {*LEADING, *TRAILING}
-    return sorted(names, key=_metric_order)
-
-
 def print_leaderboard(rows: Sequence[Row]) -> None:
-    """A table a benchmark: methods down, tasks across, every Recall@K (or the first metric); the best in bold."""
-    for (benchmark, backbone), group in _grouped(rows, ("benchmark", "backbone")):
-        console.print(_pivot(f"{benchmark}, backbone {backbone}: percent", group))
+    """A table a task and backbone with every metric and its interval, then the tasks of each benchmark side by side."""
+    for table in without_captions([*task_tables(rows), *overview(rows)], rows):
+        print_table(table)
 
 
-def _pivot(title: str, rows: Sequence[Row]) -> Table:
-    cells: dict[tuple[str, str], dict[str, float]] = {}
-    tasks: dict[str, list[str]] = {}
-    methods: list[str] = []
-    for row in rows:
-        method = f"{row['method']} {row['settings']}".strip()
-        if method not in methods:
-            methods.append(method)
-        shown = [name for name in metric_columns([row]) if not name.endswith(("_low", "_high"))]
-        tasks.setdefault(row["task"], shown)
-        cells[method, row["task"]] = {name: row[name] for name in shown}
-    table = Table(title=title, title_justify="left")
-    table.add_column("task")
-    table.add_column("metric")
-    for method in methods:
-        table.add_column(method, justify="right", overflow="fold")
-    for task, names in tasks.items():
-        for name in names:
-            values = [cells.get((method, task), {}).get(name) for method in methods]
-            best = max((value for value in values if value is not None), default=None)
-            shown = ["" if v is None else f"[bold]{v:.1f}[/bold]" if v == best else f"{v:.1f}" for v in values]
-            table.add_row(task if name == names[0] else "", name, *shown, end_section=name == names[-1])
-    return table
+def settings_text(settings: Mapping[str, Any]) -> str:
+    """Settings as one would type them: ``rank=5 base.weight=0.3``."""
+    return " ".join(f"{name}={_plain(value)}" for name, value in sorted(settings.items()))
 
 
 def _row(record: Record) -> Row:
@@ -105,7 +88,7 @@ def _row(record: Record) -> Row:
         "task": record.task,
         "method": record.method,
         "backbone": record.backbone,
-        "settings": " ".join(f"{name}={_plain(value)}" for name, value in sorted(record.settings.items())),
+        "settings": settings_text(record.settings),
         "rank": record.config.get("method_config", {}).get("rank", ""),
         "queries": record.queries,
         "seconds": record.seconds.get("score", ""),
@@ -114,26 +97,76 @@ def _row(record: Record) -> Row:
     for name, metric in record.metrics.items():
         row[name] = round(100 * metric.value, 4)
         row[f"{name}_low"], row[f"{name}_high"] = round(100 * metric.low, 4), round(100 * metric.high, 4)
+        if metric.chance is not None:
+            row[f"{name}_chance"] = round(100 * metric.chance, 4)
     return row
 
 
 def _headline_rows(records: Sequence[Record]) -> list[Row]:
-    """The field's headline means, where every (task, metric) pair of one has been run under these settings."""
-    values = {(record.task, name): metric.value for record in records for name, metric in record.metrics.items()}
+    """The field's headline means, where every (task, metric) pair of one has been run under these settings.
+
+    The mean of metrics on the same queries has no interval: they are not independent.
+    """
+    values = {(record.task, name): metric for record in records for name, metric in record.metrics.items()}
     headlines: dict[str, list[list[str]]] = {}
     for record in records:
         headlines |= record.headlines
     rows = []
     for name, pairs in sorted(headlines.items()):
         found = [values.get((task, metric)) for task, metric in pairs]
-        if not found or any(value is None for value in found):
+        means = [metric for metric in found if metric is not None]
+        if not found or len(means) < len(found):
             continue
         row = {key: _row(records[0])[key] for key in ("benchmark", "method", "backbone", "settings", "rank")}
-        mean = sum(value for value in found if value is not None) / len(found)
+        mean, low, high = (round(100 * end, 4) for end in mean_of_tasks(means))
         metrics = {metric for _, metric in pairs}
-        row |= {"task": name, metrics.pop() if len(metrics) == 1 else "mean": round(100 * mean, 4)}
+        column = metrics.pop() if len(metrics) == 1 else "mean"
+        row |= {"task": name, column: mean}
+        if len({task for task, _ in pairs}) == len(pairs):
+            row |= {f"{column}_low": low, f"{column}_high": high}
         rows.append(row | {"queries": "", "seconds": "", "run": ""})
     return rows
+
+
+def mean_of_tasks(metrics: Sequence[MetricValue]) -> tuple[float, float, float]:
+    """Mean of one metric a task, and the ends of its 95 % interval if the tasks' queries are independent samples."""
+    mean = sum(metric.value for metric in metrics) / len(metrics)
+    below = sum((metric.value - metric.low) ** 2 for metric in metrics) ** 0.5 / len(metrics)
+    above = sum((metric.high - metric.value) ** 2 for metric in metrics) ** 0.5 / len(metrics)
+    return mean, mean - below, mean + above
+
+
+def _put_standing(rows: Sequence[Row]) -> None:
+    """Who is best on the headline metric of a task with a backbone, and who is not separable from it."""
+    groups: dict[tuple[str, ...], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row["benchmark"], row["task"], row["backbone"]), []).append(row)
+    for group in groups.values():
+        for row, standing in zip(group, standings(group), strict=True):
+            row["standing"] = standing
+
+
+def _put_reported_beside(row: Row, published: Published) -> None:
+    """Only beside the method's own defaults: with other settings it is not what was published."""
+    if row["settings"]:
+        return
+    sources = []
+    for reported in published.get((row["benchmark"], row["task"], row["method"], row["backbone"]), ()):
+        for name in metric_names([row]):
+            if name in reported.values and f"{name}_reported" not in row:
+                row[f"{name}_reported"] = reported.values[name]
+                row[f"{name}_difference"] = round(row[name] - reported.values[name], 4)
+                sources.append(reported.source)
+    if sources:
+        row["reported_in"] = "; ".join(dict.fromkeys(sources))
+
+
+def _alike(records: Iterable[Record]) -> list[list[Record]]:
+    """Records of one method, backbone and settings on all tasks of a benchmark; in the order of rows."""
+    groups: dict[tuple[str, ...], list[Record]] = {}
+    for record in records:
+        groups.setdefault(_identity(record), []).append(record)
+    return sorted(groups.values(), key=lambda group: (group[0].benchmark, *_order(group[0])[2:]))
 
 
 def _identity(record: Record) -> tuple[str, ...]:
@@ -145,19 +178,6 @@ def _order(record: Record) -> tuple[Any, ...]:
     settings = repr(sorted((name, value) for name, value in record.settings.items() if name != "rank"))
     number = rank if isinstance(rank, (int, float)) else -1
     return (record.benchmark, record.task, record.backbone, record.method, settings, number, record.run)
-
-
-def _grouped(rows: Iterable[Row], keys: Sequence[str]) -> Iterable[tuple[tuple[Any, ...], list[Row]]]:
-    def key(row: Row) -> tuple[Any, ...]:
-        return tuple(row[name] for name in keys)
-
-    return ((value, list(group)) for value, group in groupby(sorted(rows, key=key), key=key))
-
-
-def _metric_order(name: str) -> tuple[str, int, int]:
-    base = re.sub(r"_(low|high)$", "", name)
-    family, _, k = base.partition("@")
-    return family, int(k) if k.isdigit() else 0, 0 if base == name else 1 + name.endswith("_high")
 
 
 def _plain(value: Any) -> str:

@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+import json
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Protocol
 
+from condsim.harness.console import console
+from condsim.harness.errors import CondsimError
 from condsim.harness.record import Record
 
 
@@ -25,3 +34,140 @@ class NoTracking:
     def log(self, record: Record) -> None: ...
 
     def finish(self) -> None: ...
+
+
+class CarefulTracker(ABC):
+    """Reports the runs of one command as one group; the first failure is told once and ends the reporting."""
+
+    def __init__(self, results: str | Path, group: str | None = None) -> None:
+        self.results = Path(results)
+        self.group = group or f"bench-{datetime.now():%Y-%m-%d-%H%M%S}-{os.getpid()}"
+        self.runs: list[str] = []
+        self.failed = False
+
+    def log(self, record: Record) -> None:
+        self.runs.append(record.run)
+        self._attempt(lambda: self.report_run(record))
+
+    def finish(self) -> None:
+        if self.runs:
+            with TemporaryDirectory(prefix="condsim-plots-") as folder:
+                self._attempt(lambda: self.report_group(*self._summary(Path(folder))))
+
+    @abstractmethod
+    def report_run(self, record: Record) -> None:
+        """May raise anything."""
+
+    @abstractmethod
+    def report_group(self, rows: list[dict[str, Any]], plots: list[Path]) -> None:
+        """The group's leaderboard rows, and its plots as PNG files. May raise anything."""
+
+    def _summary(self, folder: Path) -> tuple[list[dict[str, Any]], list[Path]]:
+        from condsim.harness.leaderboard import read_leaderboard  # read again by the command: these are small files
+        from condsim.harness.paired import keep_runs, runs_by_task
+        from condsim.harness.plots import write_plots
+
+        rows = [row for row in read_leaderboard(self.results) if row["run"] in self.runs]
+        return rows, write_plots(keep_runs(runs_by_task(self.results), set(self.runs)), folder, ["png"])
+
+    def _attempt(self, report: Callable[[], None]) -> None:
+        if self.failed:
+            return
+        try:
+            report()
+        except Exception as error:  # whatever a service or a disk may raise: the records are safe
+            self.failed = True
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            line = f"{type(self).__name__}: nothing more is tracked in this command: {reason}"
+            console.print(line, style="yellow", markup=False)
+
+
+class WandbTracking(CarefulTracker):
+    """Weights & Biases: a W&B run for each record, and one for the group's leaderboard and plots."""
+
+    def __init__(
+        self, results: str | Path, project: str, mode: str = "offline", entity: str | None = None,
+        group: str | None = None, timeout: float = 30,
+    ) -> None:  # fmt: skip
+        super().__init__(results, group)
+        if mode not in ("offline", "online"):
+            raise CondsimError(f"tracking.mode={mode} should be offline or online")
+        self.project, self.mode, self.entity, self.timeout = project, mode, entity, timeout
+
+    def report_run(self, record: Record) -> None:
+        name = " ".join([record.full_task, record.method, *(f"{k}={v}" for k, v in sorted(record.settings.items()))])
+        run = self._start(name, "run", record.config)
+        run.log({"queries": record.queries, **metric_numbers(record)})
+        run.finish()
+
+    def report_group(self, rows: list[dict[str, Any]], plots: list[Path]) -> None:
+        import wandb
+
+        columns: list[Any] = list(dict.fromkeys(column for row in rows for column in row))
+        # one type a column, as W&B's tables want it: what is not a number everywhere is text
+        cells: list[Any] = [
+            [row.get(column) if _numeric(column, rows) else str(row.get(column, "")) for column in columns]
+            for row in rows
+        ]
+        run = self._start("leaderboard", "leaderboard", {"runs": len(self.runs)})
+        images = {f"plots/{path.stem}": wandb.Image(str(path)) for path in plots}
+        run.log({"leaderboard": wandb.Table(columns=columns, data=cells), **images})
+        run.finish()
+        if self.mode == "offline":
+            console.print(
+                f"W&B offline runs of group {self.group} are in {self.results / 'wandb'}: `wandb sync` uploads them",
+                markup=False,
+            )
+
+    def _start(self, name: str, kind: str, config: dict[str, Any]) -> Any:
+        import wandb
+
+        if self.mode == "online" and not wandb.login(prompt=False):
+            raise ValueError("W&B knows no API key: run `wandb login`, set WANDB_API_KEY, or use tracking.mode=offline")
+        self.results.mkdir(parents=True, exist_ok=True)
+        init: Any = wandb.init  # its type wants the mode spelt out
+        settings = wandb.Settings(
+            silent=True, console="off", init_timeout=self.timeout, x_disable_stats=True, disable_git=True
+        )
+        return init(
+            project=self.project, entity=self.entity, group=self.group, job_type=kind, name=name, config=config,
+            mode=self.mode, dir=str(self.results), settings=settings,
+        )  # fmt: skip
+
+
+class FileTracking(CarefulTracker):
+    """A plain folder a command: `runs.jsonl` with a line a run, `leaderboard.csv`, and the plots."""
+
+    def __init__(self, results: str | Path, folder: str | Path, group: str | None = None) -> None:
+        super().__init__(results, group)
+        self.folder = Path(folder) / self.group
+
+    def report_run(self, record: Record) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        line = {
+            "group": self.group, "run": record.run, "created": record.created, "task": record.full_task,
+            "method": record.method, "backbone": record.backbone, "settings": record.settings,
+            "queries": record.queries, **metric_numbers(record), "config": record.config,
+        }  # fmt: skip
+        with (self.folder / "runs.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+    def report_group(self, rows: list[dict[str, Any]], plots: list[Path]) -> None:
+        from condsim.harness.leaderboard import to_csv
+
+        (self.folder / "leaderboard.csv").write_text(to_csv(rows), encoding="utf-8")
+        for plot in plots:
+            (self.folder / plot.name).write_bytes(plot.read_bytes())
+        console.print(f"tracked in {self.folder}", markup=False)
+
+
+def metric_numbers(record: Record) -> dict[str, float]:
+    """Metrics with the ends of their intervals, as fractions, and seconds: ``recall@1/low``, ``seconds/score``."""
+    numbers: dict[str, float] = {}
+    for name, metric in record.metrics.items():
+        numbers |= {name: metric.value, f"{name}/low": metric.low, f"{name}/high": metric.high}
+    return numbers | {f"seconds/{stage}": value for stage, value in record.seconds.items()}
+
+
+def _numeric(column: str, rows: list[dict[str, Any]]) -> bool:
+    return all(isinstance(row.get(column), (int, float, type(None))) for row in rows)

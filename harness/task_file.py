@@ -1,0 +1,115 @@
+"""A task as one file beside its records, so that reports need neither the benchmark's annotations nor torch."""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from condsim.harness.errors import CondsimError
+from condsim.harness.task import ImageTable, Kinds, Ragged, Task
+
+SCHEMA = 1
+_RAGGED = ("relevant", "candidates", "excluded", "subset")
+_ROWS = ("condition", "reference", "gallery", "clusters")
+_PLAIN = ("benchmark", "name", "conditions", "metrics", "cluster_name", "query_ids", "skipped")
+_DAMAGED = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError)
+
+
+def task_path(results: Path, benchmark: str, task: str, fingerprint: str) -> Path:
+    """Where the file of the task with this fingerprint is, or will be: beside the folders of its records."""
+    return results / "runs" / benchmark / task / f"task-{fingerprint}.npz"
+
+
+def save_task(path: Path, task: Task) -> None:
+    """Write ``task`` to ``path`` (npz: arrays, and the rest as JSON), whole or not at all.
+
+    A file that already says the same is left alone. The folder of the images is stored as an absolute path.
+    """
+    meta = json.dumps(_meta(task), ensure_ascii=False, sort_keys=True)
+    if _stored_meta(path) == meta:
+        return
+    arrays = _arrays(task) | {"meta": np.frombuffer(meta.encode("utf-8", "surrogateescape"), dtype=np.uint8)}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f".{path.stem}-{os.getpid()}.npz")
+    try:
+        np.savez_compressed(scratch, allow_pickle=False, **arrays)
+        os.replace(scratch, path)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def load_task(path: Path) -> Task:
+    """The task that :func:`save_task` wrote. Raises CondsimError where ``path`` holds none, or a damaged one."""
+    advice = "delete it and run `condsim bench` again with force=true to have it written anew"
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in stored.files}
+        meta = json.loads(arrays.pop("meta").tobytes().decode("utf-8", "surrogateescape"))
+        if meta["schema"] != SCHEMA:
+            raise CondsimError(f"{path}: task file of schema {meta['schema']!r}, expected {SCHEMA}; {advice}")
+        task = _task(meta, arrays)
+    except FileNotFoundError:
+        raise CondsimError(f"{path}: there is no such task file; {advice}") from None
+    except (KeyError, TypeError, AttributeError, *_DAMAGED) as error:
+        raise CondsimError(f"{path}: this is not a task file ({type(error).__name__}: {error}); {advice}") from None
+    if task.fingerprint != meta["fingerprint"]:
+        raise CondsimError(f"{path}: damaged, its content does not match its fingerprint; {advice}")
+    return task
+
+
+def _meta(task: Task) -> dict[str, Any]:
+    return {
+        "schema": SCHEMA,
+        "fingerprint": task.fingerprint,
+        "root": os.path.abspath(task.images.root),
+        "names": task.images.names,
+        "dilation": task.images.dilation,
+        "kinds": None if task.kinds is None else task.kinds.names,
+        **{name: getattr(task, name) for name in _PLAIN},
+    }
+
+
+def _arrays(task: Task) -> dict[str, NDArray[Any]]:
+    arrays: dict[str, NDArray[Any]] = {}
+    for name in _ROWS:
+        rows = getattr(task, name)
+        if rows is not None:
+            arrays[name] = rows
+    for name in _RAGGED:
+        lists: Ragged | None = getattr(task, name)
+        if lists is not None:
+            arrays[f"{name}.offsets"], arrays[f"{name}.values"] = lists.offsets, lists.values
+    if task.images.boxes is not None:
+        arrays["boxes"] = task.images.boxes
+    if task.kinds is not None:
+        arrays["kinds"] = task.kinds.codes
+    return arrays
+
+
+def _task(meta: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Task:
+    given: dict[str, Any] = {name: meta[name] for name in _PLAIN}
+    given["conditions"] = tuple(tuple(condition) for condition in given["conditions"])
+    for name in ("metrics", "query_ids", "skipped"):
+        given[name] = None if given[name] is None else tuple(given[name])
+    given |= {name: arrays.get(name) for name in _ROWS}
+    for name in _RAGGED:
+        offsets = arrays.get(f"{name}.offsets")
+        given[name] = None if offsets is None else Ragged(offsets, arrays[f"{name}.values"])
+    given["images"] = ImageTable(Path(meta["root"]), tuple(meta["names"]), arrays.get("boxes"), meta["dilation"])
+    given["kinds"] = None if meta["kinds"] is None else Kinds(tuple(meta["kinds"]), arrays["kinds"])
+    return Task(**given)
+
+
+def _stored_meta(path: Path) -> str | None:
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return bytes(stored["meta"].tobytes()).decode("utf-8", "surrogateescape")
+    except (KeyError, *_DAMAGED):
+        return None
