@@ -149,35 +149,54 @@ def make(config: Mapping[str, Any]) -> Any:
 
 def method_name(config: DictConfig) -> str:
     """The name of the chosen YAML; the class's where another class was put in its place."""
-    choice = HydraConfig.get().runtime.choices["method"]
-    target = OmegaConf.select(config, "method._target_", default=None) if _has_target(config) else None
-    if target is not None and target != _default_method().get("_target_"):
+    choices = HydraConfig.get().runtime.choices
+    target = None if OmegaConf.is_missing(config.method, "_target_") else OmegaConf.select(config, "method._target_")
+    if target is not None and target != _composed_method(_key(choices))[0].get("_target_"):
         return str(target).rsplit(".", 1)[-1]
-    return str(choice)
+    return str(choices["method"])
 
 
 def changed_settings(method_config: Mapping[str, Any]) -> dict[str, Any]:
-    """Those settings of the method, flat, that are not as its YAML has them."""
-    defaults = _flat(_default_method())
-    return {
+    """Those settings of the method, flat, that are not as its YAML has them for this benchmark.
+
+    A wrapped method that was exchanged is one setting ("base": "clay"), beside those that differ from its own YAML.
+    """
+    choices = HydraConfig.get().runtime.choices
+    usual = _composed_method(_key(choices))[1]
+    exchanged = {group: str(choice) for group, choice in choices.items() if usual.get(group, choice) != choice}
+    parts = {group: choice for group, choice in exchanged.items() if _is_part(group)}
+    defaults = _flat(_composed_method(_key(choices), tuple(sorted(parts.items())))[0])
+    changed = {
         key: value
         for key, value in _flat(method_config).items()
         if not key.endswith("_target_") and (key not in defaults or defaults[key] != value)
     }
+    return {_part_name(group): choice for group, choice in sorted(parts.items())} | changed
 
 
-def _has_target(config: DictConfig) -> bool:
-    return not OmegaConf.is_missing(config.method, "_target_")
+def _is_part(group: str) -> bool:
+    """Whether a config group fills a part of the method: "method@method.base", "method/phrases@method.phrases"."""
+    return group.startswith(("method@", "method/"))
+
+
+def _part_name(group: str) -> str:
+    return group.rsplit("@", 1)[-1].removeprefix("method.").removeprefix("method/")
+
+
+def _key(choices: Mapping[str, Any]) -> tuple[str, str]:
+    return str(choices["method"]), str(choices["benchmark"])
 
 
 @cache
-def _composed_method(choice: str) -> dict[str, Any]:
-    """The method's config as its YAML has it, found where the job's own config was found."""
-    return _plain(compose("bench", [f"method={choice}"]).method)
-
-
-def _default_method() -> dict[str, Any]:
-    return _composed_method(str(HydraConfig.get().runtime.choices["method"]))
+def _composed_method(
+    method_and_benchmark: tuple[str, str], parts: tuple[tuple[str, str], ...] = ()
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """The method's config as its YAML has it, and what fills its parts; found where the job's own config was found."""
+    method, benchmark = method_and_benchmark
+    overrides = [f"method={method}", f"benchmark={benchmark}", *(f"{group}={choice}" for group, choice in parts)]
+    config = compose("bench", overrides, return_hydra_config=True)
+    usual = {group: str(choice) for group, choice in config.hydra.runtime.choices.items() if _is_part(group)}
+    return _plain(config.method), usual
 
 
 def _plain(node: DictConfig) -> dict[str, Any]:

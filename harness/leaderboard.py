@@ -118,7 +118,10 @@ def _headline_rows(records: Sequence[Record]) -> list[Row]:
         if not found or len(means) < len(found):
             continue
         row = {key: _row(records[0])[key] for key in ("benchmark", "method", "backbone", "settings", "rank")}
-        mean, low, high = (round(100 * end, 4) for end in mean_of_tasks(means))
+        of_tasks = {record.task: record for record in records if record.task in {task for task, _ in pairs}}
+        samples = {(record.queries, record.clusters) for record in of_tasks.values()}
+        # tasks alike in queries and clusters are one sample asked several things (one label or another of its images)
+        mean, low, high = (round(100 * end, 4) for end in mean_of_tasks(means, independent=len(samples) > 1))
         metrics = {metric for _, metric in pairs}
         column = metrics.pop() if len(metrics) == 1 else "mean"
         row |= {"task": name, column: mean}
@@ -128,11 +131,16 @@ def _headline_rows(records: Sequence[Record]) -> list[Row]:
     return rows
 
 
-def mean_of_tasks(metrics: Sequence[MetricValue]) -> tuple[float, float, float]:
-    """Mean of one metric a task, and the ends of its 95 % interval if the tasks' queries are independent samples."""
+def mean_of_tasks(metrics: Sequence[MetricValue], *, independent: bool) -> tuple[float, float, float]:
+    """Mean of one metric a task, and the ends of its 95 % interval.
+
+    ``independent``: each task has its own sample of queries, so that errors partly cancel. Otherwise the interval is as
+    wide as if they never did, which holds whatever the tasks have in common.
+    """
+    power = 2 if independent else 1
     mean = sum(metric.value for metric in metrics) / len(metrics)
-    below = sum((metric.value - metric.low) ** 2 for metric in metrics) ** 0.5 / len(metrics)
-    above = sum((metric.high - metric.value) ** 2 for metric in metrics) ** 0.5 / len(metrics)
+    below = sum((metric.value - metric.low) ** power for metric in metrics) ** (1 / power) / len(metrics)
+    above = sum((metric.high - metric.value) ** power for metric in metrics) ** (1 / power) / len(metrics)
     return mean, mean - below, mean + above
 
 

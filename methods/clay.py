@@ -14,7 +14,7 @@ from condsim.harness.errors import CondsimError, did_you_mean
 from condsim.harness.method import Gallery, Method, Queries, Scorer
 from condsim.harness.task import Condition, Task
 from condsim.methods.inner_product import inner_products
-from condsim.methods.phrases import Lexicon, Phrases, check_conditions
+from condsim.methods.phrases import Phrases, check_conditions, phrase_source
 from condsim.methods.sphere import log_map, log_map_features, mean_direction, rotate, unit
 
 SUBSPACES = ("text", "single", "random")
@@ -140,7 +140,7 @@ class Clay(Method):
         self.subspace = subspace
         self.several = several
         self.seed = seed
-        self.phrases = Lexicon() if phrases is None else phrases
+        self.phrases = phrase_source(phrases)
 
     def check(self, task: Task) -> None:
         super().check(task)

@@ -21,8 +21,9 @@ SMALLEST_SHARE = 0.01
 def read_categories(file: str, min_score: float = 0.0) -> Mapping[str, frozenset[str]]:
     """Picture -> the categories seen in it.
 
-    A table (.csv or .parquet) has a row a detection, with the columns ``image`` and ``category`` and, if ``min_score``
-    is to apply, ``score``. A .json is COCO's panoptic annotation file. Raises CondsimError naming the file.
+    A table (.csv or .parquet) has a row a detection, with the columns ``image`` and ``category`` (empty: nothing was
+    found) and, if ``min_score`` is to apply, ``score``. A .json is COCO's panoptic annotation file. Raises CondsimError
+    naming the file.
     """
     path = resolve(file)
     if not path.is_file():
@@ -30,20 +31,23 @@ def read_categories(file: str, min_score: float = 0.0) -> Mapping[str, frozenset
     try:
         if path.suffix == ".json":
             return _panoptic(path)
-        table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, dtype={"image": str})
+        text = {"image": str, "category": str}
+        table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, dtype=text)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CondsimError(f"{file}: cannot be read: {type(error).__name__}: {error}") from None
     missing = {"image", "category"} - set(table.columns)
     if missing:
-        found = ", ".join(map(str, table.columns))
-        raise CondsimError(f"{file}: expected the columns image and category, found {found}")
+        columns = ", ".join(map(str, table.columns))
+        raise CondsimError(f"{file}: expected the columns image and category, found {columns}")
     if min_score > 0:
         if "score" not in table.columns:
             raise CondsimError(f"{file}: has no column score, so min_score must be 0")
         table = table[table["score"] >= min_score]
     seen: dict[str, set[str]] = defaultdict(set)
-    for image, category in zip(table["image"].astype(str), table["category"].astype(str), strict=True):
-        seen[image].add(plain_name(category))
+    for image, category in zip(table["image"].astype(str), table["category"], strict=True):
+        found = seen[image]
+        if isinstance(category, str) and category.strip():
+            found.add(plain_name(category))
     return {image: frozenset(categories) for image, categories in seen.items()}
 
 

@@ -16,8 +16,8 @@ from torch import Tensor
 from condsim.harness.errors import CondsimError, did_you_mean
 from condsim.harness.method import Gallery, Method, Queries, Scorer
 from condsim.harness.task import Task
-from condsim.methods.inner_product import ImagePlusText
 from condsim.methods.sphere import unit
+from condsim.methods.wrapping import base_method
 
 POOLS = ("train", "gallery")
 
@@ -81,7 +81,7 @@ class LocalSteering(Method):
             raise CondsimError(
                 f"method.neighbors={neighbors} must be at least twice method.ends={ends}, which is 1 or more"
             )
-        self.base = ImagePlusText() if base is None else base
+        self.base = base_method(base)
         if not self.base.needs_reference:
             name = type(self.base).__name__
             raise CondsimError(f"local steering moves the reference, and its base {name} does not look at it")

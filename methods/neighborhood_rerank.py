@@ -16,8 +16,8 @@ from condsim.harness.method import Gallery, Method, Queries, Scorer
 from condsim.harness.task import Task
 from condsim.methods.assignment import all_pairs, chamfer, fused_gromov_wasserstein, hungarian, in_order
 from condsim.methods.image_categories import categories_of, read_categories
-from condsim.methods.inner_product import ImagePlusText
 from condsim.methods.sphere import unit
+from condsim.methods.wrapping import base_method
 
 MODES = ("phrases", "images", "parts")
 SOLVERS = {"hungarian": hungarian, "mean": all_pairs, "chamfer": chamfer, "random": in_order}
@@ -76,7 +76,7 @@ class NeighborhoodRerank(Method):
                 raise CondsimError(f"method.{name} must be 1 or more, not {size}")
         if (mode == "parts") != (parts is not None):
             raise CondsimError("method.mode=parts and method.parts=FILE (a table image -> categories) go together")
-        self.base = ImagePlusText() if base is None else base
+        self.base = base_method(base)
         self.mode = mode
         self.solver = solver
         self.shortlist = shortlist

@@ -70,6 +70,13 @@ class Lexicon:
         )
 
 
+def phrase_source(phrases: Phrases | None) -> Phrases:
+    """``phrases``, or the lexicon if None. Raises CondsimError where a name was given instead of a source."""
+    if isinstance(phrases, str):
+        raise CondsimError(f"method.phrases={phrases}: a source of phrases is chosen by method/phrases={phrases}")
+    return Lexicon() if phrases is None else phrases
+
+
 def spelling(condition: str) -> str:
     """The one way in which conditions are compared: lower case, single spaces."""
     return " ".join(condition.casefold().split())
@@ -91,7 +98,7 @@ def check_conditions(phrases: Phrases, task: Task) -> None:
     named = ", ".join(map(repr, missing[:5])) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
     if len(missing) == len(texts):
         raise NotApplicable(
-            f"{task.full_name} has conditions that are not attribute types with known values, such as {missing[0]!r}. "
+            f"the conditions of {task.full_name}, such as {missing[0]!r}, are no attribute types with known values. "
             f"{phrases.how_to_add(missing)}"
         )
     raise CondsimError(f"{task.full_name}: no values are known for conditions {named}. {phrases.how_to_add(missing)}")

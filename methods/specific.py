@@ -12,7 +12,7 @@ from condsim.harness.method import Gallery, Method, Queries, Scorer
 from condsim.harness.task import Task
 from condsim.methods.image_categories import categories_of, read_categories, spelling
 from condsim.methods.inner_product import InnerProduct, inner_products
-from condsim.methods.phrases import Lexicon, Phrases, check_conditions
+from condsim.methods.phrases import Phrases, check_conditions, phrase_source
 from condsim.methods.sphere import unit
 
 TEMPLATES = ("imagenet", "plain")
@@ -55,19 +55,19 @@ class SpecificFocusAttribute(_Specific):
 
     Args:
         tasks: names of the tasks that it is made for.
-        templates: prompts of a value: imagenet (the mean of CLIP's 80) or plain.
+        templates: prompts of a value: plain, or imagenet (the mean of CLIP's 80, which GeneCIS takes for object names).
         phrases: where a condition's values come from; GeneCIS took VAW's taxonomy.
     """
 
     def __init__(
         self,
         tasks: Sequence[str] = ("focus_attribute",),
-        templates: str = "imagenet",
+        templates: str = "plain",
         phrases: Phrases | None = None,
     ) -> None:
         super().__init__(tasks)
         self.templates = _known_templates(templates)
-        self.phrases = Lexicon() if phrases is None else phrases
+        self.phrases = phrase_source(phrases)
 
     def check(self, task: Task) -> None:
         super().check(task)
@@ -108,7 +108,7 @@ class SpecificChangeAttribute(_Specific):
     ) -> None:
         super().__init__(tasks)
         self.templates = _known_templates(templates)
-        self.phrases = Lexicon() if phrases is None else phrases
+        self.phrases = phrase_source(phrases)
         self.categories = categories
 
     def check(self, task: Task) -> None:

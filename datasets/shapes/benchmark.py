@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from condsim.datasets import cirr, genecis, labelled, mit_states
+from condsim.datasets import cirr, genecis, instance, labelled, mit_states
 from condsim.datasets.shapes.export import ensure_world
 from condsim.harness.paths import default_cache_dir
 from condsim.harness.task import Benchmark, ImageTable, TrainSplit
 
 CONDITIONS = ("shape", "color", "texture", "size", "background")
+INSTANCE_METRICS = ("map@50", "ndcg@50", "mrr")
 TOGETHER = (("color", "shape"),)
 
 
@@ -32,10 +33,22 @@ def load(cache_dir: str | None = None, tasks: Sequence[str] | None = None, name:
         _as_part(composed, "mit_states"),
         _as_part(cirr.load(edits, edits, name=name), "cirr"),
         _as_part(labels, "labelled"),
+        *(_as_part(part, "instance", "") for part in _instances(root / "instance", name)),
     )
     every = tuple(task for part in parts for task in part.tasks)
     headlines = {key: pairs for part in parts for key, pairs in part.headlines.items()}
     return Benchmark(name, every, read_train(root / "captions"), headlines).select(tasks)
+
+
+def _instances(folder: Path, name: str) -> tuple[Benchmark, ...]:
+    """The same instances sought by one of their pictures and by their name."""
+    gallery = str(folder / "gallery.csv")
+    return tuple(
+        instance.load(
+            str(folder / f"{asked}_queries.csv"), gallery, str(folder), INSTANCE_METRICS, f"instance_{asked}", name=name
+        )
+        for asked in ("image", "text")
+    )
 
 
 def read_train(folder: Path) -> TrainSplit:

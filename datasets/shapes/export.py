@@ -4,6 +4,7 @@
     mit_states/images/"adjective noun"/*.jpg, test_nouns.json
     cirr/captions/cap.rc2.{train,val}.json, image_splits/split.rc2.{train,val}.json, dev/*.png, train/<n>/*.png
     labelled/{train,val,test}.csv (image and a column an attribute; train also caption), images/
+    instance/{image_queries,text_queries,gallery}.csv, images/
     captions/train.csv (image, caption), images/
 
 Pictures that stand for a whole scene are drawn at the backbone's 64 pixels. Those that get cropped are drawn larger,
@@ -41,10 +42,12 @@ from condsim.datasets.shapes.render import render
 from condsim.datasets.shapes.world import (
     COLORS,
     SHAPES,
+    SIZES,
     TEXTURES,
     Scenes,
     Split,
     allowed_combinations,
+    concatenate,
     place,
     sample_scenes,
 )
@@ -56,13 +59,17 @@ from condsim.datasets.templates import (
     focus_object_templates,
 )
 
-WORLD_VERSION = 1  # raise it with anything that changes a file
+WORLD_VERSION = 2  # raise it with anything that changes a file
 SCENE_PIXELS = 64
 CROPPED_PIXELS = 96
 # The backbone was trained in white light. Coloured light stands for the gap between training and use: without it every
 # attribute of these pictures can be read, and every task saturates.
 LIGHT = 0.18
-TEST_NOUNS = ("square", "star", "hexagon", "heart", "crescent")
+# A noun is a size and a shape in one word ("large-star"), so that there are enough of them to tell methods apart: the
+# protocol's intervals and tests count nouns, not queries. Two shapes are left to the training folders.
+TRAIN_NOUN_SHAPES = ("triangle", "ring")
+TEST_NOUNS = tuple(f"{size}-{shape}" for shape in SHAPES if shape not in TRAIN_NOUN_SHAPES for size in SIZES)
+TRAIN_NOUNS = tuple(f"{size}-{shape}" for shape in TRAIN_NOUN_SHAPES for size in SIZES)
 
 
 @dataclass(frozen=True)
@@ -72,14 +79,17 @@ class WorldSizes:
     attribute_scenes: int = 1600
     object_scenes: int = 2000
     templates: int = 600
-    mit_test_images: int = 30  # a folder
-    mit_train_images: int = 6
+    mit_test_images: int = 10  # a folder
+    mit_train_images: int = 8
     cirr_val_sets: int = 100
     cirr_train_sets: int = 240
     cirr_queries: int = 10  # a set, at most 10
     labelled_test: int = 1600
     labelled_val: int = 600
     labelled_train: int = 3000
+    instances: int = 200
+    instance_views: int = 5  # pictures of each, the first of which asks for the others
+    instance_distractors: int = 1000
     captioned: int = 8000
 
 
@@ -145,6 +155,7 @@ def write_world(root: str | Path, seed: int = 0, sizes: WorldSizes | None = None
         _write_cirr,
         _write_labelled,
         _write_captioned,
+        _write_instances,
     )
     with Progress(console=Console(stderr=True), transient=True) as progress:
         bar = progress.add_task("rendering the world shapes", total=len(parts) + 1)
@@ -196,13 +207,13 @@ def _write_object_tasks(root: Path, rng: np.random.Generator, sizes: WorldSizes,
 
 
 def _write_mit_states(root: Path, rng: np.random.Generator, sizes: WorldSizes, pictures: _Pictures) -> None:
-    """A folder a noun (shape) and adjective (colour or texture); test nouns are drawn from the test split, others
-    from train.
+    """A folder a noun (size and shape) and adjective (colour or texture); test nouns are drawn from the test split,
+    others from train.
     """
     folder = root / "mit_states"
     parts: tuple[tuple[Split, tuple[str, ...], int], ...] = (
         ("test", TEST_NOUNS, sizes.mit_test_images),
-        ("train", tuple(s for s in SHAPES if s not in TEST_NOUNS), sizes.mit_train_images),
+        ("train", TRAIN_NOUNS, sizes.mit_train_images),
     )
     for split, nouns, images in parts:
         every = [(noun, adjective) for noun in nouns for adjective in (*COLORS, *TEXTURES)]
@@ -216,23 +227,25 @@ def _write_mit_states(root: Path, rng: np.random.Generator, sizes: WorldSizes, p
 
 def _described(rng: np.random.Generator, split: Split, pairs: list[tuple[str, str]], images: int) -> Scenes:
     """Lone objects, `images` for each (noun, adjective), all else drawn from what the split allows."""
-    shape, color, texture = [], [], []
+    shape, color, texture, size = [], [], [], []
     for noun, adjective in pairs:
         cells = _combinations(split, noun, adjective)
         drawn = cells[rng.integers(len(cells), size=images)]
-        shape.append(np.full(images, SHAPES.index(noun)))
+        named_size, named_shape = noun.split("-")
+        shape.append(np.full(images, SHAPES.index(named_shape)))
+        size.append(np.full(images, SIZES.index(named_size)))
         color.append(drawn[:, 0])
         texture.append(drawn[:, 1])
     base = sample_scenes(rng, images * len(pairs), split, (1,))
-    arrays = {"shape": base.shape.copy(), "color": base.color.copy(), "texture": base.texture.copy()}
-    for name, column in (("shape", shape), ("color", color), ("texture", texture)):
+    arrays = {name: getattr(base, name).copy() for name in ("shape", "color", "texture", "size")}
+    for name, column in (("shape", shape), ("color", color), ("texture", texture), ("size", size)):
         arrays[name][:, 0] = np.concatenate(column)
-    return place(rng, base.count, **arrays, size=base.size, background=base.background, pattern=base.pattern)
+    return place(rng, base.count, **arrays, background=base.background, pattern=base.pattern)
 
 
 def _combinations(split: Split, noun: str, adjective: str) -> np.ndarray:
     """The (colour, texture) pairs [m, 2] that a split allows for the noun and that have the adjective."""
-    allowed = allowed_combinations(split)[SHAPES.index(noun)]
+    allowed = allowed_combinations(split)[SHAPES.index(noun.split("-")[1])]
     fits = np.zeros(allowed.shape, dtype=bool)
     fits[COLORS.index(adjective) if adjective in COLORS else slice(None),
          TEXTURES.index(adjective) if adjective in TEXTURES else slice(None)] = True  # fmt: skip
@@ -308,6 +321,38 @@ def _write_labelled(root: Path, rng: np.random.Generator, sizes: WorldSizes, pic
         if split == "train":
             columns["caption"] = caption_scenes(rng, scenes, np.zeros(count, dtype=bool), full=0.5).texts
         _write_csv(folder / f"{split}.csv", columns)
+
+
+def _write_instances(root: Path, rng: np.random.Generator, sizes: WorldSizes, pictures: _Pictures) -> None:
+    """Objects, each seen several times in other places on other backgrounds, among distractors that are other objects.
+
+    The same instances are asked for by one of their pictures and, in another table, by their name.
+    """
+    folder = root / "instance"
+    drawn = sample_scenes(rng, 4 * sizes.instances, "test", (1,))
+    _, first = np.unique(_names(drawn), return_index=True)
+    instances = drawn.take(np.sort(first)[: sizes.instances])
+    names = _names(instances)
+    others = sample_scenes(rng, sizes.instance_distractors, "test", (1,))
+    others = others.take(np.flatnonzero(~np.isin(_names(others), names)))
+    seen = instances.take(np.repeat(np.arange(len(instances)), sizes.instance_views))
+    ground = sample_scenes(rng, len(seen), "test", (1,))
+    views = place(rng, seen.count, seen.shape, seen.color, seen.texture, seen.size, ground.background, ground.pattern)
+    files = [f"images/{i:05d}.jpg" for i in rng.permutation(len(views) + len(others))]
+    pictures.write(concatenate([views, others]), [folder / file for file in files])
+    lists = [files[i : i + sizes.instance_views] for i in range(0, len(views), sizes.instance_views)]
+    ids, positives = [f"{i:04d}" for i in range(len(lists))], ["|".join(own[1:]) for own in lists]
+    asked = [own[0] for own in lists]
+    _write_csv(folder / "image_queries.csv", {"id": ids, "image": asked, "positives": positives})
+    _write_csv(folder / "text_queries.csv", {"id": ids, "text": names, "positives": positives})
+    _write_csv(folder / "gallery.csv", {"image": sorted(set(files) - set(asked))})
+
+
+def _names(scenes: Scenes) -> list[str]:
+    """What lone objects are called: "large checkered blue star"."""
+    words = label_rows(scenes)
+    columns = (words[attribute] for attribute in ("size", "texture", "color", "shape"))
+    return [" ".join(parts) for parts in zip(*columns, strict=True)]
 
 
 def _write_captioned(root: Path, rng: np.random.Generator, sizes: WorldSizes, pictures: _Pictures) -> None:

@@ -74,7 +74,7 @@ def measure(folder: str | Path, n: int = 2000, seed: int = 12345) -> dict[str, d
     return result
 
 
-def write_model_card(folder: str | Path, config: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
+def write_model_card(folder: str | Path, settings: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
     """Measure the weights in `folder` and write MODEL_CARD.md beside them."""
     folder = Path(folder)
     rows = measure(folder)
@@ -83,9 +83,9 @@ def write_model_card(folder: str | Path, config: Mapping[str, Any], facts: Mappi
     for kind, accuracy in rows.items():
         table.append(f"| {kind} | " + " | ".join(f"{accuracy[k]:.1f}" if k in accuracy else "-" for k in names) + " |")
     megabytes = (folder / "shapes-clip.safetensors").stat().st_size / 1e6
-    settings = "\n".join(f"    {k}: {v}" for k, v in config.items() if k not in ("output", "checkpoint"))
+    listed = "\n".join(f"    {k}: {v}" for k, v in settings.items())
     (folder / "MODEL_CARD.md").write_text(
-        _CARD.format(table="\n".join(table), megabytes=megabytes, settings=settings, **facts)
+        _CARD.format(table="\n".join(table), megabytes=megabytes, settings=listed, **facts)
     )
 
 

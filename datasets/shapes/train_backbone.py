@@ -279,10 +279,15 @@ def _schedule(step: int, steps: int, ramp: int) -> float:
     return min((step + 1) / ramp, 0.5 * (1 + math.cos(math.pi * step / steps)))
 
 
+_DECIDING = (
+    "seed", "batch_size", "warmup_samples", "single_samples", "scene_samples", "head_weight", "resemble", "group",
+    "learning_rate", "weight_decay", "ramp_steps", "bfloat16",
+)  # fmt: skip
+
+
 def _identity(config: Mapping[str, Any]) -> str:
     """The settings that decide the result, to tell whether a checkpoint belongs to this run."""
-    free = ("output", "checkpoint", "checkpoint_every", "log_every", "compile", "device")
-    return json.dumps({k: v for k, v in sorted(config.items()) if k not in free}, default=str)
+    return json.dumps({k: config[k] for k in sorted(_DECIDING)})
 
 
 def _resume(
@@ -330,7 +335,7 @@ def _write(config: Mapping[str, Any], model: Any, table: TokenTable, samples: in
         shutil.copy(BACKBONE_DIR / config_file.name, config_file)
     facts = {"seed": config["seed"], "samples": samples, "seconds": round(seconds), "rate": round(samples / seconds),
              "token_rows": len(table.rows), "conditions": f" on {next(model.parameters()).device.type}"}  # fmt: skip
-    write_model_card(output, config, facts)
+    write_model_card(output, {k: config[k] for k in _DECIDING}, facts)
     return path
 
 

@@ -237,7 +237,7 @@ def _cost(
     """``found``: (method, label) -> task -> (seconds, metric)."""
     lines: dict[str, list[Point]] = {}
     for (method, label), by_task in found.items():
-        mean, low, high = (100 * end for end in mean_of_tasks([by_task[task][1] for task in tasks]))
+        mean, low, high = (100 * end for end in mean_of_tasks([by_task[task][1] for task in tasks], independent=False))
         seconds = max(1e-4, sum(by_task[task][0] for task in tasks))
         lines.setdefault(method, []).append(Point(seconds, mean, low, high, label))
     series = [Line(name, tuple(points)) for name, points in lines.items()]

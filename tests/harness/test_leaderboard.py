@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -92,9 +93,12 @@ def test_the_mean_of_tasks_has_the_interval_of_independent_samples() -> None:
         "same": [["one", "recall@1"], ["one", "recall@10"]],
     }
     one, two = (record(task, value=value, headlines=headlines) for task, value in (("one", 0.2), ("two", 0.6)))
-    rows = {row["task"]: row for row in leaderboard_rows([one, two])}
+    rows = {row["task"]: row for row in leaderboard_rows([one, replace(two, queries=5)])}
     half = 10 * 2**0.5 / 2  # each task's interval is 10 points either way
     assert (rows["average"]["recall@1_low"], rows["average"]["recall@1_high"]) == pytest.approx((40 - half, 40 + half))
+    # the same sample asked two things: errors need not cancel
+    (alike,) = (row for row in leaderboard_rows([one, two]) if row["task"] == "average")
+    assert (alike["recall@1_low"], alike["recall@1_high"]) == pytest.approx((30, 50))
     assert rows["same"]["mean"] == pytest.approx(60)
     assert "mean_low" not in rows["same"]  # two metrics of the same queries are not independent
 

@@ -163,6 +163,8 @@ def test_tables_may_be_parquet_and_wrong_ones_are_named(tmp_path):
     table = pd.DataFrame({"image": ["1.jpg"], "category": ["Dog"]})
     table.to_parquet(tmp_path / "seen.parquet")
     assert read_categories(str(tmp_path / "seen.parquet")) == {"1.jpg": {"dog"}}
+    (tmp_path / "nothing.csv").write_text("image,category\n1.jpg,\n2.jpg,7\n")
+    assert read_categories(str(tmp_path / "nothing.csv")) == {"1.jpg": frozenset(), "2.jpg": {"7"}}
     wrong = {"a.csv": "image,label\n1,dog\n", "b.json": "{}", "c.parquet": "nonsense"}
     for name, text in wrong.items():
         Path(tmp_path / name).write_text(text)

@@ -16,7 +16,8 @@ from condsim.datasets.shapes import world as w
 
 SIZES = export.WorldSizes(
     attribute_scenes=300, object_scenes=300, templates=60, mit_test_images=2, mit_train_images=1, cirr_val_sets=4,
-    cirr_train_sets=3, cirr_queries=7, labelled_test=30, labelled_val=10, labelled_train=20, captioned=25,
+    cirr_train_sets=3, cirr_queries=7, labelled_test=30, labelled_val=10, labelled_train=20, instances=6,
+    instance_views=3, instance_distractors=20, captioned=25,
 )  # fmt: skip
 
 
@@ -67,7 +68,7 @@ def test_mit_states_folders_are_an_adjective_and_a_noun(world: Path) -> None:
         assert adjective in (*w.COLORS, *w.TEXTURES)
         assert count == (2 if noun in nouns else 1)
     assert {f"{a} {n}" for n in nouns for a in (*w.COLORS, *w.TEXTURES)} <= set(counts)
-    assert {f.split(" ")[1] for f in counts} == set(w.SHAPES)
+    assert {f.split(" ")[1] for f in counts} == {f"{size}-{shape}" for size in w.SIZES for shape in w.SHAPES}
 
 
 @pytest.mark.parametrize(("split", "sets"), [("val", 4), ("train", 3)])
@@ -103,6 +104,25 @@ def test_labelled_tables_hold_their_splits_combinations(world: Path) -> None:
             named = (w.SHAPES.index(row["shape"]), w.COLORS.index(row["color"]), w.TEXTURES.index(row["texture"]))
             assert allowed[named]
         assert ("caption" in rows[0]) == (split == "train")
+
+
+def test_an_instance_is_asked_for_by_a_picture_that_is_not_in_the_gallery(world: Path) -> None:
+    tables = {}
+    for name in ("image_queries", "text_queries", "gallery"):
+        with (world / f"instance/{name}.csv").open() as file:
+            tables[name] = list(csv.DictReader(file))
+    gallery = {row["image"] for row in tables["gallery"]}
+    assert all((world / "instance" / image).is_file() for image in gallery)
+    assert len(tables["image_queries"]) == 6
+    positives = [row["positives"].split("|") for row in tables["image_queries"]]
+    assert all(len(own) == 2 and set(own) <= gallery for own in positives)
+    assert len({image for own in positives for image in own}) == 12
+    assert not {row["image"] for row in tables["image_queries"]} & gallery
+    assert [row["positives"] for row in tables["text_queries"]] == [row["positives"] for row in tables["image_queries"]]
+    for row in tables["text_queries"]:
+        size, texture, color, shape = row["text"].split(" ")
+        assert size in w.SIZES
+        assert w.allowed_combinations("test")[w.SHAPES.index(shape), w.COLORS.index(color), w.TEXTURES.index(texture)]
 
 
 def test_captioned_pictures_exist(world: Path) -> None:
