@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Protocol
 
@@ -27,7 +27,8 @@ from condsim.harness.transforms import TRANSFORMS, Transform
 
 AUTO = "auto"
 BATCH_SIZES = {"cuda": 512, "mps": 128}
-CPU_BATCH_SIZE = 64
+ROWS_PER_CORE = 32
+"""Rows that a core takes at once, where the model runs on the processor."""
 
 
 class Backbone(Protocol):
@@ -101,7 +102,6 @@ class OpenClip:
         self.width = int(self.spec.architecture()["embed_dim"])
         self._device, self._batch_size, self._workers = device, batch_size, workers
         self._cache_dir = Path(cache_dir).expanduser() if cache_dir else default_cache_dir()
-        self._in_pieces: InPieces | None = None
 
     @cached_property
     def identity(self) -> dict[str, str]:
@@ -132,7 +132,7 @@ class OpenClip:
     def batch_size(self) -> int:
         if self._batch_size != AUTO:
             return int(self._batch_size)
-        return BATCH_SIZES.get(self.device.type, CPU_BATCH_SIZE)
+        return BATCH_SIZES.get(self.device.type, ROWS_PER_CORE * max(2, torch.get_num_threads()))
 
     @property
     def workers(self) -> int:
@@ -146,19 +146,14 @@ class OpenClip:
         def encode(rows: NDArray[np.int64]) -> Generator[Encoded, None, None]:
             clip = self.loaded
             transform = clip.transform(self.transform)
-            batches = encode_pictures(
-                rows,
-                _loader(table, content.digests, transform),
-                lambda pixels: self._pieces(
-                    lambda piece: clip.image_features(piece, transform, self.precision), pixels
-                ),
-                clip.size,
-                self.batch_size,
-                self.workers,
-                pinned=self.device.type == "cuda",
-            )
-            with track(len(rows), f"{self.name}: encoding images") as advance:
-                for batch in batches:
+            load, pinned = _loader(table, content.digests, transform), self.device.type == "cuda"
+
+            def features(pixels: Tensor) -> Tensor:
+                return clip.image_features(pixels, transform, self.precision)
+
+            with self._pieces as pieces, track(len(rows), f"{self.name}: encoding images") as advance:
+                model = partial(pieces, features)
+                for batch in encode_pictures(rows, load, model, clip.size, self.batch_size, self.workers, pinned):
                     yield batch
                     advance(len(batch.rows) + len(batch.faults))
 
@@ -171,11 +166,14 @@ class OpenClip:
 
         def encode(rows: NDArray[np.int64]) -> Generator[Encoded, None, None]:
             clip = self.loaded
-            with track(len(rows), f"{self.name}: encoding texts") as advance:
+
+            def features(part: list[str]) -> Tensor:
+                return clip.text_features(part, self.precision)
+
+            with self._pieces as pieces, track(len(rows), f"{self.name}: encoding texts") as advance:
                 for start in range(0, len(rows), size):
                     part = rows[start : start + size]
-                    features = clip.text_features([texts[row] for row in part], self.precision)
-                    yield Encoded(part, features.numpy())
+                    yield Encoded(part, pieces(features, [texts[row] for row in part]).numpy())
                     advance(len(part))
 
         folder = self._folder("text")
@@ -186,6 +184,8 @@ class OpenClip:
 
     @cached_property
     def _pieces(self) -> InPieces:
+        if self.device.type == "cpu":
+            return InPieces(ROWS_PER_CORE, torch.get_num_threads())
         return InPieces(self.batch_size)
 
 

@@ -30,7 +30,8 @@ class Outcomes:
 
     done: list[Record] = field(default_factory=list)
     skipped: list[Record] = field(default_factory=list)
-    not_applicable: list[str] = field(default_factory=list)
+    not_applicable: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
+    """Method -> (task, why not) of those it was not run on."""
     failed: list[str] = field(default_factory=list)
     results: Path = Path("results")
     trackers: list[Tracker] = field(default_factory=list)
@@ -42,7 +43,7 @@ class Outcomes:
     def summary(self) -> str:
         parts = [f"{len(self.done)} run", f"{len(self.skipped)} already done"]
         if self.not_applicable:
-            parts.append(f"{len(self.not_applicable)} not applicable")
+            parts.append(f"{sum(map(len, self.not_applicable.values()))} not applicable")
         if self.failed:
             parts.append(f"{len(self.failed)} FAILED")
         return ", ".join(parts)
@@ -67,8 +68,9 @@ def conclude(outcomes: Outcomes) -> int:
     rows = write_leaderboard(outcomes.results)
     ran = {record.run for record in (*outcomes.done, *outcomes.skipped)}
     print_leaderboard([row for row in rows if row["run"] in ran])
-    for reason in outcomes.not_applicable:
-        console.print(f"left out: {reason}", style="dim", markup=False)
+    for name, left_out in outcomes.not_applicable.items():
+        tasks = ", ".join(task for task, _ in left_out)
+        console.print(f"{name} cannot be asked {tasks}; the first: {left_out[0][1]}", style="dim", markup=False)
     for reason in outcomes.failed:
         console.print(f"failed: {reason}", style="bold red", markup=False)
     console.print(f"{outcomes.summary()}; {outcomes.results / 'leaderboard.csv'} written")
@@ -106,7 +108,7 @@ def bench(config: DictConfig, outcomes: Outcomes) -> None:
                 continue
             record = run_task(outcomes.results, benchmark, task, method, backbone, settings)
         except NotApplicable as reason:
-            outcomes.not_applicable.append(f"{label}: {reason}")
+            outcomes.not_applicable.setdefault(name, []).append((task.full_name, str(reason)))
         except CondsimError as error:
             outcomes.failed.append(f"{label}: {error}")
             console.print(f"{label}: {error}", style="red", markup=False)

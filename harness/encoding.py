@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from threading import Barrier
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -20,40 +21,55 @@ AHEAD = 2
 PER_JOB = 8
 """Pictures that a loader thread takes at once."""
 
+Batch = TypeVar("Batch", Tensor, list[str])
 Load = Callable[[int], NDArray[np.uint8]]
 """Row -> uint8 [H, W, 3], or CondsimError with what ails that row."""
 
 
-@dataclass
 class InPieces:
-    """A model that gets at most ``size`` rows at once, and from its first out-of-memory on half as many."""
+    """A model that gets its batches in pieces: at most ``size`` rows, half as many from each out-of-memory on.
 
-    size: int
-    halved: int = field(default=0, init=False)
+    On a processor, ``threads`` pieces at a time, each on one core: quicker than all cores on one piece, whose layers
+    are too small to share out and wait for the slowest core one by one. Use it in a ``with`` statement.
+    """
 
-    def __call__(self, model: Callable[[Tensor], Tensor], batch: Tensor) -> Tensor:
-        """``model(batch)``, in as many pieces as memory asks for."""
-        parts: list[Tensor] = []
-        done = 0
-        while done < len(batch):
-            piece = batch[done : done + self.size]
-            try:
-                parts.append(model(piece))
-            except (RuntimeError, MemoryError) as error:
-                if not _out_of_memory(error):
-                    raise
-                if len(piece) == 1:
-                    raise CondsimError(
-                        "the memory does not suffice for a single picture; a smaller backbone, "
-                        "backbone.precision=bf16 or backbone.device=cpu may help"
-                    ) from None
-            else:
-                done += len(piece)
-                continue
-            self.size, self.halved = len(piece) // 2, self.halved + 1
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
+    def __init__(self, size: int, threads: int = 1) -> None:
+        self.size, self.threads = size, threads
+        self._pool: ThreadPoolExecutor | None = None
+
+    def __enter__(self) -> InPieces:
+        if self.threads > 1:
+            self._pool = _one_core_each(self.threads)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+            self._pool = None
+
+    def __call__(self, model: Callable[[Batch], Tensor], batch: Batch) -> Tensor:
+        """``model(batch)``, in as many pieces as it takes."""
+        size = min(self.size, -(-len(batch) // self.threads))
+        pieces = [batch[start : start + size] for start in range(0, len(batch), size)]
+        parts = list((map if self._pool is None else self._pool.map)(lambda piece: self._run(model, piece), pieces))
         return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def _run(self, model: Callable[[Batch], Tensor], piece: Batch) -> Tensor:
+        try:
+            return model(piece)
+        except (RuntimeError, MemoryError) as error:
+            if not _out_of_memory(error):
+                raise
+        half = len(piece) // 2
+        if half == 0:
+            raise CondsimError(
+                "the memory does not suffice for a single row; a smaller backbone, backbone.precision=bf16 or "
+                "backbone.device=cpu may help"
+            )
+        self.size = min(self.size, half)
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        return torch.cat([self._run(model, piece[:half]), self._run(model, piece[half:])])
 
 
 def encode_pictures(
@@ -124,3 +140,21 @@ def _out_of_memory(error: BaseException) -> bool:
         or "not enough memory" in text
         or "can't allocate memory" in text
     )
+
+
+def _one_core_each(threads: int) -> ThreadPoolExecutor:
+    """Threads in which PyTorch uses one core; elsewhere it uses as many as before."""
+    before = torch.get_num_threads()
+    started = Barrier(threads + 1)
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="model")
+
+    def start() -> None:
+        torch.get_num_threads()  # the first call in a thread takes over what is set elsewhere, later ones do not
+        torch.set_num_threads(1)
+        started.wait()
+
+    for _ in range(threads):
+        pool.submit(start)
+    started.wait()
+    torch.set_num_threads(before)
+    return pool

@@ -193,8 +193,10 @@ class FeatureFolder:
         for number in np.unique(places >> 40):
             segment, here = self._order[number], places >> 40 == number
             features, whole = segment.read(places[here] & ((1 << 40) - 1))
-            wanted.put(found[here][whole], features[whole])
-            if not whole.all():
+            if whole.all():
+                wanted.put(found[here], features)
+            else:
+                wanted.put(found[here][whole], features[whole])
                 self._damaged[segment.path.name] = _ROWS_DAMAGED.format((~whole).sum(), len(segment))
 
     def _refresh(self) -> None:
@@ -253,7 +255,7 @@ class FeatureFolder:
             return
         arrays = [(segment.keys, segment.features, segment.checksums) for segment in small]
         keys, features, checksums = (np.concatenate(parts) for parts in zip(*arrays, strict=True))
-        once = np.unique(keys, axis=0, return_index=True)[1]  # a merge that was killed leaves its rows twice
+        once = np.sort(np.unique(keys, axis=0, return_index=True)[1])  # a killed merge leaves its rows twice
         with suppress(OSError):
             write_segment(self.path, keys[once], features[once], checksums[once], sync=True)
             for segment in small:

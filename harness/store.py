@@ -60,7 +60,8 @@ class FeatureStore:
         Raises BadRowsError, naming row and file, for files that are missing or cannot be read.
         """
         names = list(dict.fromkeys(table.names))
-        paths = [os.path.join(table.root, name) for name in names]
+        folder = os.path.join(table.root, "")
+        paths = [folder + name for name in names]
         try:
             stamps = stamp_files(paths)
             fingerprint = _fingerprint(table, stamps.tobytes())

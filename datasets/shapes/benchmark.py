@@ -26,7 +26,9 @@ def load(cache_dir: str | None = None, tasks: Sequence[str] | None = None, name:
     root = ensure_world(default_cache_dir() if cache_dir is None else Path(cache_dir).expanduser())
     templates, edits, table = root / "genecis", str(root / "cirr"), root / "labelled/test.csv"
     attributes = genecis.load(str(templates), str(templates / "vg"), str(templates / "coco"), name=name)
-    composed = mit_states.load(str(root / "mit_states"), str(root / "mit_states/test_nouns.json"), name=name)
+    composed = mit_states.load(
+        str(root / "mit_states"), str(root / "mit_states/test_nouns.json"), tasks=["test"], name=name
+    )
     labels = labelled.load(str(table), conditions=CONDITIONS, together=TOGETHER, name=name)
     parts = (
         _as_part(attributes, "genecis", ""),

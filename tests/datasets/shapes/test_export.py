@@ -67,7 +67,8 @@ def test_mit_states_folders_are_an_adjective_and_a_noun(world: Path) -> None:
         adjective, noun = folder.split(" ")
         assert adjective in (*w.COLORS, *w.TEXTURES)
         assert count == (2 if noun in nouns else 1)
-    assert {f"{a} {n}" for n in nouns for a in (*w.COLORS, *w.TEXTURES)} <= set(counts)
+        assert adjective in export.states_of(noun)
+    assert all(len({folder for folder in counts if folder.endswith(f" {noun}")}) == 6 for noun in nouns)
     assert {f.split(" ")[1] for f in counts} == {f"{size}-{shape}" for size in w.SIZES for shape in w.SHAPES}
 
 
