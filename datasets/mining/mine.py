@@ -1,0 +1,274 @@
+"""`condsim mine`: captions to triplets. Relations are written shard by shard, so a killed run goes on where it was."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from condsim.datasets.mining.captions import CaptionSource
+from condsim.datasets.mining.concreteness import Rating, brysbaert
+from condsim.datasets.mining.relations import RelationParser
+from condsim.datasets.mining.triplets import Codes, sample_triplets
+from condsim.harness.bench import make
+from condsim.harness.console import console
+from condsim.harness.errors import CondsimError
+from condsim.harness.progress import track
+
+RELATIONS = pa.schema(
+    [
+        ("caption", pa.int64()),
+        ("image", pa.string()),
+        ("subject", pa.string()),
+        ("predicate", pa.string()),
+        ("object", pa.string()),
+        ("object_head", pa.string()),
+    ]
+)
+"""One row a relation: its caption's number and image, and what it says."""
+SHOWN = 100
+"""Subjects that the summary lists, those with most triplets first."""
+
+
+def mine(settings: Mapping[str, Any]) -> int:
+    """The command, given what conf/mine.yaml composes: sources and parser by ``_target_``, and plain settings."""
+    summary = mine_triplets(
+        make(settings["captions"]),
+        make(settings["parser"]),
+        Path(settings["output"]).expanduser(),
+        concreteness=settings["concreteness"],
+        count=settings["count"],
+        seed=settings["seed"],
+        limit=settings["limit"],
+        shard=settings["shard"],
+    )
+    for key in ("captions", "relations", "rated", "kept", "subjects", "triplets"):
+        console.print(f"{key:<10} {summary[key]:>12,}")
+    console.print(f"{Path(settings['output']) / 'triplets.parquet'} and summary.json written", markup=False)
+    return 0
+
+
+def mine_triplets(
+    source: CaptionSource,
+    parser: RelationParser,
+    output: Path,
+    *,
+    concreteness: float = 4.8,
+    count: int = 1_600_000,
+    seed: int = 0,
+    limit: int | None = None,
+    shard: int = 20_000,
+    rating: Rating | None = None,
+) -> dict[str, Any]:
+    """Write ``triplets.parquet`` and ``summary.json`` into ``output``; returns the summary.
+
+    A relation is kept where the mean concreteness of its subject and object is at least ``concreteness`` (1 to 5;
+    0: no filter, unrated words too). ``limit`` is the number of captions to read (None: all), ``shard`` how many are
+    parsed between two files. The same settings and ``seed`` give the same triplets; other thresholds, counts and seeds
+    parse nothing again. Memory holds one shard's captions, and a few numbers and the image's name a kept relation.
+
+    Raises CondsimError where ``output`` holds relations of another source or parser.
+    """
+    folder = output / "relations"
+    folder.mkdir(parents=True, exist_ok=True)
+    _claim(output, {"captions": dict(source.identity), "parser": dict(parser.identity), "shard": shard, "limit": limit})
+    captions = _parse_all(source, parser, output, folder, limit, shard)
+    kept = _read_kept(folder, rating or brysbaert(), concreteness)
+    reference, target = sample_triplets(kept.subject, kept.object, kept.image_code, count, seed)
+    _write_triplets(output / "triplets.parquet", kept, reference, target)
+    subjects, triplets = np.unique(kept.subject[reference], return_counts=True)
+    by_subject = Counter(dict(zip((kept.words[code] for code in subjects), triplets.tolist(), strict=True)))
+    relations_of = np.bincount(kept.subject, minlength=len(kept.words))
+    summary = {
+        "captions": captions,
+        "relations": kept.relations,
+        "rated": kept.rated,
+        "kept": len(kept.subject),
+        "concreteness": concreteness,
+        "seed": seed,
+        "images": None if source.images is None else str(source.images),
+        "triplets": len(reference),
+        "subjects": len(by_subject),
+        "by_subject": {
+            word: {"relations": int(relations_of[kept.codes[word]]), "triplets": triplets}
+            for word, triplets in sorted(by_subject.items(), key=lambda pair: (-pair[1], pair[0]))[:SHOWN]
+        },
+    }
+    _write_text(output / "summary.json", json.dumps(summary, indent=2) + "\n")
+    return summary
+
+
+def _claim(output: Path, settings: Mapping[str, Any]) -> None:
+    """Shards of other settings in ``output`` would be taken for ours: refuse them."""
+    file = output / "settings.json"
+    text = json.dumps(settings, indent=2, sort_keys=True, default=str) + "\n"
+    if file.is_file() and file.read_text(encoding="utf-8") != text:
+        raise CondsimError(
+            f"{output} holds relations that were parsed with other settings (see {file}): choose another output, or "
+            "delete that folder"
+        )
+    _write_text(file, text)
+
+
+def _parse_all(
+    source: CaptionSource, parser: RelationParser, output: Path, folder: Path, limit: int | None, shard: int
+) -> int:
+    """Parse what no shard holds yet; the number of captions in all. A shorter shard is the source's last one."""
+    done = sorted(folder.glob("part-*.parquet"))
+    captions = sum(_captions_of(path) for path in done)
+    if done and _captions_of(done[-1]) < shard:
+        return captions
+    total = limit if limit is not None else 0
+    with track(total, "parsing captions") as advance:
+        advance(captions)
+        rows = source.read(captions)
+        number = len(done)
+        while limit is None or captions < limit:
+            batch = list(islice(rows, shard if limit is None else min(shard, limit - captions)))
+            table = _parse(batch, captions, parser, output, source.images is None)
+            partial = folder / f".part-{number:05d}.writing"
+            table = table.replace_schema_metadata({"captions": str(len(batch))})
+            pq.write_table(table, partial)
+            os.replace(partial, folder / f"part-{number:05d}.parquet")
+            captions += len(batch)
+            number += 1
+            advance(len(batch))
+            if len(batch) < shard:
+                break
+    return captions
+
+
+def _captions_of(path: Path) -> int:
+    metadata = pq.read_schema(path).metadata or {}
+    return int(metadata[b"captions"])
+
+
+def _parse(batch: list[Any], first: int, parser: RelationParser, output: Path, save: bool) -> pa.Table:
+    columns: dict[str, list[Any]] = {name: [] for name in RELATIONS.names}
+    for number, (captioned, relations) in enumerate(
+        zip(batch, parser(captioned.caption for captioned in batch), strict=True), first
+    ):
+        for relation in relations:
+            row = (number, captioned.image, relation.subject, relation.predicate, relation.object, relation.object_head)
+            for column, value in zip(columns.values(), row, strict=True):
+                column.append(value)
+        if save and relations and captioned.content is not None:
+            path = output / "images" / captioned.image
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(captioned.content)
+    return pa.table(columns, schema=RELATIONS)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """The relations that passed the filter, as codes into ``words``, and their images' names."""
+
+    subject: Codes
+    predicate: Codes
+    object: Codes
+    image_code: Codes
+    """The same for the same image, so that an image's several captions make no triplet of it with itself."""
+    concreteness: np.ndarray[Any, np.dtype[np.float32]]
+    image: pa.ChunkedArray
+    words: list[str]
+    codes: Mapping[str, int]
+    relations: int
+    rated: int
+
+
+def _read_kept(folder: Path, rating: Rating, threshold: float) -> Kept:
+    codes: dict[str, int] = {}
+    numbers: dict[str, list[Codes]] = {name: [] for name in ("subject", "predicate", "object")}
+    scores, images = [], []
+    relations = rated = 0
+    for table in _tables(folder):
+        subject, object_ = (_ratings(table[name], rating) for name in ("subject", "object_head"))
+        mean = (subject + object_) / 2
+        known = ~np.isnan(mean)
+        keep = np.flatnonzero(known & (mean >= threshold)) if threshold > 0 else np.arange(len(table))
+        relations += len(table)
+        rated += int(known.sum())
+        table = table.take(keep)
+        for name, parts in numbers.items():
+            parts.append(_codes(table[name], codes))
+        scores.append(mean[keep].astype(np.float32))
+        images += table["image"].chunks
+    joined = {name: np.concatenate(parts) if parts else np.zeros(0, np.int64) for name, parts in numbers.items()}
+    image = pa.chunked_array(images, pa.string())
+    return Kept(
+        **joined,
+        image_code=_codes(image, {}),
+        concreteness=np.concatenate(scores) if scores else np.zeros(0, np.float32),
+        image=image,
+        words=list(codes),
+        codes=codes,
+        relations=relations,
+        rated=rated,
+    )
+
+
+def _tables(folder: Path) -> Iterator[pa.Table]:
+    for path in sorted(folder.glob("part-*.parquet")):
+        yield pq.read_table(path, schema=RELATIONS)
+
+
+def _ratings(words: pa.ChunkedArray, rating: Rating) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """[rows] the rating of each word; NaN: not rated."""
+    encoded = words.combine_chunks().dictionary_encode()
+    values = np.array([np.nan if (r := rating(word)) is None else r for word in encoded.dictionary.to_pylist()])
+    return values[encoded.indices.to_numpy(zero_copy_only=False)] if len(values) else np.zeros(0)
+
+
+def _codes(words: pa.ChunkedArray, codes: dict[str, int]) -> Codes:
+    encoded = words.combine_chunks().dictionary_encode()
+    mapped = np.array([codes.setdefault(word, len(codes)) for word in encoded.dictionary.to_pylist()], dtype=np.int64)
+    return mapped[encoded.indices.to_numpy(zero_copy_only=False)] if len(mapped) else np.zeros(0, np.int64)
+
+
+def _write_triplets(path: Path, kept: Kept, reference: Codes, target: Codes, batch: int = 100_000) -> None:
+    """One row a triplet: the images' names, the condition, and the two relations that it comes from."""
+    words = pa.array(kept.words, pa.string())
+    partial = path.with_name(f".{path.name}.writing")
+    writer: pq.ParquetWriter | None = None
+    for start in range(0, max(1, len(reference)), batch):
+        one, two = reference[start : start + batch], target[start : start + batch]
+
+        def word(codes: Codes) -> pa.Array:
+            return words.take(pa.array(codes))
+
+        predicate, object_ = word(kept.predicate[two]), word(kept.object[two])
+        table = pa.table(
+            {
+                "reference": kept.image.take(pa.array(one)),
+                "target": kept.image.take(pa.array(two)),
+                "condition": pc.utf8_trim_whitespace(pc.binary_join_element_wise(predicate, object_, " ")),
+                "subject": word(kept.subject[one]),
+                "reference_predicate": word(kept.predicate[one]),
+                "reference_object": word(kept.object[one]),
+                "predicate": predicate,
+                "object": object_,
+                "concreteness": (kept.concreteness[one] + kept.concreteness[two]) / 2,
+            }
+        )
+        if writer is None:
+            writer = pq.ParquetWriter(partial, table.schema)
+        writer.write_table(table)
+    assert writer is not None
+    writer.close()
+    os.replace(partial, path)
+
+
+def _write_text(path: Path, text: str) -> None:
+    partial = path.with_name(f".{path.name}.writing")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)

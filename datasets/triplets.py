@@ -1,0 +1,123 @@
+"""Sources of training triplets: mined ones, CIRR's train split, captions, and pictures that share labels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from condsim.datasets import cirr as cirr_format
+from condsim.datasets.annotations import keep_valid, read_frame, read_list, validate
+from condsim.datasets.grouping import word_codes
+from condsim.harness.errors import CondsimError
+from condsim.harness.paths import default_cache_dir
+from condsim.harness.task import ImageTable, Rows
+from condsim.harness.triplets import Triplets
+
+
+def world_folder(path: str, cache_dir: str | None = None) -> Path:
+    """The place ``path`` in the rendered world, which is made on first use."""
+    from condsim.datasets.shapes.export import ensure_world  # torch: seconds to import
+
+    return ensure_world(Path(cache_dir).expanduser() if cache_dir else default_cache_dir()) / path
+
+
+def mined(table: str | Path, images: str | Path, share: float = 1.0, limit: int | None = None) -> Triplets:
+    """What ``condsim mine`` has written: ``images`` is the folder that its image names start from.
+
+    ``limit`` takes the first so many, which are a random draw already.
+    """
+    path = Path(table).expanduser()
+    if not path.is_file():
+        raise CondsimError(f"{path} does not exist (expected mined triplets): make it with `condsim mine`")
+    columns = ["reference", "target", "condition", "subject"]
+    frame = read_frame(path, "triplets that `condsim mine` wrote", columns)[:limit]
+    made = _from_names("mined", Path(images), frame["reference"], frame["condition"], frame["target"], share)
+    return replace(made, question=frame.groupby(["subject", "condition"]).ngroup().to_numpy(np.int64))
+
+
+def cirr(
+    annotations: str | Path, images: str | Path | None = None, split: str = "train", share: float = 1.0
+) -> Triplets:
+    """CIRR's annotated edits: (reference, caption, target_hard). ``images`` None: they lie beside the annotations."""
+    folder = cirr_format.annotation_root(Path(annotations).expanduser())
+    root = cirr_format.image_root(Path(images or annotations).expanduser())
+    files = cirr_format.read_split(folder, split)
+    path = cirr_format.caption_file(folder, split)
+
+    def read(i: int, raw: object) -> tuple[str, str, str]:
+        query = validate(cirr_format.QueryWithTarget, raw, f"{path}: entry {i}")
+        for image in (query.reference, query.target_hard):
+            if image not in files:
+                raise CondsimError(f"{path}: entry {i}: the image {image!r} is not in the split file")
+        return files[query.reference], query.caption, files[query.target_hard]
+
+    entries, _ = keep_valid(read_list(path, "a list of CIRR queries"), read, "raise")
+    reference, caption, target = zip(*entries, strict=True)
+    return _from_names("cirr", root, reference, caption, target, share)
+
+
+def captioned(
+    table: str | Path,
+    images: str | Path | None = None,
+    image: str = "image",
+    caption: str = "caption",
+    share: float = 1.0,
+) -> Triplets:
+    """A caption is to find its image: queries of text alone."""
+    path = Path(table).expanduser()
+    frame = read_frame(path, "a table of image paths and captions", [image, caption])
+    return _from_names("captioned", Path(images or path.parent), None, frame[caption], frame[image], share)
+
+
+def same_label(
+    table: str | Path,
+    labels: Sequence[str],
+    images: str | Path | None = None,
+    image: str = "image",
+    pairs: int = 4,
+    seed: int = 0,
+    share: float = 1.0,
+) -> Triplets:
+    """An image is to find another that agrees with it in all the columns ``labels``: queries of an image alone.
+
+    Each image is a query up to ``pairs`` times, with partners drawn by ``seed``; images without a partner are left out.
+    """
+    path = Path(table).expanduser()
+    frame = read_frame(path, "a table of image paths and labels", [image, *labels])
+    keys = frame.groupby(list(labels), sort=True).ngroup().to_numpy(np.int64)
+    order = np.argsort(keys, kind="stable")
+    starts = np.searchsorted(keys[order], keys)
+    sizes = np.bincount(keys)[keys]
+    place = np.empty(len(keys), dtype=np.int64)
+    place[order] = np.arange(len(keys))
+    able = np.flatnonzero(sizes > 1)
+    if len(able) == 0:
+        raise CondsimError(f"{path}: no two images agree in {', '.join(labels)}")
+    query = np.repeat(able, pairs)
+    step = np.random.default_rng(seed).integers(1, sizes[query])
+    partner = order[starts[query] + (place[query] - starts[query] + step) % sizes[query]]
+    pair = np.unique(np.stack([query, partner], axis=1), axis=0)
+    names = frame[image].to_numpy()
+    return _from_names("same_label", Path(images or path.parent), names[pair[:, 0]], None, names[pair[:, 1]], share)
+
+
+def _from_names(
+    name: str,
+    root: Path,
+    reference: Iterable[str] | None,
+    text: Iterable[str] | None,
+    target: Iterable[str],
+    share: float,
+) -> Triplets:
+    target = list(target)
+    missing: Rows = np.full(len(target), -1, dtype=np.int64)
+    together, codes = word_codes([*(reference if reference is not None else ()), *target])
+    texts, text_codes = word_codes(text) if text is not None else ((), missing)
+    reference_codes = codes[: -len(target)] if reference is not None else missing
+    return Triplets(
+        name, ImageTable(root.expanduser(), tuple(together)), tuple(texts), reference_codes, text_codes,
+        codes[-len(target) :], share,
+    )  # fmt: skip

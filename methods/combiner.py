@@ -1,0 +1,127 @@
+"""Combiner (Baldrati et al., CLIP4Cir; GeneCIS, appendix D): a small network composes image and text into one query."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from condsim.harness.errors import CondsimError
+from condsim.harness.method import Gallery, Queries, Scorer
+from condsim.methods.checkpoints import Checkpoint, fit_names
+from condsim.methods.contrastive import in_batch_loss
+from condsim.methods.inner_product import InnerProduct
+from condsim.methods.sphere import unit
+from condsim.methods.trained import Batch, Objective, TrainedMethod
+
+PROJECTION, HIDDEN = 2560, 5120
+"""Sizes of both releases (CLIP4Cir, GeneCIS)."""
+LAYERS = (
+    "text_projection_layer", "image_projection_layer", "combiner_layer", "output_layer", "dynamic_scalar.0",
+    "dynamic_scalar.3",
+)  # fmt: skip
+
+
+class CombinerNetwork(nn.Module):
+    """The published network; its parameters carry the released checkpoints' names.
+
+    out = unit(h3([text, image]) + s text + (1 - s) image), s = h4([text, image]) in (0, 1) (GeneCIS eq. 2).
+    """
+
+    def __init__(self, width: int, projection: int, hidden: int, dropout: float = 0.5) -> None:
+        super().__init__()
+        self.text_projection_layer = nn.Linear(width, projection)
+        self.image_projection_layer = nn.Linear(width, projection)
+        self.combiner_layer = nn.Linear(2 * projection, hidden)
+        self.output_layer = nn.Linear(hidden, width)
+        self.dynamic_scalar = nn.Sequential(
+            nn.Linear(2 * projection, hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, 1), nn.Sigmoid()
+        )
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, reference: Tensor, text: Tensor) -> Tensor:
+        """Raw [B, D] and [B, D] -> unit [B, D]."""
+        text_part = self.dropout(torch.relu(self.text_projection_layer(text)))
+        image_part = self.dropout(torch.relu(self.image_projection_layer(reference)))
+        both = torch.cat([text_part, image_part], dim=-1)
+        mixed = self.output_layer(self.dropout(torch.relu(self.combiner_layer(both))))
+        scalar = self.dynamic_scalar(both)
+        return unit(mixed + scalar * text + (1 - scalar) * reference)
+
+
+class Combiner(TrainedMethod):
+    """query = Combiner(ref, text) on raw features; score = query . unit(gallery).
+
+    Args:
+        checkpoint: weights of ours or of the GeneCIS and CLIP4Cir releases (bare, or under "Combiner" or "combiner").
+            The released heads belong to their own fine-tuned backbones.
+        projection, hidden: P and H. None: as in the checkpoint; 2560 and 5120 in training.
+        dropout: in training.
+        temperature: of the training loss.
+    """
+
+    wrappings = ("Combiner", "combiner")
+
+    def __init__(
+        self,
+        checkpoint: str | None = None,
+        projection: int | None = None,
+        hidden: int | None = None,
+        dropout: float = 0.5,
+        temperature: float = 0.01,
+    ) -> None:
+        super().__init__(checkpoint, projection=projection, hidden=hidden)
+        for label, size in (("projection", projection), ("hidden", hidden)):
+            if size is not None and size < 1:
+                raise CondsimError(f"method.{label} must be at least 1, not {size}")
+        if not 0 <= dropout < 1:
+            raise CondsimError(f"method.dropout must be in [0, 1), not {dropout}")
+        if temperature <= 0:
+            raise CondsimError(f"method.temperature must be above 0, not {temperature}")
+        self.dropout, self.temperature = dropout, temperature
+
+    def new_network(self, width: int) -> CombinerNetwork:
+        projection, hidden = self.architecture["projection"], self.architecture["hidden"]
+        return CombinerNetwork(width, projection or PROJECTION, hidden or HIDDEN, self.dropout)
+
+    def load_network(self, checkpoint: Checkpoint) -> tuple[CombinerNetwork, int, Mapping[str, Any]]:
+        """Sizes are read off the shapes."""
+        expected = {f"{layer}.weight": 2 for layer in LAYERS} | {f"{layer}.bias": 1 for layer in LAYERS}
+        fit_names(checkpoint, expected, "Combiner")
+        state = checkpoint.state
+        projection, width = state["text_projection_layer.weight"].shape
+        hidden = len(state["combiner_layer.bias"])
+        network = CombinerNetwork(width, projection, hidden, self.dropout)
+        try:
+            network.load_state_dict({name: tensor.float() for name, tensor in state.items()})
+        except RuntimeError as error:
+            reason = str(error).splitlines()[-1].strip()
+            raise CondsimError(
+                f"checkpoint {checkpoint.path}: its Combiner's sizes contradict each other: {reason}"
+            ) from None
+        return network, width, {"projection": projection, "hidden": hidden}
+
+    def settings_of(self, network: nn.Module) -> Mapping[str, Any]:
+        assert isinstance(network, CombinerNetwork)
+        return {
+            "projection": network.text_projection_layer.out_features,
+            "hidden": network.combiner_layer.out_features,
+        }
+
+    def objective(self, images: Tensor) -> Objective:
+        def loss(network: nn.Module, batch: Batch) -> Tensor:
+            scores = network(batch.reference, batch.text) @ unit(batch.target).T
+            return in_batch_loss(scores, batch.target_row, self.temperature)
+
+        return loss
+
+    def score_with(self, network: nn.Module, gallery: Gallery) -> Scorer:
+        return InnerProduct(unit(gallery.features), partial(_compose, network))
+
+
+def _compose(network: nn.Module, queries: Queries) -> Tensor:
+    composed: Tensor = network(queries.reference, queries.text)
+    return composed

@@ -1,0 +1,35 @@
+"""Contrastive losses over a batch's targets."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def in_batch_loss(scores: Tensor, target_row: Tensor, temperature: float) -> Tensor:
+    """Query i is to find target i among the batch's targets: mean of -log softmax(scores / temperature)[i, i].
+
+    ``scores`` [B, B], similarities; ``target_row`` [B], equal for the same image. GeneCIS eq. 1, CLIP4Cir. A column
+    that holds the very image that is sought, because another query seeks it too, is no negative and is left out
+    (ours).
+    """
+    same = target_row[:, None] == target_row[None, :]
+    same.fill_diagonal_(False)
+    logits = (scores / temperature).masked_fill(same, -torch.inf)
+    return torch.nn.functional.cross_entropy(logits, torch.arange(len(scores), device=scores.device))
+
+
+def symmetric_soft_loss(scores: Tensor, weights: Tensor, temperature: float) -> Tensor:
+    """Mean cross-entropy of the rows and of the columns of ``scores`` [B, M] with the soft targets ``weights`` [B, M].
+
+    ``weights`` are not negative and every row holds something; rows, and those columns that hold something, are
+    scaled to sum 1. QuARI's symmetric loss, in which a semi-positive image is sought with its weight.
+    """
+    logits = scores / temperature
+    columns = weights.sum(dim=0) > 0
+    return (_soft_cross_entropy(logits, weights) + _soft_cross_entropy(logits.T[columns], weights.T[columns])) / 2
+
+
+def _soft_cross_entropy(logits: Tensor, weights: Tensor) -> Tensor:
+    share = weights / weights.sum(dim=1, keepdim=True)
+    return -(share * torch.nn.functional.log_softmax(logits, dim=1)).sum(dim=1).mean()

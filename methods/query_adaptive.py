@@ -1,0 +1,144 @@
+"""Query-adaptive linear transform (QuARI): each query has its own transform of the candidates' features."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from condsim.harness.errors import CondsimError
+from condsim.harness.method import Gallery, Queries, Scorer
+from condsim.methods.checkpoints import Checkpoint, fit_names
+from condsim.methods.contrastive import symmetric_soft_loss
+from condsim.methods.hypernetwork import Architecture, HyperNetwork, QueryHead
+from condsim.methods.low_rank import Factors
+from condsim.methods.semi_positives import nearest_images, with_semi_positives
+from condsim.methods.sphere import unit
+from condsim.methods.trained import Batch, Objective, TrainedMethod
+
+_QUERIES_AT_ONCE = 256
+
+
+class QueryAdaptive(TrainedMethod):
+    """(q', T) = H(q); score = cos(q', T d).
+
+    q = unit(unit(ref) + unit(text)); a missing one counts as zero, so an image or a text alone is itself the query. The
+    paper knows no composed queries: their sum is ours.
+
+    Args:
+        checkpoint: weights that `condsim train` wrote.
+        rank, steps, hidden, heads, feedforward, depth, anchor, scale, normalised, query_head: see
+            ``hypernetwork.Architecture``. None: as in the checkpoint; the released code's in training.
+        noise: s of the training noise s u n / sqrt(D), u ~ U(0, 1) a query, n ~ N(0, I) (s is ours).
+        semi_positives: of each target's 100 nearest training images, how many are sought beside it (0: none).
+        temperature: of the training loss.
+    """
+
+    needs_reference = False
+    needs_condition = False
+
+    def __init__(
+        self,
+        checkpoint: str | None = None,
+        rank: int | None = None,
+        steps: int | None = None,
+        hidden: int | None = None,
+        heads: int | None = None,
+        feedforward: int | None = None,
+        depth: int | None = None,
+        anchor: float | None = None,
+        scale: float | None = None,
+        normalised: bool | None = None,
+        query_head: QueryHead | None = None,
+        noise: float = 0.5,
+        semi_positives: int = 2,
+        temperature: float = 0.07,
+    ) -> None:
+        super().__init__(
+            checkpoint, rank=rank, steps=steps, hidden=hidden, heads=heads, feedforward=feedforward, depth=depth,
+            anchor=anchor, scale=scale, normalised=normalised, query_head=query_head,
+        )  # fmt: skip
+        if noise < 0 or semi_positives < 0 or temperature <= 0:
+            raise CondsimError(
+                "method.noise and method.semi_positives must not be negative, method.temperature above 0"
+            )
+        self.noise, self.semi_positives, self.temperature = noise, semi_positives, temperature
+        self._asked = Architecture(**{key: value for key, value in self.architecture.items() if value is not None})
+
+    def new_network(self, width: int) -> HyperNetwork:
+        return HyperNetwork(width, self._asked)
+
+    def load_network(self, checkpoint: Checkpoint) -> tuple[HyperNetwork, int, Mapping[str, Any]]:
+        try:
+            architecture = Architecture(**checkpoint.settings["architecture"])
+            width = int(checkpoint.settings["width"])
+        except (KeyError, TypeError, ValueError):
+            raise CondsimError(
+                f"checkpoint {checkpoint.path} holds no settings of a query-adaptive transform (expected a safetensors "
+                "file that `condsim train method=query_adaptive` wrote)"
+            ) from None
+        network = HyperNetwork(width, architecture)
+        shapes = {name: tensor.ndim for name, tensor in network.state_dict().items()}
+        fit_names(checkpoint, shapes, "query-adaptive transform")
+        try:
+            network.load_state_dict({name: tensor.float() for name, tensor in checkpoint.state.items()})
+        except RuntimeError as error:
+            reason = str(error).splitlines()[-1].strip()
+            raise CondsimError(f"checkpoint {checkpoint.path} contradicts its own settings: {reason}") from None
+        return network, width, dataclasses.asdict(architecture)
+
+    def settings_of(self, network: nn.Module) -> Mapping[str, Any]:
+        assert isinstance(network, HyperNetwork)
+        return dataclasses.asdict(network.architecture)
+
+    def objective(self, images: Tensor) -> Objective:
+        neighbours = nearest_images(images, self.semi_positives) if self.semi_positives else None
+
+        def loss(network: nn.Module, batch: Batch) -> Tensor:
+            query = self._noisy(compose(batch.reference, batch.text))
+            columns, weights = with_semi_positives(batch.target, batch.target_row, images, neighbours)
+            scores = Factors.of(network(query)).cosines(unit(columns))
+            return symmetric_soft_loss(scores, weights, self.temperature)
+
+        return loss
+
+    def score_with(self, network: nn.Module, gallery: Gallery) -> Scorer:
+        return Adapted(network, unit(gallery.features))
+
+    def _noisy(self, query: Tensor) -> Tensor:
+        if self.noise == 0:
+            return query
+        size = torch.rand(len(query), 1).to(query)
+        direction = torch.randn(query.shape).to(query)
+        return unit(query + self.noise * size * direction / query.shape[1] ** 0.5)
+
+
+class Adapted:
+    """The scorer: ``items`` [N, D] of unit rows, each query with its own transform of them."""
+
+    def __init__(self, network: nn.Module, items: Tensor) -> None:
+        self.network, self.items = network, items
+        self._last: tuple[Queries, list[Factors]] | None = None
+
+    def __call__(self, queries: Queries, rows: Tensor | None = None) -> Tensor:
+        starts = range(0, len(queries), _QUERIES_AT_ONCE)
+        parts = []
+        for start, factors in zip(starts, self._factors(queries), strict=True):
+            lists = rows[start : start + _QUERIES_AT_ONCE] if rows is not None and rows.ndim == 2 else rows
+            parts.append(factors.cosines(self.items, lists))
+        return torch.cat(parts)
+
+    def _factors(self, queries: Queries) -> list[Factors]:
+        """A gallery that is scored in chunks comes with the same queries each time: their transforms are made once."""
+        if self._last is None or self._last[0] is not queries:
+            query = compose(queries.reference, queries.text)
+            self._last = (queries, [Factors.of(self.network(part)) for part in torch.split(query, _QUERIES_AT_ONCE)])
+        return self._last[1]
+
+
+def compose(reference: Tensor, text: Tensor) -> Tensor:
+    """unit(unit(ref) + unit(text)), [B, D] each; zeros count for nothing."""
+    return unit(unit(reference) + unit(text))
