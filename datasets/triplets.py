@@ -35,7 +35,7 @@ def mined(table: str | Path, images: str | Path, share: float = 1.0, limit: int 
     columns = ["reference", "target", "condition", "subject"]
     frame = read_frame(path, "triplets that `condsim mine` wrote", columns)[:limit]
     made = _from_names("mined", Path(images), frame["reference"], frame["condition"], frame["target"], share)
-    return replace(made, question=frame.groupby(["subject", "condition"]).ngroup().to_numpy(np.int64))
+    return replace(made, question=frame.groupby(["subject", "condition"]).ngroup().to_numpy().astype(np.int64))
 
 
 def cirr(

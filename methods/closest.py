@@ -20,8 +20,8 @@ def closest_targets(triplets: Triplets, images: Tensor, most: int, seed: int) ->
     """The same references and texts; each target becomes, of at most ``most`` targets of triplets with the same
     ``question``, the one with the largest cosine with the reference, never the reference itself.
 
-    ``images`` [M, D] are the features of ``triplets.images``. Questions with more targets than ``most`` draw that many by  # noqa: E501
-    ``seed``. Sources without questions, and triplets without a reference, stay as they are.
+    ``images`` [M, D] are the features of ``triplets.images``. Questions with more targets than ``most`` draw that many
+    by ``seed``. Sources without questions, and triplets without a reference, stay as they are.
     """
     if most < 2:
         raise CondsimError(f"training.closest_of must be at least 2, or 0 for targets as they are, not {most}")

@@ -95,7 +95,8 @@ class Batches:
         for epoch in np.unique(epochs):
             inside = epochs == epoch
             out[inside] = self._epoch(source, int(epoch))[places[inside]]
-        return out + self.starts[source]
+        out += self.starts[source]
+        return out
 
     def _epoch(self, source: int, epoch: int) -> Rows:
         if source not in self._epochs or self._epochs[source][0] != epoch:
