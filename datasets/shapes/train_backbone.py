@@ -175,8 +175,15 @@ def train(config: Mapping[str, Any]) -> Path:
 
     The model config and MODEL_CARD.md go beside it. A checkpoint of other settings is not used.
     """
-    torch.manual_seed(config["seed"])
     torch.set_flush_denormal(True)  # vanishing gradients would otherwise become denormal numbers, which are slow
+    try:
+        return _train(config)
+    finally:
+        torch.set_flush_denormal(False)  # a setting of the whole process
+
+
+def _train(config: Mapping[str, Any]) -> Path:
+    torch.manual_seed(config["seed"])
     device = torch.device(
         ("cuda" if torch.cuda.is_available() else "cpu") if config["device"] == "auto" else config["device"]
     )
