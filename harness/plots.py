@@ -82,7 +82,7 @@ def sweep_curve(sweep: Sweep) -> Figure:
     metrics = set(sweep.metrics.values())
     axes.set(xlabel=sweep.setting, ylabel=f"{metrics.pop() if len(metrics) == 1 else 'headline metric'}, percent")
     axes.set_title(f"{sweep.method} {sweep.fixed}".strip(), loc="left")
-    axes.legend()
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))  # beside the curves, never on them
     return figure
 
 
