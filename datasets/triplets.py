@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,31 +11,58 @@ import numpy as np
 from condsim.datasets import cirr as cirr_format
 from condsim.datasets.annotations import keep_valid, read_frame, read_list, validate
 from condsim.datasets.grouping import word_codes
-from condsim.harness.errors import CondsimError
+from condsim.harness.errors import CondsimError, did_you_mean
 from condsim.harness.paths import default_cache_dir
 from condsim.harness.task import ImageTable, Rows
 from condsim.harness.triplets import Triplets
 
 
-def world_folder(path: str, cache_dir: str | None = None) -> Path:
-    """The place ``path`` in the rendered world, which is made on first use."""
-    from condsim.datasets.shapes.export import ensure_world  # torch: seconds to import
+def training_world(path: str, cache_dir: str | None = None) -> Path:
+    """The place ``path`` in a rendered world made for training, on first use.
 
-    return ensure_world(Path(cache_dir).expanduser() if cache_dir else default_cache_dir()) / path
+    It is larger where there is something to learn from, of another seed than the benchmark's, and holds next to no tests.
+    """
+    from condsim.datasets.shapes.export import WorldSizes, ensure_world  # torch: seconds to import
+
+    sizes = WorldSizes(
+        attribute_scenes=300, object_scenes=300, templates=10, mit_test_images=1, mit_train_images=1, cirr_val_sets=2,
+        cirr_train_sets=1500, labelled_test=40, labelled_val=20, labelled_train=12_000, captioned=32_000,
+    )  # fmt: skip
+    return ensure_world(Path(cache_dir).expanduser() if cache_dir else default_cache_dir(), seed=1, sizes=sizes) / path
 
 
-def mined(table: str | Path, images: str | Path, share: float = 1.0, limit: int | None = None) -> Triplets:
+def mined(
+    table: str | Path,
+    images: str | Path,
+    share: float = 1.0,
+    limit: int | None = None,
+    conditions: Mapping[str, float] | None = None,
+    seed: int = 0,
+) -> Triplets:
     """What ``condsim mine`` has written: ``images`` is the folder that its image names start from.
 
-    ``limit`` takes the first so many, which are a random draw already.
+    ``limit`` takes the first so many, which are a random draw already. ``conditions`` mixes three forms of the condition
+    in these proportions, drawn by ``seed``: "full" ("on wooden table": predicate and object, the only one in the paper),
+    "object" ("wooden table") and "head" ("table"), since benchmarks ask with a bare object too (ours).
     """
     path = Path(table).expanduser()
     if not path.is_file():
         raise CondsimError(f"{path} does not exist (expected mined triplets): make it with `condsim mine`")
-    columns = ["reference", "target", "condition", "subject"]
+    forms = {"full": "condition", "object": "object", "head": "object_head"}
+    shares = {"full": 1.0} if conditions is None else dict(conditions)
+    for form, amount in shares.items():
+        if form not in forms or amount < 0:
+            raise CondsimError(f"triplets.mined.conditions: {form}={amount}. {did_you_mean(form, forms)}")
+    if not sum(shares.values()):
+        raise CondsimError("triplets.mined.conditions: at least one proportion must be above 0")
+    columns = ["reference", "target", "subject", *forms.values()]
     frame = read_frame(path, "triplets that `condsim mine` wrote", columns)[:limit]
-    made = _from_names("mined", Path(images), frame["reference"], frame["condition"], frame["target"], share)
-    return replace(made, question=frame.groupby(["subject", "condition"]).ngroup().to_numpy().astype(np.int64))
+    odds = np.array([shares.get(form, 0.0) for form in forms])
+    drawn = np.random.default_rng(seed).choice(len(forms), size=len(frame), p=odds / odds.sum())
+    texts = frame[list(forms.values())].to_numpy()[np.arange(len(frame)), drawn]
+    made = _from_names("mined", Path(images), frame["reference"], texts, frame["target"], share)
+    question = frame.assign(text=texts).groupby(["subject", "text"]).ngroup().to_numpy(np.int64)
+    return replace(made, question=question)
 
 
 def cirr(

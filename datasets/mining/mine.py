@@ -176,6 +176,7 @@ class Kept:
     subject: Codes
     predicate: Codes
     object: Codes
+    object_head: Codes
     image_code: Codes
     """The same for the same image, so that an image's several captions make no triplet of it with itself."""
     concreteness: np.ndarray[Any, np.dtype[np.float32]]
@@ -188,7 +189,7 @@ class Kept:
 
 def _read_kept(folder: Path, rating: Rating, threshold: float) -> Kept:
     codes: dict[str, int] = {}
-    numbers: dict[str, list[Codes]] = {name: [] for name in ("subject", "predicate", "object")}
+    numbers: dict[str, list[Codes]] = {name: [] for name in ("subject", "predicate", "object", "object_head")}
     scores, images = [], []
     relations = rated = 0
     for table in _tables(folder):
@@ -257,6 +258,7 @@ def _write_triplets(path: Path, kept: Kept, reference: Codes, target: Codes, bat
                 "reference_object": word(kept.object[one]),
                 "predicate": predicate,
                 "object": object_,
+                "object_head": word(kept.object_head[two]),
                 "concreteness": (kept.concreteness[one] + kept.concreteness[two]) / 2,
             }
         )
