@@ -20,7 +20,7 @@ from condsim.harness.triplets import Triplets
 def training_world(path: str, cache_dir: str | None = None) -> Path:
     """The place ``path`` in a rendered world made for training, on first use.
 
-    It is larger where there is something to learn from, of another seed than the benchmark's, and holds next to no tests.
+    Of another seed than the benchmark's, larger where there is something to learn from, and with next to no tests.
     """
     from condsim.datasets.shapes.export import WorldSizes, ensure_world  # torch: seconds to import
 
@@ -41,8 +41,8 @@ def mined(
 ) -> Triplets:
     """What ``condsim mine`` has written: ``images`` is the folder that its image names start from.
 
-    ``limit`` takes the first so many, which are a random draw already. ``conditions`` mixes three forms of the condition
-    in these proportions, drawn by ``seed``: "full" ("on wooden table": predicate and object, the only one in the paper),
+    ``limit`` takes the first so many, which are a random draw already. ``conditions`` mixes three forms of a condition
+    in these proportions, drawn by ``seed``: "full" ("on wooden table": predicate and object, the paper's only form),
     "object" ("wooden table") and "head" ("table"), since benchmarks ask with a bare object too (ours).
     """
     path = Path(table).expanduser()
