@@ -23,7 +23,7 @@ bench: $(READY)  ## Run every method on the embedded benchmark and write results
 	$(BIN)/condsim bench experiment=embedded
 
 test: $(READY)  ## Run the tests
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 perf: $(READY)  ## Measure speed and memory, as ratios in one run
 	$(BIN)/python tests/perf $(ONLY)

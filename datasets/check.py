@@ -17,7 +17,7 @@ from rich.text import Text
 from condsim.datasets.sources import SOURCES, Source
 from condsim.datasets.survey import Part, survey
 from condsim.harness.errors import CondsimError
-from condsim.harness.images import crop_box, decode
+from condsim.harness.features.images import crop_box, decode
 from condsim.harness.progress import track
 from condsim.harness.task import ImageTable
 

@@ -61,7 +61,7 @@ def mined(
     drawn = np.random.default_rng(seed).choice(len(forms), size=len(frame), p=odds / odds.sum())
     texts = frame[list(forms.values())].to_numpy()[np.arange(len(frame)), drawn]
     made = _from_names("mined", Path(images), frame["reference"], texts, frame["target"], share)
-    question = frame.assign(text=texts).groupby(["subject", "text"]).ngroup().to_numpy(np.int64)
+    question = frame.assign(text=texts).groupby(["subject", "text"]).ngroup().to_numpy().astype(np.int64)
     return replace(made, question=question)
 
 
@@ -114,7 +114,7 @@ def same_label(
     """
     path = Path(table).expanduser()
     frame = read_frame(path, "a table of image paths and labels", [image, *labels])
-    keys = frame.groupby(list(labels), sort=True).ngroup().to_numpy(np.int64)
+    keys = frame.groupby(list(labels), sort=True).ngroup().to_numpy().astype(np.int64)
     order = np.argsort(keys, kind="stable")
     starts = np.searchsorted(keys[order], keys)
     sizes = np.bincount(keys)[keys]

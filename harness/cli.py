@@ -10,21 +10,21 @@ from importlib.metadata import version
 
 from condsim.harness.errors import CondsimError, did_you_mean
 
-HYDRA = "condsim.harness.hydra_command"
+HYDRA = "condsim.harness.commands.hydra_job"
 """The module of those commands that are one function of one config."""
 
 COMMANDS: dict[str, tuple[str, str]] = {
-    "bench": ("condsim.harness.bench", "run methods on benchmarks; `-m` sweeps over settings"),
-    "leaderboard": ("condsim.harness.leaderboard_command", "build the leaderboard from the records"),
-    "compare": ("condsim.harness.compare_command", "test methods pairwise on the same queries"),
-    "report": ("condsim.harness.report_command", "write the records as one HTML page"),
-    "plot": ("condsim.harness.plot_command", "write the records as figures for a paper"),
+    "bench": ("condsim.harness.commands.bench", "run methods on benchmarks; `-m` sweeps over settings"),
+    "leaderboard": ("condsim.harness.commands.leaderboard", "build the leaderboard from the records"),
+    "compare": ("condsim.harness.commands.compare", "test methods pairwise on the same queries"),
+    "report": (HYDRA, "write the records as one HTML page"),
+    "plot": ("condsim.harness.commands.plot", "write the records as figures for a paper"),
     "check": (HYDRA, "say what of a benchmark is there, what is missing and where it is had"),
     "download": (HYDRA, "fetch the parts of a benchmark that may be fetched"),
-    "train": ("condsim.harness.train_command", "train a method that has weights, and run it"),
+    "train": ("condsim.harness.commands.train", "train a method that has weights, and run it"),
     "mine": (HYDRA, "mine training triplets from captions"),
     "train-backbone": (HYDRA, "train the embedded backbone shapes-clip"),
-    "cache": ("condsim.harness.cache_command", "list, verify or prune the stored features"),
+    "cache": ("condsim.harness.commands.cache", "list, verify or prune the stored features"),
 }
 """Command -> (module with a ``main(argv) -> exit status``, what it does)."""
 

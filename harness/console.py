@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rich.console import Console
 
-from condsim.harness.record import Record
+from condsim.harness.runs.record import Record
 
 console = Console(soft_wrap=True, highlight=False)
 

@@ -13,8 +13,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.rcsetup import cycler
 
-from condsim.harness.paired import TaskRuns, values_of
 from condsim.harness.report.breakdown import Sweep, by_condition, conditions_repeat, sweeps
+from condsim.harness.statistics.paired import TaskRuns, values_of
 
 COLORS = ("#0b6e75", "#c8553d", "#6b57a8", "#b8860b", "#2f6fb3", "#4d7c3a", "#a8447f", "#6d6d6d")
 CONDITIONS_SHOWN = 30

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from condsim.harness.console import console
 from condsim.harness.errors import CondsimError
-from condsim.harness.record import Record
+from condsim.harness.runs.record import Record
 
 
 class Tracker(Protocol):
@@ -63,9 +63,11 @@ class CarefulTracker(ABC):
         """The group's leaderboard rows, and its plots as PNG files. May raise anything."""
 
     def _summary(self, folder: Path) -> tuple[list[dict[str, Any]], list[Path]]:
-        from condsim.harness.leaderboard import read_leaderboard  # read again by the command: these are small files
-        from condsim.harness.paired import keep_runs, runs_by_task
+        from condsim.harness.leaderboard.rows import (
+            read_leaderboard,  # read again by the command: these are small files
+        )
         from condsim.harness.plots import write_plots
+        from condsim.harness.statistics.paired import keep_runs, runs_by_task
 
         rows = [row for row in read_leaderboard(self.results) if row["run"] in self.runs]
         return rows, write_plots(keep_runs(runs_by_task(self.results), set(self.runs)), folder, ["png"])
@@ -153,7 +155,7 @@ class FileTracking(CarefulTracker):
             file.write(json.dumps(line, ensure_ascii=False) + "\n")
 
     def report_group(self, rows: list[dict[str, Any]], plots: list[Path]) -> None:
-        from condsim.harness.leaderboard import to_csv
+        from condsim.harness.leaderboard.rows import to_csv
 
         (self.folder / "leaderboard.csv").write_text(to_csv(rows), encoding="utf-8")
         for plot in plots:

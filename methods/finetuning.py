@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from condsim.harness.backbone import OpenClip
 from condsim.harness.errors import CondsimError
-from condsim.harness.images import crop_to_square, decode
+from condsim.harness.features.backbone import OpenClip
+from condsim.harness.features.images import crop_to_square, decode
 from condsim.harness.task import ImageTable, Rows
 from condsim.methods.trained import Batch
 from condsim.methods.training_data import Joined

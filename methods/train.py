@@ -16,11 +16,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from condsim.harness.backbone import Backbone, OpenClip
-from condsim.harness.bench import make
+from condsim.harness.configs import make
 from condsim.harness.console import console
 from condsim.harness.errors import CondsimError
-from condsim.harness.record import settings_hash
+from condsim.harness.features.backbone import Backbone, OpenClip
+from condsim.harness.runs.record import settings_hash
 from condsim.harness.triplets import Triplets
 from condsim.methods.checkpoints import write_checkpoint
 from condsim.methods.closest import closest_targets

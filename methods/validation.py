@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from condsim.harness.errors import NotApplicable
 from condsim.harness.method import Gallery, TrainFeatures
-from condsim.harness.metrics import per_query
-from condsim.harness.ranking import rank_task
+from condsim.harness.ranking.engine import rank_task
+from condsim.harness.ranking.metrics import per_query
 from condsim.harness.task import ImageTable, Task
 from condsim.methods.trained import TrainedMethod
 

@@ -16,10 +16,10 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from condsim.harness.errors import CondsimError
-from condsim.harness.leaderboard import read_leaderboard
-from condsim.harness.paired import TaskRuns, runs_by_task
+from condsim.harness.leaderboard.rows import read_leaderboard
 from condsim.harness.report.page import context
 from condsim.harness.report.queries import queries_page
+from condsim.harness.statistics.paired import TaskRuns, runs_by_task
 
 
 @dataclass(frozen=True)

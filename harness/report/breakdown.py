@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from condsim.harness.record import MetricValue, Record
+from condsim.harness.runs.record import MetricValue, Record
 from condsim.harness.task import Ragged, Rows, Task
 
 Values = Mapping[str, NDArray[np.float64]]

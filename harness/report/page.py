@@ -8,13 +8,13 @@ from typing import Any
 
 from markupsafe import Markup
 
-from condsim.harness.leaderboard import mean_of_tasks
-from condsim.harness.leaderboard_csv import TIED, Row, headline_metric, metric_names
-from condsim.harness.leaderboard_table import interval_text
-from condsim.harness.paired import TaskRuns, run_label, values_of
-from condsim.harness.record import MetricValue, Record
+from condsim.harness.leaderboard.csv_file import TIED, Row, headline_metric, metric_names
+from condsim.harness.leaderboard.rows import mean_of_tasks
+from condsim.harness.leaderboard.table import interval_text
 from condsim.harness.report.breakdown import ConditionRow, by_condition, conditions_repeat, fooled, kind_shares, sweeps
 from condsim.harness.report.charts import SERIES, Line, Point, line_chart, scatter
+from condsim.harness.runs.record import MetricValue, Record
+from condsim.harness.statistics.paired import TaskRuns, run_label, values_of
 
 CONDITIONS_SHOWN = 40
 

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from condsim.harness.paired import Run, TaskRuns
 from condsim.harness.progress import track
 from condsim.harness.report.breakdown import condition_text, informative_order, wins
 from condsim.harness.report.thumbnails import thumbnail_uri
+from condsim.harness.statistics.paired import Run, TaskRuns
 from condsim.harness.task import ImageTable, Task
 
 RELEVANT_SHOWN = 3

@@ -7,7 +7,7 @@ import io
 
 from PIL import Image
 
-from condsim.harness.images import Picture, crop_to_square
+from condsim.harness.features.images import Picture, crop_to_square
 from condsim.harness.task import ImageTable
 
 

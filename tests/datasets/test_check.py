@@ -15,7 +15,7 @@ from rich.console import Console
 from condsim.datasets import check as checking
 from condsim.datasets import survey
 from condsim.datasets.check import Report, check, command, render
-from condsim.harness.overrides import compose_config
+from condsim.harness.commands.overrides import compose_config
 
 BENCHMARKS = sorted(path.stem for path in (Path(__file__).parents[2] / "conf" / "benchmark").glob("*.yaml"))
 REAL = [name for name in BENCHMARKS if name != "shapes"]

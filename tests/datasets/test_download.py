@@ -16,8 +16,8 @@ import pytest
 from condsim.datasets import download as downloading
 from condsim.datasets.download import choose, command, fetch
 from condsim.datasets.sources import SOURCES, Remote, Source
+from condsim.harness.commands.overrides import compose_config
 from condsim.harness.errors import CondsimError
-from condsim.harness.overrides import compose_config
 
 BODY = bytes(range(256)) * 4000
 

@@ -11,8 +11,8 @@ from hydra.utils import instantiate
 from PIL import Image
 
 from condsim.datasets import instance
+from condsim.harness.commands.overrides import compose_config
 from condsim.harness.errors import CondsimError
-from condsim.harness.overrides import compose_config
 
 GALLERY = [f"g/{i}.png" for i in range(6)]
 QUERIES = [

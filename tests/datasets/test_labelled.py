@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from condsim.datasets import labelled
+from condsim.harness.commands.overrides import compose_config
 from condsim.harness.errors import CondsimError
-from condsim.harness.overrides import compose_config
 
 COLORS, SHAPES = ("red", "blue", "green"), ("disc", "star")
 

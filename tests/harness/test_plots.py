@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from condsim.harness.commands.plot import chosen_groups, main
 from condsim.harness.errors import CondsimError
-from condsim.harness.paired import runs_by_task
-from condsim.harness.plot_command import chosen_groups, main
 from condsim.harness.plots import figures, task_bars, write_plots
+from condsim.harness.statistics.paired import runs_by_task
 
 NAMES = ["toy-tasks", "toy-clay-tiny-by-rank", "toy-find-conditions", "toy-focus-conditions"]
 

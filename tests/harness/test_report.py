@@ -16,14 +16,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from condsim.harness.commands.hydra_job import main
+from condsim.harness.commands.report import report
 from condsim.harness.errors import CondsimError
-from condsim.harness.paired import runs_by_task, values_of
-from condsim.harness.record import MetricValue, Record
 from condsim.harness.report import ReportSettings, embedded_json, write_report
 from condsim.harness.report.breakdown import by_condition, fooled, informative_order, kind_shares, sweeps, wins
 from condsim.harness.report.charts import Line, Point, line_chart, scatter
 from condsim.harness.report.thumbnails import thumbnail_uri
-from condsim.harness.report_command import main, report
+from condsim.harness.runs.record import MetricValue, Record
+from condsim.harness.statistics.paired import runs_by_task, values_of
 from condsim.harness.task import ImageTable, Kinds, Ragged, Task
 
 HOSTILE = "<script>alert(1)</script>\"'&</table>"
@@ -278,7 +279,7 @@ def opened(uri: str, folder: Path) -> Image.Image:
 
 def test_the_command_takes_overrides_and_needs_no_torch(results_folder: Path, tmp_path: Path) -> None:
     code = (
-        "import sys; from condsim.harness.report_command import main; status = main(sys.argv[1:]);"
+        "import sys; from condsim.harness.cli import main; status = main([\"report\", *sys.argv[1:]]);"
         "sys.exit(status or (3 if {'torch', 'pandas', 'matplotlib'} & set(sys.modules) else 0))"
     )
     out = tmp_path / "report.html"
@@ -306,4 +307,4 @@ def test_what_cannot_be_reported_is_one_message(results_folder: Path, tmp_path: 
             {"results": str(results_folder), "report": {**chosen, "path": str(tmp_path / "a.html"), "budget_mb": -1}}
         )
     with pytest.raises(CondsimError, match="budget_mb"):
-        main(["report.budget=3"])
+        main("report", ["report.budget=3"])

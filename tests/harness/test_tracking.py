@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from condsim.harness.commands.overrides import compose_config
 from condsim.harness.errors import CondsimError
-from condsim.harness.overrides import compose_config
-from condsim.harness.record import Record, find_records
+from condsim.harness.runs.record import Record, find_records
 from condsim.harness.tracking import CarefulTracker, FileTracking, WandbTracking, metric_numbers
 
 TWO = (("one", 1.0, {}), ("two", 0.0, {"rank": 3}))

@@ -22,14 +22,14 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from safetensors.torch import save_file
 
-from condsim.harness.backbone import ROWS_PER_CORE, OpenClip
-from condsim.harness.clip_model import load_model
-from condsim.harness.digests import RACY_NS
-from condsim.harness.encoding import InPieces
-from condsim.harness.feature_folder import Encoded
-from condsim.harness.images import decode
+from condsim.harness.features.backbone import ROWS_PER_CORE, OpenClip
+from condsim.harness.features.clip_model import load_model
+from condsim.harness.features.digests import RACY_NS
+from condsim.harness.features.encoding import InPieces
+from condsim.harness.features.folder import Encoded
+from condsim.harness.features.images import decode
+from condsim.harness.features.store import FeatureStore
 from condsim.harness.paths import resolve
-from condsim.harness.store import FeatureStore
 from condsim.harness.task import ImageTable
 
 SHAPES = "pkg://condsim.datasets.shapes.backbone/shapes-clip.json"

@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from condsim.harness.method import Queries
-from condsim.harness.metrics import per_query
-from condsim.harness.ranking import rank_task
+from condsim.harness.ranking.engine import rank_task
+from condsim.harness.ranking.metrics import per_query
 from condsim.harness.task import ImageTable, Ragged, Task
 
 Row = dict[str, object]

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from condsim.harness.compare import compare
-from condsim.harness.statistics import mean_intervals
+from condsim.harness.statistics.compare import compare
+from condsim.harness.statistics.intervals import mean_intervals
 
 Row = dict[str, object]
 QUERIES, RUNS, RESAMPLES, LOOPED = 8032, 20, 10_000, 200

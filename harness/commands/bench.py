@@ -1,0 +1,128 @@
+"""`condsim bench`: what Hydra composes is run, finished runs are skipped, failures are told and do not stop a sweep."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from condsim.harness.commands.hydra_job import run_jobs
+from condsim.harness.configs import changed_settings, make, make_once, method_name, plain
+from condsim.harness.console import console, report_run
+from condsim.harness.errors import CondsimError, NotApplicable
+from condsim.harness.leaderboard.rows import print_leaderboard, write_leaderboard
+from condsim.harness.runs.record import Record, read_record
+from condsim.harness.tracking import Tracker
+
+
+@dataclass
+class Outcomes:
+    """What became of the runs of one command."""
+
+    done: list[Record] = field(default_factory=list)
+    skipped: list[Record] = field(default_factory=list)
+    not_applicable: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
+    """Method -> (task, why not) of those it was not run on."""
+    failed: list[str] = field(default_factory=list)
+    results: Path = Path("results")
+    trackers: list[Tracker] = field(default_factory=list)
+
+    @property
+    def nothing(self) -> bool:
+        return not (self.done or self.skipped or self.not_applicable or self.failed)
+
+    def summary(self) -> str:
+        parts = [f"{len(self.done)} run", f"{len(self.skipped)} already done"]
+        if self.not_applicable:
+            parts.append(f"{sum(map(len, self.not_applicable.values()))} not applicable")
+        if self.failed:
+            parts.append(f"{len(self.failed)} FAILED")
+        return ", ".join(parts)
+
+
+def main(argv: Sequence[str]) -> int:
+    outcomes = Outcomes()
+
+    def job(config: DictConfig) -> None:
+        bench(config, outcomes)
+
+    run_jobs("bench", argv, job)
+    return conclude(outcomes)
+
+
+def conclude(outcomes: Outcomes) -> int:
+    """Rebuild the leaderboard, show what this command's runs came to; the exit status says whether all went well."""
+    for tracker in outcomes.trackers:
+        tracker.finish()
+    if outcomes.nothing:
+        return 0  # --help, --cfg job and the like
+    rows = write_leaderboard(outcomes.results)
+    ran = {record.run for record in (*outcomes.done, *outcomes.skipped)}
+    print_leaderboard([row for row in rows if row["run"] in ran])
+    for name, left_out in outcomes.not_applicable.items():
+        tasks = ", ".join(task for task, _ in left_out)
+        console.print(f"{name} cannot be asked {tasks}; the first: {left_out[0][1]}", style="dim", markup=False)
+    for reason in outcomes.failed:
+        console.print(f"failed: {reason}", style="bold red", markup=False)
+    console.print(f"{outcomes.summary()}; {outcomes.results / 'leaderboard.csv'} written")
+    return 1 if outcomes.failed else 0
+
+
+def bench(config: DictConfig, outcomes: Outcomes) -> None:
+    """One Hydra job: one method against the chosen tasks of one benchmark."""
+    outcomes.results = Path(config.results)
+    name = method_name(config)
+    try:
+        from condsim.harness.runs.run import RunSettings, folder_of_run, run_task  # torch: seconds to import
+
+        benchmark = make_once(plain(config.benchmark)).select(config.tasks and list(config.tasks))
+        backbone = make_once(plain(config.backbone))
+        method_config = plain(config.method)
+        method = make(method_config)
+        tracker: Tracker = make_once(plain(config.tracking))
+        if tracker not in outcomes.trackers:
+            outcomes.trackers.append(tracker)
+        settings = RunSettings(
+            name, method_config, changed_settings(method_config), config.statistics.resamples, config.statistics.seed,
+            config.top,
+        )  # fmt: skip
+    except CondsimError as error:
+        outcomes.failed.append(f"{name}: {error}")
+        return
+    for task in benchmark.tasks:
+        label = f"{name} on {task.full_name}"
+        try:
+            folder = folder_of_run(outcomes.results, task, backbone, settings)
+            finished = None if config.force else finished_run(folder)
+            if finished is not None:
+                outcomes.skipped.append(finished)
+                continue
+            record = run_task(outcomes.results, benchmark, task, method, backbone, settings)
+        except NotApplicable as reason:
+            outcomes.not_applicable.setdefault(name, []).append((task.full_name, str(reason)))
+        except CondsimError as error:
+            outcomes.failed.append(f"{label}: {error}")
+            console.print(f"{label}: {error}", style="red", markup=False)
+        except Exception as error:  # a fault of ours or of a user's method: the sweep goes on, the log says where
+            log = outcomes.results / "errors" / f"{settings.method}-{task.benchmark}-{task.name}.txt"
+            log.parent.mkdir(parents=True, exist_ok=True)
+            log.write_text(traceback.format_exc(), encoding="utf-8")
+            outcomes.failed.append(f"{label}: {type(error).__name__}: {error} (traceback in {log})")
+            console.print(outcomes.failed[-1], style="red", markup=False)
+        else:
+            outcomes.done.append(record)
+            report_run(record)
+            if task.submission is not None:
+                console.print(f"files for the benchmark's own server: {folder / 'submission'}", markup=False)
+            tracker.log(record)
+
+
+def finished_run(folder: Path) -> Record | None:
+    """The record in ``folder``; None where there is none yet or where it is corrupt and so must be made again."""
+    try:
+        return read_record(folder)
+    except ValueError:
+        return None

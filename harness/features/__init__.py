@@ -1,0 +1,1 @@
+"""Features that are encoded once: backbones, transforms, and the store."""

@@ -1,0 +1,271 @@
+"""From a prepared method to ranks: scores in bounded batches, counted and let go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from condsim.harness.errors import CondsimError
+from condsim.harness.method import Queries, Scorer
+from condsim.harness.ranking.counting import (
+    Floats,
+    Top,
+    count,
+    drop,
+    group_scores,
+    merge_top,
+    pad_lists,
+    pick,
+    ranks_of,
+    top_positions,
+)
+from condsim.harness.ranking.metrics import needs_complete
+from condsim.harness.ranking.pool import Pool
+from condsim.harness.ranking.ranks import Ranks
+from condsim.harness.task import Ragged, Rows, Task
+
+_FEW_QUERIES = 256
+"""With fewer queries at a time than this, reading the gallery costs more than computing: it is scored in chunks."""
+_CHUNK_QUERIES = 512
+_CPU_BLOCK = 24 << 20
+"""Bytes of scores at a time on the CPU: glibc hands larger blocks back, and they are cleared anew in every batch."""
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """A task of Q queries as one method ranks it, in the task's order."""
+
+    ranks: Ranks
+    subset_ranks: Ranks | None
+    """The same scores ranked within ``task.subset``."""
+    top: Rows | None
+    """[Q, top] the best candidates as rows of the image table, equals in the order of the gallery; -1: no more."""
+    subset_top: Rows | None
+    """[Q, top] the best of ``task.subset``, likewise."""
+
+
+def rank_task(
+    task: Task,
+    scorer: Scorer,
+    image_features: Tensor,
+    condition_features: Tensor,
+    *,
+    pointwise: bool = True,
+    top: int = 0,
+    budget_bytes: int = 256 << 20,
+    progress: Callable[[int], None] | None = None,
+) -> Ranking:
+    """Rank every query of ``task`` by ``scorer``, which was prepared for a gallery of ``task.gallery_rows``.
+
+    ``image_features`` [len(task.images), D] and ``condition_features`` [len(task.conditions), D] are raw. Queries are
+    scored in batches sorted by condition, so that scores and gathered features stay within ``budget_bytes`` each.
+    Where even a few queries against the whole gallery would not, a ``pointwise`` method is given the gallery in chunks
+    of one size, with the same ``Queries`` object for each chunk of a batch (so it may keep what it derives from them);
+    any other method gets the whole gallery and as few queries as that takes.
+
+    In a list of candidates a row may stand more than once: its first copies are relevant, as many as ``task.relevant``
+    names it, and the others are in an exact tie with them. ``progress`` is told the queries of each finished batch.
+
+    Raises CondsimError, naming the query, where a score is NaN or infinite or the lists contradict each other.
+    """
+    pool = Pool.of(task)
+    complete = needs_complete(task.metrics)
+    batch, chunk = _sizes(task, pool, image_features, pointwise, budget_bytes)
+    order = np.argsort(task.condition, kind="stable")
+    parts: list[Ranking] = []
+    for start in range(0, len(order), batch):
+        which = order[start : start + batch]
+        scoring = _Scoring(task, pool, scorer, which, _queries(task, which, image_features, condition_features))
+        parts.append(_rank_batch(scoring, chunk, complete, top))
+        if progress is not None:
+            progress(len(which))
+    back = np.argsort(order)
+    subset_ranks = [part.subset_ranks for part in parts if part.subset_ranks is not None]
+    tops = [part.top for part in parts if part.top is not None]
+    subset_tops = [part.subset_top for part in parts if part.subset_top is not None]
+    return Ranking(
+        Ranks.join([part.ranks for part in parts]).take(back),
+        Ranks.join(subset_ranks).take(back) if subset_ranks else None,
+        np.concatenate(tops)[back] if tops else None,
+        np.concatenate(subset_tops)[back] if subset_tops else None,
+    )
+
+
+def _sizes(task: Task, pool: Pool, features: Tensor, pointwise: bool, budget: int) -> tuple[int, int | None]:
+    """Queries at a time, and gallery items at a time (None: all of them)."""
+    item = 4 * max(1, features.shape[1])
+    most_relevant = int(pool.relevant.lengths.max(initial=1))
+    block = min(budget, _CPU_BLOCK) if features.device.type == "cpu" else budget
+    if pool.local is not None:
+        longest = int(pool.local.lengths.max(initial=1))
+        return max(1, min(block // (longest * item), budget // (4 * most_relevant))), None
+    row = 4 * len(task.gallery_rows)
+    if pointwise and min(_FEW_QUERIES, len(task)) * row > budget:
+        batch = max(1, min(len(task), _CHUNK_QUERIES, budget // (4 * most_relevant)))
+        return batch, max(1, min(block // (4 * batch), budget // item))
+    return max(1, min(budget // row, max(_FEW_QUERIES, block // row))), None
+
+
+def _queries(task: Task, which: Rows, image_features: Tensor, condition_features: Tensor) -> Queries:
+    device = image_features.device
+
+    def features_of(features: Tensor, index: Rows) -> Tensor:
+        known = index >= 0
+        if not known.any():
+            return torch.zeros(len(index), image_features.shape[1], device=device)
+        rows = torch.from_numpy(np.where(known, index, 0)).to(features.device)
+        gathered = features.index_select(0, rows).float().to(device)
+        return gathered if known.all() else gathered * torch.from_numpy(known).to(device).unsqueeze(1)
+
+    reference, condition = task.reference[which], task.condition[which]
+    return Queries(
+        reference=features_of(image_features, reference),
+        text=features_of(condition_features, condition),
+        condition=torch.from_numpy(condition).to(device),
+        reference_row=torch.from_numpy(reference).to(device),
+    )
+
+
+@dataclass(frozen=True)
+class _Scoring:
+    """One batch of queries against a scorer."""
+
+    task: Task
+    pool: Pool
+    scorer: Scorer
+    which: Rows
+    queries: Queries
+
+    def all(self) -> Tensor:
+        """[B, N] scores of the whole gallery, or [B, L] of the queries' own lists, -inf behind their ends."""
+        if self.pool.local is None:
+            return self._score(None, len(self.task.gallery_rows), lambda row, column: column)
+        device = self.queries.condition.device
+        rows = self.pool.local.take(self.which).padded()
+        scores = self._score(torch.from_numpy(rows).to(device), rows.shape[1], lambda row, column: rows[row, column])
+        if self.pool.twins is not None:
+            # The same image at two places of a batched product may differ in the last bit; it is one image.
+            scores = scores.gather(1, torch.from_numpy(self.pool.twins.take(self.which).padded(0)).to(device))
+        return scores.masked_fill(torch.from_numpy(rows < 0).to(device), -torch.inf)
+
+    def chunks(self, size: int) -> Iterator[tuple[int, Tensor]]:
+        """(first position, [B, <= size] scores) along the gallery."""
+        items = len(self.task.gallery_rows)
+        for start in range(0, items, size):
+            yield start, self._items(np.arange(start, min(start + size, items)), size)
+
+    def listed(self, owner: Rows, position: Rows, size: int) -> Floats:
+        """The scores of query ``owner[i]`` (within the batch) for the gallery's item ``position[i]``."""
+        items = np.unique(position)
+        place = np.searchsorted(items, position)
+        out = np.zeros(len(position), dtype=np.float32)
+        for start in range(0, len(items), size):
+            here = (place >= start) & (place < start + size)
+            out[here] = pick(self._items(items[start : start + size], size), owner[here], place[here] - start)
+        return out
+
+    def _items(self, items: Rows, size: int) -> Tensor:
+        """Every call is for ``size`` items, so that all of them take the same kernel and equal items score equally."""
+        padded = np.pad(items, (0, size - len(items)), mode="edge")
+        rows = torch.from_numpy(padded).to(self.queries.condition.device)
+        return self._score(rows, size, lambda row, column: padded[column])[:, : len(items)]
+
+    def _score(self, rows: Tensor | None, width: int, item: Callable[[int, int], int]) -> Tensor:
+        with torch.no_grad():
+            scores = self.scorer(self.queries, rows)
+        where = f"task {self.task.full_name}"
+        expected = (len(self.which), width)
+        if tuple(scores.shape) != expected or not scores.is_floating_point():
+            raise CondsimError(
+                f"{where}: the method returned {scores.dtype} scores of shape {tuple(scores.shape)}, "
+                f"expected float32 of shape {expected}"
+            )
+        scores = scores.detach().float()
+        if not torch.isfinite(scores.sum()):  # one cheap pass: a sum is finite only if every score is
+            bad = (~torch.isfinite(scores)).nonzero()
+            if len(bad):
+                row, column = bad[0].tolist()
+                query = int(self.which[row])
+                ident = f" (id {self.task.query_ids[query]})" if self.task.query_ids else ""
+                image = self.task.images.names[self.task.gallery_rows[item(row, column)]]
+                value = float(scores[row, column])
+                raise CondsimError(f"{where}: the method scored {image} with {value} for query {query}{ident}")
+        return scores
+
+
+def _rank_batch(scoring: _Scoring, chunk: int | None, complete: bool, top: int) -> Ranking:
+    pool, which = scoring.pool, scoring.which
+    relevant, excluded = pool.relevant.take(which), pool.excluded.take(which)
+    subset = None if pool.subset is None else pool.subset.take(which)
+    listed = _entries(relevant, subset)
+    if chunk is None:
+        whole = scoring.all()
+        listed_scores = pick(whole, *listed)
+        blocks: Iterable[tuple[int, Tensor]] = [(0, whole)]
+    else:
+        listed_scores = scoring.listed(*listed, chunk)
+        blocks = scoring.chunks(chunk)
+
+    groups = group_scores(listed_scores[: len(relevant.values)], relevant.offsets, complete)
+    higher = np.zeros(groups.thresholds.shape, dtype=np.int64)
+    equal = np.zeros(groups.thresholds.shape, dtype=np.int64)
+    best: Top | None = None
+    # Relevant candidates are taken out of what is counted here: they are compared among themselves, by one set of
+    # scores, so that none is ever above itself where two passes differ in the last bit.
+    out_owner, out_position = _entries(relevant, excluded)
+    for start, scores in blocks:
+        inside = (out_position >= start) & (out_position < start + scores.shape[1])
+        owner, position = out_owner[inside], out_position[inside] - start
+        taken_out = pad_lists(owner, pick(scores, owner, position), len(which))
+        counted, not_counted = count(scores, groups.thresholds), count(taken_out, groups.thresholds)
+        higher += counted[0] - not_counted[0]
+        equal += counted[1] - not_counted[1]
+        if top:
+            among_excluded = np.flatnonzero(inside) >= len(relevant.values)
+            gone = owner[among_excluded], position[among_excluded]
+            most = int(np.bincount(gone[0]).max(initial=0))
+            best = merge_top(best, drop(top_positions(scores, top + most), *gone, top), start)
+    ranks = ranks_of(groups, higher, equal, relevant.lengths, pool.size[which], complete)
+    top_rows = None if best is None else _image_rows(scoring, best.positions)
+    if subset is None or pool.subset is None or pool.subset_relevant is None:
+        return Ranking(ranks, None, top_rows, None)
+
+    flags = Ragged(pool.subset.offsets, pool.subset_relevant.astype(np.int64)).take(which).values == 1
+    scores_in_subset = listed_scores[len(relevant.values) :]
+    subset_ranks = _rank_lists(subset, scores_in_subset, flags, complete)
+    if not top:
+        return Ranking(ranks, subset_ranks, top_rows, None)
+    padded = pad_lists(_entries(subset)[0], scores_in_subset, len(which))
+    places = top_positions(torch.from_numpy(padded), top).positions.numpy()
+    positions = np.take_along_axis(subset.padded(), np.maximum(places, 0), axis=1)
+    return Ranking(ranks, subset_ranks, top_rows, np.where(places < 0, -1, scoring.task.gallery_rows[positions]))
+
+
+def _rank_lists(lists: Ragged, scores: Floats, is_relevant: NDArray[np.bool_], complete: bool) -> Ranks:
+    """Ranks within lists whose scores are all known, flat."""
+    owner = _entries(lists)[0]
+    total = np.bincount(owner[is_relevant], minlength=len(lists))
+    groups = group_scores(scores[is_relevant], np.concatenate([[0], np.cumsum(total)]), complete)
+    higher, equal = count(pad_lists(owner[~is_relevant], scores[~is_relevant], len(lists)), groups.thresholds)
+    return ranks_of(groups, higher, equal, total, lists.lengths, complete)
+
+
+def _entries(*lists: Ragged | None) -> tuple[Rows, Rows]:
+    """(query within the batch, position) of every entry of ``lists``, one after another."""
+    present = [part for part in lists if part is not None]
+    owners = [np.repeat(np.arange(len(part)), part.lengths) for part in present]
+    return np.concatenate(owners), np.concatenate([part.values for part in present])
+
+
+def _image_rows(scoring: _Scoring, positions: Tensor) -> Rows:
+    """Positions [B, k] among what was scored as rows of the image table; -1 stays -1."""
+    places = positions.cpu().numpy()
+    items = np.maximum(places, 0)
+    if scoring.pool.local is not None:
+        items = np.take_along_axis(scoring.pool.local.take(scoring.which).padded(), items, axis=1)
+    return np.where(places < 0, -1, scoring.task.gallery_rows[items])

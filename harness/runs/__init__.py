@@ -1,0 +1,1 @@
+"""One method on one task, and the record that it leaves."""

@@ -1,0 +1,160 @@
+"""Which of several runs differ: paired tests on the same queries, corrected for their number."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from condsim.harness.errors import CondsimError
+from condsim.harness.statistics.intervals import Interval, Values, cluster_sums, mean_intervals
+
+_SIGNS = 1 << 22
+"""Signs in memory at a time (16 MiB)."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """``first`` against ``second``, of which ``first`` has the higher mean."""
+
+    first: str
+    second: str
+    difference: Interval
+    """Mean of first - second; its interval is for this pair alone."""
+    p: float
+    """Two-sided, of the clustered sign-flip test."""
+    adjusted: float
+    """``p`` after Holm's correction over all pairs."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Runs from the highest mean to the lowest, with all that is known of their differences."""
+
+    runs: tuple[str, ...]
+    intervals: tuple[Interval, ...]
+    pairs: tuple[Pair, ...]
+    letters: tuple[str, ...]
+    """Runs that share a letter are not separable."""
+    best: tuple[str, ...]
+    """The first run and those not separable from it."""
+
+
+def compare(
+    values: Mapping[str, ArrayLike],
+    clusters: NDArray[np.int64] | None = None,
+    *,
+    level: float = 0.95,
+    resamples: int = 10_000,
+    permutations: int = 10_000,
+    seed: int = 0,
+) -> Comparison:
+    """Compare runs by their [Q] values of one metric on the same Q queries, in the same order.
+
+    Each pair is tested by flipping the signs of whole clusters' summed differences: were the two runs alike, either
+    could have been the first in each cluster. At least 100 permutations a pair are drawn, so that a p of 0 out of all
+    of them stays below 0.01 after Holm's correction, whose family-wise error rate is 1 - ``level``.
+
+    Raises CondsimError, naming the run, where queries differ in number or a value is not finite.
+    """
+    if not values:
+        raise CondsimError("there is nothing to compare")
+    columns = {name: np.asarray(column, dtype=np.float64).reshape(-1) for name, column in values.items()}
+    queries = len(next(iter(columns.values())))
+    for name, column in columns.items():
+        if len(column) != queries:
+            raise CondsimError(f"run {name} has {len(column)} queries, the others {queries}: compare on the same task")
+        if not np.isfinite(column).all():
+            raise CondsimError(f"run {name} has a value that is not a number at query {np.argmin(np.isfinite(column))}")
+    runs = sorted(columns, key=lambda name: (-columns[name].mean(), name))
+    matrix = np.stack([columns[name] for name in runs], axis=1)
+    index = list(combinations(range(len(runs)), 2))
+    p = sign_flip(matrix, index, clusters, max(permutations, 100 * len(index)), seed)
+    adjusted = holm(p)
+    alike = np.ones((len(runs), len(runs)), dtype=bool)
+    for (i, j), value in zip(index, adjusted, strict=True):
+        alike[i, j] = alike[j, i] = value > 1 - level
+
+    def intervals(table: Values, limits: tuple[float, float]) -> list[Interval]:
+        if not table.shape[1]:
+            return []
+        return mean_intervals(table, clusters, level=level, resamples=resamples, seed=seed, limits=limits)
+
+    first, second = (np.array([pair[side] for pair in index], dtype=np.int64) for side in (0, 1))
+    differences = intervals(matrix[:, first] - matrix[:, second], (-1.0, 1.0))
+    pairs = [
+        Pair(runs[i], runs[j], difference, float(p_pair), float(p_adjusted))
+        for (i, j), difference, p_pair, p_adjusted in zip(index, differences, p, adjusted, strict=True)
+    ]
+    best = tuple(name for name, same in zip(runs, alike[0], strict=True) if same)
+    return Comparison(tuple(runs), tuple(intervals(matrix, (0.0, 1.0))), tuple(pairs), letters(alike), best)
+
+
+def sign_flip(
+    values: Values,
+    pairs: Sequence[tuple[int, int]],
+    clusters: NDArray[np.int64] | None,
+    permutations: int,
+    seed: int,
+) -> Values:
+    """Two-sided p of each pair of columns of [Q, runs] ``values``: (1 + as extreme ones) / (1 + permutations)."""
+    _, sums = cluster_sums(values, clusters)
+    # A run's flipped total is one product; a pair's is the difference of two, so that pairs cost almost nothing.
+    sums = sums - sums.mean(axis=1, keepdims=True)
+    first, second = (np.array([pair[side] for pair in pairs], dtype=np.int64) for side in (0, 1))
+    differences = sums[:, first] - sums[:, second]
+    observed = np.abs(differences.sum(axis=0))
+    # Totals that are equal but for rounding count as as extreme.
+    limit = observed - 1e-4 * np.abs(differences).max(axis=0, initial=0.0)
+    extreme = np.zeros(len(pairs), dtype=np.int64)
+    rng = np.random.Generator(np.random.SFC64(seed))
+    columns = sums.astype(np.float32)
+    step = max(1, _SIGNS // len(sums))
+    for start in range(0, permutations, step):
+        rows = min(step, permutations - start)
+        noise = rng.bit_generator.random_raw(-(-rows * len(sums) // 64)).view(np.uint8)
+        heads = np.unpackbits(noise, count=rows * len(sums)).reshape(rows, len(sums)).astype(np.float32)
+        totals = 2 * (heads @ columns) - columns.sum(axis=0)
+        extreme += (np.abs(totals[:, first] - totals[:, second]) >= limit).sum(axis=0)
+    return (1 + extreme) / (1 + permutations)
+
+
+def holm(p: Values) -> Values:
+    """P-values after Holm's step-down correction (1979): at most 1, in the order of ``p``."""
+    order = np.argsort(p, kind="stable")
+    stepped = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
+    adjusted = np.empty(len(p))
+    adjusted[order] = np.minimum(stepped, 1.0)
+    return adjusted
+
+
+def letters(alike: NDArray[np.bool_]) -> tuple[str, ...]:
+    """A compact letter display of the symmetric [R, R] ``alike``: two runs share a letter exactly where it is true.
+
+    Insert and absorb (Piepho, 2004): split every column of runs that holds a separable pair, and drop the columns that
+    others contain. Letters go from the first run on.
+    """
+    runs = len(alike)
+    columns = [frozenset(range(runs))]
+    for i, j in combinations(range(runs), 2):
+        if alike[i, j]:
+            continue
+        split = [
+            part for column in columns for part in ([column - {i}, column - {j}] if {i, j} <= column else [column])
+        ]
+        distinct = sorted(set(split), key=lambda column: (-len(column), sorted(column)))
+        columns = []
+        for column in distinct:
+            if not any(column <= kept for kept in columns):
+                columns.append(column)
+    columns.sort(key=sorted)
+    names = [_letter(i) for i in range(len(columns))]
+    return tuple("".join(name for name, column in zip(names, columns, strict=True) if i in column) for i in range(runs))
+
+
+def _letter(i: int) -> str:
+    alphabet = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+    return alphabet[i] if i < len(alphabet) else f"({i + 1})"

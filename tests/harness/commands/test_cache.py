@@ -1,0 +1,116 @@
+"""`condsim cache`: what is listed is what is stored, damage is found, and only what was asked for is deleted."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Generator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from filelock import FileLock
+from numpy.typing import NDArray
+
+from condsim.harness.commands import cache as cache_command
+from condsim.harness.errors import CondsimError
+from condsim.harness.features.folder import Encoded
+from condsim.harness.features.store import FeatureStore, text_keys
+
+
+def encode(rows: NDArray[np.int64]) -> Generator[Encoded, None, None]:
+    yield Encoded(rows, np.ones((len(rows), 4), np.float32))
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    """Two backbones: one with 3 image and 2 text features, one with 5 text features."""
+    store = FeatureStore(tmp_path)
+    one, two = ({"model": m, "weights": "ab" * 16, "transform": "stock", "precision": "fp32"} for m in ("one", "two"))
+    store.folder(one, "image", 4).fetch(text_keys("abc"), encode, str)
+    store.folder(one, "text", 4).fetch(text_keys("de"), encode, str)
+    store.folder(two, "text", 4).fetch(text_keys("abcde"), encode, str)
+    return tmp_path
+
+
+def test_ls_counts_what_is_stored(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    entries = {entry.identity["model"]: entry for entry in cache_command.stored(cache)}
+    assert entries["one"].counts == {"image": 3, "text": 2}
+    assert entries["two"].counts == {"image": 0, "text": 5}
+    files = [file for file in (cache / "features").rglob("*") if file.is_file()]
+    assert sum(entry.size for entry in entries.values()) == sum(file.stat().st_size for file in files)
+    assert time.time() - entries["one"].used < 60
+    assert cache_command.main(["--cache-dir", str(cache), "ls"]) == 0
+    assert "fp32" in capsys.readouterr().out
+    assert cache_command.main(["--cache-dir", str(cache / "nowhere"), "ls"]) == 0
+    assert "no features are stored" in capsys.readouterr().out
+
+
+def test_verify_finds_and_repairs_damage(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--cache-dir", str(cache), "verify"]
+    assert cache_command.main(arguments) == 0
+    (file,) = next(cache.glob("features/one-*/image")).glob("*.safetensors")
+    content = bytearray(file.read_bytes())
+    content[content.index(np.ones(4, np.float32).tobytes()) + 6] ^= 1
+    file.write_bytes(content)
+    (damage,) = cache_command.verify(cache)
+    assert damage.file == file
+    assert damage.fault == "1 of its 3 rows do not fit their checksums"
+    assert cache_command.main(arguments) == 1
+    assert str(file) in capsys.readouterr().out.replace("\n", "")
+    assert cache_command.main([*arguments, "--repair"]) == 0
+    assert cache_command.verify(cache) == []
+    assert {entry.identity["model"]: entry.counts["image"] for entry in cache_command.stored(cache)}["one"] == 2
+
+
+def test_prune_deletes_what_is_named_and_nothing_else(cache: Path) -> None:
+    entries = {entry.identity["model"]: entry for entry in cache_command.stored(cache)}
+    name = entries["one"].path.name
+    arguments = ["--cache-dir", str(cache), "prune", name]
+    assert cache_command.main([*arguments, "--dry-run"]) == 0
+    assert entries["one"].path.exists()
+    assert cache_command.main(arguments) == 0
+    assert [entry.identity["model"] for entry in cache_command.stored(cache)] == ["two"]
+    with pytest.raises(CondsimError, match="two-"):
+        cache_command.main(["--cache-dir", str(cache), "prune", entries["two"].path.name + "x"])
+
+
+def test_prune_by_age(cache: Path) -> None:
+    old = next(cache.glob("features/two-*/identity.json"))
+    os.utime(old, (time.time() - 10 * 86_400,) * 2)
+    cache_command.main(["--cache-dir", str(cache), "prune", "--unused-for", "11"])
+    assert old.exists()
+    cache_command.main(["--cache-dir", str(cache), "prune", "--unused-for", "9"])
+    assert not old.exists()
+    assert [entry.identity["model"] for entry in cache_command.stored(cache)] == ["one"]
+
+
+def test_reading_features_counts_as_use(cache: Path) -> None:
+    identity = next(cache.glob("features/two-*/identity.json"))
+    os.utime(identity, (0, 0))
+    settings = {"model": "two", "weights": "ab" * 16, "transform": "stock", "precision": "fp32"}
+    FeatureStore(cache).folder(settings, "text", 4).fetch(text_keys("ba"), encode, str)
+    assert time.time() - identity.stat().st_mtime < 60
+
+
+def test_prune_without_a_choice_only_sweeps(cache: Path) -> None:
+    left = next(cache.glob("features/one-*/image")) / "0123.tmp"
+    left.write_bytes(b"half")
+    cache_command.main(["--cache-dir", str(cache), "prune"])
+    assert not left.exists()
+    assert len(cache_command.stored(cache)) == 2
+
+
+def test_prune_leaves_a_backbone_that_is_being_encoded_for(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = next(cache.glob("features/one-*/image"))
+    with FileLock(folder / ".lock"):
+        assert cache_command.main(["--cache-dir", str(cache), "prune", "--all"]) == 0
+    assert "left alone" in capsys.readouterr().out
+    assert [entry.identity["model"] for entry in cache_command.stored(cache)] == ["one"]
+
+
+def test_the_command_does_not_import_torch() -> None:
+    code = "import sys, condsim.harness.commands.cache; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

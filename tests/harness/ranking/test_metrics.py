@@ -1,0 +1,162 @@
+"""Metrics against every order that ties allow, against closed forms, and against scikit-learn's conventions by hand."""
+
+from __future__ import annotations
+
+import math
+from itertools import chain, groupby, permutations, product
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from condsim.harness.errors import CondsimError
+from condsim.harness.ranking.metrics import chance_level, needs_complete, per_query
+from condsim.harness.ranking.ranks import Ranks
+
+
+def ranks_of(scores: list[list[float]], relevant: list[list[bool]], complete: bool = True) -> Ranks:
+    """Ranks by the definition, one group after another."""
+    offsets, groups, total = [0], [], []
+    for row, flags in zip(scores, relevant, strict=True):
+        levels = sorted({score for score, flag in zip(row, flags, strict=True) if flag}, reverse=True)
+        for level in levels if complete else levels[:1]:
+            hits = sum(flag for score, flag in zip(row, flags, strict=True) if score == level)
+            groups.append((sum(score > level for score in row), hits, row.count(level) - hits))
+        offsets.append(len(groups))
+        total.append(sum(flags))
+    above, hits, others = (np.array(column, dtype=np.int64) for column in zip(*groups, strict=True))
+    sizes = np.array([len(row) for row in scores], dtype=np.int64)
+    return Ranks(np.array(offsets), above, hits, others, np.array(total), sizes, complete)
+
+
+def in_order(metric: str, flags: list[bool]) -> float:
+    """The textbook metric of one order of candidates without ties."""
+    family, _, cut = metric.partition("@")
+    k = int(cut) if cut else len(flags)
+    top, total = flags[:k], sum(flags)
+    if family == "recall":
+        return float(any(top))
+    if family == "mrr":
+        return 1 / (1 + top.index(True)) if any(top) else 0.0
+    if family == "map":
+        precisions = [sum(top[: i + 1]) / (i + 1) for i, flag in enumerate(top) if flag]
+        return sum(precisions) / min(total, k)
+    gain = sum(1 / math.log2(i + 2) for i, flag in enumerate(top) if flag)
+    return gain / sum(1 / math.log2(i + 2) for i in range(min(total, k)))
+
+
+def over_all_orders(metric: str, scores: list[float], flags: list[bool]) -> float:
+    """The mean of a metric over every order in which equal scores may come."""
+    best_first = sorted(zip(scores, flags, strict=True), key=lambda pair: -pair[0])
+    tied = [[flag for _, flag in group] for _, group in groupby(best_first, key=lambda pair: pair[0])]
+    orders = product(*([list(order) for order in permutations(group)] for group in tied))
+    return float(np.mean([in_order(metric, list(chain(*order))) for order in orders]))
+
+
+METRICS = ("recall@1", "recall@2", "recall@5", "mrr", "mrr@2", "map", "map@1", "map@3", "ndcg", "ndcg@1", "ndcg@3")
+lists = st.lists(st.tuples(st.integers(0, 3), st.booleans()), min_size=1, max_size=6).filter(
+    lambda pairs: any(flag for _, flag in pairs)
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(lists, min_size=1, max_size=3))
+def test_every_metric_is_its_mean_over_all_orders_of_ties(queries: list[list[tuple[int, bool]]]) -> None:
+    scores = [[float(score) for score, _ in query] for query in queries]
+    relevant = [[flag for _, flag in query] for query in queries]
+    ranks, first_only = ranks_of(scores, relevant), ranks_of(scores, relevant, complete=False)
+    for metric in METRICS:
+        expected = [over_all_orders(metric, *query) for query in zip(scores, relevant, strict=True)]
+        np.testing.assert_allclose(per_query(metric, ranks), expected, atol=1e-12, err_msg=metric)
+        if not needs_complete([metric]):
+            np.testing.assert_array_equal(per_query(metric, first_only), per_query(metric, ranks))
+
+
+def test_a_constant_scorer_gets_exactly_k_of_the_candidates() -> None:
+    for size in (10, 15, 2297):
+        ranks = ranks_of([[0.5] * size], [[True] + [False] * (size - 1)])
+        for k in (1, 2, 3, 50):
+            assert per_query(f"recall@{k}", ranks)[0] == min(1.0, k / size)
+        assert ranks.rank[0] == (size + 1) / 2
+
+
+def test_many_relevant_in_a_large_tie_agree_with_the_hypergeometric_distribution() -> None:
+    m, n, above = 40, 3000, 7
+    ranks = ranks_of([[1.0] * above + [0.0] * (m + n)], [[False] * above + [True] * m + [False] * n])
+    for k in (1, 7, 8, 30, 500, 3046, 3047):
+        j = max(0, k - above)
+        missed = math.comb(n, j) / math.comb(m + n, j)
+        assert per_query(f"recall@{k}", ranks)[0] == pytest.approx(1 - missed, abs=1e-12)
+    places = range(1, n + 2)
+    reciprocal = sum(math.comb(m + n - p, m - 1) / math.comb(m + n, m) / (above + p) for p in places)
+    assert per_query("mrr", ranks)[0] == pytest.approx(reciprocal, abs=1e-12)
+
+
+def test_average_precision_of_a_large_tie_agrees_with_shuffling() -> None:
+    m, n, above = 30, 200, 5
+    scores = np.array([2.0] * above + [1.0] * (m + n) + [0.0] * 3)
+    flags = np.array([True, False, True, False, False] + [True] * m + [False] * (n + 1) + [True, False])
+    ranks = ranks_of([scores.tolist()], [flags.tolist()])
+    rng = np.random.default_rng(0)
+    for metric in ("map", "map@50", "ndcg@50", "mrr"):
+        drawn = []
+        for _ in range(1500):
+            order = np.lexsort((rng.random(len(scores)), -scores))
+            drawn.append(in_order(metric, flags[order].tolist()))
+        error = 4.5 * np.std(drawn) / math.sqrt(len(drawn))
+        assert per_query(metric, ranks)[0] == pytest.approx(np.mean(drawn), abs=error)
+
+
+def test_map_at_k_divides_by_what_can_be_reached() -> None:
+    # 60 relevant, the first 50 places all relevant: 1 under ILIAS's and INQUIRE's min(R, K), 50 / 60 over R.
+    flags = [True] * 50 + [False] * 10 + [True] * 10
+    ranks = ranks_of([[-float(i) for i in range(len(flags))]], [flags])
+    assert per_query("map@50", ranks)[0] == pytest.approx(1.0)
+    assert per_query("ndcg@50", ranks)[0] == pytest.approx(1.0)
+    assert per_query("map", ranks)[0] < 1.0
+
+
+def test_published_chance_levels() -> None:
+    genecis = ranks_of([[0.0, *map(float, range(9))]], [[True] + [False] * 9])
+    assert chance_level("recall@1", genecis) == 0.1
+    cirr_subset = ranks_of([[5.0, 1.0, 2.0, 3.0, 4.0]], [[True] + [False] * 4])
+    for k, percent in ((1, 20), (2, 40), (3, 60)):
+        assert 100 * chance_level(f"subset_recall@{k}", genecis, cirr_subset) == pytest.approx(percent)
+
+
+def test_subset_metrics_read_the_subset() -> None:
+    ranks = ranks_of([[0.0, 1.0, 2.0]], [[True, False, False]])
+    subset = ranks_of([[0.0, 1.0]], [[True, False]])
+    assert per_query("recall@2", ranks, subset)[0] == 0
+    assert per_query("subset_recall@2", ranks, subset)[0] == 1
+    with pytest.raises(CondsimError, match="subset"):
+        per_query("subset_recall@1", ranks)
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [("recal@5", "'recall@5'"), ("recall", "recall@10"), ("recall@0", "recall@"), ("mAP", "'map'"), ("", "Choose one")],
+)
+def test_an_unknown_metric_names_the_nearest(name: str, hint: str) -> None:
+    with pytest.raises(CondsimError, match="there is no metric") as caught:
+        per_query(name, ranks_of([[0.0]], [[True]]))
+    assert hint in str(caught.value)
+    with pytest.raises(CondsimError):
+        needs_complete(["map", name])
+
+
+def test_metrics_over_the_whole_ranking_refuse_first_hits() -> None:
+    first_only = ranks_of([[0.0, 1.0]], [[True, True]], complete=False)
+    assert needs_complete(["recall@1", "map@50"])
+    assert not needs_complete(["recall@1", "mrr", "subset_recall@3"])
+    for metric in ("map", "ndcg@10"):
+        with pytest.raises(CondsimError, match="only the first"):
+            per_query(metric, first_only)
+
+
+def test_withheld_ground_truth_is_refused() -> None:
+    nothing = np.zeros(0, dtype=np.int64)
+    withheld = Ranks(np.array([0, 0]), nothing, nothing, nothing, np.array([0]), np.array([9]), complete=True)
+    with pytest.raises(CondsimError, match="query 0 has no known relevant"):
+        per_query("recall@1", withheld)
