@@ -14,7 +14,7 @@ from pydantic import Field
 
 from condsim.datasets.annotations import Entry, ImageName, OnError, Text, keep_valid, read_json, read_list, validate
 from condsim.datasets.grouping import word_codes
-from condsim.datasets.layout import folder_of, image_index, image_path
+from condsim.datasets.layout import folder_of, image_index, moved, require_image
 from condsim.harness.errors import CondsimError, did_you_mean
 from condsim.harness.task import Benchmark, ImageTable, Kinds, Ragged, Task
 
@@ -111,9 +111,10 @@ def read_task(
 ) -> Task:
     """One template file as a task.
 
-    ``index`` maps the file names of the images to their paths under ``root`` (``layout.image_index``); None looks no
-    image up. A ``<task>.kinds.json`` beside the file, one list a template aligned with its ``gallery``, says what sort
-    of distractor each one is. The image table holds each distinct picture (file and box) once; the candidates are the
+    ``index`` maps the file names of the images to their paths under ``root`` (``layout.image_index``), which are no
+    part of the images' names: the same images in another layout are the same task. None looks no image up. A
+    ``<task>.kinds.json`` beside the file, one list a template aligned with its ``gallery``, says what sort of
+    distractor each one is. The image table holds each distinct picture (file and box) once; the candidates are the
     target and then the distractors in file order, repeated ones repeated.
     """
     attribute = image_folder(name) == "visual_genome"
@@ -127,7 +128,8 @@ def read_task(
         pictures = []
         for label, item in _labelled_items(template):
             file, box = _picture(item, f"{here}: {label}")
-            pictures.append((image_path(file, index, root, f"{here}: {label}"), box))
+            require_image(file, index, root, f"{here}: {label}")
+            pictures.append((file, box))
         if entry_kinds is not None and len(entry_kinds[i]) != len(template.gallery):
             raise CondsimError(
                 f"{kinds_path}: entry {i} has {len(entry_kinds[i])} kinds for a gallery of {len(template.gallery)}"
@@ -144,6 +146,7 @@ def read_task(
         names=tuple(file for file, _ in rows),
         boxes=np.array([box for _, box in rows], dtype=np.float64) if attribute else None,
         dilation=DILATION,
+        files=moved((file for file, _ in rows), index),
     )
     conditions, condition = word_codes(condition for _, _, condition in templates)
     reference = np.array([row[0] for row in lists], dtype=np.int64)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import posixpath
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from condsim.harness.errors import CondsimError
@@ -38,16 +38,15 @@ def image_index(root: Path, subfolders: Sequence[str] = ()) -> dict[str, str]:
     return found
 
 
-def image_path(name: str, index: Mapping[str, str] | None, root: Path, where: str) -> str:
-    """``name``'s path relative to ``root``; with ``index`` None nothing is looked up."""
-    if index is None:
-        return name
-    try:
-        return index[name]
-    except KeyError:
-        raise CondsimError(
-            f"{where}: the image {name} is not in {root}. `condsim check` lists every missing image"
-        ) from None
+def require_image(name: str, index: Mapping[str, str] | None, root: Path, where: str) -> None:
+    """Raises CondsimError where ``name`` is not in the ``index`` of ``root``; None looks nothing up."""
+    if index is not None and name not in index:
+        raise CondsimError(f"{where}: the image {name} is not in {root}. `condsim check` lists every missing image")
+
+
+def moved(names: Iterable[str], index: Mapping[str, str] | None) -> dict[str, str]:
+    """Those of ``names`` whose file is elsewhere than its name says, and where (``ImageTable.files``)."""
+    return {name: index[name] for name in names if index.get(name, name) != name} if index else {}
 
 
 def relative_file(file: object, where: str) -> str:

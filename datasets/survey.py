@@ -10,7 +10,7 @@ from typing import Any
 from hydra.utils import get_method
 
 from condsim.datasets import cirr, genecis
-from condsim.datasets.layout import image_index
+from condsim.datasets.layout import image_index, moved
 from condsim.harness.errors import CondsimError
 from condsim.harness.task import Benchmark, ImageTable, Task
 
@@ -100,9 +100,8 @@ def survey_genecis(options: Options) -> Survey:
         index = image_index(root, genecis.SUBFOLDERS[key])
         note = f"{len(index):,} images in the folder; published: {ALL_IMAGES[key]:,}"
         parts.append(Part(what, str(root), len(named & index.keys()), expected, note))
-        for task in with_images:
-            names = tuple(index.get(name, name) for name in task.images.names)
-            tables.append(replace(task.images, root=root, names=names))
+        images = (task.images for task in with_images)
+        tables += [replace(table, root=root, files=moved(table.names, index)) for table in images]
     return Survey(tuple(parts), tuple(tables), tuple(problems))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -61,24 +61,31 @@ class Ragged:
 class ImageTable:
     """Every distinct picture of a task, once; everything else points into it by row.
 
-    ``names`` are paths relative to ``root``, with ``/``. ``boxes`` is float64 [n, 4] as (x, y, w, h) in pixels, NaN
-    where a row is the whole image; a boxed row is cropped by GeneCIS's rule with ``dilation`` (``harness.images``).
+    ``names`` say which picture a row is, the same on every machine: paths relative to ``root``, with ``/``, but for
+    those that ``files`` places elsewhere below it. ``boxes`` is float64 [n, 4] as (x, y, w, h) in pixels, NaN where a
+    row is the whole image; a boxed row is cropped by GeneCIS's rule with ``dilation`` (``harness.images``).
     """
 
     root: Path
     names: tuple[str, ...]
     boxes: NDArray[np.float64] | None = None
     dilation: float = 0.7
+    files: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """Name -> path relative to ``root``, where the two differ: how somebody laid the same pictures out."""
 
     def __len__(self) -> int:
         return len(self.names)
 
+    def file(self, name: str) -> str:
+        """The path relative to ``root`` of the picture ``name``."""
+        return self.files.get(name, name)
+
     def path(self, row: int) -> Path:
-        return self.root / self.names[row]
+        return self.root / self.file(self.names[row])
 
     def take(self, rows: Rows) -> ImageTable:
         names = tuple(self.names[row] for row in rows)
-        return ImageTable(self.root, names, None if self.boxes is None else self.boxes[rows], self.dilation)
+        return replace(self, names=names, boxes=None if self.boxes is None else self.boxes[rows])
 
 
 @dataclass(frozen=True)
@@ -182,7 +189,7 @@ class Task:
 
     @cached_property
     def fingerprint(self) -> str:
-        """A hash of everything that a metric can depend on, pixels left out; the same on every machine."""
+        """A hash of everything that a metric can depend on, pixels left out; the same on every machine and layout."""
         digest = hashlib.blake2b(digest_size=16)
 
         def add(label: str, array: NDArray[np.generic] | None) -> None:

@@ -194,7 +194,7 @@ def _loader(table: ImageTable, digests: list[bytes], transform: Transform) -> Lo
 
     def load(row: int) -> NDArray[np.uint8]:
         try:
-            with open(os.path.join(table.root, table.names[row]), "rb") as file:
+            with open(os.path.join(table.root, table.file(table.names[row])), "rb") as file:
                 data = file.read()
         except OSError as error:
             raise CondsimError(str(error.strerror or error)) from None

@@ -61,7 +61,7 @@ class FeatureStore:
         """
         names = list(dict.fromkeys(table.names))
         folder = os.path.join(table.root, "")
-        paths = [folder + name for name in names]
+        paths = [folder + table.file(name) for name in names]
         try:
             stamps = stamp_files(paths)
             fingerprint = _fingerprint(table, stamps.tobytes())
@@ -110,7 +110,8 @@ def _keys_of_rows(table: ImageTable, digests: list[bytes]) -> list[bytes]:
 
 
 def _fingerprint(table: ImageTable, stamps: bytes) -> bytes:
-    names = "\0".join((str(table.root), *table.names)).encode("utf-8", "surrogatepass")
+    files = (table.file(name) for name in table.names)
+    names = "\0".join((str(table.root), *files)).encode("utf-8", "surrogatepass")
     boxes = b"" if table.boxes is None else table.boxes.tobytes()
     parts = (names, boxes, np.float64(table.dilation).tobytes(), stamps)
     return digest(b"".join(digest(part) for part in parts))

@@ -70,6 +70,7 @@ def _meta(task: Task) -> dict[str, Any]:
         "fingerprint": task.fingerprint,
         "root": os.path.abspath(task.images.root),
         "names": task.images.names,
+        "files": dict(task.images.files),
         "dilation": task.images.dilation,
         "kinds": None if task.kinds is None else task.kinds.names,
         **{name: getattr(task, name) for name in _PLAIN},
@@ -102,7 +103,9 @@ def _task(meta: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Task:
     for name in _RAGGED:
         offsets = arrays.get(f"{name}.offsets")
         given[name] = None if offsets is None else Ragged(offsets, arrays[f"{name}.values"])
-    given["images"] = ImageTable(Path(meta["root"]), tuple(meta["names"]), arrays.get("boxes"), meta["dilation"])
+    given["images"] = ImageTable(
+        Path(meta["root"]), tuple(meta["names"]), arrays.get("boxes"), meta["dilation"], dict(meta.get("files", {}))
+    )
     given["kinds"] = None if meta["kinds"] is None else Kinds(tuple(meta["kinds"]), arrays["kinds"])
     return Task(**given)
 

@@ -76,6 +76,8 @@ def test_every_image_path_exists_in_both_layouts(genecis_files: Any) -> None:
         shutil.move(file, genecis_files.root / "coco" / "val2017")
     merged = genecis.load(**genecis_files.arguments)
     assert all(task.images.path(row).is_file() for task in merged.tasks for row in range(len(task.images)))
+    assert [task.images.names for task in merged.tasks] == [task.images.names for task in split.tasks]
+    assert [task.fingerprint for task in merged.tasks] == [task.fingerprint for task in split.tasks]
 
 
 def test_only_the_folder_that_a_task_needs_has_to_be_there(genecis_files: Any) -> None:

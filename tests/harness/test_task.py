@@ -64,6 +64,10 @@ def test_a_task_that_cannot_be_ranked_is_refused(changes: dict[str, object], mes
 def test_the_fingerprint_changes_with_the_protocol_and_not_with_the_folder() -> None:
     base = task()
     assert task(images=ImageTable(Path("elsewhere"), base.images.names)).fingerprint == base.fingerprint
+    moved = ImageTable(Path("here"), base.images.names, files={"b.png": "part_2/b.png"})
+    assert [moved.path(row) for row in (0, 1)] == [Path("here/a.png"), Path("here/part_2/b.png")]
+    assert moved.take(rows(1)).path(0) == Path("here/part_2/b.png")
+    assert task(images=moved).fingerprint == base.fingerprint
     changed = [
         task(candidates=Ragged.of([[1, 2, 0], [2, 0]])),
         task(candidates=Ragged.of([[2, 1], [2, 0]])),

@@ -15,8 +15,9 @@ from condsim.harness.task import ImageTable, Kinds, Ragged, Task
 
 def full_task(root: Path) -> Task:
     table = ImageTable(
-        root, ("a/ü.png", "b,c.png", "<d>.png"), np.array([[0.5, 1, 2, 3], [np.nan] * 4, [1, 2, 3, 4]]), 0.3
-    )
+        root, ("a/ü.png", "b,c.png", "<d>.png"), np.array([[0.5, 1, 2, 3], [np.nan] * 4, [1, 2, 3, 4]]), 0.3,
+        {"<d>.png": "part/<d>.png"},
+    )  # fmt: skip
     return Task(
         "toy", "all", table, (("color", "shape"), ("plus \U0001f600",)), np.array([0, 1, -1]), np.array([0, -1, 2]),
         Ragged.of([[1], [2, 0], [1]]), ("recall@1", "map"), candidates=Ragged.of([[1, 1, 2], [0, 2], [1]]),
