@@ -67,18 +67,19 @@ def _part_name(group: str) -> str:
     return group.rsplit("@", 1)[-1].removeprefix("method.").removeprefix("method/")
 
 
-def _key(choices: Mapping[str, Any]) -> tuple[str, str]:
-    return str(choices["method"]), str(choices["benchmark"])
+def _key(choices: Mapping[str, Any]) -> tuple[str, ...]:
+    """The overrides that choose what a method's own settings may depend on; a recipe is how `condsim train` trains."""
+    groups = ("method", "benchmark", *(("recipe",) if "recipe" in choices else ()))
+    return tuple(f"{group}={choices[group] or 'null'}" for group in groups)
 
 
 @cache
 def _composed_method(
-    method_and_benchmark: tuple[str, str], parts: tuple[tuple[str, str], ...] = ()
+    chosen: tuple[str, ...], parts: tuple[tuple[str, str], ...] = ()
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """The method's config as its YAML has it, and what fills its parts; found where the job's own config was found."""
-    method, benchmark = method_and_benchmark
-    overrides = [f"method={method}", f"benchmark={benchmark}", *(f"{group}={choice}" for group, choice in parts)]
-    config = compose("bench", overrides, return_hydra_config=True)
+    overrides = [*chosen, *(f"{group}={choice}" for group, choice in parts)]
+    config = compose(HydraConfig.get().job.config_name, overrides, return_hydra_config=True)
     usual = {group: str(choice) for group, choice in config.hydra.runtime.choices.items() if _is_part(group)}
     return plain(config.method), usual
 

@@ -68,6 +68,7 @@ class Triplets:
         digest = hashlib.blake2b(digest_size=16)
         digest.update(repr((self.name, self.share)).encode())
         digest.update("\0".join((*self.images.names, "|", *self.texts)).encode())
-        for rows in (self.reference, self.text, self.target):
+        question = np.empty(0, dtype=np.int64) if self.question is None else self.question
+        for rows in (self.reference, self.text, self.target, question):
             digest.update(np.ascontiguousarray(rows).tobytes() + b"|")
         return digest.hexdigest()

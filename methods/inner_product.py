@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from condsim.harness.errors import CondsimError
+from condsim.harness.features.mapped import is_mapped, let_go
 from condsim.harness.method import Gallery, Method, Queries, Scorer
 from condsim.methods.sphere import unit
 
@@ -46,14 +47,52 @@ class InnerProduct:
         return inner_products(unit(self.embed(queries)), self.items, rows)
 
 
+@dataclass(frozen=True)
+class MappedInnerProduct:
+    """``InnerProduct`` with ``features`` [N, D] in a mapped file: raw, of any float type, normalised as they are read.
+
+    Never more than a piece of them is in memory.
+    """
+
+    features: Tensor
+    embed: Callable[[Queries], Tensor]
+
+    def __call__(self, queries: Queries, rows: Tensor | None = None) -> Tensor:
+        asked = unit(self.embed(queries))
+        if rows is None:
+            return self._whole(asked)
+        used, places = (rows, None) if rows.ndim == 1 else torch.unique(rows.clamp(min=0), return_inverse=True)
+        scores = inner_products(asked, self._read(self.features.index_select(0, used)), places)
+        let_go(self.features)
+        return scores
+
+    def _whole(self, asked: Tensor) -> Tensor:
+        items, width = self.features.shape
+        size = min(items, max(1, _ELEMENTS_AT_ONCE // (4 * width)))
+        scores = asked.new_empty(len(asked), items)
+        for begin in range(0, items, size):
+            start = min(begin, items - size)  # all pieces of one size, so that equal items score equally
+            scores[:, start : start + size] = asked @ self._read(self.features[start : start + size]).T
+            let_go(self.features)
+        return scores
+
+    @staticmethod
+    def _read(piece: Tensor) -> Tensor:
+        return unit(piece.float())
+
+
 class OneVector(Method):
     """A method whose query is one vector in the space of the gallery."""
+
+    reads_mapped = True
 
     @abstractmethod
     def embed(self, queries: Queries) -> Tensor:
         """[B, D] query vectors of any length."""
 
     def prepare(self, gallery: Gallery) -> Scorer:
+        if is_mapped(gallery.features):
+            return MappedInnerProduct(gallery.features, self.embed)
         return InnerProduct(unit(gallery.features), self.embed)
 
 

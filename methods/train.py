@@ -90,28 +90,32 @@ def make_plan(settings: Mapping[str, Any], name: str) -> Plan:
     tune_backbone, device_name = bool(training.pop("backbone")), training.pop("device")
     closest_of = int(training.pop("closest_of"))
     recipe = Recipe(**training)
-    sources = [make(source) for source in settings["triplets"].values() if source]
+    sources: list[Triplets] = [make(source) for source in settings["triplets"].values() if source]
+    fingerprints = [source.fingerprint for source in sources]
     backbone: Backbone = make(settings["backbone"])
     if closest_of and not settings["dry"]:
         sources = [closest_targets(s, backbone.encode_images(s.images), closest_of, recipe.seed) for s in sources]
     held_share, metric = settings["validation"]["share"], settings["validation"]["metric"]
     validations: list[Validation] = []
+    watched: Any = None
     if settings["validation"]["benchmark"]:
         benchmark = make(settings["validation"]["benchmark"]).select(settings["validation"]["tasks"])
         validations = [Validation(task, metric) for task in benchmark.tasks]
+        watched = [metric, *(task.fingerprint for task in benchmark.tasks)]
     elif held_share:
         most = settings["validation"]["most"]
         pairs = [hold_out(source, held_share, most, recipe.seed, metric) for source in sources]
         sources = [source for source, _ in pairs]
         validations = [Validation(task, metric, source.share) for source, task in pairs]
+        watched = [metric, held_share, most]
     _check_parts(method, name, sources)
     method_settings = {key: value for key, value in settings["method"].items() if key != "checkpoint"}
     hashed = {
         "condsim": version("condsim"),
         "method": method_settings,
-        "training": asdict(recipe) | {"backbone": tune_backbone},
-        "triplets": [source.fingerprint for source in sources],
-        "validation": [[v.task.fingerprint, v.metric, v.weight] for v in validations],
+        "training": asdict(recipe) | {"backbone": tune_backbone, "closest_of": closest_of},
+        "triplets": fingerprints,
+        "validation": watched,
         "backbone": backbone.identity,
     }
     device = _device(device_name, backbone)

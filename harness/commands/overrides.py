@@ -10,7 +10,7 @@ from typing import Any
 from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, OverrideType
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -18,6 +18,10 @@ from omegaconf.errors import OmegaConfBaseException
 from condsim.harness.errors import CondsimError, did_you_mean
 
 CONFIG_MODULE = "condsim.conf"
+REFUSALS = (HydraException, OmegaConfBaseException, ValueError)
+"""What compose() raises for a config that cannot be; ValueError where a group is overridden by null."""
+WITHOUT = ("recipe", "triplets", "experiment")
+"""Groups of which nothing need be chosen."""
 INFORMATION = frozenset({"--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i"})
 """Flags with which Hydra shows something and runs no job."""
 
@@ -55,9 +59,43 @@ def compose_config(config_name: str, overrides: Sequence[str]) -> DictConfig:
 def checked_arguments(config_name: str, argv: Sequence[str]) -> list[str]:
     """``argv`` as Hydra wants it. Raises CondsimError where Hydra would refuse it, with the nearest valid names."""
     flags, overrides = split_arguments(argv)
+    overrides = _as_hydra_writes(config_name, search_path(flags), overrides)
     if not INFORMATION & set(flags):
         check_overrides(config_name, flags, overrides)
     return [*overrides, *flags]
+
+
+def _as_hydra_writes(config_name: str, base: list[str], overrides: list[str]) -> list[str]:
+    """A choice may be named by its place, as its settings are: method.base=clay is method@method.base=clay to Hydra.
+
+    And recipe=null, which Hydra cannot read, is ~recipe.
+    """
+    parsed = dict(zip(overrides, _parse(overrides), strict=True))
+    for text, override in parsed.items():
+        if override.value() is None and override.key_or_group in WITHOUT and override.type == OverrideType.CHANGE:
+            return _as_hydra_writes(config_name, base, [f"~{o.split('=')[0]}" if o == text else o for o in overrides])
+    places = _places(config_name, base, overrides)
+    for text, override in parsed.items():
+        named = override.type == OverrideType.CHANGE and override.package is None
+        if named and override.key_or_group in places and not isinstance(override.value(), dict):
+            written = f"{places[override.key_or_group]}={text.split('=', 1)[1]}"
+            # Once more: what was chosen may have parts of its own, such as method.base.phrases=llm.
+            return _as_hydra_writes(config_name, base, [written if o == text else o for o in overrides])
+    return overrides
+
+
+def _places(config_name: str, base: list[str], overrides: list[str]) -> dict[str, str]:
+    """Where the method's parts are ("method.base", and for short "base") -> the config groups that fill them."""
+    with initialize_config_module(CONFIG_MODULE, version_base="1.3"):
+        groups = _groups(GlobalHydra.instance().config_loader())
+        chosen = [o for o in next(_each_swept_value_once(overrides)) if _is_group(_parse([o])[0], groups)]
+        try:
+            choices = compose(config_name, base + chosen, return_hydra_config=True).hydra.runtime.choices
+        except REFUSALS:
+            return {}  # what is wrong is told by check_overrides
+    parts = [str(group) for group in choices if str(group).startswith(("method@", "method/"))]
+    places = {group.rsplit("@", 1)[-1].replace("/", "."): group for group in parts}
+    return {place.removeprefix("method."): group for place, group in places.items()} | places
 
 
 def check_overrides(config_name: str, flags: Sequence[str], overrides: Sequence[str]) -> None:
@@ -67,7 +105,7 @@ def check_overrides(config_name: str, flags: Sequence[str], overrides: Sequence[
         with initialize_config_module(CONFIG_MODULE, version_base="1.3"):
             try:
                 compose(config_name, base + combination)
-            except (HydraException, OmegaConfBaseException) as error:
+            except REFUSALS as error:
                 raise CondsimError(_explain(config_name, base, combination, error)) from None
 
 
@@ -102,20 +140,24 @@ def _each_swept_value_once(overrides: Sequence[str]) -> Iterator[list[str]]:
 def _explain(config_name: str, base: list[str], overrides: list[str], error: Exception) -> str:
     """What is wrong with the first offending override, found by adding them one by one: groups first, then keys."""
     loader = GlobalHydra.instance().config_loader()
-    groups = {g.split("@")[0] for g in loader.list_groups("")} - {"hydra"}
+    groups = _groups(loader)
     accepted = list(base)
     parsed = _parse(overrides)
     for text, override in sorted(zip(overrides, parsed, strict=True), key=lambda pair: not _is_group(pair[1], groups)):
         try:
             compose(config_name, [*accepted, text])
             accepted.append(text)
-        except (HydraException, OmegaConfBaseException) as found:
+        except REFUSALS as found:
             if _is_group(override, groups):
                 group = override.key_or_group
-                options = _options(loader, group)
-                return f"there is no {group} {override.value()!r}. {did_you_mean(str(override.value()), options)}"
+                asked = "null" if override.value() is None else str(override.value())
+                return f"there is no {group} {asked!r}. {did_you_mean(asked, _options(loader, group))}"
             return _explain_key(config_name, accepted, override, groups, found)
     return str(error)
+
+
+def _groups(loader: Any) -> set[str]:
+    return {group.split("@")[0] for group in loader.list_groups("")} - {"hydra"}
 
 
 def _is_group(override: Override, groups: Iterable[str]) -> bool:
@@ -125,7 +167,7 @@ def _is_group(override: Override, groups: Iterable[str]) -> bool:
 def _options(loader: Any, group: str, prefix: str = "") -> list[str]:
     """The choices of a group, those of its folders as "folder/choice"."""
     own = [prefix + name for name in loader.get_group_options(group)]
-    nested = loader.list_groups(group)
+    nested = [] if group == "method" else loader.list_groups(group)  # there, parts of a method that are no methods
     return own + [option for folder in nested for option in _options(loader, f"{group}/{folder}", f"{prefix}{folder}/")]
 
 

@@ -6,13 +6,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from hydra.utils import get_method
 from omegaconf import DictConfig, OmegaConf
 
 from condsim.harness.commands.bench import Outcomes, bench, conclude
 from condsim.harness.commands.hydra_job import run_jobs
-from condsim.harness.configs import make, method_name
+from condsim.harness.configs import make_once, method_name
 from condsim.harness.errors import CondsimError
+from condsim.harness.tracking import Tracker
 
 
 def main(argv: Sequence[str]) -> int:
@@ -33,12 +35,14 @@ def train_and_run(config: DictConfig, outcomes: Outcomes) -> None:
     settings = OmegaConf.to_container(config, resolve=True)
     assert isinstance(settings, dict)
     trainer = get_method(settings["_target_"])
-    tracker = make(settings["tracking"])
-    log = getattr(tracker, "log_step", None)
+    tracker: Tracker = make_once(settings["tracking"])  # the one that `bench` below reports to
+    if tracker not in outcomes.trackers:
+        outcomes.trackers.append(tracker)
+    chosen = (text for text in HydraConfig.get().overrides.task if not text.startswith(("method=", "tracking")))
+    title = " ".join(["train", name, *chosen])
 
     def on_row(row: Mapping[str, float]) -> None:
-        if log is not None:
-            log(f"train {name}", int(row["step"]), {key: value for key, value in row.items() if key != "step"})
+        tracker.log_step(title, int(row["step"]), {key: value for key, value in row.items() if key != "step"})
 
     try:
         overrides: Mapping[str, Any] = trainer(settings, name, on_row)
