@@ -2,7 +2,8 @@
 
 import csv
 import json
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from condsim.harness.commands.overrides import compose_config
 from condsim.harness.errors import CondsimError
 from condsim.harness.runs.record import Record, find_records
-from condsim.harness.tracking import CarefulTracker, FileTracking, WandbTracking, metric_numbers
+from condsim.harness.tracking import CarefulTracker, FileTracking, TensorBoardTracking, WandbTracking, metric_numbers
 
 TWO = (("one", 1.0, {}), ("two", 0.0, {"rank": 3}))
 
@@ -43,6 +44,82 @@ def test_plain_files_hold_settings_metrics_the_table_and_plots(
     }  # fmt: skip
 
 
+def events(folder: Path) -> Any:
+    """What one TensorBoard run's files hold, as TensorBoard itself reads them."""
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    return accumulator.EventAccumulator(str(folder)).Reload()
+
+
+def test_tensorboard_holds_settings_metrics_the_table_and_plots(
+    tmp_path: Path, results_maker: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+
+    results = results_maker(tmp_path / "results", queries=10, methods=TWO)
+    tracker = TensorBoardTracking(results, results / "tensorboard", group="sweep")
+    logged = [record for record in records(results) if record.task == "focus"]
+    for record in logged:
+        tracker.log(record)
+    tracker.finish()
+    assert not tracker.failed, capsys.readouterr().out
+    group = results / "tensorboard/sweep"
+    assert {path.name for path in (group / "toy/focus").iterdir()} == {
+        f"one-{logged[0].run}", f"two_rank=3-{logged[1].run}",
+    }  # fmt: skip
+    for record, name in zip(logged, ("one", "two_rank=3"), strict=True):
+        found = events(group / "toy/focus" / f"{name}-{record.run}")
+        expected = {**metric_numbers(record), "queries": record.queries}
+        scalars = {tag: found.Scalars(tag)[0].value for tag in found.Tags()["scalars"]}
+        assert scalars == pytest.approx(expected, rel=1e-6)  # kept as float32
+        (config,) = found.Tensors("config/text_summary")[0].tensor_proto.string_val
+        assert json.loads(config) == record.config
+        start = HParamsPluginData.FromString(found.SummaryMetadata("_hparams_/session_start_info").plugin_data.content)
+        settings = start.session_start_info.hparams
+        assert (settings["task"].string_value, settings["method"].string_value) == ("toy/focus", record.method)
+        assert settings["rank"].number_value == record.settings.get("rank", 0)
+    found = events(group / "leaderboard")
+    (table,) = found.Tensors("leaderboard/text_summary")[0].tensor_proto.string_val
+    assert "\n| one " in table.decode()
+    assert set(found.Tags()["images"]) == {"plots/toy-tasks", "plots/toy-focus-conditions"}
+    assert all(found.Images(tag)[0].width > 200 for tag in found.Tags()["images"])
+
+
+def test_tensorboard_shows_each_training_of_a_sweep(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    tracker = TensorBoardTracking(tmp_path, tmp_path / "tensorboard", group="sweep")
+    for rank in (4, 8):
+        for step in (200, 400):
+            tracker.log_step(f"train toy method.rank={rank}", step, {"loss": rank + step / 1000})
+    tracker.finish()
+    (folder,) = (tmp_path / "tensorboard/sweep").glob("train_toy_method.rank=8*")
+    assert [(e.step, e.value) for e in events(folder).Scalars("loss")] == [
+        (200, pytest.approx(8.2)), (400, pytest.approx(8.4)),
+    ]  # fmt: skip
+
+
+def test_without_tensorboard_one_message_says_what_to_install(
+    tmp_path: Path, results_maker: Callable[..., Path], monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    results = results_maker(tmp_path / "results", queries=10, methods=TWO)
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    tracker = TensorBoardTracking(results, results / "tensorboard")
+    tracker.log_step("train toy", 1, {"loss": 1.0})
+    for record in records(results):
+        tracker.log(record)
+    tracker.finish()
+    assert capsys.readouterr().out.count("pip install 'condsim[tensorboard]'") == 1
+
+
+def test_plain_files_hold_the_steps_of_a_training(tmp_path: Path) -> None:
+    tracker = FileTracking(tmp_path, tmp_path / "tracking", group="sweep")
+    tracker.log_step("train toy", 200, {"loss": 0.5})
+    tracker.finish()
+    (line,) = (tmp_path / "tracking/sweep/steps.jsonl").read_text().splitlines()
+    assert json.loads(line) == {"group": "sweep", "training": "train toy", "step": 200, "loss": 0.5}
+
+
 class Broken(CarefulTracker):
     def __init__(self, results: Path, where: str) -> None:
         super().__init__(results)
@@ -54,6 +131,9 @@ class Broken(CarefulTracker):
 
     def report_group(self, rows: list[dict[str, Any]], plots: list[Path]) -> None:
         self.fail("group")
+
+    def report_step(self, name: str, step: int, values: Mapping[str, float]) -> None:
+        self.fail("step")
 
     def fail(self, what: str) -> None:
         self.calls.append(what)
@@ -98,23 +178,25 @@ def test_wandb_writes_offline_runs_in_one_group(
         started.append(settings)
         run = init(**settings)
         log = run.log
-        run.log = lambda data: (logged.append(data), log(data))
+        run.log = lambda data, **more: (logged.append(data), log(data, **more))
         return run
 
     monkeypatch.setattr(wandb, "init", spy)
     tracker = WandbTracking(results, "condsim-tests")
     (record, *_) = records(results)
     tracker.log(record)
+    tracker.log_step("train toy", 200, {"loss": 0.5})
     tracker.finish()
     assert not tracker.failed, capsys.readouterr().out
     assert {settings["group"] for settings in started} == {tracker.group}
     assert {settings["mode"] for settings in started} == {"offline"}
     assert started[0]["config"] == record.config
     assert metric_numbers(record).items() <= logged[0].items()
-    table = logged[1]["leaderboard"]
+    assert logged[1] == {"loss": 0.5}
+    table = logged[2]["leaderboard"]
     assert [row[table.columns.index("run")] for row in table.data] == [record.run]
-    assert any(name.startswith("plots/") for name in logged[1])
-    assert len(list((results / "wandb").glob("offline-run-*/*.wandb"))) == 2
+    assert any(name.startswith("plots/") for name in logged[2])
+    assert len(list((results / "wandb").glob("offline-run-*/*.wandb"))) == 3
 
 
 def test_online_without_a_key_warns_and_asks_nobody(
@@ -137,7 +219,7 @@ def test_a_mistyped_mode_is_an_error_before_anything_runs(tmp_path: Path) -> Non
         WandbTracking(tmp_path, "condsim-tests", mode="onlin")
 
 
-@pytest.mark.parametrize("choice", ["none", "file", "wandb"])
+@pytest.mark.parametrize("choice", ["none", "file", "tensorboard", "wandb"])
 def test_every_choice_composes_and_is_made(choice: str, tmp_path: Path) -> None:
     from hydra.utils import instantiate
 
