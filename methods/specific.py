@@ -9,13 +9,14 @@ from torch import Tensor
 
 from condsim.harness.errors import CondsimError, NotApplicable, did_you_mean
 from condsim.harness.method import Gallery, Method, Queries, Scorer
-from condsim.harness.task import Task
+from condsim.harness.task import ImageTable, Task
 from condsim.methods.image_categories import categories_of, read_categories, spelling
 from condsim.methods.inner_product import InnerProduct, inner_products
 from condsim.methods.phrases import Phrases, check_conditions, phrase_source
 from condsim.methods.sphere import unit
 
 TEMPLATES = ("imagenet", "plain")
+BESIDE_IMAGES = "images://"
 
 
 def class_features(names: Sequence[str], gallery: Gallery, templates: str) -> Tensor:
@@ -138,7 +139,8 @@ class SpecificObject(_Specific):
 
     Args:
         categories: a table (.csv, .parquet) with the columns image, category and perhaps score, one row a detection; or
-            COCO's panoptic annotations (.json), an oracle. GeneCIS took the detector Detic.
+            COCO's panoptic annotations (.json), an oracle. GeneCIS took the detector Detic. ``images://FILE`` is a
+            file in the folder of the task's images.
         min_score: detections below it are left out; 0.2 in GeneCIS.
         tasks: names of the tasks that it is made for.
     """
@@ -160,10 +162,10 @@ class SpecificObject(_Specific):
                 f"{type(self).__name__} needs to know what is in the pictures of {task.full_name}: give "
                 "method.categories=FILE, a table with the columns image and category"
             )
-        self._seen(task.images.names)
+        self._seen(task.images)
 
     def prepare(self, gallery: Gallery) -> Scorer:
-        seen = self._seen(gallery.table.names)
+        seen = self._seen(gallery.table)
         wanted = [{spelling(text) for text in condition} for condition in gallery.conditions]
         names = sorted(set().union(*seen, *wanted))
         place = {name: i for i, name in enumerate(names)}
@@ -186,9 +188,12 @@ class SpecificObject(_Specific):
 
         return score
 
-    def _seen(self, names: Sequence[str]) -> tuple[frozenset[str], ...]:
+    def _seen(self, images: ImageTable) -> tuple[frozenset[str], ...]:
         assert self.categories is not None
-        listed = categories_of(names, read_categories(self.categories, self.min_score), self.categories)
+        file = self.categories
+        if file.startswith(BESIDE_IMAGES):
+            file = str(images.root / file.removeprefix(BESIDE_IMAGES))
+        listed = categories_of(images.names, read_categories(file, self.min_score), file)
         return tuple(frozenset(map(spelling, several)) for several in listed)
 
 

@@ -1,6 +1,7 @@
 """The world on disk, in the real benchmarks' own file formats, so that the loaders of the real ones read it.
 
-    genecis/{focus,change}_{attribute,object}.json, <task>.kinds.json beside them, vg/<id>.jpg, coco/<12 digits>.jpg
+    genecis/{focus,change}_{attribute,object}.json, <task>.kinds.json beside them, vg/<id>.jpg, coco/<12 digits>.jpg,
+        coco/categories.csv (image, category: what a perfect detector would see)
     mit_states/images/"adjective noun"/*.jpg, test_nouns.json
     cirr/captions/cap.rc2.{train,val}.json, image_splits/split.rc2.{train,val}.json, dev/*.png, train/<n>/*.png
     labelled/{train,val,test}.csv (image and a column an attribute; train also caption), images/
@@ -60,7 +61,8 @@ from condsim.datasets.templates import (
     focus_object_templates,
 )
 
-WORLD_VERSION = 3  # raise it with anything that changes a file
+WORLD_VERSION = 4  # raise it with anything that changes a file
+DRAW = 3  # of its random numbers: apart from the version, so that a file more changes no picture
 SCENE_PIXELS = 64
 CROPPED_PIXELS = 96
 # The backbone was trained in white light. Coloured light stands for the gap between training and use: without it every
@@ -166,7 +168,7 @@ def write_world(root: str | Path, seed: int = 0, sizes: WorldSizes | None = None
     with Progress(console=Console(stderr=True), transient=True) as progress:
         bar = progress.add_task("rendering the world shapes", total=len(parts) + 1)
         for number, write in enumerate(parts):
-            write(root, np.random.default_rng([seed, WORLD_VERSION, number]), sizes, pictures)
+            write(root, np.random.default_rng([seed, DRAW, number]), sizes, pictures)
             progress.advance(bar)
         pictures.wait()
         progress.advance(bar)
@@ -207,6 +209,9 @@ def _write_object_tasks(root: Path, rng: np.random.Generator, sizes: WorldSizes,
     ids = list(range(1, len(scenes) + 1))
     pictures.write(scenes, [root / "genecis" / "coco" / f"{i:012d}.jpg" for i in ids])
     bags = scene_bags(scenes, ids)
+    seen = [(f"{i:012d}.jpg", category) for i in ids for category in sorted(bags[i])]
+    images, categories = zip(*seen, strict=True)
+    _write_csv(root / "genecis" / "coco" / "categories.csv", {"image": images, "category": categories})
     for task, build in (("focus_object", focus_object_templates), ("change_object", change_object_templates)):
         made = build(bags, sizes.templates, rng, min_categories=4, min_shared=2, max_far=1)
         _write_task(root / "genecis", task, made, sizes.templates, rng)

@@ -120,6 +120,16 @@ def test_without_a_table_it_does_not_apply(make_task):
         SpecificObject().check(make_task(("dog",), name="focus_object"))
 
 
+def test_a_table_beside_the_images(space, seen):
+    """images://FILE: one setting for every machine, and the same scores as the file under its own path."""
+    names = [f"{i}.jpg" for i in range(5)]
+    gallery = space.gallery(n=5, conditions=(("sofa",),), names=names)
+    gallery = dataclasses.replace(gallery, table=dataclasses.replace(gallery.table, root=Path(seen).parent))
+    queries = space.queries(gallery, [0], [0])
+    beside = SpecificObject("images://seen.csv").prepare(gallery)(queries)
+    assert beside.tolist() == SpecificObject(seen).prepare(gallery)(queries).tolist()
+
+
 def test_a_table_of_other_pictures_is_an_error(make_task, tmp_path):
     file = tmp_path / "seen.csv"
     file.write_text("image,category\nelsewhere.jpg,dog\n")

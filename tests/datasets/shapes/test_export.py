@@ -60,6 +60,20 @@ def test_object_tasks_are_in_genecis_form(world: Path, task: str) -> None:
             assert (world / f"genecis/coco/{item['val_image_id']:012d}.jpg").is_file()
 
 
+@pytest.mark.parametrize("task", ["focus_object", "change_object"])
+def test_the_table_of_categories_says_what_the_pictures_show(world: Path, task: str) -> None:
+    seen: dict[str, set[str]] = {}
+    with (world / "genecis/coco/categories.csv").open(newline="") as file:
+        for row in csv.DictReader(file):
+            seen.setdefault(row["image"], set()).add(row["category"])
+    assert set(seen) == {path.name for path in (world / "genecis/coco").glob("*.jpg")}
+    for entry in read(world / f"genecis/{task}.json"):
+        reference, target = (seen[f"{entry[part]['val_image_id']:012d}.jpg"] for part in ("reference", "target"))
+        assert entry["condition"] in target
+        assert (entry["condition"] in reference) == (task == "focus_object")
+        assert len(reference & target) >= 2
+
+
 def test_mit_states_folders_are_an_adjective_and_a_noun(world: Path) -> None:
     nouns = read(world / "mit_states/test_nouns.json")
     counts = Counter(p.parent.name for p in world.glob("mit_states/images/*/*.jpg"))
