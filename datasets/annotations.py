@@ -7,14 +7,14 @@ import io
 import json
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn, TypeVar
+from typing import Annotated, Any, NoReturn, TypeVar
 
 import pandas as pd
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from condsim.harness.errors import CondsimError, did_you_mean
+from condsim.harness.task import OnError
 
-OnError = Literal["raise", "skip"]
 Raw = TypeVar("Raw")
 Read = TypeVar("Read")
 Schema = TypeVar("Schema", bound="Entry")

@@ -9,12 +9,12 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from condsim.datasets.annotations import Entry, Line, OnError, Text, keep_valid, read_json, read_list, shown, validate
+from condsim.datasets.annotations import Entry, Line, Text, keep_valid, read_json, read_list, shown, validate
 from condsim.datasets.cirr_submission import LENGTHS, VERSION, write_submission
 from condsim.datasets.grouping import word_codes
 from condsim.datasets.layout import folder_of, relative_file
 from condsim.harness.errors import CondsimError, did_you_mean
-from condsim.harness.task import Benchmark, ImageTable, Ragged, Submission, Task, TrainSplit
+from condsim.harness.task import Benchmark, ImageTable, OnError, Ragged, Submission, Task, TrainSplit
 
 SPLITS = ("val", "test1")
 METRICS = ("recall@1", "recall@5", "recall@10", "recall@50", "subset_recall@1", "subset_recall@2", "subset_recall@3")
@@ -57,7 +57,7 @@ def load(
     task = read_task(folder, root, split, name, metrics=metrics, on_error=on_error)
     headline = {"average": ((split, "recall@5"), (split, "subset_recall@1"))}
     headlines = headline if {"recall@5", "subset_recall@1"} <= set(task.metrics) else {}
-    return Benchmark(name, (task,), read_train(folder, root), headlines).select(tasks)
+    return Benchmark(name, (task,), read_train(folder, root), headlines, on_error).select(tasks)
 
 
 def annotation_root(folder: Path) -> Path:

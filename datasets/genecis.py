@@ -12,11 +12,11 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from condsim.datasets.annotations import Entry, ImageName, OnError, Text, keep_valid, read_json, read_list, validate
+from condsim.datasets.annotations import Entry, ImageName, Text, keep_valid, read_json, read_list, validate
 from condsim.datasets.grouping import word_codes
 from condsim.datasets.layout import folder_of, image_index, moved, require_image
 from condsim.harness.errors import CondsimError, did_you_mean
-from condsim.harness.task import Benchmark, ImageTable, Kinds, Ragged, Task
+from condsim.harness.task import Benchmark, ImageTable, Kinds, OnError, Ragged, Task
 
 TASKS = ("focus_attribute", "change_attribute", "focus_object", "change_object")
 METRICS = ("recall@1", "recall@2", "recall@3")
@@ -90,7 +90,7 @@ def load(
         for task in chosen
     )
     headlines = {"average": tuple((task, "recall@1") for task in TASKS)} if set(chosen) == set(TASKS) else {}
-    return Benchmark(name, read, headlines=headlines)
+    return Benchmark(name, read, headlines=headlines, on_error=on_error)
 
 
 def image_folder(task: str) -> str:

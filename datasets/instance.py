@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from condsim.datasets.annotations import OnError, keep_valid, read_frame
+from condsim.datasets.annotations import keep_valid, read_frame
 from condsim.datasets.grouping import word_codes
 from condsim.datasets.layout import folder_of, relative_file
 from condsim.harness.errors import CondsimError
-from condsim.harness.task import Benchmark, ImageTable, Ragged, Task
+from condsim.harness.task import Benchmark, ImageTable, OnError, Ragged, Task
 
 METRICS = ("map@1000", "map@50", "ndcg@50", "mrr")
 QUERIES = "a CSV or parquet table with the columns id, positives (a list; in a CSV joined by |) and image, text or both"
@@ -58,7 +58,7 @@ def load(
         metrics=metrics,
         on_error=on_error,
     )
-    return Benchmark(name, (read,)).select(tasks)
+    return Benchmark(name, (read,), on_error=on_error).select(tasks)
 
 
 def read_task(

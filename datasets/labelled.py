@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from condsim.datasets.annotations import OnError, keep_valid, read_frame, require_columns
+from condsim.datasets.annotations import keep_valid, read_frame, require_columns
 from condsim.datasets.grouping import rows_by_code, word_codes
 from condsim.datasets.layout import folder_of, relative_file
 from condsim.harness.errors import CondsimError, did_you_mean
-from condsim.harness.task import Benchmark, ImageTable, Ragged, Rows, Task
+from condsim.harness.task import Benchmark, ImageTable, OnError, Ragged, Rows, Task
 
 METRICS = ("map", "recall@1", "recall@5", "recall@10")
 IMAGES = "the folder that the table's image paths start from"
@@ -61,7 +61,7 @@ def load(
     )  # fmt: skip
     single = tuple((task.name, metrics[0]) for task in read if len(task.conditions[0]) == 1)
     headlines = {"average": single} if tasks is None and metrics else {}
-    return Benchmark(name, read, headlines=headlines).select(tasks)
+    return Benchmark(name, read, headlines=headlines, on_error=on_error).select(tasks)
 
 
 def read_tasks(

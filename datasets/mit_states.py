@@ -13,7 +13,7 @@ from condsim.datasets.annotations import read_json
 from condsim.datasets.grouping import rows_by_code, word_codes
 from condsim.datasets.layout import IMAGE_SUFFIXES, folder_of
 from condsim.harness.errors import CondsimError, did_you_mean
-from condsim.harness.task import Benchmark, ImageTable, Ragged, Rows, Task, TrainSplit
+from condsim.harness.task import Benchmark, ImageTable, OnError, Ragged, Rows, Task, TrainSplit
 
 TASKS = ("test", "adjective", "noun")
 RECALL_AT = (1, 5, 10)
@@ -47,6 +47,7 @@ def load(
     text: TextForm = "adjective",
     recall_at: Sequence[int] = RECALL_AT,
     tasks: Sequence[str] | None = None,
+    on_error: OnError = "raise",
     name: str = "mit_states",
 ) -> Benchmark:
     """Tasks ``test`` (the field's recall), ``adjective`` and ``noun`` (the same queries, a hit shares only that word).
@@ -65,6 +66,7 @@ def load(
         name,
         tuple(read_task(test, task, name, text=text, recall_at=recall_at) for task in chosen),
         TrainSplit(train.images, vocabulary(train)) if len(train.images) else None,
+        on_error=on_error,
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from condsim.harness.errors import CondsimError, did_you_mean
 
 Rows = NDArray[np.int64]
+OnError = Literal["raise", "skip"]
 Condition = tuple[str, ...]
 """The text of one condition. More than one text means several conditions at once ("color" and "shape")."""
 
@@ -48,6 +50,10 @@ class Ragged:
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         within = np.arange(offsets[-1]) - np.repeat(offsets[:-1], lengths)
         return Ragged(offsets, self.values[np.repeat(self.offsets[:-1][which], lengths) + within])
+
+    def keep(self, which: NDArray[np.bool_]) -> Ragged:
+        """The lists with those of ``values`` that ``which`` marks."""
+        return Ragged(np.concatenate([[0], np.cumsum(which)]).astype(np.int64)[self.offsets], self.values[which])
 
     def padded(self, fill: int = -1) -> Rows:
         """[len(self), longest list], short lists filled up with ``fill``."""
@@ -229,6 +235,8 @@ class Benchmark:
     tasks: tuple[Task, ...]
     train: TrainSplit | None = None
     headlines: Mapping[str, Headline] = field(default_factory=dict)
+    on_error: OnError | None = None
+    """What the user wants done about images that turn out to be unusable; None: the benchmark has no such setting."""
 
     def select(self, names: Sequence[str] | None) -> Benchmark:
         """Only the tasks ``names`` (None: all of them)."""
@@ -238,7 +246,7 @@ class Benchmark:
         for name in names:
             if name not in known:
                 raise CondsimError(f"benchmark {self.name} has no task {name!r}. {did_you_mean(name, known)}")
-        return Benchmark(self.name, tuple(known[name] for name in names), self.train, self.headlines)
+        return replace(self, tasks=tuple(known[name] for name in names))
 
 
 def _within(label: str, rows: Rows, low: int, high: int) -> None:

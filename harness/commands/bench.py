@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,8 +14,9 @@ from condsim.harness.commands.hydra_job import run_jobs
 from condsim.harness.configs import changed_settings, make, make_once, method_name, plain
 from condsim.harness.console import console, report_run
 from condsim.harness.errors import CondsimError, NotApplicable
+from condsim.harness.features.faults import BadRowsError
 from condsim.harness.leaderboard.rows import print_leaderboard, write_leaderboard
-from condsim.harness.runs.record import Record, read_record
+from condsim.harness.runs.record import FILE, Record, read_record
 from condsim.harness.tracking import Tracker
 
 
@@ -77,6 +79,7 @@ def bench(config: DictConfig, outcomes: Outcomes) -> None:
     name = method_name(config)
     try:
         from condsim.harness.runs.run import RunSettings, folder_of_run, run_task  # torch: seconds to import
+        from condsim.harness.runs.usable import usable_task
 
         benchmark = make_once(plain(config.benchmark)).select(config.tasks and list(config.tasks))
         backbone = make_once(plain(config.backbone))
@@ -92,7 +95,9 @@ def bench(config: DictConfig, outcomes: Outcomes) -> None:
     except CondsimError as error:
         outcomes.failed.append(f"{name}: {error}")
         return
-    for task in benchmark.tasks:
+    todo = deque(benchmark.tasks)
+    while todo:
+        task = todo.popleft()
         label = f"{name} on {task.full_name}"
         try:
             folder = folder_of_run(outcomes.results, task, backbone, settings)
@@ -100,7 +105,11 @@ def bench(config: DictConfig, outcomes: Outcomes) -> None:
             if finished is not None:
                 outcomes.skipped.append(finished)
                 continue
-            record = run_task(outcomes.results, benchmark, task, method, backbone, settings)
+            try:
+                record = run_task(outcomes.results, benchmark, task, method, backbone, settings)
+            except BadRowsError as error:
+                todo.appendleft(usable_task(benchmark, task, backbone, error))
+                continue
         except NotApplicable as reason:
             outcomes.not_applicable.setdefault(name, []).append((task.full_name, str(reason)))
         except CondsimError as error:
@@ -115,6 +124,9 @@ def bench(config: DictConfig, outcomes: Outcomes) -> None:
         else:
             outcomes.done.append(record)
             report_run(record)
+            if record.skipped:
+                more = f" and {len(record.skipped) - 1} more" if len(record.skipped) > 1 else ""
+                console.print(f"left out: {record.skipped[0]}{more}, listed in {folder / FILE}", markup=False)
             if task.submission is not None:
                 console.print(f"files for the benchmark's own server: {folder / 'submission'}", markup=False)
             tracker.log(record)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+import numpy as np
+
 from condsim.harness.errors import CondsimError
 
 SHOWN = 10
@@ -12,9 +14,20 @@ SHOWN = 10
 class BadRowsError(CondsimError):
     """Some rows of a table cannot be encoded. The message counts them and shows the first ten."""
 
-    def __init__(self, total: int, faults: Mapping[int, str], describe: Callable[[int], str], advice: str = "") -> None:
+    def __init__(
+        self,
+        total: int,
+        faults: Mapping[int, str],
+        describe: Callable[[int], str],
+        advice: str = "",
+        skippable: bool = True,
+    ) -> None:
         self.faults = dict(sorted(faults.items()))
         """Row -> what is wrong with it: all of them."""
+        self.others = np.setdiff1d(np.arange(total), list(faults))
+        """The rows that are not at fault."""
+        self.skippable = skippable
+        """Whether the rows are at fault, so that one may go on without them, and not what encoded them."""
         lines = [f"{len(faults)} of {total} rows cannot be encoded:"]
         lines += [f"  {describe(row)}: {fault}" for row, fault in list(self.faults.items())[:SHOWN]]
         if len(faults) > SHOWN:

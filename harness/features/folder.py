@@ -95,7 +95,7 @@ class FeatureFolder:
             wanted = _Wanted(list(first), np.fromiter(first.values(), np.int64, len(first)), self.width)
             self._read(wanted)
             if wanted.missing.any():
-                self._encode(wanted, encode, describe, len(keys))
+                self._encode(wanted, encode, describe, keys)
             self._touch()
             features = wanted.features
             if len(first) < len(keys):
@@ -152,7 +152,7 @@ class FeatureFolder:
         finally:
             lock.release()
 
-    def _encode(self, wanted: _Wanted, encode: Encode, describe: Callable[[int], str], total: int) -> None:
+    def _encode(self, wanted: _Wanted, encode: Encode, describe: Callable[[int], str], keys: Sequence[bytes]) -> None:
         with self._locked(f"encoding {int(wanted.missing.sum())} features that the cache does not hold"):
             self._describe_folder()
             self._repair()
@@ -160,11 +160,12 @@ class FeatureFolder:
             if not wanted.missing.any():
                 return
             faults: dict[int, str] = {}
+            infinite: dict[int, str] = {}
             to_do, done = int(wanted.missing.sum()), 0
             with closing(encode(wanted.rows[wanted.missing])) as batches:
                 for batch in batches:
                     faults |= batch.faults
-                    rows, features = self._finite(batch, faults)
+                    rows, features = self._finite(batch, infinite)
                     if not len(rows):
                         continue
                     where = wanted.places_of(rows)
@@ -176,8 +177,11 @@ class FeatureFolder:
                     done += len(rows)
                     self._merge(MOST_SMALL)
             self._merge(MOST_SMALL // 8)
-            if faults:
-                raise BadRowsError(total, faults, describe, f"the other {done} are encoded and kept." if done else "")
+            if faults or infinite:
+                kept = f"the other {done} are encoded and kept." if done else ""
+                by_key = {keys[row]: fault for row, fault in (faults | infinite).items()}
+                every = {row: by_key[key] for row, key in enumerate(keys) if key in by_key}
+                raise BadRowsError(len(keys), every, describe, kept, skippable=not infinite)
             if wanted.missing.any():
                 raise RuntimeError(f"the encoder left out {int(wanted.missing.sum())} rows")
 

@@ -298,3 +298,13 @@ def test_features_lie_under_the_backbones_name(tmp_path: Path) -> None:
     assert '"transform": "stock"' in identity.read_text()
     assert isinstance(FeatureFolder(identity.parent / "text", WIDTH), FeatureFolder)
     assert len(FeatureFolder(identity.parent / "text", WIDTH)) == 1
+
+
+def test_a_fault_is_told_of_every_row_that_holds_the_same(tmp_path: Path) -> None:
+    def fails(rows: NDArray[np.int64]) -> Generator[Encoded, None, None]:
+        yield Encoded(rows[:0], np.zeros((0, 0), np.float32), {int(row): "does not decode" for row in rows})
+
+    with pytest.raises(BadRowsError) as caught:
+        FeatureStore(tmp_path).folder(IDENTITY, "image", WIDTH).fetch(text_keys(["a", "b", "a"]), fails, str)
+    assert caught.value.faults == dict.fromkeys(range(3), "does not decode")
+    assert caught.value.skippable
