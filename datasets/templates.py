@@ -8,9 +8,11 @@ because the form has no place for it.
 
 from __future__ import annotations
 
+import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -177,6 +179,14 @@ def bags_from_panoptic(annotation: Mapping[str, Any], min_share: float = 0.01) -
             area[names[segment["category_id"]]] += segment["area"]
         bags[entry["image_id"]] = frozenset(c for c, a in area.items() if a > min_share * pixels[entry["image_id"]])
     return bags
+
+
+def write_templates(folder: Path, task: str, templates: Templates, count: int, rng: np.random.Generator) -> None:
+    """``<task>.json`` and ``<task>.kinds.json``: `count` templates at most, in random order."""
+    order = rng.permutation(len(templates.templates))[:count]
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, entries in ((task, templates.templates), (f"{task}.kinds", templates.kinds)):
+        (folder / f"{name}.json").write_text(json.dumps([entries[i] for i in order], separators=(",", ":")))
 
 
 def _plain_name(name: str) -> str:

@@ -21,6 +21,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "plot": ("condsim.harness.commands.plot", "write the records as figures for a paper"),
     "check": (HYDRA, "say what of a benchmark is there, what is missing and where it is had"),
     "download": (HYDRA, "fetch the parts of a benchmark that may be fetched"),
+    "templates": (HYDRA, "make GeneCIS-style templates from annotations"),
     "train": ("condsim.harness.commands.train", "train a method that has weights, and run it"),
     "mine": (HYDRA, "mine training triplets from captions"),
     "train-backbone": (HYDRA, "train the embedded backbone shapes-clip"),

@@ -10,11 +10,9 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
+from condsim.datasets.templates import bags_from_panoptic
 from condsim.harness.errors import CondsimError
 from condsim.harness.paths import resolve
-
-SMALLEST_SHARE = 0.01
-"""A category counts from this share of the picture's pixels on (GeneCIS, appendix A.1), where areas are known."""
 
 
 @cache
@@ -81,13 +79,5 @@ def spelling(category: str) -> str:
 
 def _panoptic(path: Path) -> Mapping[str, frozenset[str]]:
     loaded = json.loads(path.read_text(encoding="utf-8"))
-    names = {category["id"]: plain_name(category["name"]) for category in loaded["categories"]}
-    pixels = {image["id"]: image["width"] * image["height"] for image in loaded["images"]}
-    seen = {}
-    for annotation in loaded["annotations"]:
-        areas: dict[str, float] = defaultdict(float)
-        for segment in annotation["segments_info"]:
-            areas[names[segment["category_id"]]] += segment["area"]
-        least = SMALLEST_SHARE * pixels[annotation["image_id"]]
-        seen[annotation["file_name"]] = frozenset(name for name, area in areas.items() if area > least)
-    return seen
+    bags = bags_from_panoptic(loaded)
+    return {annotation["file_name"]: bags[annotation["image_id"]] for annotation in loaded["annotations"]}

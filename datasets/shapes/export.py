@@ -54,11 +54,11 @@ from condsim.datasets.shapes.world import (
     sample_scenes,
 )
 from condsim.datasets.templates import (
-    Templates,
     change_attribute_templates,
     change_object_templates,
     focus_attribute_templates,
     focus_object_templates,
+    write_templates,
 )
 
 WORLD_VERSION = 4  # raise it with anything that changes a file
@@ -179,13 +179,6 @@ def _write_json(path: Path, content: Any) -> None:
     path.write_text(json.dumps(content, separators=(",", ":")))
 
 
-def _write_task(folder: Path, task: str, templates: Templates, count: int, rng: np.random.Generator) -> None:
-    """The template file and its kinds, `count` templates at most, in random order."""
-    order = rng.permutation(len(templates.templates))[:count]
-    _write_json(folder / f"{task}.json", [templates.templates[i] for i in order])
-    _write_json(folder / f"{task}.kinds.json", [templates.kinds[i] for i in order])
-
-
 def _write_attribute_tasks(root: Path, rng: np.random.Generator, sizes: WorldSizes, pictures: _Pictures) -> None:
     scenes = sample_scenes(rng, sizes.attribute_scenes, "test")
     ids = [str(i + 1) for i in range(len(scenes))]
@@ -196,12 +189,12 @@ def _write_attribute_tasks(root: Path, rng: np.random.Generator, sizes: WorldSiz
     focus = focus_attribute_templates(things, types, wanted, rng) + focus_attribute_templates(
         colored, shapes, wanted, rng
     )
-    _write_task(root / "genecis", "focus_attribute", focus, sizes.templates, rng)
+    write_templates(root / "genecis", "focus_attribute", focus, sizes.templates, rng)
     wanted = -(-sizes.templates // (len(types) + len(shapes)))
     change = change_attribute_templates(things, types, wanted, rng) + change_attribute_templates(
         colored, shapes, wanted, rng
     )
-    _write_task(root / "genecis", "change_attribute", change, sizes.templates, rng)
+    write_templates(root / "genecis", "change_attribute", change, sizes.templates, rng)
 
 
 def _write_object_tasks(root: Path, rng: np.random.Generator, sizes: WorldSizes, pictures: _Pictures) -> None:
@@ -214,7 +207,7 @@ def _write_object_tasks(root: Path, rng: np.random.Generator, sizes: WorldSizes,
     _write_csv(root / "genecis" / "coco" / "categories.csv", {"image": images, "category": categories})
     for task, build in (("focus_object", focus_object_templates), ("change_object", change_object_templates)):
         made = build(bags, sizes.templates, rng, min_categories=4, min_shared=2, max_far=1)
-        _write_task(root / "genecis", task, made, sizes.templates, rng)
+        write_templates(root / "genecis", task, made, sizes.templates, rng)
 
 
 def _write_mit_states(root: Path, rng: np.random.Generator, sizes: WorldSizes, pictures: _Pictures) -> None:

@@ -1,0 +1,172 @@
+"""`condsim templates`: GeneCIS-style templates from annotations, in the form that `benchmark=genecis` reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import Field
+
+from condsim.datasets.annotations import Entry, ImageName, Text, read_frame, read_json, read_list, validate
+from condsim.datasets.templates import (
+    Instance,
+    Templates,
+    bags_from_panoptic,
+    change_attribute_templates,
+    change_object_templates,
+    focus_attribute_templates,
+    focus_object_templates,
+    write_templates,
+)
+from condsim.harness.console import console
+from condsim.harness.errors import CondsimError
+
+COLUMNS = ("image_id", "x", "y", "w", "h", "category", "positive", "negative")
+Number = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class AttributeEntry(Entry):
+    """An instance as VAW has it."""
+
+    image_id: ImageName
+    instance_bbox: Annotated[list[Number], Field(min_length=4, max_length=4)]
+    object_name: Text
+    positive_attributes: list[Text]
+    negative_attributes: list[Text]
+
+
+class Segment(Entry):
+    category_id: int
+    area: Annotated[float, Field(ge=0)]
+
+
+class Segments(Entry):
+    image_id: int
+    segments_info: list[Segment]
+
+
+class CocoImage(Entry):
+    id: int
+    width: Annotated[int, Field(gt=0)]
+    height: Annotated[int, Field(gt=0)]
+
+
+class CocoCategory(Entry):
+    id: int
+    name: Text
+
+
+class Panoptic(Entry):
+    images: list[CocoImage]
+    categories: list[CocoCategory]
+    annotations: list[Segments]
+
+
+def command(config: Mapping[str, Any]) -> int:
+    """What `conf/templates.yaml` composes. Raises CondsimError naming the file, the entry and what was expected."""
+    output = Path(config["output"]).expanduser()
+    rng = np.random.default_rng(config["seed"])
+    made: dict[str, Templates] = {}
+    if config["instances"]:
+        if not config["attribute_types"]:
+            raise CondsimError(
+                "instances need attribute_types=FILE: a table with the columns attribute and type, or a JSON object"
+            )
+        types = read_attribute_types(Path(config["attribute_types"]).expanduser())
+        instances = read_instances(Path(config["instances"]).expanduser())
+        wanted = config["per_condition"]
+        made["focus_attribute"] = focus_attribute_templates(instances, types, wanted["focus"], rng)
+        made["change_attribute"] = change_attribute_templates(instances, types, wanted["change"], rng)
+    if config["panoptic"]:
+        bags = read_panoptic(Path(config["panoptic"]).expanduser(), config["objects"]["min_share"])
+        rules = {key: value for key, value in config["objects"].items() if key not in ("count", "min_share")}
+        for task, build in (("focus_object", focus_object_templates), ("change_object", change_object_templates)):
+            made[task] = build(bags, config["objects"]["count"], rng, **rules)
+    if not made:
+        raise CondsimError("name what templates are made of: instances=FILE attribute_types=FILE, or panoptic=FILE")
+    for task, templates in made.items():
+        count = len(templates.templates)
+        if count:
+            write_templates(output, task, templates, count, rng)
+        conditions = len({template["condition"] for template in templates.templates})
+        reason = "" if count else ": no reference has the distractors that the rules ask for, so no file is written"
+        console.print(f"{task:<17} {count:,} templates, {conditions:,} conditions{reason}", markup=False)
+    if not any(templates.templates for templates in made.values()):
+        return 1
+    tasks = ",".join(task for task, templates in made.items() if templates.templates)
+    console.print(
+        f"{output} written: condsim bench benchmark=genecis benchmark.templates={output} tasks=[{tasks}]", markup=False
+    )
+    return 0
+
+
+def read_instances(path: Path) -> list[Instance]:
+    """A JSON list in VAW's form, or a .csv or .parquet table with ``COLUMNS`` in which ";" parts the attributes."""
+    what = "instances with attributes: VAW's JSON, or a table"
+    if path.suffix.lower() == ".json":
+        entries = read_list(path, what)
+    else:
+        frame = read_frame(path, what, COLUMNS)
+        entries = [_entry_of_row(row) for row in frame[list(COLUMNS)].to_dict("records")]
+    instances = []
+    for number, raw in enumerate(entries):
+        entry = validate(AttributeEntry, raw, f"{path}: entry {number}")
+        positive, negative = frozenset(entry.positive_attributes), frozenset(entry.negative_attributes)
+        if both := sorted(positive & negative):
+            raise CondsimError(f"{path}: entry {number}: {both[0]!r} is a positive and a negative attribute of it")
+        if min(entry.instance_bbox[2:]) <= 0:
+            raise CondsimError(f"{path}: entry {number}: its box (x, y, w, h) has no area: {entry.instance_bbox}")
+        item = {"image_id": entry.image_id, "instance_bbox": entry.instance_bbox}
+        instances.append(Instance(item, entry.image_id, entry.object_name, positive, negative))
+    return instances
+
+
+def _entry_of_row(row: Mapping[Any, Any]) -> dict[str, Any]:
+    def number(cell: object) -> object:
+        try:
+            return float(str(cell))
+        except ValueError:
+            return cell
+
+    def several(cell: object) -> list[str]:
+        return [text.strip() for text in str(cell).split(";") if text.strip()] if isinstance(cell, str) else []
+
+    return {
+        "image_id": str(row["image_id"]),
+        "instance_bbox": [number(row[side]) for side in "xywh"],
+        "object_name": row["category"],
+        "positive_attributes": several(row["positive"]),
+        "negative_attributes": several(row["negative"]),
+    }
+
+
+def read_attribute_types(path: Path) -> dict[str, str]:
+    """Attribute -> its type, from a JSON object or a table with the columns attribute and type."""
+    what = "the type of each attribute: a JSON object, or a table with the columns attribute and type"
+    if path.suffix.lower() != ".json":
+        frame = read_frame(path, what, ("attribute", "type"))
+        return dict(zip(frame["attribute"].astype(str), frame["type"].astype(str), strict=True))
+    value = read_json(path, what)
+    if not isinstance(value, dict) or not all(isinstance(kind, str) for kind in value.values()):
+        raise CondsimError(f"{path}: expected {what}, such as {{'red': 'color'}}")
+    return value
+
+
+def read_panoptic(path: Path, min_share: float) -> dict[int, frozenset[str]]:
+    """Image id -> its categories, from COCO's panoptic annotations."""
+    raw = read_json(path, "COCO's panoptic annotations")
+    annotation = validate(Panoptic, raw, str(path))
+    for part, known, asked in (
+        ("images", {image.id for image in annotation.images}, [[a.image_id] for a in annotation.annotations]),
+        (
+            "categories",
+            {category.id for category in annotation.categories},
+            [[segment.category_id for segment in a.segments_info] for a in annotation.annotations],
+        ),
+    ):
+        for number, ids in enumerate(asked):
+            if unknown := [one for one in ids if one not in known]:
+                raise CondsimError(f"{path}: annotations[{number}]: {unknown[0]} is none of its {part}")
+    return bags_from_panoptic(raw, min_share)

@@ -1,0 +1,147 @@
+"""`condsim templates`: what it writes obeys the published rules and is read by the GeneCIS loader."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from omegaconf import OmegaConf
+
+from condsim.datasets import genecis
+from condsim.datasets.make_templates import command, read_instances, read_panoptic
+from condsim.harness.commands.overrides import checked_arguments, compose_config
+from condsim.harness.errors import CondsimError
+
+TYPES = {"red": "color", "green": "color", "round": "shape", "square": "shape"}
+
+
+def config(*overrides: str) -> dict:
+    composed = OmegaConf.to_container(compose_config("templates", checked_arguments("templates", overrides)))
+    assert isinstance(composed, dict)
+    return composed
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    """An instance a picture: four categories, every colour and shape, each negative for what it is not."""
+    rows = []
+    for number in range(160):
+        color, shape = (("red", "green")[number % 2], ("round", "square")[number // 2 % 2])
+        others = sorted(set(TYPES) - {color, shape})
+        box = {"x": 1, "y": 2, "w": 10.5, "h": 4}
+        words = {"positive": f"{color}; {shape}", "negative": ";".join(others)}
+        rows.append({"image_id": str(number), **box, "category": "abcd"[number // 4 % 4], **words})
+    pd.DataFrame(rows).to_csv(tmp_path / "table.csv", index=False)
+    (tmp_path / "types.json").write_text(json.dumps(TYPES))
+    return tmp_path / "table.csv"
+
+
+@pytest.fixture
+def panoptic(tmp_path: Path) -> Path:
+    """Scenes of 12 of 20 categories, equal areas but for one category too small to count."""
+    rng = np.random.default_rng(0)
+    annotations = []
+    for image in range(150):
+        shown = rng.choice(20, 14, replace=False)
+        segments = [{"category_id": int(c), "area": 500} for c in shown] + [{"category_id": 20, "area": 50}]
+        annotations.append({"image_id": image, "file_name": f"{image:012d}.png", "segments_info": segments})
+    content = {
+        "images": [{"id": i, "width": 100, "height": 100} for i in range(150)],
+        "categories": [{"id": i, "name": f"thing{i}-merged"} for i in range(20)] + [{"id": 20, "name": "crumb"}],
+        "annotations": annotations,
+    }
+    (tmp_path / "panoptic.json").write_text(json.dumps(content))
+    return tmp_path / "panoptic.json"
+
+
+def test_attribute_templates_from_a_table(table: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    arguments = [f"instances={table}", f"attribute_types={tmp_path / 'types.json'}", f"output={out}"]
+    assert command(config(*arguments, "per_condition.focus=20")) == 0
+    of = {i.item["image_id"]: i for i in read_instances(table)}
+    focus = json.loads((out / "focus_attribute.json").read_text())
+    assert {entry["condition"] for entry in focus} == {"color", "shape"}
+    assert len(focus) == 40
+    for entry in focus:
+        reference, target = of[entry["reference"]["image_id"]], of[entry["target"]["image_id"]]
+        shared = {a for a in reference.positive & target.positive if TYPES[a] == entry["condition"]}
+        assert shared
+        assert reference.category == target.category
+        assert all(shared & of[one["image_id"]].negative for one in entry["gallery"])
+    assert len(json.loads((out / "change_attribute.kinds.json").read_text())[0]) == 14
+    for number in of:
+        (tmp_path / f"{number}.jpg").touch()
+    loaded = genecis.load(str(out), str(tmp_path), tasks=["focus_attribute", "change_attribute"])
+    assert [len(task.reference) for task in loaded.tasks] == [40, 80]
+    again = tmp_path / "again"
+    command(config(*arguments[:2], f"output={again}", "per_condition.focus=20"))
+    assert (again / "focus_attribute.json").read_bytes() == (out / "focus_attribute.json").read_bytes()
+
+
+def test_a_table_and_vaws_json_are_the_same_instances(table: Path, tmp_path: Path) -> None:
+    of_table = read_instances(table)
+    vaw = [
+        {
+            "image_id": i.item["image_id"], "instance_id": "x", "instance_bbox": i.item["instance_bbox"],
+            "object_name": i.category, "positive_attributes": sorted(i.positive),
+            "negative_attributes": sorted(i.negative),
+        }
+        for i in of_table
+    ]  # fmt: skip
+    (tmp_path / "vaw.json").write_text(json.dumps(vaw))
+    assert read_instances(tmp_path / "vaw.json") == of_table
+
+
+def test_object_templates_from_panoptic_annotations(panoptic: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert command(config(f"panoptic={panoptic}", f"output={out}", "objects.count=30", "objects.max_far=9")) == 0
+    bags = read_panoptic(panoptic, 0.01)
+    assert all(len(bag) == 14 and "thing3-merged" not in bag and "crumb" not in bag for bag in bags.values())
+    change = json.loads((out / "change_object.json").read_text())
+    assert len(change) == 30
+    for entry in change:
+        reference, target = (bags[entry[part]["val_image_id"]] for part in ("reference", "target"))
+        assert entry["condition"] in target - reference
+        near = [len(bags[i] & reference) for i in bags if bags[i] != reference]
+        assert len(reference & target) == max(near)
+        far = [bags[one["val_image_id"]] for one in entry["gallery"][9:]]
+        assert all(entry["condition"] in bag and len(bag & reference) <= 9 for bag in far)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"w": 0}, "entry 3: its box (x, y, w, h) has no area"),
+        ({"h": "tall"}, "entry 3: instance_bbox"),
+        ({"category": ""}, "entry 3: object_name"),
+        ({"image_id": "../3"}, "entry 3: image_id"),
+        ({"negative": "red;green"}, "is a positive and a negative attribute of it"),
+    ],
+)
+def test_a_bad_row_is_named(table: Path, change: dict, told: str) -> None:
+    frame = pd.read_csv(table, dtype=object)
+    for column, value in change.items():
+        frame.loc[3, column] = value
+    frame.to_csv(table, index=False)
+    with pytest.raises(CondsimError, match=r"table\.csv") as refused:
+        read_instances(table)
+    assert told in str(refused.value)
+
+
+def test_what_is_missing_is_told(table: Path, panoptic: Path, tmp_path: Path) -> None:
+    with pytest.raises(CondsimError, match="attribute_types=FILE"):
+        command(config(f"instances={table}"))
+    with pytest.raises(CondsimError, match="name what templates are made of"):
+        command(config())
+    content = json.loads(panoptic.read_text())
+    content["annotations"][5]["segments_info"][0]["category_id"] = 99
+    panoptic.write_text(json.dumps(content))
+    with pytest.raises(CondsimError, match=r"annotations\[5\]: 99 is none of its categories"):
+        read_panoptic(panoptic, 0.01)
+
+
+def test_rules_that_nothing_meets_write_no_file(panoptic: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert command(config(f"panoptic={panoptic}", f"output={out}", "objects.min_categories=15")) == 1
+    assert not out.exists()
