@@ -17,6 +17,7 @@ from condsim.harness.errors import CondsimError, NotApplicable
 from condsim.harness.features.faults import BadRowsError
 from condsim.harness.leaderboard.rows import print_leaderboard, write_leaderboard
 from condsim.harness.runs.record import FILE, Record, read_record
+from condsim.harness.task import Task
 from condsim.harness.tracking import Tracker
 
 
@@ -104,6 +105,7 @@ def bench(config: DictConfig, outcomes: Outcomes) -> None:
             finished = None if config.force else finished_run(folder)
             if finished is not None:
                 outcomes.skipped.append(finished)
+                _tell_submission(task, folder)
                 continue
             try:
                 record = run_task(outcomes.results, benchmark, task, method, backbone, settings)
@@ -127,9 +129,13 @@ def bench(config: DictConfig, outcomes: Outcomes) -> None:
             if record.skipped:
                 more = f" and {len(record.skipped) - 1} more" if len(record.skipped) > 1 else ""
                 console.print(f"left out: {record.skipped[0]}{more}, listed in {folder / FILE}", markup=False)
-            if task.submission is not None:
-                console.print(f"files for the benchmark's own server: {folder / 'submission'}", markup=False)
+            _tell_submission(task, folder)
             tracker.log(record)
+
+
+def _tell_submission(task: Task, folder: Path) -> None:
+    if task.submission is not None:
+        console.print(f"files for the benchmark's own server: {folder / 'submission'}", markup=False)
 
 
 def finished_run(folder: Path) -> Record | None:

@@ -34,8 +34,10 @@ def main(argv: Sequence[str]) -> int:
             raise CondsimError(f"there are no records of task {name!r}. {did_you_mean(name, groups)}")
     tables = []
     for name in options.task or groups:
-        if groups[name].metrics:  # none where the ground truth is withheld
+        if groups[name].metrics:
             tables += comparison_tables(groups[name], options.metric, options.runs, options.pairs)
+        else:
+            console.print(f"{name}: its ground truth is withheld, so there is nothing to compare", markup=False)
     for table in tables:
         print_table(table)
     if options.latex:

@@ -1,6 +1,6 @@
 """Render small images at the real ids, so that GeneCIS and CIRR run end to end from the real annotation files.
 
-    python tests/protocol/render_stand_ins.py OUT            300 templates a task, 300 CIRR queries
+    python tests/protocol/render_stand_ins.py OUT            300 templates a task, 300 CIRR queries a split
     python tests/protocol/render_stand_ins.py OUT --all      all of them
 
 OUT is then what a user would have: genecis/{templates,visual_genome,coco} and cirr/{captions,image_splits,images}. The
@@ -91,7 +91,7 @@ def main(arguments: Iterable[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     parser.add_argument("--annotations", type=Path, default=os.environ.get("CONDSIM_ANNOTATIONS"), required=False)
-    parser.add_argument("--count", type=int, default=300, help="templates a task, and CIRR queries")
+    parser.add_argument("--count", type=int, default=300, help="templates a task, and CIRR queries a split")
     parser.add_argument("--all", action="store_true", help="all templates and queries")
     chosen = parser.parse_args(None if arguments is None else list(arguments))
     if chosen.annotations is None:
@@ -99,7 +99,8 @@ def main(arguments: Iterable[str] | None = None) -> None:
     count = None if chosen.all else chosen.count
     source = Path(chosen.annotations)
     print(command("genecis", render_genecis(source / "genecis", chosen.out / "genecis", count)))
-    print(command("cirr", render_cirr(source / "cirr", chosen.out / "cirr", count)))
+    for split in cirr.SPLITS:
+        print(command("cirr", render_cirr(source / "cirr", chosen.out / "cirr", count, split)))
 
 
 if __name__ == "__main__":

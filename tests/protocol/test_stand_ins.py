@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -15,6 +18,14 @@ from condsim.harness.features.images import crop_to_square
 from condsim.harness.task import Task
 
 TEMPLATES, QUERIES = 12, 60
+RUN = ("benchmark=cirr", "method=image_plus_text", "backbone=shapes-clip", "cache_dir=cache")
+
+
+def condsim(*arguments: str, folder: Path) -> str:
+    program = str(Path(sys.executable).with_name("condsim"))
+    done = subprocess.run([program, *arguments], cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
 
 
 @pytest.fixture(scope="module")
@@ -51,3 +62,32 @@ def test_cirr(stand_ins: ModuleType, cirr_annotations: Path, tmp_path: Path) -> 
     (task,) = cirr.load(**stand_ins.render_cirr(cirr_annotations, tmp_path, QUERIES)).tasks
     assert (len(task), len(task.images)) == (QUERIES, 2_297)
     assert all(image.size == (48, 36) for _, image in rows(task))
+
+
+def test_cirr_test1_from_the_real_file_to_the_servers_two_files(
+    stand_ins: ModuleType, cirr_annotations: Path, tmp_path: Path
+) -> None:
+    options = stand_ins.render_cirr(cirr_annotations, tmp_path / "cirr", QUERIES, "test1")
+    told = condsim("bench", *(f"benchmark.{key}={value}" for key, value in options.items()), *RUN, folder=tmp_path)
+    (place,) = tmp_path.glob("results/runs/cirr/test1/*/submission")
+    assert f"files for the benchmark's own server: {place.relative_to(tmp_path)}" in told
+    entries = json.loads((tmp_path / "cirr" / "captions" / "cap.rc2.test1.json").read_text())
+    gallery = set(cirr.read_split(tmp_path / "cirr", "test1"))
+    for metric, length in (("recall", 50), ("recall_subset", 3)):
+        value = json.loads((place / f"cirr_test1_{metric}.json").read_text())
+        assert list(value) == ["version", "metric", *(str(entry["pairid"]) for entry in entries)]
+        assert (value["version"], value["metric"]) == ("rc2", metric)
+        for entry in entries:
+            names = value[str(entry["pairid"])]
+            assert len(names) == len(set(names)) == length
+            assert set(names) <= (gallery if metric == "recall" else set(entry["img_set"]["members"]))
+            assert entry["reference"] not in names
+    record = json.loads((place.parent / "record.json").read_text())
+    assert (record["metrics"], record["queries"]) == ({}, QUERIES)
+    for command in ("leaderboard", "report", "plot"):  # none of them stumbles over a run without metrics
+        condsim(command, folder=tmp_path)
+    assert "its ground truth is withheld" in condsim("compare", folder=tmp_path)
+    assert (tmp_path / "results" / "leaderboard.csv").read_text().count("cirr,test1,image_plus_text") == 1
+    told = condsim("bench", *(f"benchmark.{key}={value}" for key, value in options.items()), *RUN, folder=tmp_path)
+    assert "1 already done" in told
+    assert f"own server: {place.relative_to(tmp_path)}" in told
