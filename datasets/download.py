@@ -5,6 +5,7 @@ The transfer is Hugging Face's (progress, retries, resume by byte ranges); check
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
@@ -138,8 +139,14 @@ def _unpack(archive: Path, target: Path) -> None:
         if not (scratch / target.name).is_dir():
             raise CondsimError(f"the archive for {target} holds no folder {target.name}")
         os.replace(scratch / target.name, target)
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, RuntimeError, EOFError, ValueError) as error:
-        raise CondsimError(f"the archive for {target} is damaged: {error}") from None
+    except CondsimError:
+        raise
+    except Exception as error:  # each decompressor has errors of its own for damage; a bare OSError is one of them
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            raise
+        raise CondsimError(
+            f"the archive for {target} is damaged: {error}; it is removed: the same command fetches it anew"
+        ) from None
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
+import shutil
 import threading
 import zipfile
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from condsim.datasets import download as downloading
-from condsim.datasets.download import choose, command, fetch
+from condsim.datasets.download import _unpack, choose, command, fetch
 from condsim.datasets.sources import SOURCES, Remote, Source
 from condsim.harness.commands.overrides import compose_config
 from condsim.harness.errors import CondsimError
@@ -226,6 +231,41 @@ def test_an_archive_that_is_none_or_damaged_or_another(server: Server, tmp_path:
             fetch(remote(server, name, content, place="VG", unpack=True), tmp_path)
         assert not (tmp_path / "VG").exists()
         assert leftovers(tmp_path) == []
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    method=st.sampled_from([zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA]),
+    place=st.floats(0, 1, exclude_max=True), byte=st.integers(0, 255), cut=st.booleans(),
+)  # fmt: skip
+def test_any_damage_is_one_message(tmp_path: Path, method: int, place: float, byte: int, cut: bool) -> None:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", method) as made:
+        for i in range(3):
+            made.writestr(f"VG/{i}.jpg", bytes((7 * i + j * j) % 40 for j in range(300)))
+    data = bytearray(buffer.getvalue())
+    at = int(place * len(data))
+    data[at : at + 1] = b"" if cut else bytes([byte])
+    archive, target = tmp_path / "vg.part", tmp_path / "VG"
+    archive.write_bytes(data)
+    with suppress(CondsimError):  # or it was damaged where nothing is read
+        _unpack(archive, target)
+        shutil.rmtree(target)
+    assert [path.name for path in tmp_path.iterdir()] == ["vg.part"]
+
+
+def test_a_full_disk_is_no_damage(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked_for = remote(server, "vg.zip", zipped({"VG/1.jpg": b"x"}), place="VG", unpack=True)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as context:
+        context.setattr(zipfile.ZipFile, "extract", full)
+        with pytest.raises(CondsimError, match=r"cannot be written: .*No space left"):
+            fetch(asked_for, tmp_path)
+    assert len(list(fetch(asked_for, tmp_path).iterdir())) == 1
+    assert len(server.asked) == 1, "the archive was kept"
 
 
 def test_an_interrupted_unpacking_leaves_no_half_folder(
