@@ -1,4 +1,4 @@
-"""Charts as inline SVG. Colours come from the page's style sheet (`s0` ... `s7`), so light and dark are one drawing."""
+"""Charts as inline SVG. Colours come from the page's style sheet (`s0` ... `s9`), so light and dark are one drawing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from markupsafe import Markup, escape
 
 WIDTH, HEIGHT = 400, 260
 LEFT, RIGHT, TOP, BOTTOM = 40, 12, 12, 42
-SERIES = 8
+SERIES = 10
 """Distinct colours of the style sheet."""
 LABEL_WIDTH, LABEL_HEIGHT = 5.9, 12
 """Pixels of one letter and of one line at the charts' font size."""

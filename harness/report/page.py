@@ -17,6 +17,7 @@ from condsim.harness.runs.record import MetricValue, Record
 from condsim.harness.statistics.paired import TaskRuns, run_label, values_of
 
 CONDITIONS_SHOWN = 40
+COST_PLOTS = 4
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,9 @@ class Figure:
     legend: tuple[tuple[int, str], ...] = ()
     """(colour, name)"""
     note: str = ""
+    columns: tuple[str, ...] = ()
+    rows: tuple[tuple[str, tuple[Cell | None, ...]], ...] = ()
+    """The numbers of the chart as a table, for those who cannot point at it."""
 
 
 @dataclass(frozen=True)
@@ -198,15 +202,20 @@ def sweep_figures(groups: Sequence[TaskRuns]) -> list[Figure]:
             for task, line in sweep.lines.items()
         ]
         legend = tuple((i % SERIES, line.name) for i, line in enumerate(lines))
-        figures.append(Figure(title, line_chart(lines, sweep.setting, y_name), legend))
+        numbers = {task: {x: Cell(100 * m.value, 100 * m.low, 100 * m.high) for x, m in line}
+                   for task, line in sweep.lines.items()}  # fmt: skip
+        values = sorted({x for line in numbers.values() for x in line})
+        rows = tuple((f"{x:g}", tuple(line.get(x) for line in numbers.values())) for x in values)
+        chart = line_chart(lines, sweep.setting, y_name)
+        figures.append(Figure(title, chart, legend, columns=(sweep.setting, *numbers), rows=rows))
     return figures
 
 
 def cost_figures(groups: Sequence[TaskRuns]) -> list[Figure]:
     """A scatter plot a benchmark: seconds of preparing and scoring against the mean headline metric of its tasks.
 
-    A mean over fewer tasks is of another thing: where some runs saw not every task, a second plot has all runs, on the
-    tasks that all of them saw.
+    A mean over fewer tasks is of another thing: a plot shows the runs that saw all of its tasks. The first has the
+    tasks that make it the fullest, each further one those of runs that are on none yet.
     """
     figures = []
     for benchmark in dict.fromkeys(group.benchmark for group in groups):
@@ -220,13 +229,20 @@ def cost_figures(groups: Sequence[TaskRuns]) -> list[Figure]:
                     label = run_label(run.record, with_backbone=several)
                     found.setdefault((run.record.method, label), {})[group.name] = (seconds, metric)
         everything = [group.name for group in own]
-        shared = [name for name in everything if all(name in by_task for by_task in found.values())]
-        complete = {key: by_task for key, by_task in found.items() if len(by_task) == len(own)}
-        if complete:
-            figures.append(_cost(benchmark, complete, everything, own[0].headline or ""))
-        if shared and len(complete) < len(found):
-            note = "The tasks that every run saw: " + ", ".join(shared) + "."
-            figures.append(_cost(f"{benchmark}, all runs", found, shared, own[0].headline or "", note))
+        left = dict.fromkeys(found)
+        for _ in range(COST_PLOTS):
+            choices = dict.fromkeys(tuple(name for name in everything if name in found[key]) for key in left)
+            if not choices:
+                break
+            shown = {tasks: [key for key in found if set(tasks) <= found[key].keys()] for tasks in choices}
+            tasks = max(choices, key=lambda tasks: len(tasks) * len(shown[tasks]))
+            title, note = benchmark, ""
+            if len(tasks) < len(everything):
+                title += f", {tasks[0]}" if len(tasks) == 1 else f", {len(tasks)} of {len(everything)} tasks"
+                note = "The runs that saw " + ", ".join(tasks) + "." if len(tasks) > 1 else ""
+            metric = next(group.headline or "" for group in own if group.name == tasks[0])
+            figures.append(_cost(title, found, tasks, metric, note))
+            left = {key: None for key in left if key not in shown[tasks]}
     return figures
 
 
@@ -234,15 +250,17 @@ def _cost(
     title: str, found: Mapping[tuple[str, str], Mapping[str, tuple[float, MetricValue]]], tasks: Sequence[str],
     metric: str, note: str = "",
 ) -> Figure:  # fmt: skip
-    """``found``: (method, label) -> task -> (seconds, metric)."""
-    lines: dict[str, list[Point]] = {}
+    """``found``: (method, label) -> task -> (seconds, metric). A method has one colour in all plots."""
+    lines: dict[str, list[Point]] = {method: [] for method, _ in found}
     for (method, label), by_task in found.items():
+        if not set(tasks) <= by_task.keys():
+            continue
         mean, low, high = (100 * end for end in mean_of_tasks([by_task[task][1] for task in tasks], independent=False))
         seconds = max(1e-4, sum(by_task[task][0] for task in tasks))
-        lines.setdefault(method, []).append(Point(seconds, mean, low, high, label))
+        lines[method].append(Point(seconds, mean, low, high, label))
     series = [Line(name, tuple(points)) for name, points in lines.items()]
     y_name = f"mean of {len(tasks)} tasks, percent" if len(tasks) > 1 else f"{metric}, percent"
-    legend = tuple((i % SERIES, line.name) for i, line in enumerate(series))
+    legend = tuple((i % SERIES, line.name) for i, line in enumerate(series) if line.points)
     return Figure(title, scatter(series, "seconds to prepare and score", y_name), legend, note)
 
 

@@ -22,6 +22,7 @@ from condsim.harness.errors import CondsimError
 from condsim.harness.report import ReportSettings, embedded_json, write_report
 from condsim.harness.report.breakdown import by_condition, fooled, informative_order, kind_shares, sweeps, wins
 from condsim.harness.report.charts import Line, Point, line_chart, scatter
+from condsim.harness.report.page import cost_figures
 from condsim.harness.report.thumbnails import thumbnail_uri
 from condsim.harness.runs.record import MetricValue, Record
 from condsim.harness.statistics.paired import runs_by_task, values_of
@@ -125,6 +126,20 @@ def test_sweeps_are_found_per_setting_and_all_else_must_be_equal() -> None:
     (found,) = sweeps(records, {("toy", "one"): "recall@1", ("toy", "two"): "recall@1"})
     assert (found.method, found.setting, found.fixed) == ("clay", "rank", "")
     assert {task: [x for x, _ in line] for task, line in found.lines.items()} == {"one": [2, 5, 10], "two": [2, 5, 10]}
+
+
+def test_cost_is_shown_for_runs_that_saw_only_some_tasks(tmp_path: Path, results_maker: Callable[..., Path]) -> None:
+    """Where no run saw every task there is a plot nevertheless: the fullest first, and every run is on one."""
+    results = results_maker(tmp_path / "results", queries=10, methods=tuple((name, 0.5, {}) for name in "abcd"))
+    for gone in ("find/a-*", "find/b-*", "focus/c-*"):
+        (folder,) = (results / "runs/toy").glob(gone)
+        shutil.rmtree(folder)
+    focus, find = cost_figures(runs_by_task(results))
+    assert (focus.title, sorted(name for _, name in focus.legend)) == ("toy, focus", ["a", "b", "d"])
+    assert (find.title, sorted(name for _, name in find.legend)) == ("toy, find", ["c", "d"])
+    assert dict(map(reversed, focus.legend))["d"] == dict(map(reversed, find.legend))["d"]  # one colour a method
+    (whole,) = cost_figures(runs_by_task(results_maker(tmp_path / "whole/results", queries=10)))
+    assert (whole.title, whole.note) == ("toy", "")
 
 
 def test_charts_stay_inside_and_escape() -> None:
@@ -279,7 +294,7 @@ def opened(uri: str, folder: Path) -> Image.Image:
 
 def test_the_command_takes_overrides_and_needs_no_torch(results_folder: Path, tmp_path: Path) -> None:
     code = (
-        "import sys; from condsim.harness.cli import main; status = main([\"report\", *sys.argv[1:]]);"
+        'import sys; from condsim.harness.cli import main; status = main(["report", *sys.argv[1:]]);'
         "sys.exit(status or (3 if {'torch', 'pandas', 'matplotlib'} & set(sys.modules) else 0))"
     )
     out = tmp_path / "report.html"

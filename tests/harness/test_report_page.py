@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import http.server
+import itertools
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 from condsim.harness.report import ReportSettings, write_report
+from condsim.harness.runs.record import Record, find_records
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="the page tests need selenium (pip install selenium)")
 from selenium.webdriver.common.by import By  # noqa: E402
@@ -200,6 +202,109 @@ def test_every_control_is_reached_by_tab_and_has_a_name(browser: Any, page: Path
     assert names == []
     browser.find_element(By.TAG_NAME, "body").send_keys(Keys.TAB)
     assert "Skip" in browser.switch_to.active_element.text
+
+
+SWEEP = """
+    const figure = document.querySelector('#sweeps figure');
+    const box = figure.querySelector('svg').getBoundingClientRect();
+    const paint = (node, what) => getComputedStyle(node)[what];
+    return {
+      name: figure.querySelector('svg').getAttribute('aria-label'),
+      curves: [...figure.querySelectorAll('polyline.curve')].map((curve) => paint(curve, 'stroke')),
+      bands: figure.querySelectorAll('polygon.band').length,
+      dots: [...figure.querySelectorAll('circle.dot')].map((dot) => {
+        const at = dot.getBoundingClientRect();
+        return {x: at.x + at.width / 2 - box.x, y: at.y + at.height / 2 - box.y, colour: paint(dot, 'fill'),
+                tip: dot.querySelector('title').textContent};
+      }),
+      size: [box.width, box.height],
+      texts: [...figure.querySelectorAll('svg text')].map((text) => text.textContent),
+      legend: [...figure.querySelectorAll('.legend li')].map(
+        (item) => [item.textContent, paint(item.querySelector('.key'), 'backgroundColor')]),
+    };"""
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+def test_a_sweeps_curves_are_drawn_where_their_numbers_are(
+    browser: Any, page: Path, results_folder: Path, width: int, scheme: str
+) -> None:
+    browser.get_log("browser")
+    open_page(browser, page, width, scheme=scheme)
+    drawn = browser.execute_script(SWEEP)
+    assert drawn["name"] == "recall@1, percent against rank"
+    assert {"rank", "recall@1, percent", "1", "4", "8", "32"} <= set(drawn["texts"])
+    assert [name for name, _ in drawn["legend"]] == ["find", "focus"]
+    assert drawn["bands"] == 2
+    assert drawn["curves"] == [colour for _, colour in drawn["legend"]]
+    assert len(set(drawn["curves"])) == 2
+    for i, task in enumerate(("find", "focus")):
+        dots = drawn["dots"][4 * i : 4 * i + 4]
+        assert {dot["colour"] for dot in dots} == {drawn["curves"][i]}
+        metrics = {
+            record.settings["rank"]: record.metrics["recall@1"] for record in sweep_records(results_folder, task)
+        }
+        for dot, (rank, metric) in zip(dots, sorted(metrics.items()), strict=True):
+            low, high = 100 * metric.low, 100 * metric.high
+            assert dot["tip"] == f"{task}, rank {rank}: {100 * metric.value:.1f} [{low:.1f}, {high:.1f}]"
+        assert [dot["x"] for dot in dots] == sorted(dot["x"] for dot in dots)
+    assert all(0 < dot["x"] < drawn["size"][0] and 0 < dot["y"] < drawn["size"][1] for dot in drawn["dots"])
+    values = [float(dot["tip"].split(": ")[1].split()[0]) for dot in drawn["dots"]]
+    slopes = [(a["y"] - b["y"]) / (u - v) for (a, u), (b, v) in
+              itertools.combinations(zip(drawn["dots"], values, strict=True), 2) if abs(u - v) > 5]  # fmt: skip
+    assert max(slopes) < 0  # higher is better, on one scale
+    assert min(slopes) == pytest.approx(max(slopes), rel=0.05)
+    assert browser.get_log("browser") == []
+
+
+def test_a_sweeps_numbers_are_had_by_keyboard(browser: Any, page: Path, results_folder: Path) -> None:
+    open_page(browser, page, 320)
+    summary = browser.find_element(By.CSS_SELECTOR, "#sweeps summary")
+    table = browser.find_element(By.CSS_SELECTOR, "#sweeps details table")
+    assert not table.is_displayed()
+    summary.send_keys(Keys.ENTER)
+    assert table.is_displayed()
+    read = (
+        "return [...document.querySelectorAll('#sweeps details tr')].map((r) => [...r.cells].map((c) => c.innerText))"
+    )
+    head, *rows = browser.execute_script(read)
+    assert head == ["rank", "find", "focus"]
+    metrics = {
+        (record.settings["rank"], task): record.metrics["recall@1"]
+        for task in ("find", "focus")
+        for record in sweep_records(results_folder, task)
+    }
+    assert [row[0] for row in rows] == ["1", "4", "8", "32"]
+    for rank, *cells in rows:
+        for task, cell in zip(("find", "focus"), cells, strict=True):
+            assert cell.startswith(f"{100 * metrics[int(rank), task].value:.1f}")
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= 320
+
+
+def sweep_records(results: Path, task: str) -> list[Record]:
+    found = (record for _, record in find_records(results) if isinstance(record, Record))
+    return [record for record in found if record.task == task and record.method == "clay"]
+
+
+def test_the_numbers_on_bars_are_readable(browser: Any, page: Path) -> None:
+    for scheme in ("light", "dark"):
+        open_page(browser, page, scheme=scheme)
+        worst = browser.execute_script(
+            """
+            const canvas = document.createElement('canvas').getContext('2d', {willReadFrequently: true});
+            const luminance = (colour) => {
+              canvas.fillStyle = colour;
+              canvas.fillRect(0, 0, 1, 1);
+              const [r, g, b] = [...canvas.getImageData(0, 0, 1, 1).data].map(
+                (v) => (v /= 255) <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4);
+              return .2126 * r + .7152 * g + .0722 * b;
+            };
+            return Math.min(...[...document.querySelectorAll('.stack span')].map((bar) => {
+              const style = getComputedStyle(bar);
+              const [a, b] = [luminance(style.color), luminance(style.backgroundColor)];
+              return (Math.max(a, b) + .05) / (Math.min(a, b) + .05);
+            }));"""
+        )
+        assert worst >= 4.5, scheme
 
 
 def test_print_shows_the_tables_and_no_controls(browser: Any, page: Path) -> None:
