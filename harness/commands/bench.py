@@ -80,7 +80,7 @@ def bench(config: DictConfig, outcomes: Outcomes) -> None:
     name = method_name(config)
     try:
         from condsim.harness.runs.run import RunSettings, folder_of_run, run_task  # torch: seconds to import
-        from condsim.harness.runs.usable import usable_task
+        from condsim.harness.runs.usable import usable
 
         benchmark = make_once(plain(config.benchmark)).select(config.tasks and list(config.tasks))
         backbone = make_once(plain(config.backbone))
@@ -96,9 +96,9 @@ def bench(config: DictConfig, outcomes: Outcomes) -> None:
     except CondsimError as error:
         outcomes.failed.append(f"{name}: {error}")
         return
-    todo = deque(benchmark.tasks)
+    todo = deque((benchmark, task) for task in benchmark.tasks)
     while todo:
-        task = todo.popleft()
+        benchmark, task = todo.popleft()
         label = f"{name} on {task.full_name}"
         try:
             folder = folder_of_run(outcomes.results, task, backbone, settings)
@@ -110,7 +110,7 @@ def bench(config: DictConfig, outcomes: Outcomes) -> None:
             try:
                 record = run_task(outcomes.results, benchmark, task, method, backbone, settings)
             except BadRowsError as error:
-                todo.appendleft(usable_task(benchmark, task, backbone, error))
+                todo.appendleft(usable(benchmark, task, backbone, error))
                 continue
         except NotApplicable as reason:
             outcomes.not_applicable.setdefault(name, []).append((task.full_name, str(reason)))

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-import numpy as np
-
 from condsim.harness.errors import CondsimError
 
 SHOWN = 10
@@ -24,8 +22,6 @@ class BadRowsError(CondsimError):
     ) -> None:
         self.faults = dict(sorted(faults.items()))
         """Row -> what is wrong with it: all of them."""
-        self.others = np.setdiff1d(np.arange(total), list(faults))
-        """The rows that are not at fault."""
         self.skippable = skippable
         """Whether the rows are at fault, so that one may go on without them, and not what encoded them."""
         lines = [f"{len(faults)} of {total} rows cannot be encoded:"]

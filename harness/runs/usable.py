@@ -2,46 +2,51 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
 
 from condsim.harness.errors import CondsimError
 from condsim.harness.features.backbone import Backbone
 from condsim.harness.features.faults import BadRowsError
 from condsim.harness.skipping import without_images
-from condsim.harness.task import Benchmark, ImageTable, OnError, Task
+from condsim.harness.task import Benchmark, ImageTable, Task
 
 
-def usable_task(benchmark: Benchmark, task: Task, backbone: Backbone, error: BadRowsError) -> Task:
-    """``task``, whose run ended in ``error``, without the images that cannot be encoded; the others are in the store.
+def usable(benchmark: Benchmark, task: Task, backbone: Backbone, error: BadRowsError) -> tuple[Benchmark, Task]:
+    """Both, whose run ended in ``error``, without the images that cannot be encoded; the others are in the store.
 
-    Raises ``error``, with what to do about it, where the user did not ask for this or where it would not help.
+    The benchmark loses images of its training split, where the task's own are all well. Raises ``error``, with what to
+    do about it, where the user did not ask for this or where it would not help.
     """
     if benchmark.on_error != "skip" or not error.skippable:
         raise advised(benchmark, error) from None
-    usable = task
-    while True:
-        try:
-            backbone.encode_images(usable.images)
-        except BadRowsError as found:  # files that are missing are told first, those that do not decode after them
-            if not found.skippable:
-                raise
-            usable = without_images(usable, found.faults)
-        else:
-            break
-    if usable is task:  # it was about something else than the task's images
+    smaller = task
+    while faults := _faults(smaller.images, backbone):
+        smaller = without_images(smaller, faults)
+    if smaller is not task:
+        return benchmark, smaller
+    if benchmark.train is None:
         raise error
-    return usable
+    table, messages = benchmark.train.images, list(task.skipped)
+    while faults := _faults(table, backbone):
+        messages += [f"training split: {table.path(row)}: {fault}" for row, fault in faults.items()]
+        table = table.take(np.setdiff1d(np.arange(len(table)), list(faults)))
+    if table is benchmark.train.images:
+        raise error
+    return replace(benchmark, train=replace(benchmark.train, images=table)), replace(task, skipped=tuple(messages))
 
 
-def usable_images(table: ImageTable, backbone: Backbone, on_error: OnError | None) -> tuple[ImageTable, Tensor]:
-    """(those of ``table`` that can be encoded, their features); all of them, unless the user asked for "skip"."""
-    while True:
-        try:
-            return table, backbone.encode_images(table)
-        except BadRowsError as error:
-            if on_error != "skip" or not error.skippable:
-                raise
-            table = table.take(error.others)
+def _faults(table: ImageTable, backbone: Backbone) -> Mapping[int, str]:
+    """Row -> what is wrong with it. Missing files are found first, those that do not decode once none is missing."""
+    try:
+        backbone.encode_images(table)
+    except BadRowsError as error:
+        if not error.skippable:
+            raise
+        return error.faults
+    return {}
 
 
 def advised(benchmark: Benchmark, error: BadRowsError) -> CondsimError:

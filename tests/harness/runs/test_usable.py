@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,8 @@ from torch import Tensor
 
 from condsim.harness.errors import CondsimError
 from condsim.harness.features.faults import BadRowsError
-from condsim.harness.runs.usable import usable_images, usable_task
-from condsim.harness.task import Benchmark, ImageTable, OnError, Ragged, Task
+from condsim.harness.runs.usable import usable
+from condsim.harness.task import Benchmark, ImageTable, OnError, Ragged, Task, TrainSplit
 
 
 class Backbone:
@@ -52,37 +53,46 @@ def error_of(backbone: Backbone, made: Benchmark) -> BadRowsError:
 
 def test_with_skip_every_image_that_cannot_be_used_is_left_out() -> None:
     made, backbone = benchmark("skip"), Backbone({"b"}, {"d", "e"})
-    task = usable_task(made, made.tasks[0], backbone, error_of(backbone, made))
+    same, task = usable(made, made.tasks[0], backbone, error_of(backbone, made))
+    assert same is made
     assert task.images.names == ("a", "c")
     assert [task.query_ids, [message.split(":")[0] for message in task.skipped]] == [
         ("0", "2"), ["here/b", "query 1", "here/d", "here/e", "query 3"],
     ]  # fmt: skip
-    table, features = usable_images(made.tasks[0].images, backbone, "skip")
-    assert table.names == ("a", "c")
-    assert features[:, 0].tolist() == [ord("a"), ord("c")]
+
+
+def test_with_skip_images_of_the_training_split_are_left_out_too() -> None:
+    made = replace(benchmark("skip"), train=TrainSplit(ImageTable(Path("train"), tuple("xyz")), ("a dog",)))
+    assert made.train is not None
+    backbone = Backbone({"z"}, {"x"})
+    with pytest.raises(BadRowsError) as caught:
+        backbone.encode_images(made.train.images)
+    less, task = usable(made, made.tasks[0], backbone, caught.value)
+    assert less.train is not None
+    assert (less.train.images.names, less.train.phrases) == (("y",), ("a dog",))
+    assert task.skipped == ("training split: train/z: is bad", "training split: train/x: is bad")
+    assert task.fingerprint == made.tasks[0].fingerprint
 
 
 def test_without_skip_the_message_says_what_can_be_done() -> None:
     made, backbone = benchmark("raise"), Backbone({"b"})
     with pytest.raises(CondsimError, match=r"1 of 5 rows(.|\n)*b: is bad(.|\n)*condsim check(.|\n)*on_error=skip"):
-        usable_task(made, made.tasks[0], backbone, error_of(backbone, made))
-    with pytest.raises(BadRowsError):
-        usable_images(made.tasks[0].images, backbone, "raise")
+        usable(made, made.tasks[0], backbone, error_of(backbone, made))
 
 
 @pytest.mark.parametrize("on_error", ["skip", "raise", None])
 def test_what_is_no_fault_of_the_images_is_never_skipped(on_error: OnError | None) -> None:
     made, backbone = benchmark(on_error), Backbone({"b"}, skippable=False)
     with pytest.raises(BadRowsError) as caught:
-        usable_task(made, made.tasks[0], backbone, error_of(backbone, made))
+        usable(made, made.tasks[0], backbone, error_of(backbone, made))
     assert "on_error=skip" not in str(caught.value)
     about_texts = BadRowsError(1, {0: "is no text"}, str)
     with pytest.raises(CondsimError, match="is no text"):
-        usable_task(made, made.tasks[0], Backbone(), about_texts)
+        usable(made, made.tasks[0], Backbone(), about_texts)
 
 
 def test_a_benchmark_without_the_setting_is_not_told_of_it() -> None:
     made, backbone = benchmark(None), Backbone({"b"})
     with pytest.raises(BadRowsError) as caught:
-        usable_task(made, made.tasks[0], backbone, error_of(backbone, made))
+        usable(made, made.tasks[0], backbone, error_of(backbone, made))
     assert "on_error" not in str(caught.value)
