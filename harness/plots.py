@@ -58,7 +58,7 @@ def figures(groups: Sequence[TaskRuns]) -> Iterator[tuple[str, Figure]]:
 def task_bars(groups: Sequence[TaskRuns]) -> Figure:
     """A panel a task: a bar a run, best first, with its 95 % interval and the chance level."""
     longest = max(len(group.runs) for group in groups)
-    width = 2.4 + _width([run.label for group in groups for run in group.runs])
+    width = 2.4 + _width([_short(run.label) for group in groups for run in group.runs])
     figure = Figure(figsize=(width * len(groups), 0.8 + 0.26 * longest), layout="constrained")
     for axes, group in zip(np.atleast_1d(figure.subplots(1, len(groups))), groups, strict=True):
         _bars(axes, group)
@@ -94,7 +94,9 @@ def condition_heat_map(group: TaskRuns) -> Figure:
     rows = by_condition(group.task, values)[:CONDITIONS_SHOWN]
     table = 100 * np.array([[row.means[name] for name in values] for row in rows])
     conditions = [f"{row.condition} ({row.queries})" for row in rows]
-    size = (1.0 + _width(conditions) + 0.5 * len(values), 0.8 + 0.7 * _width(list(values)) + 0.24 * len(rows))
+    names = [_short(name) for name in values]
+    width = 1.0 + max(_width(conditions), 0.8 * _width(names)) + 0.5 * len(values)  # the names lean out to the left
+    size = (width, 0.8 + 0.7 * _width(names) + 0.24 * len(rows))
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots()
     axes.grid(False)
@@ -102,7 +104,7 @@ def condition_heat_map(group: TaskRuns) -> Figure:
     for (i, j), value in np.ndenumerate(table):
         axes.text(j, i, f"{value:.0f}", ha="center", va="center", fontsize=7,
                   color="white" if value > 0.6 * table.max() else "black")  # fmt: skip
-    axes.set_xticks(range(len(values)), list(values), rotation=40, ha="right", rotation_mode="anchor")
+    axes.set_xticks(range(len(values)), names, rotation=40, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(len(rows)), conditions)
     axes.set_title(f"{group.full_name}, {group.headline}", loc="left")
     figure.colorbar(image, label="percent")
@@ -120,13 +122,19 @@ def _bars(axes: Axes, group: TaskRuns) -> None:
     reach = np.array([[100 * (m.value - m.low), 100 * (m.high - m.value)] for m in metrics]).T.clip(min=0)
     axes.barh(range(len(runs)), values, height=0.62, color=COLORS[0], alpha=0.85, xerr=reach,
               error_kw={"elinewidth": 1, "ecolor": "#1c1f24"})  # fmt: skip
-    axes.set_yticks(range(len(runs)), [run.label for run in runs])
+    axes.set_yticks(range(len(runs)), [_short(run.label) for run in runs])
     axes.grid(axis="y", visible=False)
     chance = next((metric.chance for metric in metrics if metric.chance is not None), None)
     if chance is not None:
         axes.axvline(100 * chance, color="#5d636d", linestyle=":", linewidth=1)
     axes.set_xlabel(f"{group.headline}, percent")
     axes.set_title(group.full_name, loc="left")
+
+
+def _short(label: str, longest: int = 48) -> str:
+    """A label that would push the drawing off the page (it names a checkpoint, say) without its middle."""
+    half = longest // 2
+    return label if len(label) <= longest else f"{label[: half - 1]}…{label[-half:]}"
 
 
 def _width(labels: Sequence[str]) -> float:

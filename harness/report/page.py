@@ -240,8 +240,8 @@ def cost_figures(groups: Sequence[TaskRuns]) -> list[Figure]:
             if len(tasks) < len(everything):
                 title += f", {tasks[0]}" if len(tasks) == 1 else f", {len(tasks)} of {len(everything)} tasks"
                 note = "The runs that saw " + ", ".join(tasks) + "." if len(tasks) > 1 else ""
-            metric = next(group.headline or "" for group in own if group.name == tasks[0])
-            figures.append(_cost(title, found, tasks, metric, note))
+            headline = next(group.headline or "" for group in own if group.name == tasks[0])
+            figures.append(_cost(title, found, tasks, headline, note))
             left = {key: None for key in left if key not in shown[tasks]}
     return figures
 

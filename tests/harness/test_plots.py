@@ -61,3 +61,11 @@ def test_names_with_markup_are_letters_and_file_names_stay_in_the_folder(
     written = write_plots(runs_by_task(results), tmp_path / "plots", ["svg"])
     assert {path.parent for path in written} == {tmp_path / "plots"}
     assert all("<script" not in path.read_text() for path in written)
+
+
+@pytest.mark.filterwarnings("error::UserWarning")
+def test_long_settings_leave_room_for_the_drawing(tmp_path: Path, results_maker: Callable[..., Path]) -> None:
+    settings = {"checkpoint": "results/checkpoints/query_adaptive-e47406ed1e15.safetensors", "feedforward": 8}
+    results = results_maker(tmp_path / "results", queries=10, methods=(("trained", 0.5, settings),))
+    for path in write_plots(runs_by_task(results), tmp_path / "plots", ["png"]):
+        assert max(Image.open(path).size) < 3000
