@@ -11,8 +11,9 @@ import pandas as pd
 
 from condsim.datasets.annotations import keep_valid, read_frame
 from condsim.datasets.grouping import word_codes
-from condsim.datasets.layout import folder_of, relative_file
+from condsim.datasets.layout import folder_of, missing_images, relative_file
 from condsim.harness.errors import CondsimError
+from condsim.harness.skipping import without_images
 from condsim.harness.task import Benchmark, ImageTable, OnError, Ragged, Task
 
 METRICS = ("map@1000", "map@50", "ndcg@50", "mrr")
@@ -71,8 +72,11 @@ def read_task(
     metrics: Sequence[str] = METRICS,
     on_error: OnError = "raise",
 ) -> Task:
-    """Both tables as a task. A query image that is in the gallery too is taken out of its own gallery and positives."""
-    names, no_image = _read_gallery(gallery, root, on_error)
+    """Both tables as a task. A query image that is in the gallery too is taken out of its own gallery and positives.
+
+    With "skip", gallery images that are missing leave it, and so do queries of which nothing else is left to find.
+    """
+    names, unusable, table_row = _read_gallery(gallery, root, on_error)
     rows = {image: row for row, image in enumerate(names)}
     frame = read_frame(queries, QUERIES, ["id", "positives"])
     if not {"image", "text"} & set(frame.columns):
@@ -100,10 +104,12 @@ def read_task(
     texts, text_codes = word_codes(query.text for query in asked)
     shift = 1 if texts[0] == "" else 0  # the empty text sorts first and is no condition
     reference = np.array([rows[query.image] if query.image else -1 for query in asked], dtype=np.int64)
-    return Task(
+    images = ImageTable(root or gallery.parent, tuple(rows))
+    missing = missing_images(images, table_row, str(gallery)) if root and on_error == "skip" else {}
+    task = Task(
         benchmark=benchmark,
         name=name,
-        images=ImageTable(root or gallery.parent, tuple(rows)),
+        images=images,
         conditions=tuple((text,) for text in texts[shift:]),
         condition=text_codes - shift,
         reference=reference,
@@ -112,15 +118,19 @@ def read_task(
         gallery=np.arange(len(names), dtype=np.int64),
         excluded=Ragged.of([row] if 0 <= row < len(names) else [] for row in reference),
         query_ids=tuple(query.id for query in asked),
-        skipped=no_image + skipped,
+        skipped=unusable + skipped,
     )
+    return without_images(task, missing) if missing else task
 
 
-def _read_gallery(path: Path, root: Path | None, on_error: OnError) -> tuple[list[str], tuple[str, ...]]:
+def _read_gallery(
+    path: Path, root: Path | None, on_error: OnError
+) -> tuple[list[str], tuple[str, ...], dict[str, int]]:
+    """The images, what was left out, and image -> its row."""
     first_row: dict[str, int] = {}
 
     def read(i: int, image: object) -> str:
-        file = _image(image, root, f"{path}: row {i}: image")
+        file = _image(image, root, f"{path}: row {i}: image", look=on_error == "raise")
         if first_row.setdefault(file, i) != i:
             raise CondsimError(f"{path}: row {i}: the image {file} already stands in row {first_row[file]}")
         return file
@@ -128,7 +138,7 @@ def _read_gallery(path: Path, root: Path | None, on_error: OnError) -> tuple[lis
     names, skipped = keep_valid(read_frame(path, GALLERY, ["image"])["image"], read, on_error)
     if not names:
         raise CondsimError(f"{path}: the gallery is empty; the first fault: {skipped[0]}")
-    return names, skipped
+    return names, skipped, first_row
 
 
 def _query(raw: dict[str, object], where: str, root: Path | None) -> Query:
@@ -162,13 +172,13 @@ def _cell(value: object, where: str) -> str:
     return text
 
 
-def _image(value: object, root: Path | None, where: str) -> str:
-    """An image's path under ``root``, where it has to be; without a root any key of a feature file."""
+def _image(value: object, root: Path | None, where: str, look: bool = True) -> str:
+    """An image's path under ``root``, where it has to be if we ``look``; without a root any key of a feature file."""
     if root is None:
         if not isinstance(value, (str, int, np.integer)) or str(value) == "":
             raise CondsimError(f"{where}: expected an image's path or key, found {ascii(value)[:80]}")
         return str(value)
     file = relative_file(value, where)
-    if not (root / file).is_file():
+    if look and not (root / file).is_file():
         raise CondsimError(f"{where}: the image {file} is not in {root}")
     return file

@@ -10,8 +10,9 @@ import pandas as pd
 
 from condsim.datasets.annotations import keep_valid, read_frame, require_columns
 from condsim.datasets.grouping import rows_by_code, word_codes
-from condsim.datasets.layout import folder_of, relative_file
+from condsim.datasets.layout import folder_of, missing_images, relative_file
 from condsim.harness.errors import CondsimError, did_you_mean
+from condsim.harness.skipping import without_images
 from condsim.harness.task import Benchmark, ImageTable, OnError, Ragged, Rows, Task
 
 METRICS = ("map", "recall@1", "recall@5", "recall@10")
@@ -81,8 +82,9 @@ def read_tasks(
     """A table of labels as tasks that share one image table, one split and one gallery.
 
     The split query : database = ``queries`` : 1 - ``queries`` is drawn by ``seed`` over the image names in order, so
-    the order of the table's rows does not matter. A query whose label no database image has is left out of that task,
-    and the task's ``skipped`` says how many were.
+    the order of the table's rows does not matter; images that are missing are left out after it (with "skip"), so that
+    the others stay where they are. A query whose label no database image has is left out of that task, and the task's
+    ``skipped`` says how many were.
     """
     require_columns(frame, [image_column], where)
     columns = [column for column in frame.columns if column != image_column] if conditions is None else list(conditions)
@@ -91,11 +93,12 @@ def read_tasks(
     if not columns:
         raise CondsimError(f"{where}: there is no column of labels beside {image_column!r}")
     groups = {column: [column] for column in columns} | _joined(together, columns)
-    rows, skipped = _read_rows(frame[[image_column, *columns]], root, where, on_error)
+    rows, skipped, table_row = _read_rows(frame[[image_column, *columns]], root, where, on_error)
     query_rows, database = split_rows(len(rows), queries, seed)
     if not len(query_rows) or not len(database):
         raise CondsimError(f"{where}: {len(rows)} images are too few to split into queries and a database")
     images = ImageTable(root, tuple(row[0] for row in rows))
+    missing = missing_images(images, table_row, where) if on_error == "skip" else {}
     codes = {column: word_codes(row[1 + j] for row in rows)[1] for j, column in enumerate(columns)}
 
     def task(name: str, group: Sequence[str]) -> Task:
@@ -107,7 +110,7 @@ def read_tasks(
         if len(answerable) == 0:
             raise CondsimError(f"{where}: under {name!r} no query shares its label with a database image")
         note = f"{name}: {lost} of {len(query_rows)} queries have no image of their label in the database"
-        return Task(
+        whole = Task(
             benchmark=benchmark,
             name=name,
             images=images,
@@ -120,14 +123,15 @@ def read_tasks(
             query_ids=tuple(images.names[row] for row in query_rows[answerable]),
             skipped=(*skipped, *([note] if lost else [])),
         )
+        return without_images(whole, missing) if missing else whole
 
     return tuple(task(name, group) for name, group in groups.items())
 
 
 def _read_rows(
     frame: pd.DataFrame, root: Path, where: str, on_error: OnError
-) -> tuple[list[tuple[str, ...]], tuple[str, ...]]:
-    """(image, label, label, ...) of each row, in the order of the images' names; and what was left out.
+) -> tuple[list[tuple[str, ...]], tuple[str, ...], dict[str, int]]:
+    """(image, label, label, ...) of each row, in the order of the images' names; what was left out; image -> its row.
 
     ``frame``: the images' column first, then one column of labels a condition.
     """
@@ -138,14 +142,14 @@ def _read_rows(
         image = relative_file(row[0], f"{here}: {frame.columns[0]}")
         if first_row.setdefault(image, i) != i:
             raise CondsimError(f"{here}: the image {image} already stands in row {first_row[image]}")
-        if not (root / image).is_file():
+        if on_error == "raise" and not (root / image).is_file():
             raise CondsimError(f"{here}: the image {image} is not in {root}")
         return image, *(
             _label(value, f"{here}: {column}") for column, value in zip(frame.columns[1:], row[1:], strict=True)
         )
 
     rows, skipped = keep_valid(frame.itertuples(index=False, name=None), read, on_error)
-    return sorted(rows), skipped
+    return sorted(rows), skipped, first_row
 
 
 def _joined(together: Sequence[Sequence[str] | str], columns: list[str]) -> dict[str, list[str]]:

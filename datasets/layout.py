@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from condsim.harness.errors import CondsimError
+from condsim.harness.task import ImageTable
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm")
 
@@ -47,6 +48,15 @@ def require_image(name: str, index: Mapping[str, str] | None, root: Path, where:
 def moved(names: Iterable[str], index: Mapping[str, str] | None) -> dict[str, str]:
     """Those of ``names`` whose file is elsewhere than its name says, and where (``ImageTable.files``)."""
     return {name: index[name] for name in names if index.get(name, name) != name} if index else {}
+
+
+def missing_images(images: ImageTable, named: Mapping[str, int], table: str) -> dict[int, str]:
+    """Row -> what is wrong, of the images without a file that are ``named`` (image -> its row in the ``table``)."""
+    return {
+        row: f"there is no such file (row {named[name]} of {table})"
+        for row, name in enumerate(images.names)
+        if name in named and not images.path(row).is_file()
+    }
 
 
 def relative_file(file: object, where: str) -> str:

@@ -172,7 +172,7 @@ def test_loaders_that_need_everything_are_checked_by_loading(tmp_path: Path) -> 
     (tmp_path / "labels.csv").write_text("image,color\na.png,red\nb.png,red\nc.png,red\nd.png,red\ne.png,red\n")
     report = check(config_of("labelled", table=str(tmp_path / "labels.csv")))
     assert counts(report) == {"color: queries": (1, None)}
-    assert ["row 4: the image e.png is not in" in problem for problem in report.problems] == [True]
+    assert ["e.png: there is no such file (row 4 of" in problem for problem in report.problems] == [True]
     assert [Path(fault.split(":")[0]).name for fault in report.unreadable] == ["d.png"]
 
 

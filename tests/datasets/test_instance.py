@@ -115,3 +115,14 @@ def test_skip_and_options(tables: dict[str, str]) -> None:
     assert len(task.skipped) == 2
     with pytest.raises(CondsimError, match=r"benchmark\.gallery is not set"):
         instance.load(tables["queries"])
+
+
+def test_a_missing_positive_of_several_loses_no_query(tables: dict[str, str]) -> None:
+    (Path(tables["images"]) / "g/3.png").unlink()
+    (task,) = instance.load(**tables, on_error="skip").tasks
+    assert task.query_ids == ("tower", "cup", "a red cup"), "nothing else answers the tower at night"
+    assert [task.images.names[row] for row in task.relevant[0]] == ["g/0.png"]
+    assert "g/3.png" not in task.images.names
+    assert "g/3.png: there is no such file (row 3 of" in task.skipped[0]
+    with pytest.raises(CondsimError, match=r"gallery\.csv: row 3: image: the image g/3\.png is not in"):
+        instance.load(**tables)

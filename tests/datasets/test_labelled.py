@@ -142,6 +142,20 @@ def test_skip_leaves_out_rows_and_says_so(table: Path) -> None:
     assert "row 7: color: there is no label" in task.skipped[0]
 
 
+def test_a_missing_image_leaves_the_others_where_the_split_put_them(table: Path) -> None:
+    (whole, _) = labelled.load(str(table)).tasks
+    query, other = whole.images.names[whole.reference[0]], whole.images.names[whole.gallery_rows[0]]
+    for name in (query, other):
+        (table.parent / name).unlink()
+    with pytest.raises(CondsimError, match=r"the image .* is not in"):
+        labelled.load(str(table))
+    (task, _) = labelled.load(str(table), on_error="skip").tasks
+    assert task.query_ids == whole.query_ids[1:]
+    names = [whole.images.names[row] for row in whole.gallery_rows]
+    assert [task.images.names[row] for row in task.gallery_rows] == [name for name in names if name != other]
+    assert any(f"{query}: there is no such file (row " in message for message in task.skipped)
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
