@@ -112,7 +112,7 @@ class Published:
             bad = (~torch.isfinite(features[start : start + CHUNK]).all(dim=1)).nonzero().flatten()
             faults |= {start + int(i): "its features hold NaN or infinity" for i in bad}
         if faults:
-            raise BadRowsError(len(names), faults, describe, f"as read from {self}")
+            raise BadRowsError(len(names), faults, describe, f"as read from {self}", skippable=False)
         return features
 
     def _gather(self, names: Sequence[str], describe: Callable[[int], str]) -> Tensor:
