@@ -27,7 +27,7 @@ class Gallery:
     """All that may be prepared once before scoring. N items of width D; features are raw (not normalised) float32."""
 
     features: Tensor
-    """[N, D]"""
+    """[N, D]; for a method that ``reads_mapped`` perhaps in a mapped file (``features.mapped``), perhaps float16."""
     conditions: tuple[Condition, ...]
     condition_features: Tensor
     """[C, D] the features of the conditions' bare texts; several texts are joined by " and "."""
@@ -81,6 +81,8 @@ class Method(ABC):
     pointwise: bool = True
     """True: a candidate's score does not depend on the other candidates, so galleries may be scored in chunks. A
     re-ranker sets it to False and is then always given all of a query's candidates at once."""
+    reads_mapped: bool = False
+    """True: galleries larger than memory may come as they are in a mapped file, and are read a piece at a time."""
 
     def check(self, task: Task) -> None:
         """Raise NotApplicable where this method cannot be asked this task's question."""

@@ -19,6 +19,8 @@ from condsim.methods.sphere import log_map, log_map_features, mean_direction, ro
 
 SUBSPACES = ("text", "single", "random")
 SEVERAL = ("stacked", "balanced", "qr_union", "mean")
+_PROJECTED_AT_ONCE = 16384
+"""Gallery items: their coordinates are still in the processor's cache when they are made unit vectors."""
 
 
 @dataclass(frozen=True)
@@ -196,54 +198,79 @@ class ClayScorer:
         self.features = gallery.features
         self.mean_image = mean_direction(gallery.features)
         self.points = None if method.manifold and not method.rotation else self.map(gallery.features, self.mean_image)
+        self.lengths = None if self.points is None else self.points.norm(dim=-1)
         self.subspaces = lru_cache(maxsize=512)(self._subspaces)
         self.whole = lru_cache(maxsize=1)(self._whole)
+        self._last: tuple[Queries, list[Tensor]] | None = None
 
     def __call__(self, queries: Queries, rows: Tensor | None = None) -> Tensor:
+        conditions = torch.unique(queries.condition).tolist()
+        if len(conditions) == 1:
+            return self._one_condition(conditions[0], queries, rows)
         width = len(self.features) if rows is None else rows.shape[-1]
-        scores = self.features.new_zeros(len(queries), width)
-        for condition in torch.unique(queries.condition).tolist():
+        scores = self.features.new_empty(len(queries), width)
+        for condition in conditions:
             mine = (queries.condition == condition).nonzero()[:, 0]
-            scores[mine] = self.similarity(condition, queries.reference[mine], _rows_of(rows, mine))
+            asked = self.asked(condition, queries.reference[mine])
+            scores[mine] = self.similarity(condition, asked, _rows_of(rows, mine))
         return scores
 
-    def similarity(self, condition: int, reference: Tensor, rows: Tensor | None) -> Tensor:
-        """[b, N or C] for queries of one condition with features ``reference`` [b, D]."""
-        symmetric = self.method.symmetric
+    def _one_condition(self, condition: int, queries: Queries, rows: Tensor | None) -> Tensor:
+        """The scores of queries that share their condition. Of a gallery in pieces, what all pieces need is kept."""
+        if self._last is None or self._last[0] is not queries:
+            self._last = (queries, self.asked(condition, queries.reference))
+        if rows is None or rows.ndim == 2:
+            return self.similarity(condition, self._last[1], rows)
+        return _mean_products(self._last[1], [items.index_select(0, rows) for items in self.whole(condition)])
+
+    def asked(self, condition: int, reference: Tensor) -> list[Tensor]:
+        """The queries' side of the condition's subspaces, from their features ``reference`` [b, D]."""
+        found = []
+        for subspace in self.subspaces(condition):
+            mapped = self.map(reference, subspace.base)
+            inside = self.project(subspace, mapped, mapped.norm(dim=-1), True)
+            # Where only queries are projected: the projection as a vector of the whole space, V V^T y.
+            found.append(inside if self.method.symmetric else inside @ subspace.basis.T)
+        return found
+
+    def similarity(self, condition: int, asked: list[Tensor], rows: Tensor | None) -> Tensor:
+        """[b, N or C] for b queries of one condition, as ``asked`` has them."""
         if rows is None:
-            items, places = self.whole(condition), None
-        else:
-            used, places = torch.unique(rows.clamp(min=0), return_inverse=True)
-            items = [self.project(s, self.at(s, used), symmetric) for s in self.subspaces(condition)]
-        total = torch.zeros((), device=reference.device)
-        for subspace, projected in zip(self.subspaces(condition), items, strict=True):
-            asked = self.project(subspace, self.map(reference, subspace.base), True)
-            if not symmetric:  # the projection as a vector of the whole space: V V^T y
-                asked = asked @ subspace.basis.T
-            total = total + inner_products(asked, projected, places)
-        return total / len(items)
+            return _mean_products(asked, self.whole(condition))
+        used, places = torch.unique(rows.clamp(min=0), return_inverse=True)
+        items = [self.project(s, *self.at(s, used), self.method.symmetric) for s in self.subspaces(condition)]
+        return _mean_products(asked, items, places)
 
     def map(self, features: Tensor, base: Tensor) -> Tensor:
         """What is projected: the log map at ``base`` of raw features, or their unit vectors."""
         return log_map_features(features, base) if self.method.manifold else unit(features)
 
-    def at(self, subspace: Subspace, rows: Tensor | None) -> Tensor:
-        """The mapped gallery items ``rows`` (None: all)."""
-        if self.points is None:  # without rotation the base is the condition's own
-            return self.map(self.features if rows is None else self.features[rows], subspace.base)
-        return self.points if rows is None else self.points[rows]
+    def at(self, subspace: Subspace, rows: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The mapped gallery items ``rows`` (None: all), and their lengths."""
+        if self.points is None or self.lengths is None:  # without rotation the base is the condition's own
+            points = self.map(self.features if rows is None else self.features[rows], subspace.base)
+            return points, points.norm(dim=-1)
+        return (self.points, self.lengths) if rows is None else (self.points[rows], self.lengths[rows])
 
-    def project(self, subspace: Subspace, points: Tensor, projected: bool) -> Tensor:
+    def project(self, subspace: Subspace, points: Tensor, lengths: Tensor, projected: bool) -> Tensor:
         """Coordinates [n, k] of ``points`` [n, D] in the subspace (or the points as they are), made unit vectors unless
         the inner product is asked for. What lies outside the subspace up to rounding becomes 0, and so scores 0."""
-        coordinates = points @ subspace.basis if projected else points
-        if projected:
-            inside = coordinates.norm(dim=-1) > 1e-6 * points.norm(dim=-1)
-            coordinates = coordinates * inside[:, None]
-        return unit(coordinates) if self.method.renormalize else coordinates
+        if not projected:
+            return unit(points) if self.method.renormalize else points
+        coordinates = points.new_empty(len(points), subspace.basis.shape[1])
+        for start in range(0, len(points), _PROJECTED_AT_ONCE):
+            here = slice(start, start + _PROJECTED_AT_ONCE)
+            piece = torch.mm(points[here], subspace.basis, out=coordinates[here])
+            inside = piece.norm(dim=-1)
+            kept = inside > 1e-6 * lengths[here]
+            if self.method.renormalize:
+                piece /= inside.masked_fill(~kept, torch.inf)[:, None]
+            else:
+                piece *= kept[:, None]
+        return coordinates
 
     def _whole(self, condition: int) -> list[Tensor]:
-        return [self.project(s, self.at(s, None), self.method.symmetric) for s in self.subspaces(condition)]
+        return [self.project(s, *self.at(s, None), self.method.symmetric) for s in self.subspaces(condition)]
 
     def _subspaces(self, condition: int) -> list[Subspace]:
         """The condition's subspaces on the side of the images, float32 on their device: the bases R^T V."""
@@ -263,6 +290,11 @@ class ClayScorer:
                     f"can tell apart. {method.phrases.how_to_add([name])}"
                 )
         return [Subspace(s.base.to(device), s.basis.to(device, self.features.dtype)) for s in found]
+
+
+def _mean_products(asked: list[Tensor], items: list[Tensor], places: Tensor | None = None) -> Tensor:
+    products = [inner_products(query, item, places) for query, item in zip(asked, items, strict=True)]
+    return products[0] if len(products) == 1 else torch.stack(products).mean(dim=0)
 
 
 def _rows_of(rows: Tensor | None, mine: Tensor) -> Tensor | None:

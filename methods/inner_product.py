@@ -14,8 +14,10 @@ from condsim.harness.features.mapped import is_mapped, let_go
 from condsim.harness.method import Gallery, Method, Queries, Scorer
 from condsim.methods.sphere import unit
 
-_ELEMENTS_AT_ONCE = 1 << 24
-"""64 MiB of float32 while lists of candidates are gathered."""
+_LISTED_AT_ONCE = 1 << 20
+"""Elements (4 MiB of float32) of gathered lists of candidates: more of them would not stay in the processor's cache."""
+_MAPPED_AT_ONCE = 1 << 22
+"""Elements of a mapped file that are in memory at a time, in its own type and as float32."""
 
 
 def inner_products(queries: Tensor, items: Tensor, rows: Tensor | None = None) -> Tensor:
@@ -29,7 +31,7 @@ def inner_products(queries: Tensor, items: Tensor, rows: Tensor | None = None) -
     if rows.ndim == 1:
         return queries @ items[rows].T
     out = queries.new_empty(rows.shape)
-    step = max(1, _ELEMENTS_AT_ONCE // max(1, rows.shape[1] * items.shape[1]))
+    step = max(1, _LISTED_AT_ONCE // max(1, rows.shape[1] * items.shape[1]))
     for start in range(0, len(rows), step):
         batch = slice(start, start + step)
         out[batch] = (items[rows[batch].clamp(min=0)] * queries[batch, None]).sum(dim=-1)
@@ -59,26 +61,23 @@ class MappedInnerProduct:
 
     def __call__(self, queries: Queries, rows: Tensor | None = None) -> Tensor:
         asked = unit(self.embed(queries))
-        if rows is None:
-            return self._whole(asked)
-        used, places = (rows, None) if rows.ndim == 1 else torch.unique(rows.clamp(min=0), return_inverse=True)
-        scores = inner_products(asked, self._read(self.features.index_select(0, used)), places)
-        let_go(self.features)
-        return scores
-
-    def _whole(self, asked: Tensor) -> Tensor:
-        items, width = self.features.shape
-        size = min(items, max(1, _ELEMENTS_AT_ONCE // (4 * width)))
+        if rows is not None and rows.ndim == 2:
+            used, places = torch.unique(rows.clamp(min=0), return_inverse=True)
+            return inner_products(asked, self._read(used), places)
+        items, width = len(self.features) if rows is None else len(rows), self.features.shape[1]
+        size = min(items, max(1, _MAPPED_AT_ONCE // width))
         scores = asked.new_empty(len(asked), items)
         for begin in range(0, items, size):
             start = min(begin, items - size)  # all pieces of one size, so that equal items score equally
-            scores[:, start : start + size] = asked @ self._read(self.features[start : start + size]).T
-            let_go(self.features)
+            here = slice(start, start + size)
+            torch.mm(asked, self._read(here if rows is None else rows[here]).T, out=scores[:, here])
         return scores
 
-    @staticmethod
-    def _read(piece: Tensor) -> Tensor:
-        return unit(piece.float())
+    def _read(self, which: slice | Tensor) -> Tensor:
+        piece = self.features[which] if isinstance(which, slice) else self.features.index_select(0, which)
+        items = unit(piece.float())
+        let_go(self.features)
+        return items
 
 
 class OneVector(Method):

@@ -10,7 +10,11 @@ from torch import Tensor
 from condsim.methods.sphere import unit
 
 _ELEMENTS_AT_ONCE = 1 << 22
-"""Elements (16 MiB of float32) of a block of projections: larger ones are no faster, smaller ones start too often."""
+"""Elements (16 MiB of float32) of a block of gathered candidates."""
+_PROJECTED_AT_ONCE = 1 << 19
+"""Elements (2 MiB) of a block of projections: it is still in the processor's cache when it is squared and summed."""
+_QUERIES_TOGETHER = 8
+"""Queries that share a block of projections, so that it is many items long and wide enough for a quick product."""
 
 
 @dataclass(frozen=True)
@@ -73,10 +77,11 @@ class Factors:
 
 def _shared(factors: Factors, items: Tensor) -> Tensor:
     """[B, N]"""
-    lengths = items.square().sum(dim=1)
+    anchor = factors.anchor**2
+    lengths = torch.linalg.vector_norm(items, dim=1).square() if anchor else None
     size, rank = len(factors.pull), factors.left.shape[2]
-    columns = max(1, min(len(items), _ELEMENTS_AT_ONCE // rank))
-    together = max(1, _ELEMENTS_AT_ONCE // (rank * columns))
+    columns = max(1, min(len(items), _PROJECTED_AT_ONCE // (rank * min(max(1, size), _QUERIES_TOGETHER))))
+    together = max(1, _PROJECTED_AT_ONCE // (rank * columns))
     blocks = []
     for start in range(0, size, together):
         which = slice(start, start + together)
@@ -87,9 +92,9 @@ def _shared(factors: Factors, items: Tensor) -> Tensor:
             some = items[first : first + columns].T
             z = left @ some
             product = z * z if right is None else z * (right @ some)
-            squared = (
-                product.view(len(pull), rank, -1).sum(dim=1) + factors.anchor**2 * lengths[first : first + columns]
-            )
+            squared = product.view(len(pull), rank, -1).sum(dim=1)
+            if lengths is not None:
+                squared = squared + anchor * lengths[first : first + columns]
             row.append(_cosine(pull @ some, squared))
         blocks.append(torch.cat(row, dim=1))
     return torch.cat(blocks) if blocks else items.new_zeros((0, len(items)))

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from condsim.harness.errors import CondsimError
+from condsim.harness.features.mapped import map_npy
 
 NAME_COLUMNS = ("name", "names", "image", "text", "path", "file_name", "id")
 FEATURE_COLUMNS = ("features", "feature", "embedding", "embeddings")
@@ -62,9 +63,11 @@ class FeatureFile:
 def read_names(path: Path) -> tuple[str, ...]:
     """One name a line, or a JSON list of names. Raises CondsimError where it is neither."""
     try:
-        text = path.read_text(encoding="utf-8")
-        lines = text.removesuffix("\n").split("\n")
-        names = json.loads(text) if path.suffix == ".json" else [line.removesuffix("\r") for line in lines]
+        if path.suffix == ".json":
+            names = json.loads(path.read_text(encoding="utf-8"))
+        else:
+            with path.open(encoding="utf-8", newline="\n") as file:  # line by line: there may be millions
+                names = [line.removesuffix("\n").removesuffix("\r") for line in file]
     except (OSError, ValueError) as error:
         raise CondsimError(f"{path}: cannot be read as names: {error}") from error
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
@@ -73,7 +76,7 @@ def read_names(path: Path) -> tuple[str, ...]:
 
 
 def _read_npy(path: Path) -> tuple[Tensor, None]:
-    return torch.from_numpy(np.load(path, mmap_mode="c", allow_pickle=False)), None
+    return map_npy(path), None
 
 
 def _read_safetensors(path: Path) -> tuple[Tensor, None]:

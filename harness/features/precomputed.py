@@ -13,6 +13,7 @@ from torch import Tensor
 from condsim.harness.errors import CondsimError, did_you_mean
 from condsim.harness.features.faults import BadRowsError
 from condsim.harness.features.file import FeatureFile
+from condsim.harness.features.mapped import is_mapped, let_go
 from condsim.harness.features.store import describe_images, open_store
 from condsim.harness.paths import default_cache_dir, resolve
 from condsim.harness.task import ImageTable
@@ -64,11 +65,18 @@ class Precomputed:
         }
 
     def encode_images(self, table: ImageTable) -> Tensor:
+        return self._images_of(table, half=False)
+
+    def mapped_images(self, table: ImageTable) -> Tensor:
+        """``encode_images``, but float16 in the mapped file where that is how they are published."""
+        return self._images_of(table, half=True)
+
+    def _images_of(self, table: ImageTable, half: bool) -> Tensor:
         if not len(table):
             raise CondsimError(f"the image table of {table.root} is empty: there is nothing to look up")
         if table.boxes is not None and not np.isnan(table.boxes).all():
             raise CondsimError(f"{self._images} has features of whole images, and this benchmark asks for crops")
-        return self._images.look_up(table.names, describe_images(table))
+        return self._images.look_up(table.names, describe_images(table), half)
 
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
         if not len(texts):
@@ -97,13 +105,15 @@ class Published:
     def __str__(self) -> str:
         return str(self.files[0].path)
 
-    def look_up(self, names: Sequence[str], describe: Callable[[int], str]) -> Tensor:
-        """float32 [len(names), D]; the file itself, memory-mapped, where it is float32 and in this very order.
+    def look_up(self, names: Sequence[str], describe: Callable[[int], str], half: bool = False) -> Tensor:
+        """float32 [len(names), D]; the file itself, memory-mapped, where it is float32 and in this very order, or
+        float16 and ``half`` is asked for.
 
         Raises BadRowsError for names that no file has and for features that are not finite.
         """
         first = self.files[0].features
-        if len(self.files) == 1 and tuple(names) == self.files[0].names and first.dtype == torch.float32:
+        kept = first.dtype == torch.float32 or (half and first.dtype == torch.float16 and is_mapped(first))
+        if kept and len(self.files) == 1 and tuple(names) == self.files[0].names:
             features = first
         else:
             features = self._gather(names, describe)
@@ -111,6 +121,7 @@ class Published:
         for start in range(0, len(names), CHUNK):
             bad = (~torch.isfinite(features[start : start + CHUNK]).all(dim=1)).nonzero().flatten()
             faults |= {start + int(i): "its features hold NaN or infinity" for i in bad}
+            let_go(features)
         if faults:
             raise BadRowsError(len(names), faults, describe, f"as read from {self}", skippable=False)
         return features

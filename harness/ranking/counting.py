@@ -83,6 +83,8 @@ def count(scores: Tensor | Floats, thresholds: Floats) -> Counts:
 def _count_numpy(scores: Floats, thresholds: Floats) -> Counts:
     higher = np.zeros(thresholds.shape, dtype=np.int64)
     equal = np.zeros(thresholds.shape, dtype=np.int64)
+    if not thresholds.size:
+        return higher, equal
     step = max(1, _BLOCK // max(1, scores.shape[1]))
     blocks = [slice(start, start + step) for start in range(0, len(scores), step)]
 

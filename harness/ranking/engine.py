@@ -107,7 +107,7 @@ def _sizes(task: Task, pool: Pool, features: Tensor, pointwise: bool, budget: in
     row = 4 * len(task.gallery_rows)
     if pointwise and min(_FEW_QUERIES, len(task)) * row > budget:
         batch = max(1, min(len(task), _CHUNK_QUERIES, budget // (4 * most_relevant)))
-        return batch, max(1, min(block // (4 * batch), budget // item))
+        return batch, max(1, min(block // (8 * batch), budget // item))  # half a block is quicker where it is narrow
     return max(1, min(budget // row, max(_FEW_QUERIES, block // row))), None
 
 

@@ -75,10 +75,10 @@ def _own_lists(task: Task) -> Pool:
 def _shared_gallery(task: Task) -> Pool:
     assert task.gallery is not None
     where = f"task {task.full_name}"
-    if len(np.unique(task.gallery)) < len(task.gallery):
-        raise CondsimError(f"{where}: the gallery names a row twice")
     position = np.full(len(task.images), -1, dtype=np.int64)
     position[task.gallery] = np.arange(len(task.gallery))
+    if np.count_nonzero(position >= 0) < len(task.gallery):
+        raise CondsimError(f"{where}: the gallery names a row twice")
     width = len(task.gallery)
 
     def keys_of(lists: Ragged | None) -> Rows:

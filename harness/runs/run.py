@@ -18,6 +18,8 @@ from torch import Tensor
 
 from condsim.harness.errors import NotApplicable
 from condsim.harness.features.backbone import Backbone
+from condsim.harness.features.mapped import is_mapped
+from condsim.harness.features.precomputed import Precomputed
 from condsim.harness.method import Gallery, Method, TrainFeatures
 from condsim.harness.progress import track
 from condsim.harness.ranking.engine import Ranking, rank_task
@@ -25,7 +27,7 @@ from condsim.harness.ranking.metrics import chance_level, per_query
 from condsim.harness.runs.record import MetricValue, Record, record_folder, settings_hash, write_record
 from condsim.harness.runs.task_file import save_task, task_path
 from condsim.harness.statistics.intervals import mean_intervals
-from condsim.harness.task import Benchmark, Task
+from condsim.harness.task import Benchmark, Rows, Task
 
 
 @dataclass(frozen=True)
@@ -97,11 +99,14 @@ def rank(
     """The task's ranking by this method, and the wall seconds of its three stages."""
     started = time.perf_counter()
     device = backbone.device
-    images = backbone.encode_images(task.images).to(device)
+    if method.reads_mapped and isinstance(backbone, Precomputed):
+        images = backbone.mapped_images(task.images)
+    else:
+        images = backbone.encode_images(task.images).to(device)
     conditions = encode_texts(backbone, [" and ".join(condition) for condition in task.conditions])
     encoded = time.perf_counter()
     gallery = Gallery(
-        features=images[torch.from_numpy(task.gallery_rows).to(device)],
+        features=_gallery_features(images, task.gallery_rows, method.reads_mapped),
         conditions=task.conditions,
         condition_features=conditions,
         encode_texts=partial(encode_texts, backbone),
@@ -116,6 +121,13 @@ def rank(
         ranking = rank_task(task, scorer, images, conditions, pointwise=method.pointwise, top=wanted, progress=advance)
     scored = time.perf_counter()
     return ranking, {"encode": encoded - started, "prepare": prepared - encoded, "score": scored - prepared}
+
+
+def _gallery_features(images: Tensor, rows: Rows, reads_mapped: bool) -> Tensor:
+    """The features of the gallery: a copy, or for a method that can read it the beginning of a mapped file itself."""
+    if reads_mapped and is_mapped(images) and np.array_equal(rows, np.arange(len(rows))):
+        return images[: len(rows)]
+    return images[torch.from_numpy(rows).to(images.device)].float()
 
 
 def measure(task: Task, ranking: Ranking, resamples: int, seed: int) -> dict[str, MetricValue]:

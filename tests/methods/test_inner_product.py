@@ -1,13 +1,24 @@
+import numpy as np
 import pytest
 import torch
 
 from condsim.harness.errors import CondsimError, NotApplicable
-from condsim.methods.inner_product import ImageOnly, ImagePlusText, ImagePlusTextUnit, TextOnly, inner_products
+from condsim.harness.features.mapped import is_mapped, map_npy
+from condsim.harness.method import Queries
+from condsim.methods.inner_product import (
+    ImageOnly,
+    ImagePlusText,
+    ImagePlusTextUnit,
+    InnerProduct,
+    MappedInnerProduct,
+    TextOnly,
+    inner_products,
+)
 from condsim.methods.sphere import unit
 
 
 def test_lists_of_candidates_score_as_the_whole_gallery_does(space, monkeypatch):
-    monkeypatch.setattr("condsim.methods.inner_product._ELEMENTS_AT_ONCE", 3 * 5 * 24)  # a few queries at a time
+    monkeypatch.setattr("condsim.methods.inner_product._LISTED_AT_ONCE", 3 * 5 * 24)  # a few queries at a time
     queries, items = space.encode_images(11, seed=1), space.encode_images(30)
     whole = inner_products(queries, items)
     some = torch.tensor([4, 4, 29, 0])
@@ -69,3 +80,21 @@ def test_what_each_needs_decides_where_it_applies(make_task):
     for method, task in ((TextOnly(), no_condition), (ImageOnly(), no_reference), (ImagePlusText(), no_reference)):
         with pytest.raises(NotApplicable):
             method.check(task)
+
+
+def test_a_gallery_in_a_mapped_file_scores_as_one_in_memory_does(tmp_path, monkeypatch):
+    monkeypatch.setattr("condsim.methods.inner_product._MAPPED_AT_ONCE", 8 * 10)  # the last of four pieces overlaps
+    features = torch.randn(37, 8).half()
+    np.save(tmp_path / "features.npy", features.numpy())
+    mapped = map_npy(tmp_path / "features.npy")
+    assert is_mapped(mapped[:30])
+    assert not is_mapped(features)
+    queries = Queries(torch.randn(5, 8), torch.zeros(5, 8), torch.full((5,), -1), torch.full((5,), -1))
+    held, read = (
+        form(items, ImageOnly().embed)
+        for form, items in ((InnerProduct, unit(features.float())), (MappedInnerProduct, mapped))
+    )
+    lists = torch.tensor([[0, 36, -1], [5, 5, 7], [1, 2, 3], [36, 35, 34], [0, -1, -1]])
+    for rows in (None, torch.arange(20, 37), lists):
+        torch.testing.assert_close(read(queries, rows), held(queries, rows))
+    assert torch.equal(mapped, features)  # its pages were given back, and are read again

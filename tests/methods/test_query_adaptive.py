@@ -56,6 +56,7 @@ def test_blocks_and_lists_score_as_the_whole_gallery_does(monkeypatch):
     factors, items = Factors.of(transforms), unit(torch.randn(50, WIDTH))
     whole = factors.cosines(items)
     monkeypatch.setattr("condsim.methods.low_rank._ELEMENTS_AT_ONCE", 4 * 3 * 17)
+    monkeypatch.setattr("condsim.methods.low_rank._PROJECTED_AT_ONCE", 4 * 3 * 17)
     torch.testing.assert_close(factors.cosines(items), whole, atol=1e-6, rtol=0)
     some = torch.tensor([4, 4, 49, 0])
     torch.testing.assert_close(factors.cosines(items, some), whole[:, some], atol=1e-6, rtol=0)

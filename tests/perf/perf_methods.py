@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from measuring import Row, gain, in_turn
 from scipy.optimize import linear_sum_assignment
 
 from condsim.harness.method import Gallery, Queries, TrainFeatures
@@ -21,8 +20,7 @@ from condsim.methods.sphere import log_map, mean_direction, rotate, unit
 WIDTH, ITEMS, PHRASES, SHORTLIST, NEIGHBORS = 512, 10_000, 1_000, 100, 10
 
 
-def measure() -> list[dict[str, Any]]:
-    """Rows of ``what``, ``against``, ``seconds``, ``baseline_seconds``, ``ratio``, ``aim``."""
+def measure() -> list[Row]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -31,7 +29,7 @@ def measure() -> list[dict[str, Any]]:
         torch.set_num_threads(threads)
 
 
-def rerank() -> list[dict[str, Any]]:
+def rerank() -> list[Row]:
     """From the neighbourhoods of a query and of K = 100 candidates, k = 10 each, to how alike they are."""
     gallery = random_gallery()
     queries = random_queries(gallery, 50)
@@ -72,17 +70,21 @@ def rerank() -> list[dict[str, Any]]:
         for cost in costs:
             linear_sum_assignment(cost)
 
-    seconds, alone = best_of(batched) / 50, best_of(assignments_alone) / 50
-    what = f"matching of a query with K = {SHORTLIST} candidates, k = {NEIGHBORS}"
+    ours, torch_loop, numpy_loop, alone, reranked = in_turn(
+        batched, loop_torch, loop_numpy, assignments_alone, whole, repeats=5
+    )
+    ours, alone, reranked = ([seconds / 50 for seconds in times] for times in (ours, alone, reranked))
+    torch_loop, numpy_loop = ([seconds / 5 for seconds in times] for times in (torch_loop, numpy_loop))
+    what = f"matching of a query with K = {SHORTLIST} candidates, k = {NEIGHBORS}, 1 thread"
     return [
-        row(what, "a loop over candidates, torch", seconds, best_of(loop_torch) / 5, ">= 10"),
-        row(what, "a loop over candidates, numpy", seconds, best_of(loop_numpy) / 5, ""),
-        row(what, "scipy's assignments alone", seconds, alone, "near 1"),
-        row(f"re-rank of a query in {ITEMS:,} items", "scipy's assignments alone", best_of(whole) / 50, alone, ""),
+        gain(what, "a loop over candidates, torch", ours, torch_loop, 10),
+        gain(what, "a loop over candidates, numpy", ours, numpy_loop),
+        gain(what, "scipy's assignments alone", ours, alone),
+        gain(f"re-rank of a query in {ITEMS:,} items", "scipy's assignments alone", reranked, alone),
     ]
 
 
-def clay_condition() -> dict[str, Any]:
+def clay_condition() -> Row:
     """A new condition on a gallery of 10,000, ten queries, once its prompts' features are there."""
     gallery = random_gallery()
     queries = random_queries(gallery, 10)
@@ -105,10 +107,10 @@ def clay_condition() -> dict[str, Any]:
         mapped(unit(queries.reference.double())) @ mapped(directions).T
 
     what = f"CLAY, one condition, {ITEMS:,} items, log map and rotation folded"
-    return row(what, "rotating and mapping the gallery again", best_of(folded), best_of(as_written), "> 1")
+    return gain(what, "rotating and mapping the gallery again", *in_turn(folded, as_written), 1)
 
 
-def clay_lists() -> dict[str, Any]:
+def clay_lists() -> Row:
     """GeneCIS's form: lists of 15 candidates, 40 queries a condition."""
     gallery = random_gallery()
     queries = random_queries(gallery, 40)
@@ -117,13 +119,8 @@ def clay_lists() -> dict[str, Any]:
     scorer(queries, rows)
     items = unit(gallery.features)
     asked = unit(queries.reference)
-    return row(
-        "CLAY on 40 lists of 15 candidates, its subspace known",
-        "inner products of the lists",
-        best_of(lambda: scorer(queries, rows)),
-        best_of(lambda: inner_products(asked, items, rows)),
-        "",
-    )
+    times = in_turn(lambda: scorer(queries, rows), lambda: inner_products(asked, items, rows))
+    return gain("CLAY on 40 lists of 15 candidates, its subspace known", "inner products of the lists", *times)
 
 
 def random_gallery() -> Gallery:
@@ -143,24 +140,3 @@ def random_gallery() -> Gallery:
 def random_queries(gallery: Gallery, n: int) -> Queries:
     condition = torch.zeros(n, dtype=torch.int64)
     return Queries(gallery.features[:n], gallery.condition_features[condition], condition, torch.arange(n))
-
-
-def best_of(job: Callable[[], object], times: int = 5) -> float:
-    job()
-    seconds = []
-    for _ in range(times):
-        start = time.perf_counter()
-        job()
-        seconds.append(time.perf_counter() - start)
-    return min(seconds)
-
-
-def row(what: str, against: str, seconds: float, baseline: float, aim: str) -> dict[str, Any]:
-    return {
-        "what": what,
-        "against": against,
-        "seconds": seconds,
-        "baseline_seconds": baseline,
-        "ratio": baseline / seconds,
-        "aim": aim,
-    }

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from typing import Any
-
 import torch
+from measuring import Row, gain, in_turn, scaled
 from torch import Tensor
 
 from condsim.methods.low_rank import Factors, Transforms
 from condsim.methods.sphere import unit
 
-ITEMS, WIDTH, RANK, QUERIES = 100_000, 512, 64, 4
+ITEMS, WIDTH, RANK, QUERIES = scaled(100_000, 10_000), 512, 64, 4
 
 
 def dense(transforms: Transforms, items: Tensor) -> Tensor:
@@ -28,17 +25,7 @@ def factored(transforms: Transforms, items: Tensor) -> Tensor:
     return Factors.of(transforms).cosines(items)
 
 
-def seconds(score: Callable[[Transforms, Tensor], Tensor], transforms: Transforms, items: Tensor) -> float:
-    """The best of three, since other work on the machine only ever adds."""
-    times = []
-    for _ in range(3):
-        began = time.perf_counter()
-        score(transforms, items)
-        times.append(time.perf_counter() - began)
-    return min(times)
-
-
-def measure() -> list[dict[str, Any]]:
+def measure() -> list[Row]:
     torch.manual_seed(0)
     items = unit(torch.randn(ITEMS, WIDTH))
     u, v = (torch.randn(QUERIES, WIDTH, RANK) for _ in range(2))
@@ -48,15 +35,8 @@ def measure() -> list[dict[str, Any]]:
     for form, anchor, scale in (("T = U V^T (paper)", 0.0, 1.0), ("T = I + 0.8 U V^T (code)", 1.0, 0.8)):
         transforms = Transforms(query, u, v, anchor, scale)
         error = float((factored(transforms, items) - dense(transforms, items)).abs().max())
-        ours, baseline = seconds(factored, transforms, items), seconds(dense, transforms, items)
-        rows.append(
-            {
-                "what": f"query-adaptive, {form}: {QUERIES} queries, N = {ITEMS:,}, D = {WIDTH}, r = {RANK}, factored",
-                "against": f"T formed and applied (largest difference {error:.0e})",
-                "seconds": ours,
-                "baseline_seconds": baseline,
-                "ratio": baseline / ours,
-                "aim": "5 times or more",
-            }
-        )
+        times = in_turn(lambda t=transforms: factored(t, items), lambda t=transforms: dense(t, items))
+        what = f"query-adaptive, {form}: {QUERIES} queries, N = {ITEMS:,}, D = {WIDTH}, r = {RANK}, factored"
+        against = f"T formed and applied (largest difference {error:.0e}), {torch.get_num_threads()} threads"
+        rows.append(gain(what, against, *times, 5))
     return rows

@@ -1,96 +1,65 @@
-"""Ranking against the bare product, and against the argsort-over-names recipe. Ratios are ours / theirs, in one run."""
+"""Ranking against the bare product and against the argsort-over-names recipe; a whole run of GeneCIS's size."""
 
 from __future__ import annotations
 
 import json
 import os
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
+from measuring import Row, cost, gain, in_turn, scaled, within
 from numpy.typing import NDArray
-from torch import Tensor
+from problems import MIT_STATES, Cosine, Held, images
+from problems import mit_states as mit_states_task
 from torch.nn.functional import normalize
 
-from condsim.harness.method import Queries
 from condsim.harness.ranking.engine import rank_task
 from condsim.harness.ranking.metrics import per_query
-from condsim.harness.task import ImageTable, Ragged, Task
-
-Row = dict[str, object]
-
-
-class Cosine:
-    """The cheapest composed query there is, so that the rest is ranking."""
-
-    def __init__(self, gallery: Tensor) -> None:
-        self.gallery = normalize(gallery, dim=1)
-
-    def __call__(self, queries: Queries, rows: Tensor | None = None) -> Tensor:
-        query = normalize(queries.reference + queries.text, dim=1)
-        if rows is None:
-            return query @ self.gallery.T
-        if rows.ndim == 2:
-            return torch.bmm(self.gallery[rows.clamp(min=0)], query.unsqueeze(2)).squeeze(2)
-        return query @ self.gallery[rows].T
+from condsim.harness.runs.run import measure as measure_run
+from condsim.harness.runs.run import rank
+from condsim.harness.task import Benchmark, Ragged, Task
+from condsim.methods.inner_product import ImagePlusTextUnit
 
 
 def measure() -> list[Row]:
     return [*mit_states(), *cirr(), *genecis()]
 
 
-def mit_states(queries: int = 4000, items: int = 10_546, width: int = 640) -> list[Row]:
-    """A part of MIT-States' 82,732 queries against its whole gallery, 25 relevant images each."""
-    rng = np.random.default_rng(0)
+def mit_states() -> list[Row]:
+    """MIT-States' queries against its whole gallery; the extra rows on a tenth of them."""
+    queries = MIT_STATES[0]
+    return [
+        _mit_states(scaled(queries), ("recall@1", "recall@5", "recall@10"), 0, 1.25),
+        _mit_states(scaled(queries // 10), ("recall@1", "recall@5", "recall@10"), 10, None),
+        _mit_states(scaled(queries // 10), ("map",), 0, None),
+    ]
+
+
+def _mit_states(queries: int, metrics: tuple[str, ...], top: int, aim: float | None) -> Row:
+    _, items, width = MIT_STATES
+    torch.manual_seed(0)
     features, texts = torch.randn(items, width), torch.randn(115, width)
-    reference = rng.integers(0, items, queries)
-    block = (reference[:, None] + rng.integers(1, items - 25, (queries, 1)) + np.arange(25)) % items
-    relevant = [row[row != own] for row, own in zip(block, reference, strict=True)]
-
-    def task(metrics: tuple[str, ...]) -> Task:
-        return Task(
-            "mit_states",
-            "size",
-            images(items),
-            tuple((str(i),) for i in range(len(texts))),
-            rng.integers(0, len(texts), queries),
-            reference,
-            Ragged.of(relevant),
-            metrics,
-            gallery=np.arange(items),
-            excluded=Ragged.of(reference[:, None]),
-        )
-
-    scorer, query = Cosine(features), normalize(torch.randn(queries, width), dim=1)
-    buffer = torch.empty(512, items)
+    task, scorer = mit_states_task(queries, items, metrics), Cosine(features)
+    query, buffer = normalize(torch.randn(queries, width), dim=1), torch.empty(512, items)
 
     def bare() -> None:
         for start in range(0, queries, 512):
             part = query[start : start + 512]
             torch.mm(part, scorer.gallery.T, out=buffer[: len(part)])
 
-    first, whole = task(("recall@1", "recall@5", "recall@10")), task(("map",))
-    seconds = best(
-        3,
-        bare,
-        lambda: rank_task(first, scorer, features, texts),
-        lambda: rank_task(first, scorer, features, texts, top=10),
-        lambda: rank_task(whole, scorer, features, texts),
-    )
-    size = f"{queries:,} of 82,732 queries x {items:,} x {width}, 25 relevant"
-    against = "the bare product in chunks of 512, into one buffer"
-    return [
-        row(f"MIT-States size, recall: {size}", against, seconds[1], seconds[0], 1.25),
-        row("the same, keeping the 10 best of each query", against, seconds[2], seconds[0], None),
-        row("the same, mAP over the whole ranking", against, seconds[3], seconds[0], None),
-    ]
+    times = in_turn(lambda: rank_task(task, scorer, features, texts, top=top), bare, repeats=3)
+    kept = f", the {top} best kept" if top else ""
+    what = f"MIT-States size, {', '.join(metrics)}{kept}: {queries:,} queries x {items:,} x {width}, 25 relevant"
+    against = f"the bare product in chunks of 512, into one buffer, {torch.get_num_threads()} threads"
+    return cost(what, against, *times, aim)
 
 
 def cirr() -> list[Row]:
     """CIRR val from given scores: recall without the reference, and recall within the image set."""
     names, reference, target, members = cirr_val()
+    queries = scaled(len(reference), 200)
+    reference, target, members = reference[:queries], target[:queries], members[:queries]
     scores = np.random.default_rng(1).standard_normal((len(reference), len(names))).astype(np.float32)
     number = {name: i for i, name in enumerate(names)}
     rows = np.array([number[name] for name in reference])
@@ -118,12 +87,11 @@ def cirr() -> list[Row]:
     def over_names() -> None:
         found["theirs"] = argsort_over_names(scores, names, reference, target, members)
 
-    theirs = best(1, over_names)[0]
-    seconds = best(3, ours)[0]
+    times = in_turn(ours, over_names, repeats=2)
     if not np.allclose(found["ours"], found["theirs"]):
         raise AssertionError(f"the two disagree: {found}")
-    size = f"{len(rows):,} x {len(names):,}"
-    return [row(f"CIRR val from scores, {size}", "sorting all names by score", seconds, theirs, 1 / 40)]
+    what = f"CIRR val from scores, exclusion and subset, {len(rows):,} x {len(names):,}"
+    return [gain(what, "sorting all names by score", *times, 40)]
 
 
 def argsort_over_names(
@@ -163,67 +131,43 @@ def cirr_val() -> tuple[NDArray[np.str_], NDArray[np.str_], NDArray[np.str_], ND
 
 
 def genecis() -> list[Row]:
-    """A method on cached features, four tasks of GeneCIS's size with up to 400 conditions: 8,032 templates."""
+    """Runs on four tasks of GeneCIS's size, 8,032 templates: prepared, ranked, measured with intervals."""
     rng = np.random.default_rng(3)
-    cases = []
-    for queries, candidates, items, conditions in (
-        (2000, 10, 15_773, 40),
-        (2112, 15, 18_212, 400),
-        (1960, 15, 2198, 97),
-        (1960, 15, 2739, 109),
+    tasks, features = [], {}
+    for number, (queries, candidates, items, conditions) in enumerate(
+        ((2000, 10, 15_773, 40), (2112, 15, 18_212, 400), (1960, 15, 2198, 97), (1960, 15, 2739, 109))
     ):
         lists = rng.integers(0, items, (queries, candidates))
-        task = Task(
-            "genecis",
-            "size",
-            images(items),
-            tuple((str(i),) for i in range(conditions)),
-            rng.integers(0, conditions, queries),
-            rng.integers(0, items, queries),
-            Ragged.of(lists[:, :1]),
-            ("recall@1", "recall@2", "recall@3"),
-            candidates=Ragged.of(lists),
+        reference = rng.integers(0, items, queries)
+        tasks.append(
+            Task(
+                "genecis",
+                str(number),
+                images(items),
+                tuple((str(i),) for i in range(conditions)),
+                rng.integers(0, conditions, queries),
+                reference,
+                Ragged.of(lists[:, :1]),
+                ("recall@1", "recall@2", "recall@3"),
+                candidates=Ragged.of(lists),
+                clusters=reference,
+            )
         )
-        features = torch.randn(items, 512)
-        cases.append(
-            (task, Cosine(features[torch.from_numpy(task.gallery_rows)]), features, torch.randn(conditions, 512))
-        )
+        features[items] = torch.randn(items, 512)
+    backbone, method = Held(features, 512), ImagePlusTextUnit()
 
-    def run() -> None:
-        for task, scorer, features, texts in cases:
-            ranks = rank_task(task, scorer, features, texts, top=10).ranks
-            for metric in task.metrics:
-                per_query(metric, ranks)
+    def ranked(resamples: int) -> None:
+        for task in tasks:
+            ranking, _ = rank(Benchmark("genecis", tuple(tasks)), task, method, backbone, 10)
+            if resamples:
+                measure_run(task, ranking, resamples, 0)
+            else:
+                for metric in task.metrics:
+                    per_query(metric, ranking.ranks)
 
-    return [row("a method on cached features, 8,032 GeneCIS templates x 512", "0.5 s", best(5, run)[0], 0.5, 1.0)]
-
-
-def images(n: int) -> ImageTable:
-    return ImageTable(Path(), tuple(str(i) for i in range(n)))
-
-
-def best(times: int, *runs: Callable[[], object]) -> list[float]:
-    """The least seconds of each of ``runs``, taken in turn so that a busy machine slows all of them alike."""
-    least = [float("inf")] * len(runs)
-    for _ in range(times):
-        for i, run in enumerate(runs):
-            started = time.perf_counter()
-            run()
-            least[i] = min(least[i], time.perf_counter() - started)
-    return least
-
-
-def row(what: str, against: str, seconds: float, baseline: float, aim: float | None) -> Row:
-    return {
-        "what": what,
-        "against": against,
-        "seconds": seconds,
-        "baseline_seconds": baseline,
-        "ratio": seconds / baseline,
-        "aim": aim,
-    }
-
-
-if __name__ == "__main__":
-    for entry in measure():
-        print(entry)
+    (plain, whole) = in_turn(lambda: ranked(0), lambda: ranked(10_000))
+    size = "8,032 GeneCIS templates x 512, features in memory"
+    return [
+        within(f"a method on cached features, {size}: ranked, metrics", plain, 0.5),
+        within(f"the same with 95 % intervals from 10,000 resamples: {size}", whole, 0.5),
+    ]

@@ -1,17 +1,15 @@
-"""The bootstrap against a loop over resamples. Ratios are ours / theirs, in one run."""
+"""The bootstrap against a loop over resamples."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-
 import numpy as np
+from measuring import Row, gain, in_turn, scaled
 
 from condsim.harness.statistics.compare import compare
 from condsim.harness.statistics.intervals import mean_intervals
 
-Row = dict[str, object]
-QUERIES, RUNS, RESAMPLES, LOOPED = 8032, 20, 10_000, 200
+QUERIES, RUNS, RESAMPLES = 8032, 20, scaled(10_000, 1000)
+LOOPED = RESAMPLES // 50
 
 
 def measure() -> list[Row]:
@@ -29,42 +27,20 @@ def measure() -> list[Row]:
             drawn = np.concatenate([members[i] for i in rng.integers(0, len(members), len(members))])
             values[drawn].mean(axis=0)
 
-    least = [float("inf")] * 5
-    runs: list[Callable[[], object]] = [
+    plain, clustered, ours, ours_clustered, compared = in_turn(
         loop,
         clustered_loop,
         lambda: mean_intervals(values, resamples=RESAMPLES),
         lambda: mean_intervals(values, clusters, resamples=RESAMPLES),
         lambda: compare({str(i): column for i, column in enumerate(values.T)}, clusters, resamples=RESAMPLES),
-    ]
-    for _ in range(3):
-        for i, run in enumerate(runs):
-            started = time.perf_counter()
-            run()
-            least[i] = min(least[i], time.perf_counter() - started)
-    plain, clustered = (seconds * RESAMPLES / LOOPED for seconds in least[:2])
+        repeats=3,
+    )
+    plain, clustered = ([seconds * RESAMPLES / LOOPED for seconds in times] for times in (plain, clustered))
     size = f"{RESAMPLES:,} resamples x {QUERIES:,} queries x {RUNS} runs"
-    scaled = f"(timed over {LOOPED} and scaled)"
+    scale = f"(timed over {LOOPED} and scaled)"
+    by_cluster = f"a loop over resamples of clusters {scale}"
     return [
-        row(f"bootstrap, {size}", f"a loop over resamples {scaled}", least[2], plain, 1 / 20),
-        row(
-            f"bootstrap by cluster, {size}", f"a loop over resamples of clusters {scaled}", least[3], clustered, 1 / 20
-        ),
-        row(f"comparison of all pairs of {RUNS} runs, intervals included", "the same loop", least[4], clustered, None),
+        gain(f"bootstrap, {size}", f"a loop over resamples {scale}", ours, plain, 20),
+        gain(f"bootstrap by cluster, {size}", by_cluster, ours_clustered, clustered, 20),
+        gain(f"comparison of all pairs of {RUNS} runs, intervals included", by_cluster, compared, clustered),
     ]
-
-
-def row(what: str, against: str, seconds: float, baseline: float, aim: float | None) -> Row:
-    return {
-        "what": what,
-        "against": against,
-        "seconds": seconds,
-        "baseline_seconds": baseline,
-        "ratio": seconds / baseline,
-        "aim": aim,
-    }
-
-
-if __name__ == "__main__":
-    for entry in measure():
-        print(entry)
