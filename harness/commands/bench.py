@@ -15,7 +15,7 @@ from condsim.harness.configs import changed_settings, make, make_once, method_na
 from condsim.harness.console import console, report_run
 from condsim.harness.errors import CondsimError, NotApplicable
 from condsim.harness.features.faults import BadRowsError
-from condsim.harness.leaderboard.rows import print_leaderboard, write_leaderboard
+from condsim.harness.leaderboard.rows import print_leaderboard, rows_of_runs, write_leaderboard
 from condsim.harness.runs.record import FILE, Record, read_record
 from condsim.harness.task import Task
 from condsim.harness.tracking import Tracker
@@ -64,7 +64,7 @@ def conclude(outcomes: Outcomes) -> int:
         return 0  # --help, --cfg job and the like
     rows = write_leaderboard(outcomes.results)
     ran = {record.run for record in (*outcomes.done, *outcomes.skipped)}
-    print_leaderboard([row for row in rows if row["run"] in ran])
+    print_leaderboard(rows_of_runs(rows, ran))
     for name, left_out in outcomes.not_applicable.items():
         tasks = ", ".join(task for task, _ in left_out)
         console.print(f"{name} cannot be asked {tasks}; the first: {left_out[0][1]}", style="dim", markup=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from condsim.harness.statistics.standing import significance_letters
 
 __all__ = [
     "Row", "leaderboard_rows", "mean_of_tasks",
-    "newest", "print_leaderboard", "read_leaderboard", "settings_text", "to_csv", "write_leaderboard",
+    "newest", "print_leaderboard", "read_leaderboard", "rows_of_runs", "settings_text", "to_csv", "write_leaderboard",
 ]  # fmt: skip
 
 
@@ -71,6 +71,12 @@ def write_leaderboard(results: Path, published: Path | None = None) -> list[Row]
     return rows
 
 
+def rows_of_runs(rows: Sequence[Row], runs: Container[str]) -> list[Row]:
+    """The rows of these runs, and the headline means that one of them is part of."""
+    kept = {_kin(row) for row in rows if row["run"] in runs}
+    return [row for row in rows if row["run"] in runs or (not row["run"] and _kin(row) in kept)]
+
+
 def print_leaderboard(rows: Sequence[Row]) -> None:
     """A table a task and backbone with every metric and its interval, then the tasks of each benchmark side by side."""
     for table in without_captions([*task_tables(rows), *overview(rows)], rows):
@@ -80,6 +86,10 @@ def print_leaderboard(rows: Sequence[Row]) -> None:
 def settings_text(settings: Mapping[str, Any]) -> str:
     """Settings as one would type them: ``rank=5 base.weight=0.3``."""
     return " ".join(f"{name}={_plain(value)}" for name, value in sorted(settings.items()))
+
+
+def _kin(row: Row) -> tuple[str, ...]:
+    return tuple(str(row[name]) for name in ("benchmark", "method", "backbone", "settings"))
 
 
 def _row(record: Record) -> Row:

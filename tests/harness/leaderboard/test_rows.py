@@ -16,7 +16,7 @@ from condsim.harness.commands.leaderboard import main, select
 from condsim.harness.errors import CondsimError
 from condsim.harness.leaderboard.csv_file import filter_rows, to_long_csv
 from condsim.harness.leaderboard.published import find_published, read_published
-from condsim.harness.leaderboard.rows import leaderboard_rows, read_leaderboard, to_csv, write_leaderboard
+from condsim.harness.leaderboard.rows import leaderboard_rows, read_leaderboard, rows_of_runs, to_csv, write_leaderboard
 from condsim.harness.leaderboard.table import task_tables, to_latex, to_markdown
 from condsim.harness.runs.record import MetricValue, Record, write_record
 from condsim.harness.statistics.standing import share_letter
@@ -101,6 +101,13 @@ def test_the_mean_of_tasks_has_the_interval_of_independent_samples() -> None:
     assert (alike["recall@1_low"], alike["recall@1_high"]) == pytest.approx((30, 50))
     assert rows["same"]["mean"] == pytest.approx(60)
     assert "mean_low" not in rows["same"]  # two metrics of the same queries are not independent
+
+
+def test_the_rows_of_some_runs_have_their_headlines_and_no_others() -> None:
+    headlines = {"average": [["one", "recall@1"], ["two", "recall@1"]]}
+    records = [record(task, rank=rank, headlines=headlines) for task in ("one", "two") for rank in (4, 8)]
+    shown = rows_of_runs(leaderboard_rows(records), {"two-clay-8"})
+    assert [(row["task"], row["settings"]) for row in shown] == [("two", "rank=8"), ("average", "rank=8")]
 
 
 def test_headline_rows_keep_the_order_of_rows() -> None:
