@@ -7,6 +7,7 @@ from importlib.resources import files
 from pathlib import Path
 
 PACKAGE = "pkg://"
+BESIDE_IMAGES = "images://"
 
 
 def default_cache_dir() -> Path:
@@ -14,9 +15,15 @@ def default_cache_dir() -> Path:
     return Path(os.environ.get("CONDSIM_CACHE") or "~/.cache/condsim").expanduser()
 
 
-def resolve(name: str | Path) -> Path:
-    """The file that ``name`` means: a path (``~`` allowed), or ``pkg://package.name/file`` for one inside a package."""
+def resolve(name: str | Path, images: Path | None = None) -> Path:
+    """The file that ``name`` means.
+
+    A path (``~`` allowed), ``pkg://package.name/file`` for one inside a package, or ``images://file`` for one in the
+    folder ``images`` of a task's images.
+    """
     text = str(name)
+    if images is not None and text.startswith(BESIDE_IMAGES):
+        return images / text.removeprefix(BESIDE_IMAGES)
     if not text.startswith(PACKAGE):
         return Path(text).expanduser()
     package, _, file = text.removeprefix(PACKAGE).partition("/")

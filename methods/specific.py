@@ -9,6 +9,7 @@ from torch import Tensor
 
 from condsim.harness.errors import CondsimError, NotApplicable, did_you_mean
 from condsim.harness.method import Gallery, Method, Queries, Scorer
+from condsim.harness.paths import resolve
 from condsim.harness.task import ImageTable, Task
 from condsim.methods.image_categories import categories_of, read_categories, spelling
 from condsim.methods.inner_product import InnerProduct, inner_products
@@ -16,7 +17,6 @@ from condsim.methods.phrases import Phrases, check_conditions, phrase_source
 from condsim.methods.sphere import unit
 
 TEMPLATES = ("imagenet", "plain")
-BESIDE_IMAGES = "images://"
 
 
 def class_features(names: Sequence[str], gallery: Gallery, templates: str) -> Tensor:
@@ -190,9 +190,7 @@ class SpecificObject(_Specific):
 
     def _seen(self, images: ImageTable) -> tuple[frozenset[str], ...]:
         assert self.categories is not None
-        file = self.categories
-        if file.startswith(BESIDE_IMAGES):
-            file = str(images.root / file.removeprefix(BESIDE_IMAGES))
+        file = str(resolve(self.categories, images.root))
         listed = categories_of(images.names, read_categories(file, self.min_score), file)
         return tuple(frozenset(map(spelling, several)) for several in listed)
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from condsim.harness.runs.files import CONTENT
 from condsim.harness.runs.record import MetricValue, Record
 from condsim.harness.task import Ragged, Rows, Task
 
@@ -108,7 +109,8 @@ class Sweep:
 
 
 def sweeps(records: Iterable[Record], headline: Mapping[tuple[str, str], str], least: int = 3) -> list[Sweep]:
-    """Every numeric setting that takes ``least`` or more values among runs alike in all else.
+    """Every numeric setting that takes ``least`` or more values among runs alike in all else but the files they name:
+    where a setting is trained, each value has a checkpoint of its own. Of two runs at one value the newer counts.
 
     ``headline``: (benchmark, task) -> metric.
     """
@@ -117,23 +119,29 @@ def sweeps(records: Iterable[Record], headline: Mapping[tuple[str, str], str], l
         config = flat(record.config.get("method_config", {}))
         for name, value in config.items():
             if isinstance(value, (int, float)) and not isinstance(value, bool):
-                rest = repr(sorted((k, repr(v)) for k, v in config.items() if k != name))
+                rest = repr(sorted((k, repr(v)) for k, v in config.items() if k != name and not _is_file(v)))
                 key = (record.benchmark, record.method, record.backbone, name, rest)
                 groups.setdefault(key, []).append((record.task, float(value), record))
     found = []
     for (benchmark, method, backbone, setting, _), members in groups.items():
-        lines: dict[str, list[tuple[float, MetricValue]]] = {}
-        for task, value, record in members:
+        points: dict[str, dict[float, MetricValue]] = {}
+        for task, value, record in sorted(members, key=lambda member: member[2].created):
             metric = headline.get((benchmark, task))
             if metric in record.metrics:
-                lines.setdefault(task, []).append((value, record.metrics[metric]))
-        lines = {task: sorted(line, key=lambda p: p[0]) for task, line in lines.items() if len(line) >= least}
+                points.setdefault(task, {})[value] = record.metrics[metric]
+        lines = {task: sorted(line.items()) for task, line in points.items() if len(line) >= least}
         if lines:
-            fixed = {k: v for k, v in members[0][2].settings.items() if k != setting}
+            config = flat(members[0][2].config.get("method_config", {}))
+            shown = members[0][2].settings.items()
+            fixed = {k: v for k, v in shown if k != setting and not _is_file(config.get(k))}
             text = " ".join(f"{name}={value}" for name, value in sorted(fixed.items()))
             metrics = {task: headline[benchmark, task] for task in lines}
             found.append(Sweep(benchmark, method, backbone, setting, text, lines, metrics))
     return found
+
+
+def _is_file(value: object) -> bool:
+    return isinstance(value, str) and value.startswith(CONTENT)
 
 
 def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

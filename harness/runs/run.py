@@ -24,6 +24,7 @@ from condsim.harness.method import Gallery, Method, TrainFeatures
 from condsim.harness.progress import track
 from condsim.harness.ranking.engine import Ranking, rank_task
 from condsim.harness.ranking.metrics import chance_level, per_query
+from condsim.harness.runs.files import with_contents
 from condsim.harness.runs.record import MetricValue, Record, record_folder, settings_hash, write_record
 from condsim.harness.runs.task_file import save_task, task_path
 from condsim.harness.statistics.intervals import mean_intervals
@@ -48,7 +49,7 @@ class RunSettings:
             "task": task.full_name,
             "fingerprint": task.fingerprint,
             "method": self.method,
-            "method_config": dict(self.method_config),
+            "method_config": with_contents(self.method_config, task.images.root),
             "backbone": backbone.identity,
             "statistics": {"resamples": self.resamples, "seed": self.seed},
             "top": self.top,

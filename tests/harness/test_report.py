@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -126,6 +127,15 @@ def test_sweeps_are_found_per_setting_and_all_else_must_be_equal() -> None:
     (found,) = sweeps(records, {("toy", "one"): "recall@1", ("toy", "two"): "recall@1"})
     assert (found.method, found.setting, found.fixed) == ("clay", "rank", "")
     assert {task: [x for x, _ in line] for task, line in found.lines.items()} == {"one": [2, 5, 10], "two": [2, 5, 10]}
+
+
+def test_a_sweep_over_what_is_trained_has_a_checkpoint_at_each_value() -> None:
+    records = [sweep_record("one", rank, checkpoint=f"content:{rank}") for rank in (16, 4, 8)]
+    again = sweep_record("one", 8, checkpoint="content:newer")
+    again = replace(again, created="2030", metrics={"recall@1": MetricValue(0.9, 0, 1)})
+    (found,) = sweeps([again, *records], {("toy", "one"): "recall@1"})
+    assert (found.setting, found.fixed) == ("rank", "")
+    assert [(x, metric.value) for x, metric in found.lines["one"]] == [(4, 0.04), (8, 0.9), (16, 0.16)]
 
 
 def test_cost_is_shown_for_runs_that_saw_only_some_tasks(tmp_path: Path, results_maker: Callable[..., Path]) -> None:
