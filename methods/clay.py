@@ -14,7 +14,7 @@ from torch import Tensor
 from condsim.harness.errors import CondsimError, did_you_mean
 from condsim.harness.method import Gallery, Method, Queries, Scorer
 from condsim.harness.task import Condition, Task
-from condsim.methods.inner_product import inner_products
+from condsim.methods.inner_product import inner_products, taken
 from condsim.methods.phrases import Phrases, check_conditions, phrase_source
 from condsim.methods.sphere import log_map, log_map_features, mean_direction, rotate, unit
 
@@ -233,7 +233,7 @@ class ClayScorer:
             self._last = (queries, self.asked(condition, queries.reference))
         if rows is None or rows.ndim == 2:
             return self.similarity(condition, self._last[1], rows)
-        return _mean_products(self._last[1], [items.index_select(0, rows) for items in self.whole(condition)])
+        return _mean_products(self._last[1], [taken(items, rows) for items in self.whole(condition)])
 
     def asked(self, condition: int, reference: Tensor) -> list[Tensor]:
         """The queries' side of the condition's subspaces, from their features ``reference`` [b, D]."""

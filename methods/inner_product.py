@@ -29,13 +29,23 @@ def inner_products(queries: Tensor, items: Tensor, rows: Tensor | None = None) -
     if rows is None:
         return queries @ items.T
     if rows.ndim == 1:
-        return queries @ items[rows].T
+        return queries @ taken(items, rows).T
     out = queries.new_empty(rows.shape)
     step = max(1, _LISTED_AT_ONCE // max(1, rows.shape[1] * items.shape[1]))
     for start in range(0, len(rows), step):
         batch = slice(start, start + step)
         out[batch] = (items[rows[batch].clamp(min=0)] * queries[batch, None]).sum(dim=-1)
     return out
+
+
+def taken(items: Tensor, rows: Tensor) -> Tensor:
+    """``items[rows]`` for ``rows`` [C]; a view where they follow one another, as those of a gallery in chunks do."""
+    if items.device.type != "cpu" or not len(rows):
+        return items.index_select(0, rows)
+    first = int(rows[0])
+    if torch.equal(rows, torch.arange(first, first + len(rows))):
+        return items[first : first + len(rows)]
+    return items.index_select(0, rows)
 
 
 @dataclass(frozen=True)
@@ -74,7 +84,7 @@ class MappedInnerProduct:
         return scores
 
     def _read(self, which: slice | Tensor) -> Tensor:
-        piece = self.features[which] if isinstance(which, slice) else self.features.index_select(0, which)
+        piece = self.features[which] if isinstance(which, slice) else taken(self.features, which)
         items = unit(piece.float())
         let_go(self.features)
         return items

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from condsim.methods.inner_product import taken
 from condsim.methods.sphere import unit
 
 _ELEMENTS_AT_ONCE = 1 << 22
@@ -72,7 +73,7 @@ class Factors:
         """
         if rows is not None and rows.ndim == 2:
             return _lists(self, items, rows)
-        return _shared(self, items if rows is None else items[rows])
+        return _shared(self, items if rows is None else taken(items, rows))
 
 
 def _shared(factors: Factors, items: Tensor) -> Tensor:

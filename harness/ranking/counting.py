@@ -21,8 +21,6 @@ _FEW = 4
 """Up to so many thresholds, comparing with each of them is cheaper than sorting the scores."""
 _BLOCK = 1 << 18
 """Scores compared at a time on the CPU: they and the outcomes stay in the cache from one comparison to the next."""
-_FOLD = 8
-"""The best of a row are looked for among the maxima of so many places at a time."""
 
 
 @dataclass(frozen=True)
@@ -158,68 +156,3 @@ def pad_lists(owner: Rows, scores: Floats, queries: int) -> Floats:
     padded = np.full((queries, int(lengths.max(initial=0))), -np.inf, dtype=scores.dtype)
     padded[owner, column] = scores[order]
     return padded
-
-
-@dataclass(frozen=True)
-class Top:
-    """[B, k] the best scores and their positions, best first; -inf at position -1 where there are no more."""
-
-    scores: Tensor
-    positions: Tensor
-
-
-def top_positions(scores: Tensor, k: int) -> Top:
-    """The k highest of [B, N] scores, equals in the order of their positions. -inf scores take no place."""
-    items = scores.shape[1]
-    width, folds = min(k, items), items // _FOLD
-    if folds <= 4 * width:
-        best, where = scores.sort(dim=1, descending=True, stable=True)
-        return _filled_up(best[:, :width], where[:, :width], k)
-    # Each of the best is in one of the `width` folds with the highest maxima: the rest of the row is read only once.
-    maxima = scores[:, : folds * _FOLD].reshape(-1, _FOLD, folds).amax(dim=1)
-    highest, chosen = maxima.topk(width, dim=1)
-    device = scores.device
-    inside = chosen[:, None, :] + folds * torch.arange(_FOLD, device=device)[:, None]
-    tail = torch.arange(folds * _FOLD, items, device=device).expand(len(scores), -1)
-    where = torch.cat([inside.flatten(1), tail], dim=1).sort(dim=1).values
-    best, order = scores.gather(1, where).sort(dim=1, descending=True, stable=True)
-    best, where = best[:, :width], where.gather(1, order[:, :width])
-    # A fold that was not chosen may hold equals of the last one, at earlier positions: such rows are sorted in full.
-    last = best[:, -1:]
-    left_out = (maxima >= last).sum(dim=1) > (highest >= last).sum(dim=1)
-    for row in (left_out & torch.isfinite(last[:, 0])).nonzero().flatten().tolist():
-        full, place = scores[row].sort(descending=True, stable=True)
-        best[row], where[row] = full[:width], place[:width]
-    return _filled_up(best, where, k)
-
-
-def _filled_up(best: Tensor, where: Tensor, k: int) -> Top:
-    missing = (0, k - best.shape[1])
-    where = where.masked_fill(best == -torch.inf, -1)
-    return Top(
-        torch.nn.functional.pad(best, missing, value=-torch.inf), torch.nn.functional.pad(where, missing, value=-1)
-    )
-
-
-def drop(top: Top, owner: Rows, position: Rows, k: int) -> Top:
-    """The first k of ``top`` without the entries (query, position): wide enough if it has k more than any query's."""
-    if not len(owner):
-        return Top(top.scores[:, :k], top.positions[:, :k])
-    where = top.positions.cpu().numpy()
-    width = 1 + max(int(where.max(initial=0)), int(position.max()))
-    gone = np.isin(where + width * np.arange(len(where))[:, None], position + width * owner) & (where >= 0)
-    scores = top.scores.masked_fill(torch.from_numpy(gone).to(top.scores.device), -torch.inf)
-    scores, order = scores.sort(dim=1, descending=True, stable=True)
-    return _filled_up(scores[:, :k], top.positions.gather(1, order)[:, :k], k)
-
-
-def merge_top(best: Top | None, chunk: Top, start: int) -> Top:
-    """``best`` of the gallery before position ``start``, and the top of the chunk that begins there, as one."""
-    positions = torch.where(chunk.positions < 0, -1, chunk.positions + start)
-    if best is None:
-        return Top(chunk.scores, positions)
-    scores = torch.cat([best.scores, chunk.scores], dim=1)
-    order = scores.sort(dim=1, descending=True, stable=True)
-    k = best.scores.shape[1]
-    where = torch.cat([best.positions, positions], dim=1).gather(1, order.indices)
-    return Top(order.values[:, :k], where[:, :k])

@@ -12,17 +12,14 @@ from torch import Tensor
 
 from condsim.harness.errors import CondsimError
 from condsim.harness.method import Queries, Scorer
+from condsim.harness.ranking.best import Top, extend_top, top_positions
 from condsim.harness.ranking.counting import (
     Floats,
-    Top,
     count,
-    drop,
     group_scores,
-    merge_top,
     pad_lists,
     pick,
     ranks_of,
-    top_positions,
 )
 from condsim.harness.ranking.metrics import needs_complete
 from condsim.harness.ranking.pool import Pool
@@ -228,8 +225,7 @@ def _rank_batch(scoring: _Scoring, chunk: int | None, complete: bool, top: int) 
         if top:
             among_excluded = np.flatnonzero(inside) >= len(relevant.values)
             gone = owner[among_excluded], position[among_excluded]
-            most = int(np.bincount(gone[0]).max(initial=0))
-            best = merge_top(best, drop(top_positions(scores, top + most), *gone, top), start)
+            best = extend_top(best, scores, start, *gone, top)
     ranks = ranks_of(groups, higher, equal, relevant.lengths, pool.size[which], complete)
     top_rows = None if best is None else _image_rows(scoring, best.positions)
     if subset is None or pool.subset is None or pool.subset_relevant is None:

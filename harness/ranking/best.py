@@ -1,0 +1,134 @@
+"""The best of each row: equals in the order of their positions, a gallery in pieces as if it were whole."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from condsim.harness.ranking.counting import Floats
+from condsim.harness.task import Rows
+
+_FOLD = 8
+"""The best of a row are looked for among the maxima of so many places at a time."""
+_WIDE_FOLD = 32
+"""And places that beat the best so far, which are few, among the maxima of so many."""
+
+
+@dataclass(frozen=True)
+class Top:
+    """[B, k] the best scores and their positions, best first; -inf at position -1 where there are no more."""
+
+    scores: Tensor
+    positions: Tensor
+
+
+def top_positions(scores: Tensor, k: int) -> Top:
+    """The k highest of [B, N] scores, equals in the order of their positions. -inf scores take no place."""
+    items = scores.shape[1]
+    width, folds = min(k, items), items // _FOLD
+    if folds <= 4 * width:
+        best, where = scores.sort(dim=1, descending=True, stable=True)
+        return _filled_up(best[:, :width], where[:, :width], k)
+    # Each of the best is in one of the `width` folds with the highest maxima: the rest of the row is read only once.
+    maxima = scores[:, : folds * _FOLD].reshape(-1, _FOLD, folds).amax(dim=1)
+    highest, chosen = maxima.topk(width, dim=1)
+    device = scores.device
+    inside = chosen[:, None, :] + folds * torch.arange(_FOLD, device=device)[:, None]
+    tail = torch.arange(folds * _FOLD, items, device=device).expand(len(scores), -1)
+    where = torch.cat([inside.flatten(1), tail], dim=1).sort(dim=1).values
+    best, order = scores.gather(1, where).sort(dim=1, descending=True, stable=True)
+    best, where = best[:, :width], where.gather(1, order[:, :width])
+    # A fold that was not chosen may hold equals of the last one, at earlier positions: such rows are sorted in full.
+    last = best[:, -1:]
+    left_out = (maxima >= last).sum(dim=1) > (highest >= last).sum(dim=1)
+    for row in (left_out & torch.isfinite(last[:, 0])).nonzero().flatten().tolist():
+        full, place = scores[row].sort(descending=True, stable=True)
+        best[row], where[row] = full[:width], place[:width]
+    return _filled_up(best, where, k)
+
+
+def _filled_up(best: Tensor, where: Tensor, k: int) -> Top:
+    missing = (0, k - best.shape[1])
+    where = where.masked_fill(best == -torch.inf, -1)
+    return Top(
+        torch.nn.functional.pad(best, missing, value=-torch.inf), torch.nn.functional.pad(where, missing, value=-1)
+    )
+
+
+def drop(top: Top, owner: Rows, position: Rows, k: int) -> Top:
+    """The first k of ``top`` without the entries (query, position): wide enough if it has k more than any query's."""
+    if not len(owner):
+        return Top(top.scores[:, :k], top.positions[:, :k])
+    where = top.positions.cpu().numpy()
+    width = 1 + max(int(where.max(initial=0)), int(position.max()))
+    gone = np.isin(where + width * np.arange(len(where))[:, None], position + width * owner) & (where >= 0)
+    scores = top.scores.masked_fill(torch.from_numpy(gone).to(top.scores.device), -torch.inf)
+    scores, order = scores.sort(dim=1, descending=True, stable=True)
+    return _filled_up(scores[:, :k], top.positions.gather(1, order)[:, :k], k)
+
+
+def extend_top(best: Top | None, scores: Tensor, start: int, owner: Rows, position: Rows, k: int) -> Top:
+    """The k best of a gallery in pieces: ``best`` of what lies before ``start`` (None: nothing), then [B, n] scores.
+
+    The entries (query ``owner``, place ``position`` among these) are left out.
+    """
+    if best is not None and bool((best.scores[:, -1] > -torch.inf).all()):
+        better = _better(best, scores, start, owner, position)
+        if better is not None:
+            return better
+    most = int(np.bincount(owner).max(initial=0))
+    return _merged(best, drop(top_positions(scores, k + most), owner, position, k), start)
+
+
+def _better(best: Top, scores: Tensor, start: int, owner: Rows, position: Rows) -> Top | None:
+    """``extend_top`` where each row has k already: only scores above the last of them matter, and they are few.
+
+    None where they are not few.
+    """
+    last, (rows, items) = best.scores[:, -1:], scores.shape
+    folds = items // _WIDE_FOLD
+    inside = folds * _WIDE_FOLD
+    maxima = scores[:, :inside].reshape(rows, _WIDE_FOLD, folds).amax(dim=1)
+    row, fold = (maxima > last).nonzero(as_tuple=True)
+    if 8 * _WIDE_FOLD * len(row) > scores.numel():
+        return None
+    tail_row, tail = (scores[:, inside:] > last).nonzero(as_tuple=True)
+    places = fold[:, None] + folds * torch.arange(_WIDE_FOLD, device=scores.device)
+    row, place = torch.cat([row.repeat_interleave(_WIDE_FOLD), tail_row]), torch.cat([places.flatten(), tail + inside])
+    value = scores[row, place]
+    above = value > last[row, 0]
+    found = [part[above].cpu().numpy() for part in (row, place, value)]
+    if len(owner):
+        kept = ~np.isin(found[0] * items + found[1], owner * items + position)
+        found = [part[kept] for part in found]
+    return _with(best, found[0], found[1] + start, found[2]) if len(found[0]) else best
+
+
+def _with(best: Top, row: Rows, position: Rows, value: Floats) -> Top:
+    """``best``, its k places full, with more entries at later positions."""
+    k = best.scores.shape[1]
+    touched, among = np.unique(row, return_inverse=True)
+    which = torch.from_numpy(touched).to(best.scores.device)
+    rows = np.concatenate([np.repeat(np.arange(len(touched)), k), among])
+    scores = np.concatenate([best.scores[which].flatten().cpu().numpy(), value])
+    positions = np.concatenate([best.positions[which].flatten().cpu().numpy(), position])
+    order = np.lexsort((positions, -scores, rows))
+    first = np.searchsorted(rows[order], np.arange(len(touched)))
+    kept = order[np.arange(len(order)) - first[rows[order]] < k]
+    filled = (torch.from_numpy(part[kept].reshape(-1, k)).to(which.device) for part in (scores, positions))
+    return Top(best.scores.index_copy(0, which, next(filled)), best.positions.index_copy(0, which, next(filled)))
+
+
+def _merged(best: Top | None, chunk: Top, start: int) -> Top:
+    """``best`` of the gallery before position ``start``, and the top of the chunk that begins there, as one."""
+    positions = torch.where(chunk.positions < 0, -1, chunk.positions + start)
+    if best is None:
+        return Top(chunk.scores, positions)
+    scores = torch.cat([best.scores, chunk.scores], dim=1)
+    order = scores.sort(dim=1, descending=True, stable=True)
+    k = best.scores.shape[1]
+    where = torch.cat([best.positions, positions], dim=1).gather(1, order.indices)
+    return Top(order.values[:, :k], where[:, :k])
