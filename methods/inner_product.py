@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from condsim.harness.errors import CondsimError
-from condsim.harness.features.mapped import is_mapped, let_go
+from condsim.harness.features.mapped import gather, is_mapped, let_go
 from condsim.harness.method import Gallery, Method, Queries, Scorer
 from condsim.methods.sphere import unit
 
@@ -40,12 +40,11 @@ def inner_products(queries: Tensor, items: Tensor, rows: Tensor | None = None) -
 
 def taken(items: Tensor, rows: Tensor) -> Tensor:
     """``items[rows]`` for ``rows`` [C]; a view where they follow one another, as those of a gallery in chunks do."""
-    if items.device.type != "cpu" or not len(rows):
-        return items.index_select(0, rows)
-    first = int(rows[0])
-    if torch.equal(rows, torch.arange(first, first + len(rows))):
-        return items[first : first + len(rows)]
-    return items.index_select(0, rows)
+    if items.device.type == "cpu" and len(rows):
+        first = int(rows[0])
+        if torch.equal(rows, torch.arange(first, first + len(rows))):
+            return items[first : first + len(rows)]
+    return gather(items, rows)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, OverrideType
+from hydra.core.override_parser.types import ChoiceSweep, Override, OverrideType, QuotedString
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -74,14 +74,23 @@ def _as_hydra_writes(config_name: str, base: list[str], overrides: list[str]) ->
     for text, override in parsed.items():
         if override.value() is None and override.key_or_group in WITHOUT and override.type == OverrideType.CHANGE:
             return _as_hydra_writes(config_name, base, [f"~{o.split('=')[0]}" if o == text else o for o in overrides])
-    places = _places(config_name, base, overrides)
-    for text, override in parsed.items():
-        named = override.type == OverrideType.CHANGE and override.package is None
-        if named and override.key_or_group in places and not isinstance(override.value(), dict):
+    named = {text: override for text, override in parsed.items() if _may_name_a_part(override)}
+    places = _places(config_name, base, overrides) if named else {}
+    for text, override in named.items():
+        if override.key_or_group in places:
             written = f"{places[override.key_or_group]}={text.split('=', 1)[1]}"
             # Once more: what was chosen may have parts of its own, such as method.base.phrases=llm.
             return _as_hydra_writes(config_name, base, [written if o == text else o for o in overrides])
     return overrides
+
+
+def _may_name_a_part(override: Override) -> bool:
+    """Whether it gives a word, or several to sweep over, to a plain key."""
+    if override.type != OverrideType.CHANGE or override.package is not None:
+        return False
+    value = override.value()
+    words = value.list if isinstance(value, ChoiceSweep) else [value]
+    return any(isinstance(word, (str, QuotedString)) for word in words)
 
 
 def _places(config_name: str, base: list[str], overrides: list[str]) -> dict[str, str]:
@@ -122,12 +131,14 @@ def _parse(overrides: Sequence[str]) -> list[Override]:
 
 
 def _each_swept_value_once(overrides: Sequence[str]) -> Iterator[list[str]]:
-    """Override lists without sweeps which together use every swept value once (not their product)."""
+    """Override lists without sweeps which together use every swept choice once (not their product), and of a setting
+    that is swept the first value: a setting takes any."""
     choices = []
     for text, override in zip(overrides, _parse(overrides), strict=True):
         if override.is_sweep_override() and override.is_discrete_sweep():
             name = text.split("=", 1)[0]
-            choices.append([f"{name}={value}" for value in override.sweep_string_iterator()])
+            values = [f"{name}={value}" for value in override.sweep_string_iterator()]
+            choices.append(values[:1] if "." in override.key_or_group else values)
         elif override.is_sweep_override():
             choices.append([])  # an interval: the sweeper picks the values
         else:

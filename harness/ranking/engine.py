@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from condsim.harness.errors import CondsimError
+from condsim.harness.features.mapped import gather
 from condsim.harness.method import Queries, Scorer
 from condsim.harness.ranking.best import Top, extend_top, top_positions
 from condsim.harness.ranking.counting import (
@@ -116,7 +117,7 @@ def _queries(task: Task, which: Rows, image_features: Tensor, condition_features
         if not known.any():
             return torch.zeros(len(index), image_features.shape[1], device=device)
         rows = torch.from_numpy(np.where(known, index, 0)).to(features.device)
-        gathered = features.index_select(0, rows).float().to(device)
+        gathered = gather(features, rows).float().to(device)
         return gathered if known.all() else gathered * torch.from_numpy(known).to(device).unsqueeze(1)
 
     reference, condition = task.reference[which], task.condition[which]
