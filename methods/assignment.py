@@ -22,11 +22,12 @@ def hungarian(similarity: Tensor, left: Tensor | None = None, right: Tensor | No
     """
     costs = (-similarity).double().cpu().contiguous().numpy()
     if left is None and right is None and costs.shape[1] <= costs.shape[2]:
-        partners = np.empty(costs.shape[:2], dtype=np.int64)
-        for p, cost in enumerate(costs):
-            partners[p] = linear_sum_assignment(cost)[1]
-        total = -np.take_along_axis(costs, partners[:, :, None], axis=2)[:, :, 0].mean(axis=1)
-        return torch.from_numpy(total).to(similarity.device)
+        pairs, n, m = costs.shape
+        partners = np.empty((pairs, n), dtype=np.int64)
+        for p, (_, partner) in enumerate(map(linear_sum_assignment, costs)):
+            partners[p] = partner
+        partners += np.arange(pairs * n).reshape(pairs, n) * m
+        return torch.from_numpy(-costs.take(partners).mean(axis=1)).to(similarity.device)
     lefts, rights = (sizes.tolist() for sizes in _sizes(similarity, left, right))
     total = np.zeros(len(costs))
     for p, (cost, n, m) in enumerate(zip(costs, lefts, rights, strict=True)):
