@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,6 +20,8 @@ _MULTINOMIAL = 256
 """Up to so many clusters, resamples are drawn exactly; beyond, Poisson weights give the same distribution faster."""
 _WEIGHTS = 1 << 20
 """Weights at a time: 4 MiB, which stays in the cache."""
+_KEPT = 8 << 20
+"""Weights that are kept for the next run on the same task: at most 16 MiB a task."""
 _POISSON = np.repeat(np.arange(6, dtype=np.uint8), [94, 95, 46, 16, 4, 1]).tobytes()
 """A byte as a Poisson(1) weight: its mean and variance are exactly 1, its third moment is within 2 %."""
 
@@ -119,14 +122,26 @@ def _resampled(residuals: Values, sizes: Values, resamples: int, seed: int) -> V
 
 def _weights(clusters: int, resamples: int, seed: int) -> Iterator[NDArray[np.float32]]:
     """[<= resamples, clusters] how often each cluster is drawn into each resample, some resamples at a time."""
+    small = clusters * resamples <= _KEPT
+    for times in _kept_draws(clusters, resamples, seed) if small else _draws(clusters, resamples, seed):
+        yield times.astype(np.float32)
+
+
+@lru_cache(maxsize=8)
+def _kept_draws(clusters: int, resamples: int, seed: int) -> tuple[NDArray[np.uint16 | np.uint8], ...]:
+    """``_draws`` at once: the runs of a sweep have their tasks in common."""
+    return tuple(_draws(clusters, resamples, seed))
+
+
+def _draws(clusters: int, resamples: int, seed: int) -> Iterator[NDArray[np.uint16 | np.uint8]]:
     rng = np.random.Generator(np.random.SFC64(seed))
     step = max(1, _WEIGHTS // clusters)
     for start in range(0, resamples, step):
         rows = min(step, resamples - start)
         if clusters > _MULTINOMIAL:
             noise = rng.bit_generator.random_raw(-(-rows * clusters // 8)).tobytes()
-            times = np.frombuffer(noise.translate(_POISSON), dtype=np.uint8, count=rows * clusters).astype(np.float32)
+            times = np.frombuffer(noise.translate(_POISSON), dtype=np.uint8, count=rows * clusters)
         else:
             places = rng.integers(0, clusters, (rows, clusters)) + clusters * np.arange(rows)[:, None]
-            times = np.bincount(places.ravel(), minlength=rows * clusters).astype(np.float32)
+            times = np.bincount(places.ravel(), minlength=rows * clusters).astype(np.uint16)
         yield times.reshape(rows, clusters)
