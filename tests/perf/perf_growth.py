@@ -44,12 +44,17 @@ def plot(rows: list[Row], path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, (time_axis, memory_axis) = pyplot.subplots(1, 2, figsize=(10, 4.2), layout="constrained")
+    figure, (time_axis, memory_axis) = pyplot.subplots(1, 2, figsize=(10, 4.6), layout="constrained")
     for marker, label in zip("osD^", SERIES, strict=False):
         points = [row for row in rows if row["series"] == label]
         for axis, key in ((time_axis, "seconds"), (memory_axis, "peak_gib")):
             axis.plot([row["items"] for row in points], [row[key] for row in points], marker=marker, label=label)
-    memory_axis.axhline(1.5, color="0.5", linestyle=":", label="bound for the search itself at 10,000,000 items")
+    memory_axis.axhline(
+        1.5,
+        color="0.5",
+        linestyle=":",
+        label="1.5 GiB: bound for the search itself (here the items' names are held too)",
+    )
     time_axis.set_ylabel(f"seconds for {QUERIES} queries, 10 best each")
     memory_axis.set_ylabel("peak resident memory of the process (GiB)")
     for axis in (time_axis, memory_axis):
@@ -57,6 +62,8 @@ def plot(rows: list[Row], path: Path) -> None:
         axis.set_yscale("log")
         axis.set_xlabel(f"gallery items N (D = {WIDTH})")
         axis.grid(alpha=0.3)
-    memory_axis.legend(fontsize=8)
+    memory_axis.set_yticks([1, 2, 4, 8], ["1", "2", "4", "8"])
+    memory_axis.minorticks_off()
+    figure.legend(*memory_axis.get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8)
     figure.savefig(path, dpi=150)
     pyplot.close(figure)
