@@ -20,7 +20,7 @@ def hungarian(similarity: Tensor, left: Tensor | None = None, right: Tensor | No
     An unmatched left member counts 0. scipy's solver (Jonker-Volgenant, exact) takes one pair of sets at a time; it is
     what remains when the matrices come as one batch.
     """
-    costs = (-similarity).double().cpu().contiguous().numpy()
+    costs = np.negative(similarity.cpu().numpy(), dtype=np.float64, order="C")
     if left is None and right is None and costs.shape[1] <= costs.shape[2]:
         pairs, n, m = costs.shape
         partners = np.empty((pairs, n), dtype=np.int64)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Protocol
@@ -18,7 +19,7 @@ from condsim.harness.features.clip_model import PRECISIONS, ClipModel, ModelSpec
 from condsim.harness.features.digests import available_cores, digest
 from condsim.harness.features.encoding import InPieces, Load, encode_pictures
 from condsim.harness.features.folder import Encoded, FeatureFolder
-from condsim.harness.features.images import crop_to_square, decode
+from condsim.harness.features.images import crop_to_square, decode, fault_at_a_glance
 from condsim.harness.features.store import FeatureStore, describe_images, open_store, text_keys
 from condsim.harness.features.transforms import TRANSFORMS, Transform
 from condsim.harness.paths import default_cache_dir, resolve
@@ -144,6 +145,9 @@ class OpenClip:
         content = self.store.image_keys(table)
 
         def encode(rows: NDArray[np.int64]) -> Generator[Encoded, None, None]:
+            if faults := _faults_at_a_glance(table, rows, self.workers):
+                yield Encoded(rows[:0], np.zeros((0, 0), np.float32), faults)
+                return
             clip = self.loaded
             transform = clip.transform(self.transform)
             load, pinned = _loader(table, content.digests, transform), self.device.type == "cuda"
@@ -187,6 +191,23 @@ class OpenClip:
         if self.device.type == "cpu":
             return InPieces(ROWS_PER_CORE, torch.get_num_threads())
         return InPieces(self.batch_size)
+
+
+def _faults_at_a_glance(table: ImageTable, rows: NDArray[np.int64], workers: int) -> dict[int, str]:
+    """Row -> what is wrong with it, before anything is encoded."""
+
+    def look(some: NDArray[np.int64]) -> dict[int, str]:
+        found = {}
+        for row in some.tolist():
+            box = None if table.boxes is None or np.isnan(table.boxes[row]).all() else table.boxes[row]
+            fault = fault_at_a_glance(os.path.join(table.root, table.file(table.names[row])), box, table.dilation)
+            if fault is not None:
+                found[row] = fault
+        return found
+
+    with ThreadPoolExecutor(workers) as pool:
+        parts = pool.map(look, np.array_split(rows, -(-len(rows) // 256)))
+        return {row: fault for part in parts for row, fault in part.items()}
 
 
 def _loader(table: ImageTable, digests: list[bytes], transform: Transform) -> Load:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Sequence
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,3 +72,33 @@ def decode(data: bytes) -> Picture:
             reason = "not an image file that Pillow knows"
         raise CondsimError(f"does not decode ({reason})") from error
     return image
+
+
+def fault_at_a_glance(path: str, box: NDArray[np.float64] | None, dilation: float = 0.7) -> str | None:
+    """What is wrong with an image file or the box in it, as far as header and end tell; None: nothing that they tell.
+
+    A file that looks cut off is decoded to make sure. One damaged in between is found when it is decoded at last.
+    """
+    try:
+        with open(path, "rb") as file, Image.open(file) as image:
+            size = image.size
+            ended = _ends_as_it_should(file, image.format)
+    except Exception:  # what is no image can raise nearly anything
+        ended = False
+    try:
+        if not ended:
+            with open(path, "rb") as file:
+                size = decode(file.read()).size
+        if box is not None:
+            crop_box(box, *size, dilation)
+    except (CondsimError, OSError) as error:
+        return str(error)
+    return None
+
+
+def _ends_as_it_should(file: BinaryIO, kind: str | None) -> bool:
+    end = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}.get(kind or "")
+    if end is None:
+        return True
+    file.seek(-len(end), io.SEEK_END)
+    return file.read() == end

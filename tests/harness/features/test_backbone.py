@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -201,16 +202,22 @@ def test_batches_of_any_size_give_the_same_features(make: Make, table: ImageTabl
     torch.testing.assert_close(single, whole)
 
 
-def test_pictures_that_cannot_be_used_are_told_together_and_the_rest_is_kept(
-    make: Make, files: Path, tmp_path: Path, table: ImageTable
-) -> None:
+def copy_of(files: Path, folder: Path, table: ImageTable) -> ImageTable:
     for name in table.names:
-        (tmp_path / name).write_bytes((files / name).read_bytes())
+        (folder / name).write_bytes((files / name).read_bytes())
+    return ImageTable(folder, table.names)
+
+
+def test_pictures_that_cannot_be_used_are_told_together_before_anything_is_encoded(
+    make: Make, files: Path, tmp_path: Path, table: ImageTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy_of(files, tmp_path, table)
     (tmp_path / "1.png").write_bytes(b"nothing")
     half = (tmp_path / "3.png").read_bytes()
     (tmp_path / "3.png").write_bytes(half[: len(half) // 2])
     boxes = np.full((len(table), 4), np.nan)
     boxes[5] = (500, 0, 10, 10)
+    monkeypatch.setattr(backbone_module, "load_model", lambda *_: pytest.fail("the model was loaded"))
     with pytest.raises(BadRowsError) as caught:
         make().encode_images(ImageTable(tmp_path, table.names, boxes))
     message = str(caught.value)
@@ -220,10 +227,32 @@ def test_pictures_that_cannot_be_used_are_told_together_and_the_rest_is_kept(
     assert f"row 3, {tmp_path / '3.png'}: does not decode" in message
     assert "row 5" in message
     assert "lies wholly outside its image of 50 x 20 pixels" in message
-    assert "the other 4 are encoded and kept" in message
-    good = np.array([0, 2, 4, 6])
+
+
+def test_damage_that_shows_only_when_decoded_loses_nothing_that_is_encoded(
+    make: Make, files: Path, tmp_path: Path, table: ImageTable
+) -> None:
+    copied = copy_of(files, tmp_path, table)
+    data = bytearray((tmp_path / "3.png").read_bytes())
+    middle = data.index(b"IDAT") + 4
+    data[middle : middle + 20] = bytes(20)  # header and end stay as they are
+    (tmp_path / "3.png").write_bytes(data)
+    with pytest.raises(BadRowsError, match=rf"row 3, {re.escape(str(tmp_path / '3.png'))}: does not decode") as caught:
+        make().encode_images(copied)
+    assert "the other 6 are encoded and kept" in str(caught.value)
+    good = np.array([0, 1, 2, 4, 5, 6])
     expected = make(cache_dir=tmp_path / "other").encode_images(table)[good]
-    torch.testing.assert_close(make().encode_images(ImageTable(tmp_path, table.names).take(good)), expected)
+    torch.testing.assert_close(make().encode_images(copied.take(good)), expected)
+
+
+def test_a_whole_picture_with_more_behind_its_end_is_used(
+    make: Make, files: Path, tmp_path: Path, table: ImageTable
+) -> None:
+    """What looks cut off at a glance is decoded to make sure."""
+    copied = copy_of(files, tmp_path, table)
+    with (tmp_path / "2.png").open("ab") as file:
+        file.write(b"more")
+    torch.testing.assert_close(make().encode_images(copied), make(cache_dir=tmp_path / "other").encode_images(table))
 
 
 def test_a_picture_that_changes_between_digest_and_decoding_is_refused(
