@@ -84,18 +84,22 @@ def _count_numpy(scores: Floats, thresholds: Floats) -> Counts:
     if not thresholds.size:
         return higher, equal
     step = max(1, _BLOCK // max(1, scores.shape[1]))
-    blocks = [slice(start, start + step) for start in range(0, len(scores), step)]
+    # NumPy lets go of the interpreter while it sorts; comparing is so quick that threads would wait for one another.
+    sorts = thresholds.shape[1] > _FEW
+    threads = min(torch.get_num_threads(), -(-len(scores) // step)) if sorts else 1
+    share = -(-len(scores) // threads)
 
-    def count_block(here: slice) -> None:
-        higher[here], equal[here] = _count_block(scores[here], thresholds[here])
+    def count_share(first: int) -> None:
+        last = min(first + share, len(scores))
+        for start in range(first, last, step):
+            here = slice(start, min(start + step, last))
+            higher[here], equal[here] = _count_block(scores[here], thresholds[here])
 
-    threads = min(torch.get_num_threads(), len(blocks))
-    if threads > 1:  # NumPy lets go of the interpreter while it compares and sorts
+    if threads > 1:
         with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(count_block, blocks))
+            list(pool.map(count_share, range(0, len(scores), share)))
     else:
-        for here in blocks:
-            count_block(here)
+        count_share(0)
     return higher, equal
 
 
