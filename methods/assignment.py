@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment
+from lap import lapjvr_batch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from condsim.harness.errors import CondsimError
@@ -17,23 +18,26 @@ from condsim.harness.errors import CondsimError
 def hungarian(similarity: Tensor, left: Tensor | None = None, right: Tensor | None = None) -> Tensor:
     """Mean over the left set of the similarity to the partner, in the one-to-one matching that makes the sum largest.
 
-    An unmatched left member counts 0. scipy's solver (Jonker-Volgenant, exact) takes one pair of sets at a time; it is
-    what remains when the matrices come as one batch.
+    An unmatched left member counts 0. lapx's solver (Jonker-Volgenant, exact) takes all pairs of sets of one size at
+    once, on as many threads as torch uses.
     """
     costs = np.negative(similarity.cpu().numpy(), dtype=np.float64, order="C")
-    if left is None and right is None and costs.shape[1] <= costs.shape[2]:
-        pairs, n, m = costs.shape
-        partners = np.empty((pairs, n), dtype=np.int64)
-        for p, (_, partner) in enumerate(map(linear_sum_assignment, costs)):
-            partners[p] = partner
-        partners += np.arange(pairs * n).reshape(pairs, n) * m
-        return torch.from_numpy(-costs.take(partners).mean(axis=1)).to(similarity.device)
-    lefts, rights = (sizes.tolist() for sizes in _sizes(similarity, left, right))
+    if left is None and right is None:
+        return torch.from_numpy(-_least_costs(costs) / max(1, costs.shape[1])).to(similarity.device)
+    lefts, rights = (sizes.cpu().numpy() for sizes in _sizes(similarity, left, right))
     total = np.zeros(len(costs))
-    for p, (cost, n, m) in enumerate(zip(costs, lefts, rights, strict=True)):
-        members = cost[:n, :m]
-        total[p] = -members[linear_sum_assignment(members)].sum() / max(1, n)
+    for n, m in np.unique(np.stack([lefts, rights], axis=1), axis=0).tolist():
+        alike = np.flatnonzero((lefts == n) & (rights == m))
+        total[alike] = -_least_costs(np.ascontiguousarray(costs[alike, :n, :m])) / max(1, n)
     return torch.from_numpy(total).to(similarity.device)
+
+
+def _least_costs(costs: NDArray[np.float64]) -> NDArray[np.float64]:
+    """[P] the cost of the cheapest one-to-one matching of the smaller side, for ``costs`` [P, n, m]."""
+    if not len(costs):
+        return np.zeros(0)
+    totals: NDArray[np.float64] = lapjvr_batch(costs, extend_cost=True, n_threads=torch.get_num_threads())[0]
+    return totals
 
 
 def all_pairs(similarity: Tensor, left: Tensor | None = None, right: Tensor | None = None) -> Tensor:
