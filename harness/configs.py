@@ -11,15 +11,18 @@ from hydra import compose
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, OmegaConf
 
 from condsim.harness.errors import CondsimError
 
 
-def make(config: Mapping[str, Any]) -> Any:
-    """What a config's ``_target_`` names, made with its settings."""
-    if not config.get("_target_") or config["_target_"] == "???":
+def make(config: Mapping[str, Any], place: str = "") -> Any:
+    """What a config's ``_target_`` names, made with its settings. ``place``: where in the whole config it stands."""
+    if not config.get("_target_") or config["_target_"] == MISSING:
         raise CondsimError("this choice names no class: set its _target_, as in method._target_=my_module.MyMethod")
+    if unset := [key for key, value in _flat(config).items() if value == MISSING]:
+        name = f"{place}.{unset[0]}" if place else unset[0]
+        raise CondsimError(f"{name} is not set: {config['_target_']} needs it, as in {name}=VALUE")
     try:
         return instantiate(OmegaConf.create(dict(config)), _convert_="all")
     except InstantiationException as error:

@@ -90,9 +90,11 @@ def make_plan(settings: Mapping[str, Any], name: str) -> Plan:
     tune_backbone, device_name = bool(training.pop("backbone")), training.pop("device")
     closest_of = int(training.pop("closest_of"))
     recipe = Recipe(**training)
-    sources: list[Triplets] = [make(source) for source in settings["triplets"].values() if source]
+    sources: list[Triplets] = [
+        make(source, f"triplets.{source_name}") for source_name, source in settings["triplets"].items() if source
+    ]
     fingerprints = [source.fingerprint for source in sources]
-    backbone: Backbone = make(settings["backbone"])
+    backbone: Backbone = make(settings["backbone"], "backbone")
     if closest_of and not settings["dry"]:
         sources = [closest_targets(s, backbone.encode_images(s.images), closest_of, recipe.seed) for s in sources]
     held_share, metric = settings["validation"]["share"], settings["validation"]["metric"]

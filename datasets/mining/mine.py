@@ -43,8 +43,8 @@ SHOWN = 100
 def mine(settings: Mapping[str, Any]) -> int:
     """The command, given what conf/mine.yaml composes: sources and parser by ``_target_``, and plain settings."""
     summary = mine_triplets(
-        make(settings["captions"]),
-        make(settings["parser"]),
+        make(settings["captions"], "captions"),
+        make(settings["parser"], "parser"),
         Path(settings["output"]).expanduser(),
         concreteness=settings["concreteness"],
         count=settings["count"],

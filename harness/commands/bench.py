@@ -85,7 +85,7 @@ def bench(config: DictConfig, outcomes: Outcomes) -> None:
         benchmark = make_once(plain(config.benchmark)).select(config.tasks and list(config.tasks))
         backbone = make_once(plain(config.backbone))
         method_config = plain(config.method)
-        method = make(method_config)
+        method = make(method_config, "method")
         tracker: Tracker = make_once(plain(config.tracking))
         if tracker not in outcomes.trackers:
             outcomes.trackers.append(tracker)
