@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.console import Console, Group, RenderableType
 from rich.markdown import Markdown
 from rich.table import Table
@@ -102,8 +101,8 @@ def needed_boxes(tables: Sequence[ImageTable]) -> dict[Path, list[tuple[float, .
     for table in tables:
         for row in range(len(table)):
             wanted = boxes.setdefault(table.path(row), [])
-            if table.boxes is not None and not np.isnan(table.boxes[row]).any():
-                wanted.append((*table.boxes[row], table.dilation))
+            if (box := table.box(row)) is not None:
+                wanted.append((*box, table.dilation))
     return boxes
 
 

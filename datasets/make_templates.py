@@ -9,29 +9,26 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import Field
 
-from condsim.datasets.annotations import Entry, ImageName, Text, read_frame, read_json, read_list, validate
+from condsim.datasets.annotations import Entry, Text, read_frame, read_json, read_list, validate
+from condsim.datasets.genecis import Crop
 from condsim.datasets.templates import (
     Instance,
     Templates,
     bags_from_panoptic,
     change_attribute_templates,
-    change_object_templates,
     focus_attribute_templates,
-    focus_object_templates,
+    object_templates,
     write_templates,
 )
 from condsim.harness.console import console
 from condsim.harness.errors import CondsimError
 
 COLUMNS = ("image_id", "x", "y", "w", "h", "category", "positive", "negative")
-Number = Annotated[float, Field(allow_inf_nan=False)]
 
 
-class AttributeEntry(Entry):
+class AttributeEntry(Crop):
     """An instance as VAW has it."""
 
-    image_id: ImageName
-    instance_bbox: Annotated[list[Number], Field(min_length=4, max_length=4)]
     object_name: Text
     positive_attributes: list[Text]
     negative_attributes: list[Text]
@@ -82,8 +79,8 @@ def command(config: Mapping[str, Any]) -> int:
     if config["panoptic"]:
         bags = read_panoptic(Path(config["panoptic"]).expanduser(), config["objects"]["min_share"])
         rules = {key: value for key, value in config["objects"].items() if key not in ("count", "min_share")}
-        for task, build in (("focus_object", focus_object_templates), ("change_object", change_object_templates)):
-            made[task] = build(bags, config["objects"]["count"], rng, **rules)
+        for task, change in (("focus_object", False), ("change_object", True)):
+            made[task] = object_templates(bags, config["objects"]["count"], rng, **rules, change=change)
     if not made:
         raise CondsimError("name what templates are made of: instances=FILE attribute_types=FILE, or panoptic=FILE")
     for task, templates in made.items():

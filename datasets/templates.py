@@ -129,7 +129,7 @@ def change_attribute_templates(
     return result
 
 
-def focus_object_templates(
+def object_templates(
     bags: Bags,
     count: int,
     rng: np.random.Generator,
@@ -138,30 +138,49 @@ def focus_object_templates(
     max_far: int = 2,
     close: int = 9,
     far: int = 5,
+    *,
+    change: bool,
 ) -> Templates:
-    """Condition = an object that reference and target share; the target is any close image.
+    """Condition = an object that reference and target share, and the target is any close image; with ``change`` an
+    object that the target has and the reference lacks, and the target is the closest image (ties drawn).
 
     bags: image id -> its categories. Close: at least `min_shared` shared with the reference, but not all of them.
     Far: at most `max_far` shared. Distractors: `close` close images without the object, `far` far ones with it.
     """
-    return _object_templates(bags, count, rng, min_categories, min_shared, max_far, close, far, change=False)
+    ids = sorted(bags)
+    names = sorted(set().union(*bags.values()))
+    holds = np.array([[c in bags[i] for c in names] for i in ids], dtype=bool)  # [images, categories]
+    sizes = holds.sum(axis=1)
+    references = np.flatnonzero(sizes >= min_categories)
 
+    def draw() -> tuple[Template, list[str]] | None:
+        reference = int(rng.choice(references))
+        shared = (holds & holds[reference]).sum(axis=1)
+        near = (shared >= min_shared) & (shared < sizes[reference])
+        away = shared <= max_far
+        near[reference] = away[reference] = False
+        if not near.any():
+            return None
+        candidates = np.flatnonzero(near & (shared == shared[near].max())) if change else np.flatnonzero(near)
+        target = int(rng.choice(candidates))
+        options = np.flatnonzero(holds[target] & (~holds[reference] if change else holds[reference]))
+        if not len(options):
+            return None
+        condition = int(rng.choice(options))
+        near[target] = False
+        without, having = np.flatnonzero(near & ~holds[:, condition]), np.flatnonzero(away & holds[:, condition])
+        if len(without) < close or len(having) < far:
+            return None
+        others = [*rng.choice(without, close, replace=False), *rng.choice(having, far, replace=False)]
+        template = {
+            "reference": {"val_image_id": int(ids[reference])},
+            "target": {"val_image_id": int(ids[target])},
+            "gallery": [{"val_image_id": int(ids[i])} for i in others],
+            "condition": names[condition],
+        }
+        return template, [CLOSE_WITHOUT] * close + [FAR_WITH] * far
 
-def change_object_templates(
-    bags: Bags,
-    count: int,
-    rng: np.random.Generator,
-    min_categories: int = 10,
-    min_shared: int = 6,
-    max_far: int = 2,
-    close: int = 9,
-    far: int = 5,
-) -> Templates:
-    """Condition = an object that the target has and the reference lacks; the target is the closest image (ties drawn).
-
-    The other rules as in `focus_object_templates`.
-    """
-    return _object_templates(bags, count, rng, min_categories, min_shared, max_far, close, far, change=True)
+    return _collect(draw, count if len(references) else 0)
 
 
 def bags_from_panoptic(annotation: Mapping[str, Any], min_share: float = 0.01) -> dict[int, frozenset[str]]:
@@ -258,50 +277,3 @@ def _collect(draw: Callable[[], tuple[Template, list[str]] | None], count: int, 
             result.templates.append(drawn[0])
             result.kinds.append(drawn[1])
     return result
-
-
-def _object_templates(
-    bags: Bags,
-    count: int,
-    rng: np.random.Generator,
-    min_categories: int,
-    min_shared: int,
-    max_far: int,
-    close: int,
-    far: int,
-    change: bool,
-) -> Templates:
-    ids = sorted(bags)
-    names = sorted(set().union(*bags.values()))
-    holds = np.array([[c in bags[i] for c in names] for i in ids], dtype=bool)  # [images, categories]
-    sizes = holds.sum(axis=1)
-    references = np.flatnonzero(sizes >= min_categories)
-
-    def draw() -> tuple[Template, list[str]] | None:
-        reference = int(rng.choice(references))
-        shared = (holds & holds[reference]).sum(axis=1)
-        near = (shared >= min_shared) & (shared < sizes[reference])
-        away = shared <= max_far
-        near[reference] = away[reference] = False
-        if not near.any():
-            return None
-        candidates = np.flatnonzero(near & (shared == shared[near].max())) if change else np.flatnonzero(near)
-        target = int(rng.choice(candidates))
-        options = np.flatnonzero(holds[target] & (~holds[reference] if change else holds[reference]))
-        if not len(options):
-            return None
-        condition = int(rng.choice(options))
-        near[target] = False
-        without, having = np.flatnonzero(near & ~holds[:, condition]), np.flatnonzero(away & holds[:, condition])
-        if len(without) < close or len(having) < far:
-            return None
-        others = [*rng.choice(without, close, replace=False), *rng.choice(having, far, replace=False)]
-        template = {
-            "reference": {"val_image_id": int(ids[reference])},
-            "target": {"val_image_id": int(ids[target])},
-            "gallery": [{"val_image_id": int(ids[i])} for i in others],
-            "condition": names[condition],
-        }
-        return template, [CLOSE_WITHOUT] * close + [FAR_WITH] * far
-
-    return _collect(draw, count if len(references) else 0)

@@ -89,6 +89,13 @@ class ImageTable:
     def path(self, row: int) -> Path:
         return self.root / self.file(self.names[row])
 
+    def box(self, row: int) -> NDArray[np.float64] | None:
+        """float64 [4], None where the row is the whole image."""
+        if self.boxes is None or np.isnan(self.boxes[row]).all():
+            return None
+        box: NDArray[np.float64] = self.boxes[row]
+        return box
+
     def take(self, rows: Rows) -> ImageTable:
         names = tuple(self.names[row] for row in rows)
         return replace(self, names=names, boxes=None if self.boxes is None else self.boxes[rows])

@@ -52,8 +52,8 @@ class TunedBackbone(nn.Module):
                 picture = decode(table.path(row).read_bytes())
             except OSError as error:
                 raise CondsimError(f"{table.path(row)}: {error.strerror or error}") from None
-            if table.boxes is not None and not np.isnan(table.boxes[row]).all():
-                picture = crop_to_square(picture, table.boxes[row], table.dilation)
+            if (box := table.box(row)) is not None:
+                picture = crop_to_square(picture, box, table.dilation)
             return torch.from_numpy(np.array(self._transform.pixels(picture)))
 
         pixels = torch.stack(list(self._pool.map(load, rows.tolist()))).to(self._device)

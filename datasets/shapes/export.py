@@ -55,9 +55,8 @@ from condsim.datasets.shapes.world import (
 )
 from condsim.datasets.templates import (
     change_attribute_templates,
-    change_object_templates,
     focus_attribute_templates,
-    focus_object_templates,
+    object_templates,
     write_templates,
 )
 
@@ -205,8 +204,8 @@ def _write_object_tasks(root: Path, rng: np.random.Generator, sizes: WorldSizes,
     seen = [(f"{i:012d}.jpg", category) for i in ids for category in sorted(bags[i])]
     images, categories = zip(*seen, strict=True)
     _write_csv(root / "genecis" / "coco" / "categories.csv", {"image": images, "category": categories})
-    for task, build in (("focus_object", focus_object_templates), ("change_object", change_object_templates)):
-        made = build(bags, sizes.templates, rng, min_categories=4, min_shared=2, max_far=1)
+    for task, change in (("focus_object", False), ("change_object", True)):
+        made = object_templates(bags, sizes.templates, rng, min_categories=4, min_shared=2, max_far=1, change=change)
         write_templates(root / "genecis", task, made, sizes.templates, rng)
 
 

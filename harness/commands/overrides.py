@@ -74,8 +74,11 @@ def _as_hydra_writes(config_name: str, base: list[str], overrides: list[str]) ->
     for text, override in parsed.items():
         if override.value() is None and override.key_or_group in WITHOUT and override.type == OverrideType.CHANGE:
             return _as_hydra_writes(config_name, base, [f"~{o.split('=')[0]}" if o == text else o for o in overrides])
-    named = {text: override for text, override in parsed.items() if _may_name_a_part(override)}
-    places = _places(config_name, base, overrides) if named else {}
+    with initialize_config_module(CONFIG_MODULE, version_base="1.3"):
+        groups = _groups(GlobalHydra.instance().config_loader())
+    named = {text: o for text, o in parsed.items() if _may_name_a_part(o) and not _is_group(o, groups)}
+    chosen = [text for text in next(_each_swept_value_once(overrides)) if _is_group(_parse([text])[0], groups)]
+    places = _places(config_name, base + chosen) if named else {}
     for text, override in named.items():
         if override.key_or_group in places:
             written = f"{places[override.key_or_group]}={text.split('=', 1)[1]}"
@@ -93,13 +96,11 @@ def _may_name_a_part(override: Override) -> bool:
     return any(isinstance(word, (str, QuotedString)) for word in words)
 
 
-def _places(config_name: str, base: list[str], overrides: list[str]) -> dict[str, str]:
+def _places(config_name: str, chosen: list[str]) -> dict[str, str]:
     """Where the method's parts are ("method.base", and for short "base") -> the config groups that fill them."""
     with initialize_config_module(CONFIG_MODULE, version_base="1.3"):
-        groups = _groups(GlobalHydra.instance().config_loader())
-        chosen = [o for o in next(_each_swept_value_once(overrides)) if _is_group(_parse([o])[0], groups)]
         try:
-            choices = compose(config_name, base + chosen, return_hydra_config=True).hydra.runtime.choices
+            choices = compose(config_name, chosen, return_hydra_config=True).hydra.runtime.choices
         except REFUSALS:
             return {}  # what is wrong is told by check_overrides
     parts = [str(group) for group in choices if str(group).startswith(("method@", "method/"))]

@@ -7,7 +7,7 @@ from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -55,6 +55,15 @@ class Backbone(Protocol):
 
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
         """[len(texts), width], for reading only; bare strings, cut off at the context length."""
+        ...
+
+
+@runtime_checkable
+class MapsImages(Protocol):
+    """What a backbone may do besides: leave features that are published as files in their files."""
+
+    def mapped_images(self, table: ImageTable) -> Tensor:
+        """``encode_images``, or the same in a mapped file (``features.mapped``), and then perhaps float16."""
         ...
 
 
@@ -199,8 +208,8 @@ def _faults_at_a_glance(table: ImageTable, rows: NDArray[np.int64], workers: int
     def look(some: NDArray[np.int64]) -> dict[int, str]:
         found = {}
         for row in some.tolist():
-            box = None if table.boxes is None or np.isnan(table.boxes[row]).all() else table.boxes[row]
-            fault = fault_at_a_glance(os.path.join(table.root, table.file(table.names[row])), box, table.dilation)
+            path = os.path.join(table.root, table.file(table.names[row]))
+            fault = fault_at_a_glance(path, table.box(row), table.dilation)
             if fault is not None:
                 found[row] = fault
         return found
@@ -222,8 +231,8 @@ def _loader(table: ImageTable, digests: list[bytes], transform: Transform) -> Lo
         if digest(data) != digests[row]:
             raise CondsimError("the file changed while it was being encoded")
         image = decode(data)
-        if table.boxes is not None and not np.isnan(table.boxes[row]).all():
-            image = crop_to_square(image, table.boxes[row], table.dilation)
+        if (box := table.box(row)) is not None:
+            image = crop_to_square(image, box, table.dilation)
         try:
             return transform.pixels(image)
         except (OSError, ValueError, MemoryError) as error:

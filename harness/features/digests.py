@@ -36,6 +36,15 @@ def digest(data: bytes) -> bytes:
     return blake2b(data, digest_size=DIGEST).digest()
 
 
+def digest_now(path: str) -> bytes:
+    """The digest of a file's bytes, read now. Raises OSError where it cannot be read."""
+    running = blake2b(digest_size=DIGEST)
+    with open(path, "rb") as file:
+        while block := file.read(1 << 24):
+            running.update(block)
+    return running.digest()
+
+
 def stamp_files(paths: Sequence[str]) -> Stamps:
     """The stamp of every file. Raises BadRowsError (by position in ``paths``) where one is missing or no file."""
     stamps = np.empty((len(paths), 4), dtype=np.int64)
@@ -170,10 +179,6 @@ def _digest_files(paths: list[str]) -> list[bytes]:
 def _digest_file(path: str) -> bytes | str:
     """The digest, or what is wrong."""
     try:
-        with open(path, "rb") as file:
-            running = blake2b(digest_size=DIGEST)
-            while block := file.read(1 << 24):
-                running.update(block)
+        return digest_now(path)
     except OSError as error:
         return str(error.strerror or error)
-    return running.digest()

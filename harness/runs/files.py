@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from condsim.harness.features.digests import digest_now, stamp_files
 from condsim.harness.paths import resolve
 
 CONTENT = "content:"
@@ -27,13 +27,12 @@ def with_contents(config: Any, images: Path) -> Any:
         return config
     try:
         path = resolve(config, images)
-        state = path.stat() if path.is_file() else None
+        named = path.is_file()
     except (OSError, ValueError, ModuleNotFoundError):  # a name too long for a file, or of no package
-        state = None
-    return config if state is None else CONTENT + _digest(str(path), state.st_mtime_ns, state.st_size)
+        named = False
+    return CONTENT + _digest(str(path), stamp_files([str(path)]).tobytes()) if named else config
 
 
 @lru_cache(maxsize=1024)
-def _digest(path: str, modified: int, size: int) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+def _digest(path: str, stamp: bytes) -> str:
+    return digest_now(path).hex()

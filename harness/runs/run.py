@@ -17,9 +17,8 @@ import torch
 from torch import Tensor
 
 from condsim.harness.errors import NotApplicable
-from condsim.harness.features.backbone import Backbone
+from condsim.harness.features.backbone import Backbone, MapsImages
 from condsim.harness.features.mapped import is_mapped
-from condsim.harness.features.precomputed import Precomputed
 from condsim.harness.method import Gallery, Method, TrainFeatures
 from condsim.harness.progress import track
 from condsim.harness.ranking.engine import Ranking, rank_task
@@ -69,8 +68,9 @@ def run_task(
     method.check(task)
     ranking, seconds = rank(benchmark, task, method, backbone, settings.top)
     config = settings.config(task, backbone)
+    run = settings_hash(config)
     record = Record(
-        run=settings_hash(config),
+        run=run,
         benchmark=task.benchmark,
         task=task.name,
         method=settings.method,
@@ -89,7 +89,7 @@ def run_task(
     )
     # The task's file comes first: a record never stands without what its rows and ranks point into.
     save_task(task_path(results, task.benchmark, task.name, task.fingerprint), task)
-    folder = folder_of_run(results, task, backbone, settings)
+    folder = record_folder(results, task.benchmark, task.name, settings.method, run)
     write_record(folder, record, lambda scratch: write_ranking(scratch, task, ranking, settings.top))
     return record
 
@@ -100,7 +100,7 @@ def rank(
     """The task's ranking by this method, and the wall seconds of its three stages."""
     started = time.perf_counter()
     device = backbone.device
-    if method.reads_mapped and isinstance(backbone, Precomputed):
+    if method.reads_mapped and isinstance(backbone, MapsImages):
         images = backbone.mapped_images(task.images)
     else:
         images = backbone.encode_images(task.images).to(device)

@@ -35,20 +35,6 @@ class Interval:
     high: float
 
 
-def mean_interval(
-    values: ArrayLike,
-    clusters: NDArray[np.int64] | None = None,
-    *,
-    level: float = 0.95,
-    resamples: int = 10_000,
-    seed: int = 0,
-    limits: tuple[float, float] = (0.0, 1.0),
-) -> Interval:
-    """The mean of [Q] ``values`` and its interval: ``mean_intervals`` for one column."""
-    column = np.asarray(values, dtype=np.float64).reshape(-1, 1)
-    return mean_intervals(column, clusters, level=level, resamples=resamples, seed=seed, limits=limits)[0]
-
-
 def mean_intervals(
     values: ArrayLike,
     clusters: NDArray[np.int64] | None = None,

@@ -76,8 +76,8 @@ def bags() -> t.Bags:
 
 @pytest.mark.parametrize("change", [False, True])
 def test_object_templates_follow_the_overlap_rules(bags: t.Bags, change: bool) -> None:
-    build = t.change_object_templates if change else t.focus_object_templates
-    made = build(bags, 50, np.random.default_rng(3), min_categories=5, min_shared=3, max_far=1)
+    rules = {"min_categories": 5, "min_shared": 3, "max_far": 1}
+    made = t.object_templates(bags, 50, np.random.default_rng(3), **rules, change=change)
     assert len(made.templates) == 50
     for template, kinds in zip(made.templates, made.kinds, strict=True):
         ids = [x["val_image_id"] for x in (template["reference"], template["target"], *template["gallery"])]
@@ -97,12 +97,12 @@ def test_object_templates_follow_the_overlap_rules(bags: t.Bags, change: bool) -
 
 
 def test_no_reference_large_enough_gives_none(bags: t.Bags) -> None:
-    assert t.focus_object_templates(bags, 5, np.random.default_rng(0)).templates == []
+    assert t.object_templates(bags, 5, np.random.default_rng(0), change=False).templates == []
 
 
 def test_templates_follow_the_seed(bags: t.Bags) -> None:
     def made(seed: int) -> t.Templates:
-        return t.focus_object_templates(bags, 10, np.random.default_rng(seed), 5, 3, 1)
+        return t.object_templates(bags, 10, np.random.default_rng(seed), 5, 3, 1, change=False)
 
     assert made(4) == made(4) != made(5)
 

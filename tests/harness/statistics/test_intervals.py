@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.stats import binom, t
 
 from condsim.harness.errors import CondsimError
-from condsim.harness.statistics.intervals import mean_interval, mean_intervals
+from condsim.harness.statistics.intervals import Interval, mean_intervals
 
 Sample = tuple[NDArray[np.float64], NDArray[np.int64] | None]
+
+
+def mean_interval(values: ArrayLike, clusters: NDArray[np.int64] | None = None, **more: Any) -> Interval:
+    """One column, by itself."""
+    return mean_intervals(np.asarray(values, dtype=np.float64).reshape(-1, 1), clusters, **more)[0]
 
 
 def coverage(draw: Callable[[np.random.Generator], Sample], truth: float, times: int = 500) -> tuple[float, float]:
