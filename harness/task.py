@@ -51,6 +51,11 @@ class Ragged:
         within = np.arange(offsets[-1]) - np.repeat(offsets[:-1], lengths)
         return Ragged(offsets, self.values[np.repeat(self.offsets[:-1][which], lengths) + within])
 
+    def part(self, start: int, stop: int) -> Ragged:
+        """The lists from ``start`` to ``stop``, without copying them."""
+        offsets = self.offsets[start : stop + 1]
+        return Ragged(offsets - offsets[0], self.values[offsets[0] : offsets[-1]])
+
     def keep(self, which: NDArray[np.bool_]) -> Ragged:
         """The lists with those of ``values`` that ``which`` marks."""
         return Ragged(np.concatenate([[0], np.cumsum(which)]).astype(np.int64)[self.offsets], self.values[which])

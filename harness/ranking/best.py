@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from condsim.harness.ranking.counting import Floats
+from condsim.harness.ranking.counting import Floats, pick
 from condsim.harness.task import Rows
 
 _FOLD = 8
 """The best of a row are looked for among the maxima of so many places at a time."""
-_WIDE_FOLD = 32
+_WIDE_FOLD = 16
 """And places that beat the best so far, which are few, among the maxima of so many."""
 
 
@@ -70,41 +70,77 @@ def drop(top: Top, owner: Rows, position: Rows, k: int) -> Top:
     return _filled_up(scores[:, :k], top.positions.gather(1, order)[:, :k], k)
 
 
-def extend_top(best: Top | None, scores: Tensor, start: int, owner: Rows, position: Rows, k: int) -> Top:
-    """The k best of a gallery in pieces: ``best`` of what lies before ``start`` (None: nothing), then [B, n] scores.
+class Best:
+    """The k best of each of B rows, of scores that come in pieces along the gallery.
 
-    The entries (query ``owner``, place ``position`` among these) are left out.
+    Once each row has k, only scores above the last of them matter. They are few, and merged now and then.
     """
-    if best is not None and bool((best.scores[:, -1] > -torch.inf).all()):
-        better = _better(best, scores, start, owner, position)
-        if better is not None:
-            return better
-    most = int(np.bincount(owner).max(initial=0))
-    return _merged(best, drop(top_positions(scores, k + most), owner, position, k), start)
+
+    def __init__(self, k: int) -> None:
+        self._k = k
+        self._top: Top | None = None
+        self._found: list[tuple[Rows, Rows, Floats]] = []
+        self._left_out: list[tuple[Rows, Rows]] = []
+
+    def add(self, scores: Tensor, start: int, owner: Rows, position: Rows) -> float:
+        """The next [B, n] scores, which begin at position ``start``, without the entries (row, place among these).
+
+        Returns the sum of all the scores, which is finite only if each of them is.
+        """
+        total = float(scores.sum())
+        if self._top is not None and bool((self._top.scores[:, -1] > -torch.inf).all()):
+            found = _above(self._top.scores[:, -1:], scores)
+            if found is not None:
+                row, place, score = found
+                self._found.append((row, place + start, score))
+                self._left_out.append((owner, position + start))
+                if sum(len(row) for row, _, _ in self._found) > len(scores) * self._k:
+                    self._merge()
+                return total
+        self._merge()
+        most = int(np.bincount(owner).max(initial=0))
+        piece = drop(top_positions(scores, self._k + most), owner, position, self._k)
+        self._top = _merged(self._top, piece, start)
+        return total
+
+    def top(self) -> Top:
+        """The best of what was added so far, at least one piece."""
+        self._merge()
+        assert self._top is not None
+        return self._top
+
+    def _merge(self) -> None:
+        if self._top is None or not self._found:
+            return
+        row, position, score = (np.concatenate(parts) for parts in zip(*self._found, strict=True))
+        owner, left_out = (np.concatenate(parts) for parts in zip(*self._left_out, strict=True))
+        self._found, self._left_out = [], []
+        width = 1 + max(position.max(initial=0), left_out.max(initial=0))
+        kept = ~np.isin(row * width + position, owner * width + left_out)
+        if kept.any():
+            self._top = _with(self._top, row[kept], position[kept], score[kept])
 
 
-def _better(best: Top, scores: Tensor, start: int, owner: Rows, position: Rows) -> Top | None:
-    """``extend_top`` where each row has k already: only scores above the last of them matter, and they are few.
-
-    None where they are not few.
-    """
-    last, (rows, items) = best.scores[:, -1:], scores.shape
+def _above(last: Tensor, scores: Tensor) -> tuple[Rows, Rows, Floats] | None:
+    """Row, place and score, flat, of the scores above ``last`` [B, 1]; None where they are not few."""
+    rows, items = scores.shape
     folds = items // _WIDE_FOLD
     inside = folds * _WIDE_FOLD
     maxima = scores[:, :inside].reshape(rows, _WIDE_FOLD, folds).amax(dim=1)
-    row, fold = (maxima > last).nonzero(as_tuple=True)
+    row, fold = _places(maxima > last)
     if 8 * _WIDE_FOLD * len(row) > scores.numel():
         return None
-    tail_row, tail = (scores[:, inside:] > last).nonzero(as_tuple=True)
-    places = fold[:, None] + folds * torch.arange(_WIDE_FOLD, device=scores.device)
-    row, place = torch.cat([row.repeat_interleave(_WIDE_FOLD), tail_row]), torch.cat([places.flatten(), tail + inside])
-    value = scores[row, place]
-    above = value > last[row, 0]
-    found = [part[above].cpu().numpy() for part in (row, place, value)]
-    if len(owner):
-        kept = ~np.isin(found[0] * items + found[1], owner * items + position)
-        found = [part[kept] for part in found]
-    return _with(best, found[0], found[1] + start, found[2]) if len(found[0]) else best
+    tail_row, tail = _places(scores[:, inside:] > last)
+    places = fold[:, None] + folds * np.arange(_WIDE_FOLD)
+    row, place = np.append(np.repeat(row, _WIDE_FOLD), tail_row), np.append(places, tail + inside)
+    score = pick(scores, row, place)
+    above = score > last[:, 0].cpu().numpy()[row]
+    return row[above], place[above], score[above]
+
+
+def _places(flags: Tensor) -> tuple[Rows, Rows]:
+    """Rows and columns of what is true; NumPy's own search of a matrix takes ten times as long."""
+    return np.divmod(np.flatnonzero(flags.cpu().numpy()), max(1, flags.shape[1]))
 
 
 def _with(best: Top, row: Rows, position: Rows, value: Floats) -> Top:

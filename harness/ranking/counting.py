@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,13 +15,24 @@ from condsim.harness.ranking.ranks import Ranks
 from condsim.harness.task import Rows
 
 Floats = NDArray[np.floating]
-Counts = tuple[Rows, Rows]
-"""[B, G] candidates scored strictly higher than each threshold, and [B, G] candidates scored exactly the same."""
 
 _FEW = 4
 """Up to so many thresholds, comparing with each of them is cheaper than sorting the scores."""
 _BLOCK = 1 << 18
 """Scores compared at a time on the CPU: they and the outcomes stay in the cache from one comparison to the next."""
+_SORTED = 1 << 18
+"""Scores sorted at a time on the CPU."""
+
+
+class Counts(NamedTuple):
+    """Scores compared with thresholds."""
+
+    higher: Rows
+    """[B, G] candidates scored strictly higher than each threshold"""
+    equal: Rows
+    """[B, G] candidates scored exactly the same"""
+    total: float
+    """The sum of some of the scores, among them all that are NaN or infinite: finite only where none is."""
 
 
 @dataclass(frozen=True)
@@ -36,19 +48,21 @@ class Groups:
     thresholds: Floats
     """[B, most groups] the scores, filled up with +inf, which nothing reaches"""
 
+    @property
+    def is_group(self) -> NDArray[np.bool_]:
+        """[B, most groups] which of the thresholds are scores."""
+        return np.arange(self.thresholds.shape[1]) < np.diff(self.offsets)[:, None]
+
 
 def group_scores(scores: Floats, offsets: Rows, complete: bool) -> Groups:
     """Group the flat scores of relevant candidates (``offsets`` by query) by equal score.
 
     Unless ``complete``, only each query's highest score is kept.
     """
+    if not complete:
+        return _highest(scores, offsets)
     queries = len(offsets) - 1
     owner = np.repeat(np.arange(queries), np.diff(offsets))
-    if not complete:
-        best = np.full(queries, -np.inf, dtype=scores.dtype)
-        np.maximum.at(best, owner, scores)
-        kept = scores == best[owner]
-        owner, scores = owner[kept], scores[kept]
     order = np.lexsort((-scores, owner))
     owner, scores = owner[order], scores[order]
     new = np.ones(len(scores), dtype=bool)
@@ -59,65 +73,43 @@ def group_scores(scores: Floats, offsets: Rows, complete: bool) -> Groups:
     thresholds = np.full((queries, int(np.diff(group_offsets).max(initial=0))), np.inf, dtype=scores.dtype)
     thresholds[group_owner, np.arange(len(start)) - group_offsets[group_owner]] = scores[start]
     sizes = np.diff(np.append(start, len(scores)))
-    return Groups(group_offsets, sizes, start - np.searchsorted(owner, group_owner), thresholds)
+    return Groups(group_offsets, sizes, start - offsets[group_owner], thresholds)
+
+
+def _highest(scores: Floats, offsets: Rows) -> Groups:
+    lengths = np.diff(offsets)
+    known = lengths > 0
+    first = offsets[:-1][known]
+    thresholds = np.full((len(lengths), int(known.any())), np.inf, dtype=scores.dtype)
+    sizes = first
+    if len(first):
+        best = np.maximum.reduceat(scores, first)
+        thresholds[known, 0] = best
+        sizes = np.add.reduceat(scores == np.repeat(best, lengths[known]), first, dtype=np.int64)
+    return Groups(np.concatenate([[0], np.cumsum(known)]), sizes, np.zeros_like(sizes), thresholds)
 
 
 def ranks_of(groups: Groups, higher: Rows, equal: Rows, total: Rows, candidates: Rows, complete: bool) -> Ranks:
-    """Ranks from the irrelevant candidates counted [B, most groups] ``higher`` than and ``equal`` to the thresholds."""
-    is_group = np.arange(higher.shape[1]) < np.diff(groups.offsets)[:, None]
-    above = higher[is_group] + groups.relevant_above
-    return Ranks(groups.offsets, above, groups.sizes, equal[is_group], total, candidates, complete)
+    """Ranks from all the candidates, relevant or not, counted [B, most groups] against the thresholds."""
+    above, same = higher[groups.is_group], equal[groups.is_group]
+    return Ranks(groups.offsets, above, groups.sizes, same - groups.sizes, total, candidates, complete)
 
 
 def count(scores: Tensor | Floats, thresholds: Floats) -> Counts:
     """Compare [B, N] scores with [B, G] thresholds. Scores of -inf and thresholds of +inf count nothing."""
     if isinstance(scores, np.ndarray):
-        return _count_numpy(scores, thresholds)
-    if scores.device.type == "cpu":
-        return _count_numpy(scores.numpy(), thresholds)
-    return count_torch(scores, torch.from_numpy(thresholds).to(scores.device))
-
-
-def _count_numpy(scores: Floats, thresholds: Floats) -> Counts:
-    higher = np.zeros(thresholds.shape, dtype=np.int64)
-    equal = np.zeros(thresholds.shape, dtype=np.int64)
-    if not thresholds.size:
-        return higher, equal
-    step = max(1, _BLOCK // max(1, scores.shape[1]))
-    # NumPy lets go of the interpreter while it sorts; comparing is so quick that threads would wait for one another.
-    sorts = thresholds.shape[1] > _FEW
-    threads = min(torch.get_num_threads(), -(-len(scores) // step)) if sorts else 1
-    share = -(-len(scores) // threads)
-
-    def count_share(first: int) -> None:
-        last = min(first + share, len(scores))
-        for start in range(first, last, step):
-            here = slice(start, min(start + step, last))
-            higher[here], equal[here] = _count_block(scores[here], thresholds[here])
-
-    if threads > 1:
-        with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(count_share, range(0, len(scores), share)))
-    else:
-        count_share(0)
-    return higher, equal
-
-
-def _count_block(scores: Floats, thresholds: Floats) -> Counts:
-    if thresholds.shape[1] > _FEW:
-        # NumPy sorts floats several times as fast as torch does on the CPU; torch searches whole batches at once.
-        ascending = torch.from_numpy(np.sort(scores, axis=1))
-        return _count_sorted(ascending, torch.from_numpy(np.ascontiguousarray(thresholds)))
-    higher, equal = np.zeros(thresholds.shape, dtype=np.int64), np.zeros(thresholds.shape, dtype=np.int64)
-    for column in range(thresholds.shape[1]):
-        limit = thresholds[:, column, None]
-        higher[:, column] = _true_in_rows(scores > limit)
-        equal[:, column] = _true_in_rows(scores == limit)
-    return higher, equal
+        scores = torch.from_numpy(scores)
+    limits = torch.from_numpy(np.ascontiguousarray(thresholds)).to(scores.device)
+    if not scores.numel() or not limits.numel():
+        nothing = np.zeros(thresholds.shape, dtype=np.int64)
+        return Counts(nothing, nothing.copy(), float(scores.sum()))
+    if scores.device.type != "cpu":
+        return count_torch(scores, limits)
+    return _compare(scores, limits) if limits.shape[1] <= _FEW else _sort(scores.numpy(), limits)
 
 
 def count_torch(scores: Tensor, thresholds: Tensor) -> Counts:
-    """``count`` on the scores' own device."""
+    """``count`` on the scores' own device, a few big operations in all."""
     if thresholds.shape[1] > _FEW:
         return _count_sorted(scores.sort(dim=1).values, thresholds)
     empty = torch.zeros(thresholds.shape, dtype=torch.int64, device=scores.device)
@@ -126,27 +118,61 @@ def count_torch(scores: Tensor, thresholds: Tensor) -> Counts:
         limit = thresholds[:, column, None]
         higher[:, column] = (scores > limit).sum(dim=1)
         equal[:, column] = (scores == limit).sum(dim=1)
-    return higher.cpu().numpy(), equal.cpu().numpy()
+    return Counts(higher.cpu().numpy(), equal.cpu().numpy(), float(scores.sum()))
+
+
+def _compare(scores: Tensor, thresholds: Tensor) -> Counts:
+    """``count`` on the CPU, block by block, each of which stays in the cache for all its comparisons."""
+    width = min(scores.shape[1], _BLOCK)
+    height = max(1, min(len(scores), _BLOCK // width))
+    queries, groups = thresholds.shape
+    found, sums = torch.empty(2, groups, queries, dtype=scores.dtype), torch.empty(queries, dtype=scores.dtype)
+    of_groups = [
+        [torch.split(part, height) for part in (thresholds[:, group, None], found[0, group], found[1, group])]
+        for group in range(groups)
+    ]
+    counted, total = torch.zeros(found.shape, dtype=torch.int64), 0.0
+    # Outcomes as 0.0 and 1.0, in the scores' type: only that comparison, and its sum, is done in vector instructions.
+    outcome = torch.empty(height, width, dtype=scores.dtype)
+    for columns in torch.split(scores, width, dim=1):
+        into = outcome[:, : columns.shape[1]]
+        for i, (block, of_rows) in enumerate(zip(torch.split(columns, height), torch.split(sums, height), strict=True)):
+            if len(block) < height:
+                into = into[: len(block)]
+            torch.sum(block, dim=1, out=of_rows)
+            for limits, higher, equal in of_groups:
+                torch.sum(torch.gt(block, limits[i], out=into), dim=1, out=higher[i])
+                torch.sum(torch.eq(block, limits[i], out=into), dim=1, out=equal[i])
+        counted += found.long()
+        total += float(sums.sum())
+    return Counts(counted[0].T.numpy(), counted[1].T.numpy(), total)
+
+
+def _sort(scores: Floats, thresholds: Tensor) -> Counts:
+    """``count`` on the CPU where there are so many thresholds that sorting the scores is cheaper."""
+    step = max(1, _SORTED // scores.shape[1])
+
+    def block(start: int) -> Counts:
+        # NumPy sorts floats several times as fast as torch does on the CPU; torch searches whole batches at once.
+        ascending = torch.from_numpy(np.sort(scores[start : start + step], axis=1))
+        return _count_sorted(ascending, thresholds[start : start + step])
+
+    starts = range(0, len(scores), step)
+    with ThreadPoolExecutor(min(torch.get_num_threads(), len(starts))) as pool:  # NumPy sorts off the interpreter
+        higher, equal, totals = zip(*pool.map(block, starts), strict=True)
+    return Counts(np.concatenate(higher), np.concatenate(equal), sum(totals))
 
 
 def _count_sorted(ascending: Tensor, thresholds: Tensor) -> Counts:
     up_to = torch.searchsorted(ascending, thresholds, right=True)
     below = torch.searchsorted(ascending, thresholds, right=False)
     # A search for +inf ends behind the last score: nothing is higher, and nothing equal since scores are finite.
-    return (ascending.shape[1] - up_to).cpu().numpy(), (up_to - below).cpu().numpy()
-
-
-def _true_in_rows(flags: NDArray[np.bool_]) -> Rows:
-    if flags.shape[1] < 1024:
-        return np.asarray(np.count_nonzero(flags, axis=1))
-    # One contiguous row at a time takes NumPy's vectorised path, four times as fast as axis=1.
-    return np.fromiter((np.count_nonzero(row) for row in flags), dtype=np.int64, count=len(flags))
+    higher, equal = (ascending.shape[1] - up_to).cpu().numpy(), (up_to - below).cpu().numpy()
+    return Counts(higher, equal, float(ascending[:, [0, -1]].sum()))  # what is not finite is sorted to an end
 
 
 def pick(scores: Tensor, owner: Rows, position: Rows) -> Floats:
     """The flat scores [owner[i], position[i]] of a [B, N] block."""
-    if scores.device.type == "cpu":
-        return np.asarray(scores.numpy()[owner, position])
     device = scores.device
     return np.asarray(scores[torch.from_numpy(owner).to(device), torch.from_numpy(position).to(device)].cpu().numpy())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
@@ -12,8 +13,9 @@ from torch import Tensor
 
 from condsim.harness.errors import CondsimError
 from condsim.harness.features.mapped import gather
+from condsim.harness.memory import LARGEST_KEPT, keep_freed_memory
 from condsim.harness.method import Queries, Scorer
-from condsim.harness.ranking.best import Top, extend_top, top_positions
+from condsim.harness.ranking.best import Best, top_positions
 from condsim.harness.ranking.counting import (
     Floats,
     count,
@@ -30,8 +32,8 @@ from condsim.harness.task import Ragged, Rows, Task
 _FEW_QUERIES = 256
 """With fewer queries at a time than this, reading the gallery costs more than computing: it is scored in chunks."""
 _CHUNK_QUERIES = 512
-_CPU_BLOCK = 24 << 20
-"""Bytes of scores at a time on the CPU: glibc hands larger blocks back, and they are cleared anew in every batch."""
+_CPU_BLOCK = LARGEST_KEPT - (4 << 20)
+"""Bytes of scores at a time on the CPU: as many as get the same memory in every batch."""
 
 
 @dataclass(frozen=True)
@@ -71,14 +73,17 @@ def rank_task(
 
     Raises CondsimError, naming the query, where a score is NaN or infinite or the lists contradict each other.
     """
+    keep_freed_memory()
     pool = Pool.of(task)
     complete = needs_complete(task.metrics)
     batch, chunk = _sizes(task, pool, image_features, pointwise, budget_bytes)
     order = np.argsort(task.condition, kind="stable")
+    pool = pool.take(order)
     parts: list[Ranking] = []
     for start in range(0, len(order), batch):
         which = order[start : start + batch]
-        scoring = _Scoring(task, pool, scorer, which, _queries(task, which, image_features, condition_features))
+        queries = _queries(task, which, image_features, condition_features)
+        scoring = _Scoring(task, pool.part(start, start + len(which)), scorer, which, queries)
         parts.append(_rank_batch(scoring, chunk, complete, top))
         if progress is not None:
             progress(len(which))
@@ -140,19 +145,20 @@ class _Scoring:
     queries: Queries
 
     def all(self) -> Tensor:
-        """[B, N] scores of the whole gallery, or [B, L] of the queries' own lists, -inf behind their ends."""
+        """[B, N] scores of the whole gallery, unchecked, or [B, L] of the queries' own lists, -inf behind each."""
         if self.pool.local is None:
-            return self._score(None, len(self.task.gallery_rows), lambda row, column: column)
+            return self._score(None, len(self.task.gallery_rows))
         device = self.queries.condition.device
-        rows = self.pool.local.take(self.which).padded()
-        scores = self._score(torch.from_numpy(rows).to(device), rows.shape[1], lambda row, column: rows[row, column])
+        rows = self.pool.local.padded()
+        scores = self._score(torch.from_numpy(rows).to(device), rows.shape[1])
+        self.require_finite(scores, float(scores.sum()), items=rows)
         if self.pool.twins is not None:
             # The same image at two places of a batched product may differ in the last bit; it is one image.
-            scores = scores.gather(1, torch.from_numpy(self.pool.twins.take(self.which).padded(0)).to(device))
+            scores = scores.gather(1, torch.from_numpy(self.pool.twins.padded(0)).to(device))
         return scores.masked_fill(torch.from_numpy(rows < 0).to(device), -torch.inf)
 
     def chunks(self, size: int) -> Iterator[tuple[int, Tensor]]:
-        """(first position, [B, <= size] scores) along the gallery."""
+        """(first position, [B, <= size] scores, unchecked) along the gallery."""
         items = len(self.task.gallery_rows)
         for start in range(0, items, size):
             yield start, self._items(np.arange(start, min(start + size, items)), size)
@@ -163,44 +169,50 @@ class _Scoring:
         place = np.searchsorted(items, position)
         out = np.zeros(len(position), dtype=np.float32)
         for start in range(0, len(items), size):
+            some = items[start : start + size]
+            scores = self._items(some, size)
+            self.require_finite(scores, float(scores.sum()), items=np.broadcast_to(some, tuple(scores.shape)))
             here = (place >= start) & (place < start + size)
-            out[here] = pick(self._items(items[start : start + size], size), owner[here], place[here] - start)
+            out[here] = pick(scores, owner[here], place[here] - start)
         return out
+
+    def require_finite(self, scores: Tensor, total: float, *, start: int = 0, items: Rows | None = None) -> None:
+        """Raises CondsimError that names one of the ``scores`` that are not finite, if ``total`` says that any may be.
+
+        The scores are for the gallery's items from ``start`` on, or for ``items`` [B, N].
+        """
+        if math.isfinite(total):
+            return
+        for row, column in (~torch.isfinite(scores)).nonzero()[:1].tolist():
+            query = int(self.which[row])
+            ident = f" (id {self.task.query_ids[query]})" if self.task.query_ids else ""
+            item = start + column if items is None else items[row, column]
+            image = self.task.images.names[self.task.gallery_rows[item]]
+            what = f"scored {image} with {float(scores[row, column])} for query {query}{ident}"
+            raise CondsimError(f"task {self.task.full_name}: the method {what}")
 
     def _items(self, items: Rows, size: int) -> Tensor:
         """Every call is for ``size`` items, so that all of them take the same kernel and equal items score equally."""
-        padded = np.pad(items, (0, size - len(items)), mode="edge")
-        rows = torch.from_numpy(padded).to(self.queries.condition.device)
-        return self._score(rows, size, lambda row, column: padded[column])[:, : len(items)]
+        padded = items if len(items) == size else np.pad(items, (0, size - len(items)), mode="edge")
+        return self._score(torch.from_numpy(padded).to(self.queries.condition.device), size)[:, : len(items)]
 
-    def _score(self, rows: Tensor | None, width: int, item: Callable[[int, int], int]) -> Tensor:
+    def _score(self, rows: Tensor | None, width: int) -> Tensor:
         with torch.no_grad():
             scores = self.scorer(self.queries, rows)
-        where = f"task {self.task.full_name}"
         expected = (len(self.which), width)
         if tuple(scores.shape) != expected or not scores.is_floating_point():
             raise CondsimError(
-                f"{where}: the method returned {scores.dtype} scores of shape {tuple(scores.shape)}, "
-                f"expected float32 of shape {expected}"
+                f"task {self.task.full_name}: the method returned {scores.dtype} scores of shape "
+                f"{tuple(scores.shape)}, expected float32 of shape {expected}"
             )
-        scores = scores.detach().float()
-        if not torch.isfinite(scores.sum()):  # one cheap pass: a sum is finite only if every score is
-            bad = (~torch.isfinite(scores)).nonzero()
-            if len(bad):
-                row, column = bad[0].tolist()
-                query = int(self.which[row])
-                ident = f" (id {self.task.query_ids[query]})" if self.task.query_ids else ""
-                image = self.task.images.names[self.task.gallery_rows[item(row, column)]]
-                value = float(scores[row, column])
-                raise CondsimError(f"{where}: the method scored {image} with {value} for query {query}{ident}")
-        return scores
+        return scores.detach().float()
 
 
 def _rank_batch(scoring: _Scoring, chunk: int | None, complete: bool, top: int) -> Ranking:
-    pool, which = scoring.pool, scoring.which
-    relevant, excluded = pool.relevant.take(which), pool.excluded.take(which)
-    subset = None if pool.subset is None else pool.subset.take(which)
+    pool, queries = scoring.pool, len(scoring.which)
+    relevant, excluded, subset = pool.relevant, pool.excluded, pool.subset
     listed = _entries(relevant, subset)
+    out_owner, out_position = _entries(excluded)
     if chunk is None:
         whole = scoring.all()
         listed_scores = pick(whole, *listed)
@@ -208,36 +220,39 @@ def _rank_batch(scoring: _Scoring, chunk: int | None, complete: bool, top: int) 
     else:
         listed_scores = scoring.listed(*listed, chunk)
         blocks = scoring.chunks(chunk)
-
     groups = group_scores(listed_scores[: len(relevant.values)], relevant.offsets, complete)
-    higher = np.zeros(groups.thresholds.shape, dtype=np.int64)
-    equal = np.zeros(groups.thresholds.shape, dtype=np.int64)
-    best: Top | None = None
-    # Relevant candidates are taken out of what is counted here: they are compared among themselves, by one set of
-    # scores, so that none is ever above itself where two passes differ in the last bit.
-    out_owner, out_position = _entries(relevant, excluded)
+    higher, equal = np.zeros((2, *groups.thresholds.shape), dtype=np.int64)
+    if chunk is not None:
+        # The relevant candidates were scored in another pass, which may differ in the last bit: they are compared among
+        # themselves by that one alone, so that none is ever above itself, and taken out of what is counted here.
+        higher[groups.is_group], equal[groups.is_group] = groups.relevant_above, groups.sizes
+        out_owner, out_position = _entries(excluded, relevant)
+    best = Best(top)
     for start, scores in blocks:
         inside = (out_position >= start) & (out_position < start + scores.shape[1])
         owner, position = out_owner[inside], out_position[inside] - start
-        taken_out = pad_lists(owner, pick(scores, owner, position), len(which))
-        counted, not_counted = count(scores, groups.thresholds), count(taken_out, groups.thresholds)
-        higher += counted[0] - not_counted[0]
-        equal += counted[1] - not_counted[1]
+        total = 0.0
+        if groups.thresholds.size:
+            taken_out = pad_lists(owner, pick(scores, owner, position), queries)
+            counted, not_counted = count(scores, groups.thresholds), count(taken_out, groups.thresholds)
+            higher += counted.higher - not_counted.higher
+            equal += counted.equal - not_counted.equal
+            total = counted.total
         if top:
-            among_excluded = np.flatnonzero(inside) >= len(relevant.values)
-            gone = owner[among_excluded], position[among_excluded]
-            best = extend_top(best, scores, start, *gone, top)
-    ranks = ranks_of(groups, higher, equal, relevant.lengths, pool.size[which], complete)
-    top_rows = None if best is None else _image_rows(scoring, best.positions)
-    if subset is None or pool.subset is None or pool.subset_relevant is None:
+            is_excluded = np.flatnonzero(inside) < len(excluded.values)
+            total = best.add(scores, start, owner[is_excluded], position[is_excluded])
+        if pool.local is None:
+            scoring.require_finite(scores, total, start=start)
+    ranks = ranks_of(groups, higher, equal, relevant.lengths, pool.size, complete)
+    top_rows = _image_rows(scoring, best.top().positions) if top else None
+    if subset is None or pool.subset_relevant is None:
         return Ranking(ranks, None, top_rows, None)
 
-    flags = Ragged(pool.subset.offsets, pool.subset_relevant.astype(np.int64)).take(which).values == 1
     scores_in_subset = listed_scores[len(relevant.values) :]
-    subset_ranks = _rank_lists(subset, scores_in_subset, flags, complete)
+    subset_ranks = _rank_lists(subset, scores_in_subset, pool.subset_relevant.values == 1, complete)
     if not top:
         return Ranking(ranks, subset_ranks, top_rows, None)
-    padded = pad_lists(_entries(subset)[0], scores_in_subset, len(which))
+    padded = pad_lists(_entries(subset)[0], scores_in_subset, queries)
     places = top_positions(torch.from_numpy(padded), top).positions.numpy()
     positions = np.take_along_axis(subset.padded(), np.maximum(places, 0), axis=1)
     return Ranking(ranks, subset_ranks, top_rows, np.where(places < 0, -1, scoring.task.gallery_rows[positions]))
@@ -248,7 +263,7 @@ def _rank_lists(lists: Ragged, scores: Floats, is_relevant: NDArray[np.bool_], c
     owner = _entries(lists)[0]
     total = np.bincount(owner[is_relevant], minlength=len(lists))
     groups = group_scores(scores[is_relevant], np.concatenate([[0], np.cumsum(total)]), complete)
-    higher, equal = count(pad_lists(owner[~is_relevant], scores[~is_relevant], len(lists)), groups.thresholds)
+    higher, equal, _ = count(pad_lists(owner, scores, len(lists)), groups.thresholds)
     return ranks_of(groups, higher, equal, total, lists.lengths, complete)
 
 
@@ -264,5 +279,5 @@ def _image_rows(scoring: _Scoring, positions: Tensor) -> Rows:
     places = positions.cpu().numpy()
     items = np.maximum(places, 0)
     if scoring.pool.local is not None:
-        items = np.take_along_axis(scoring.pool.local.take(scoring.which).padded(), items, axis=1)
+        items = np.take_along_axis(scoring.pool.local.padded(), items, axis=1)
     return np.where(places < 0, -1, scoring.task.gallery_rows[items])

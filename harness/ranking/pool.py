@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,13 +28,25 @@ class Pool:
     """For each own candidate the first position of the same row in its list; None where no list repeats a row."""
     subset: Ragged | None
     """Positions of ``task.subset``, each once, less the excluded ones."""
-    subset_relevant: NDArray[np.bool_] | None
-    """Which of ``subset.values`` are relevant."""
+    subset_relevant: Ragged | None
+    """Which of ``subset`` are relevant, as 0 and 1."""
 
     @classmethod
     def of(cls, task: Task) -> Pool:
         """Raises CondsimError, naming the query, where the lists contradict each other."""
         return _own_lists(task) if task.candidates is not None else _shared_gallery(task)
+
+    def take(self, which: Rows) -> Pool:
+        """The queries ``which``, in that order."""
+        return self._with(self.size[which], lambda lists: lists.take(which))
+
+    def part(self, start: int, stop: int) -> Pool:
+        """The queries from ``start`` to ``stop``, without copying their lists."""
+        return self._with(self.size[start:stop], lambda lists: lists.part(start, stop))
+
+    def _with(self, size: Rows, of: Callable[[Ragged], Ragged]) -> Pool:
+        optional = (self.local, self.twins, self.subset, self.subset_relevant)
+        return Pool(size, of(self.relevant), of(self.excluded), *(lists and of(lists) for lists in optional))
 
 
 def _own_lists(task: Task) -> Pool:
@@ -93,7 +106,7 @@ def _shared_gallery(task: Task) -> Pool:
     if len(relevant) < len(task.relevant.values):
         query = _first_repeat(task.relevant)
         raise CondsimError(f"{where}: query {query} names a relevant row twice, but the gallery holds it once")
-    both = relevant[_among(relevant, excluded)]
+    both = excluded[_among(excluded, relevant)]
     if len(both):
         raise CondsimError(f"{where}: a row of query {both[0] // width} is both relevant and excluded")
     gone = _lists(excluded, width, len(task))
@@ -108,7 +121,8 @@ def _shared_gallery(task: Task) -> Pool:
     if task.metrics and not hits.all():
         query = int(np.flatnonzero(hits == 0)[0])
         raise CondsimError(f"{where}: query {query} has nothing relevant in its subset")
-    return Pool(pool.size, pool.relevant, pool.excluded, None, None, subset, is_relevant)
+    flags = Ragged(subset.offsets, is_relevant.astype(np.int64))
+    return Pool(pool.size, pool.relevant, pool.excluded, None, None, subset, flags)
 
 
 def _owner(lists: Ragged) -> Rows:

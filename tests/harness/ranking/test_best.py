@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from condsim.harness.ranking.best import extend_top, top_positions
+from condsim.harness.ranking.best import Best, top_positions
 
 
 def by_definition(row: np.ndarray, k: int) -> list[int]:
@@ -39,12 +39,13 @@ def test_a_gallery_in_pieces_is_as_if_it_were_whole(
         scores = np.sort(scores, axis=1)[:, :: 1 if order == "rising" else -1].copy()
     owner, position = np.repeat(np.arange(4), gone), rng.integers(0, items, 4 * gone)
     position[::2] = np.argmax(scores, axis=1)[owner[::2]]
-    best = None
+    pieces = Best(k)
     for start in range(0, items, size):
         here = (position >= start) & (position < start + size)
         piece = torch.from_numpy(scores[:, start : start + size].copy())
-        best = extend_top(best, piece, start, owner[here], position[here] - start, k)
-    assert best is not None
+        total = pieces.add(piece, start, owner[here], position[here] - start)
+        assert np.isfinite(total) == bool(torch.isfinite(piece).all())
+    best = pieces.top()
     scores[owner, position] = -np.inf
     for row, positions, values in zip(scores, best.positions.tolist(), best.scores.tolist(), strict=True):
         expected = by_definition(row, k)

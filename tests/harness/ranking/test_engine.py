@@ -16,6 +16,7 @@ from torch import Tensor
 
 from condsim.harness.errors import CondsimError
 from condsim.harness.method import Queries
+from condsim.harness.ranking import counting
 from condsim.harness.ranking.counting import count, count_torch
 from condsim.harness.ranking.engine import Ranking, rank_task
 from condsim.harness.ranking.metrics import chance_level, per_query
@@ -358,21 +359,38 @@ def test_withheld_ground_truth_still_gives_the_best_candidates() -> None:
         assert ranking.ranks.total.tolist() == [0, 0]
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.integers(0, 10_000), st.sampled_from([1, 3, 5, 9]), st.sampled_from([1, 7, 1500]))
-def test_counting_agrees_on_every_path(seed: int, thresholds: int, width: int) -> None:
+@settings(max_examples=150, deadline=None)
+@given(
+    st.integers(0, 10_000), st.sampled_from([0, 1, 3, 5, 9]), st.sampled_from([1, 7, 1500]),
+    st.sampled_from([None, np.nan, np.inf]), st.sampled_from([64, 4000, 1 << 18]),
+)  # fmt: skip
+def test_counting_agrees_on_every_path(seed: int, thresholds: int, width: int, odd: float | None, block: int) -> None:
+    """Whole rows at a time and pieces of rows; what is not finite is noticed wherever it stands."""
     rng = np.random.default_rng(seed)
-    scores = rng.integers(0, 6, (4, width)).astype(np.float32)
-    scores[0, 0] = -np.inf
-    limits = -np.sort(-rng.integers(0, 6, (4, thresholds)).astype(np.float32), axis=1)
-    limits[1, -1] = np.inf
+    scores = rng.integers(0, 6, (5, width)).astype(np.float32)
+    limits = -np.sort(-rng.integers(0, 6, (5, thresholds)).astype(np.float32), axis=1)
+    limits[1, -1:] = np.inf
+    if odd is not None:
+        scores[rng.integers(5), rng.integers(width)] = odd
     expected = (scores[:, None] > limits[:, :, None]).sum(-1), (scores[:, None] == limits[:, :, None]).sum(-1)
-    for counts in (
-        count(torch.from_numpy(scores), limits),
-        count_torch(torch.from_numpy(scores), torch.tensor(limits)),
-    ):
-        np.testing.assert_array_equal(counts[0], expected[0])
-        np.testing.assert_array_equal(counts[1], expected[1])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(counting, "_BLOCK", block)
+        patch.setattr(counting, "_SORTED", block)
+        found = count(torch.from_numpy(scores), limits), count_torch(torch.from_numpy(scores), torch.tensor(limits))
+    for counts in found:
+        assert np.isfinite(counts.total) == (odd is None)
+        if odd is None:
+            np.testing.assert_array_equal(counts.higher, expected[0])
+            np.testing.assert_array_equal(counts.equal, expected[1])
+
+
+def test_padding_is_not_counted() -> None:
+    scores = np.array([[3.0, 1.0, -np.inf, -np.inf], [2.0, 2.0, 2.0, 1.0]], dtype=np.float32)
+    for columns in (1, 6):
+        limits = np.repeat(np.array([[1.0], [2.0]], dtype=np.float32), columns, axis=1)
+        counts = count(torch.from_numpy(scores), limits)
+        assert counts.higher.tolist() == [[1] * columns, [0] * columns]
+        assert counts.equal.tolist() == [[1] * columns, [3] * columns]
 
 
 def annotations(path: str) -> Path:
