@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,14 +23,15 @@ from condsim.harness.features.folder import Encoded, FeatureFolder
 from condsim.harness.features.images import crop_to_square, decode, fault_at_a_glance
 from condsim.harness.features.store import FeatureStore, describe_images, open_store, text_keys
 from condsim.harness.features.transforms import TRANSFORMS, Transform
+from condsim.harness.memory import keep_freed_memory
 from condsim.harness.paths import default_cache_dir, resolve
 from condsim.harness.progress import track
 from condsim.harness.task import ImageTable
 
 AUTO = "auto"
 BATCH_SIZES = {"cuda": 512, "mps": 128}
-ROWS_PER_CORE = 32
-"""Rows that a core takes at once, where the model runs on the processor."""
+_PIECE = 10 << 20
+"""Bytes of float32 pixels that a core takes at once, where the model runs on the processor; 16 to 64 pictures."""
 
 
 class Backbone(Protocol):
@@ -142,15 +144,19 @@ class OpenClip:
     def batch_size(self) -> int:
         if self._batch_size != AUTO:
             return int(self._batch_size)
-        return BATCH_SIZES.get(self.device.type, ROWS_PER_CORE * max(2, torch.get_num_threads()))
+        return BATCH_SIZES.get(self.device.type, self._rows_per_core * max(2, torch.get_num_threads()))
 
     @property
     def workers(self) -> int:
-        return min(16, available_cores()) if self._workers == AUTO else int(self._workers)
+        if self._workers != AUTO:
+            return int(self._workers)
+        # A model on the processor keeps every core busy: more readers than it takes would only get in its way.
+        return min(16, available_cores() if self.device.type != "cpu" else max(1, available_cores() // 2))
 
     def encode_images(self, table: ImageTable) -> Tensor:
         if not len(table):
             raise CondsimError(f"the image table of {table.root} is empty: there is nothing to encode")
+        keep_freed_memory()
         content = self.store.image_keys(table)
 
         def encode(rows: NDArray[np.int64]) -> Generator[Encoded, None, None]:
@@ -198,8 +204,15 @@ class OpenClip:
     @cached_property
     def _pieces(self) -> InPieces:
         if self.device.type == "cpu":
-            return InPieces(ROWS_PER_CORE, torch.get_num_threads())
+            return InPieces(self._rows_per_core, torch.get_num_threads())
         return InPieces(self.batch_size)
+
+    @cached_property
+    def _rows_per_core(self) -> int:
+        """A power of two: as many rows as fill the layers' products, but not more than the caches bear."""
+        size = self.spec.architecture()["vision_cfg"].get("image_size", 224)
+        pixels = size * size if isinstance(size, int) else math.prod(size)
+        return 1 << max(16, min(64, _PIECE // (12 * pixels))).bit_length() - 1
 
 
 def _faults_at_a_glance(table: ImageTable, rows: NDArray[np.int64], workers: int) -> dict[int, str]:

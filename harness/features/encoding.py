@@ -16,9 +16,9 @@ from torch import Tensor
 from condsim.harness.errors import CondsimError
 from condsim.harness.features.folder import Encoded
 
-AHEAD = 2
+AHEAD = 4
 """Batches that are read ahead of the one in the model."""
-PER_JOB = 8
+PER_JOB = 32
 """Pictures that a loader thread takes at once."""
 
 Batch = TypeVar("Batch", Tensor, list[str])

@@ -38,8 +38,12 @@ class Transform:
         return np.asarray(self.steps(image))
 
     def normalise(self, pixels: Tensor) -> Tensor:
-        """uint8 [B, H, W, 3] -> float32 [B, 3, H, W], on the device of ``pixels``."""
-        channels = pixels.permute(0, 3, 1, 2).contiguous().to(torch.float32).div_(255)
+        """uint8 [B, H, W, 3] -> float32 [B, 3, H, W], on the device of ``pixels``; in memory channels come last on a
+        processor, as the model has them there (``clip_model.load_model``)."""
+        channels = pixels.permute(0, 3, 1, 2)
+        if channels.device.type != "cpu":
+            channels = channels.contiguous()
+        channels = channels.to(torch.float32).div_(255)
         mean, std = (torch.tensor(v, device=channels.device).view(1, -1, 1, 1) for v in (self.mean, self.std))
         return channels.sub_(mean).div_(std)
 

@@ -1,8 +1,9 @@
 """Images per second through the feature store (digest, read, decode, transform, model, write) against the bare model.
 
-The bare model runs on tensors that are in memory and normalised already, in the same batches; on a processor once as
-PyTorch runs it (all cores on one batch) and once as the backbone does (a piece of the batch a core). Weights are
-random; the pictures are like the embedded benchmark's (64 x 64 PNG) and like COCO's (500 x 375 JPEG).
+The bare model is open_clip's, as it makes it, on tensors that are in memory and normalised already, in the same batches
+(on a processor in a process of its own, which knows nothing of condsim); on a processor a second time as the backbone
+runs it: channels last in memory, a piece of the batch a core, memory that is let go kept. Weights are random; the
+pictures are like the embedded benchmark's (64 x 64 PNG) and like COCO's (500 x 375 JPEG).
 """
 
 from __future__ import annotations
@@ -11,15 +12,17 @@ import tempfile
 import time
 from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+import worker
 from measuring import SCALE, Row, cost, gain, in_turn, scaled
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from safetensors.torch import save_file
 
-from condsim.harness.features.backbone import ROWS_PER_CORE, OpenClip
+from condsim.harness.features.backbone import OpenClip
 from condsim.harness.features.clip_model import load_model
 from condsim.harness.features.digests import RACY_NS
 from condsim.harness.features.encoding import InPieces
@@ -32,7 +35,7 @@ from condsim.harness.task import ImageTable
 SHAPES = "pkg://condsim.datasets.shapes.backbone/shapes-clip.json"
 AIM = 0.95
 USUAL = "the bare model on tensors in memory"
-REPEATS = 3 if SCALE == 1 else 1
+REPEATS = 5 if SCALE == 1 else 1
 GENECIS = scaled(34_083)
 """Distinct pictures of GeneCIS's four tasks."""
 
@@ -93,40 +96,54 @@ def compare(
     transform = clip.transform("stock")
     held = min(len(table), 8 * size)
     pixels = torch.from_numpy(np.stack([transform.pixels(decode(table.path(row).read_bytes())) for row in range(held)]))
-    tensors = transform.normalise(pixels.to(clip.device))
+    normalised = transform.normalise(pixels.to(clip.device))
     starts = [start % held for start in range(0, len(table), size)]
-
     dtype = {"fp32": None, "bf16": torch.bfloat16}[precision]
-
-    def model(batch: torch.Tensor) -> torch.Tensor:
-        with torch.inference_mode(), torch.autocast(device, dtype, enabled=dtype is not None):
-            return clip.model.encode_image(batch)  # type: ignore[operator,no-any-return]
-
-    def bare() -> None:
-        for start in starts:
-            model(tensors[start : start + size])
-        if device == "cuda":
-            torch.cuda.synchronize()
-
-    def bare_in_pieces() -> None:
-        with InPieces(ROWS_PER_CORE, torch.get_num_threads()) as pieces:
-            for start in starts:
-                pieces(model, tensors[start : start + size])
-
     fresh = [make(folder / f"{model_name}-{precision}-{repeat}") for repeat in range(REPEATS)]
     for other in fresh:
         assert other.identity  # digests the weights file, once a cache and not once an encoding
 
-    def through_the_store() -> None:
-        fresh.pop().encode_images(table)
+    def run(model: Any, batch: torch.Tensor) -> torch.Tensor:
+        with torch.inference_mode(), torch.autocast(device, dtype, enabled=dtype is not None):
+            return model.encode_image(batch)  # type: ignore[no-any-return]
 
-    torch.backends.cudnn.allow_tf32 = False  # as the backbone has it: both sides do the same arithmetic
-    bare()
+    def bare_on_gpu() -> float:
+        def whole() -> None:
+            for start in starts:
+                run(stock, tensors[start : start + size])
+            torch.cuda.synchronize()
+
+        return worker.timed(whole)
+
+    def bare() -> float:
+        arguments = {"model": model_name, "config": config and str(config), "count": len(table), "batch": size}
+        return worker.run("bare_model", **arguments)["seconds"]
+
+    def bare_as_ours() -> float:
+        def whole() -> None:
+            with InPieces(-(-size // torch.get_num_threads()), torch.get_num_threads()) as pieces:
+                for start in starts:
+                    pieces(lambda batch: run(clip.model, batch), normalised[start : start + size])
+
+        return worker.timed(whole)
+
     make(folder / f"warm-{model_name}-{precision}").encode_images(table.take(np.arange(8)))
-    baselines = {USUAL: bare}
-    if device == "cpu":
-        baselines["the bare model likewise, a piece of the batch a core"] = bare_in_pieces
-    ours, *theirs = in_turn(through_the_store, *baselines.values(), repeats=REPEATS, warm=False)
+    baselines = {
+        USUAL: bare,
+        f"{USUAL}, as the backbone runs it: channels last, a piece of the batch a core": bare_as_ours,
+    }
+    if device == "cuda":
+        torch.backends.cudnn.allow_tf32 = False  # as the backbone has it: both sides do the same arithmetic
+        stock = make_model(model_name, config).to(clip.device)
+        tensors = normalised.contiguous()
+        baselines = {USUAL: bare_on_gpu}
+        bare_on_gpu()
+    ours: list[float] = []
+    theirs: list[list[float]] = [[] for _ in baselines]
+    for encode in fresh:
+        ours.append(worker.timed(lambda encode=encode: encode.encode_images(table)))
+        for times, baseline in zip(theirs, baselines.values(), strict=True):
+            times.append(baseline())
     where = torch.cuda.get_device_name() if device == "cuda" else f"cpu, {torch.get_num_threads()} threads"
     what = f"{model_name} {precision} through the feature store, {where}: {len(table) / np.median(ours):,.0f} images/s"
     return [
@@ -141,15 +158,20 @@ def compare(
     ]
 
 
-def random_state(model: str, config: Path | None) -> dict[str, torch.Tensor]:
+def make_model(model: str, config: Path | None) -> torch.nn.Module:
+    """The model as open_clip makes it, with random weights."""
     import open_clip
 
     if config is not None:
         open_clip.add_model_config(config)
     torch.manual_seed(0)
-    made = open_clip.create_model(model)
+    made: torch.nn.Module = open_clip.create_model(model).eval()
+    return made
+
+
+def random_state(model: str, config: Path | None) -> dict[str, torch.Tensor]:
     load_model.cache_clear()
-    return {name: value.contiguous() for name, value in made.state_dict().items()}
+    return {name: value.contiguous() for name, value in make_model(model, config).state_dict().items()}
 
 
 def draw(folder: Path, count: int, size: tuple[int, int], suffix: str) -> ImageTable:
