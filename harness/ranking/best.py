@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from condsim.harness.ranking.counting import Floats, pick
@@ -79,8 +81,10 @@ class Best:
     def __init__(self, k: int) -> None:
         self._k = k
         self._top: Top | None = None
-        self._found: list[tuple[Rows, Rows, Floats]] = []
-        self._left_out: list[tuple[Rows, Rows]] = []
+        # What was found since the last merge, in arrays of one size: small ones that stay would lie between the large
+        # ones that come and go, and memory would grow with the gallery.
+        self._found: tuple[Rows, Rows, Floats] | None = None
+        self._used = 0
 
     def add(self, scores: Tensor, start: int, owner: Rows, position: Rows) -> float:
         """The next [B, n] scores, which begin at position ``start``, without the entries (row, place among these).
@@ -92,10 +96,11 @@ class Best:
             found = _above(self._top.scores[:, -1:], scores)
             if found is not None:
                 row, place, score = found
-                self._found.append((row, place + start, score))
-                self._left_out.append((owner, position + start))
-                if sum(len(row) for row, _, _ in self._found) > len(scores) * self._k:
-                    self._merge()
+                if len(owner):
+                    width = scores.shape[1]
+                    kept = ~np.isin(row * width + place, owner * width + position)
+                    row, place, score = row[kept], place[kept], score[kept]
+                self._keep(row, place + start, score)
                 return total
         self._merge()
         most = int(np.bincount(owner).max(initial=0))
@@ -109,16 +114,30 @@ class Best:
         assert self._top is not None
         return self._top
 
-    def _merge(self) -> None:
-        if self._top is None or not self._found:
+    def _keep(self, *found: NDArray[Any]) -> None:
+        """Rows, positions and scores, for the next merge, which is now where there is no room for them."""
+        assert self._top is not None
+        if self._found is None:
+            room = self._top.scores.numel()
+            self._found = np.empty(room, np.int64), np.empty(room, np.int64), np.empty(room, np.float32)
+        new = slice(self._used, self._used + len(found[0]))
+        if new.stop > len(self._found[0]):
+            self._merge(*found)
             return
-        row, position, score = (np.concatenate(parts) for parts in zip(*self._found, strict=True))
-        owner, left_out = (np.concatenate(parts) for parts in zip(*self._left_out, strict=True))
-        self._found, self._left_out = [], []
-        width = 1 + max(position.max(initial=0), left_out.max(initial=0))
-        kept = ~np.isin(row * width + position, owner * width + left_out)
-        if kept.any():
-            self._top = _with(self._top, row[kept], position[kept], score[kept])
+        for kept, part in zip(self._found, found, strict=True):
+            kept[new] = part
+        self._used = new.stop
+
+    def _merge(self, *more: NDArray[Any]) -> None:
+        """Merge what was found, and ``more``."""
+        if self._top is None or self._found is None:
+            return
+        parts: list[NDArray[Any]] = [kept[: self._used] for kept in self._found]
+        if more:
+            parts = [np.concatenate(pair) for pair in zip(parts, more, strict=True)]
+        self._used = 0
+        if len(parts[0]):
+            self._top = _with(self._top, parts[0], parts[1], parts[2])
 
 
 def _above(last: Tensor, scores: Tensor) -> tuple[Rows, Rows, Floats] | None:

@@ -37,6 +37,10 @@ def test_ragged_holds_its_lists_and_takes_them_in_any_order(lists: list[list[int
     order = data.draw(st.lists(st.integers(0, len(lists) - 1), max_size=10))
     taken = ragged.take(np.array(order, dtype=np.int64))
     assert [list(taken[i]) for i in range(len(order))] == [lists[i] for i in order]
+    start = data.draw(st.integers(0, len(lists)))
+    stop = data.draw(st.integers(start, len(lists)))
+    part = ragged.part(start, stop)
+    assert [list(part[i]) for i in range(len(part))] == lists[start:stop]
     padded = ragged.padded(-1)
     assert [[value for value in row if value >= 0] for row in padded.tolist()] == lists
 
