@@ -86,12 +86,8 @@ class Best:
         self._found: tuple[Rows, Rows, Floats] | None = None
         self._used = 0
 
-    def add(self, scores: Tensor, start: int, owner: Rows, position: Rows) -> float:
-        """The next [B, n] scores, which begin at position ``start``, without the entries (row, place among these).
-
-        Returns the sum of all the scores, which is finite only if each of them is.
-        """
-        total = float(scores.sum())
+    def add(self, scores: Tensor, start: int, owner: Rows, position: Rows) -> None:
+        """The next [B, n] scores, which begin at position ``start``, without the entries (row, place among these)."""
         if self._top is not None and bool((self._top.scores[:, -1] > -torch.inf).all()):
             found = _above(self._top.scores[:, -1:], scores)
             if found is not None:
@@ -101,12 +97,11 @@ class Best:
                     kept = ~np.isin(row * width + place, owner * width + position)
                     row, place, score = row[kept], place[kept], score[kept]
                 self._keep(row, place + start, score)
-                return total
+                return
         self._merge()
         most = int(np.bincount(owner).max(initial=0))
         piece = drop(top_positions(scores, self._k + most), owner, position, self._k)
         self._top = _merged(self._top, piece, start)
-        return total
 
     def top(self) -> Top:
         """The best of what was added so far, at least one piece."""

@@ -158,6 +158,8 @@ def _sort(scores: Floats, thresholds: Tensor) -> Counts:
         return _count_sorted(ascending, thresholds[start : start + step])
 
     starts = range(0, len(scores), step)
+    if len(starts) == 1:
+        return block(0)
     with ThreadPoolExecutor(min(torch.get_num_threads(), len(starts))) as pool:  # NumPy sorts off the interpreter
         higher, equal, totals = zip(*pool.map(block, starts), strict=True)
     return Counts(np.concatenate(higher), np.concatenate(equal), sum(totals))

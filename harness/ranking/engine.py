@@ -231,18 +231,16 @@ def _rank_batch(scoring: _Scoring, chunk: int | None, complete: bool, top: int) 
     for start, scores in blocks:
         inside = (out_position >= start) & (out_position < start + scores.shape[1])
         owner, position = out_owner[inside], out_position[inside] - start
-        total = 0.0
+        counted = count(scores, groups.thresholds)
+        if pool.local is None:
+            scoring.require_finite(scores, counted.total, start=start)
         if groups.thresholds.size:
-            taken_out = pad_lists(owner, pick(scores, owner, position), queries)
-            counted, not_counted = count(scores, groups.thresholds), count(taken_out, groups.thresholds)
+            not_counted = count(pad_lists(owner, pick(scores, owner, position), queries), groups.thresholds)
             higher += counted.higher - not_counted.higher
             equal += counted.equal - not_counted.equal
-            total = counted.total
         if top:
             is_excluded = np.flatnonzero(inside) < len(excluded.values)
-            total = best.add(scores, start, owner[is_excluded], position[is_excluded])
-        if pool.local is None:
-            scoring.require_finite(scores, total, start=start)
+            best.add(scores, start, owner[is_excluded], position[is_excluded])
     ranks = ranks_of(groups, higher, equal, relevant.lengths, pool.size, complete)
     top_rows = _image_rows(scoring, best.top().positions) if top else None
     if subset is None or pool.subset_relevant is None:

@@ -46,7 +46,9 @@ class Pool:
 
     def _with(self, size: Rows, of: Callable[[Ragged], Ragged]) -> Pool:
         optional = (self.local, self.twins, self.subset, self.subset_relevant)
-        return Pool(size, of(self.relevant), of(self.excluded), *(lists and of(lists) for lists in optional))
+        return Pool(
+            size, of(self.relevant), of(self.excluded), *(None if lists is None else of(lists) for lists in optional)
+        )
 
 
 def _own_lists(task: Task) -> Pool:
