@@ -13,7 +13,7 @@ from torch import Tensor
 
 from condsim.harness.errors import CondsimError
 from condsim.harness.features.mapped import gather
-from condsim.harness.memory import LARGEST_KEPT, keep_freed_memory
+from condsim.harness.memory import all_freed_memory_kept
 from condsim.harness.method import Queries, Scorer
 from condsim.harness.ranking.best import Best, top_positions
 from condsim.harness.ranking.counting import (
@@ -32,8 +32,10 @@ from condsim.harness.task import Ragged, Rows, Task
 _FEW_QUERIES = 256
 """With fewer queries at a time than this, reading the gallery costs more than computing: it is scored in chunks."""
 _CHUNK_QUERIES = 512
-_CPU_BLOCK = LARGEST_KEPT - (4 << 20)
-"""Bytes of scores at a time on the CPU: as many as get the same memory in every batch."""
+_CPU_BLOCK = 96 << 20
+"""Bytes of scores at a time on the CPU: a product of more queries is quicker, and more would add little but memory."""
+_CPU_PIECE = 14 << 20
+"""Bytes of scores of a piece of the gallery at a time: where products are narrow, smaller ones are quicker."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ class Ranking:
     """[Q, top] the best of ``task.subset``, likewise."""
 
 
+@all_freed_memory_kept()
 def rank_task(
     task: Task,
     scorer: Scorer,
@@ -73,7 +76,6 @@ def rank_task(
 
     Raises CondsimError, naming the query, where a score is NaN or infinite or the lists contradict each other.
     """
-    keep_freed_memory()
     pool = Pool.of(task)
     complete = needs_complete(task.metrics)
     batch, chunk = _sizes(task, pool, image_features, pointwise, budget_bytes)
@@ -103,14 +105,15 @@ def _sizes(task: Task, pool: Pool, features: Tensor, pointwise: bool, budget: in
     """Queries at a time, and gallery items at a time (None: all of them)."""
     item = 4 * max(1, features.shape[1])
     most_relevant = int(pool.relevant.lengths.max(initial=1))
-    block = min(budget, _CPU_BLOCK) if features.device.type == "cpu" else budget
+    on_cpu = features.device.type == "cpu"
+    block, piece = (min(budget, _CPU_BLOCK), min(budget, _CPU_PIECE)) if on_cpu else (budget, budget)
     if pool.local is not None:
         longest = int(pool.local.lengths.max(initial=1))
         return max(1, min(block // (longest * item), budget // (4 * most_relevant))), None
     row = 4 * len(task.gallery_rows)
     if pointwise and min(_FEW_QUERIES, len(task)) * row > budget:
         batch = max(1, min(len(task), _CHUNK_QUERIES, budget // (4 * most_relevant)))
-        return batch, max(1, min(block // (8 * batch), budget // item))  # half a block is quicker where it is narrow
+        return batch, max(1, min(piece // (4 * batch), budget // item))
     return max(1, min(budget // row, max(_FEW_QUERIES, block // row))), None
 
 

@@ -8,29 +8,40 @@ import pytest
 
 PAGES = """
 import resource
-from condsim.harness.memory import LARGEST_KEPT, keep_freed_memory
+from contextlib import nullcontext
+from condsim.harness.memory import all_freed_memory_kept, keep_freed_memory
 
-{setting}
-size = LARGEST_KEPT - (4 << 20)
+size = {mib} << 20
 def batch():
     blocks = [bytes([i]) * size for i in (1, 2, 3)]
-batch()
-batch()
-before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(10):
+{first}
+with {setting}:
     batch()
-print((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) * resource.getpagesize() / (10 * 3 * size))
+    batch()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(10):
+        batch()
+    print((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) * resource.getpagesize() / (10 * 3 * size))
 """
 
+pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries are left as they are")
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries are left as they are")
-def test_a_batch_gets_the_memory_of_the_one_before() -> None:
+
+def share_cleared(mib: int, setting: str = "nullcontext()", first: str = "") -> float:
+    """Of the memory of a batch of three blocks, what the system clears anew although the batch before let it go."""
+    program = [sys.executable, "-c", PAGES.format(mib=mib, setting=setting, first=first)]
+    return float(subprocess.run(program, capture_output=True, text=True, check=True).stdout)
+
+
+@pytest.mark.parametrize(
+    ("setting", "mib"), [("nullcontext(keep_freed_memory())", 28), ("all_freed_memory_kept()", 128)]
+)
+def test_a_batch_gets_the_memory_of_the_one_before(setting: str, mib: int) -> None:
     """The same program without the setting gets cleared pages for every batch."""
-
-    def share_cleared(setting: str) -> float:
-        program = [sys.executable, "-c", PAGES.format(setting=setting)]
-        return float(subprocess.run(program, capture_output=True, text=True, check=True).stdout)
-
-    if share_cleared("") < 0.1:
+    if share_cleared(mib) < 0.1:
         pytest.skip("this system hands out pages so large that clearing them is not seen")
-    assert share_cleared("keep_freed_memory()") < 0.02
+    assert share_cleared(mib, setting) < 0.02
+
+
+def test_after_a_ranking_large_blocks_go_back_to_the_system_again() -> None:
+    assert share_cleared(128, first="with all_freed_memory_kept(): pass") == pytest.approx(share_cleared(128), rel=0.1)

@@ -5,6 +5,7 @@ The environment's CONDSIM_PERF_SCALE (1: full size) makes the problems smaller, 
 
 from __future__ import annotations
 
+import math
 import os
 import statistics
 import time
@@ -15,6 +16,9 @@ Row = dict[str, Any]
 Job = Callable[[], object]
 
 SCALE = float(os.environ.get("CONDSIM_PERF_SCALE", "1"))
+LEAST = 0.2
+"""Seconds that a measurement lasts: a shorter job is done several times, as its first time after another job's is spent
+on bringing code and data back into the caches."""
 REPEATS = int(os.environ.get("CONDSIM_PERF_REPEATS", "7" if SCALE == 1 else "3"))
 
 
@@ -25,16 +29,20 @@ def scaled(full: int, least: int = 1) -> int:
 
 def in_turn(*jobs: Job, repeats: int = REPEATS, warm: bool = True) -> list[list[float]]:
     """Seconds [jobs][repeats]: the jobs one after the other, again and again, so that all meet the same machine."""
-    if warm:
-        for job in jobs:
-            job()
+    calls = [max(1, math.ceil(LEAST / min(_seconds(job), _seconds(job)))) for job in jobs] if warm else [1] * len(jobs)
     times: list[list[float]] = [[] for _ in jobs]
     for turn in range(repeats):
         for i in range(len(jobs)) if turn % 2 == 0 else reversed(range(len(jobs))):
-            started = time.perf_counter()
-            jobs[i]()
-            times[i].append(time.perf_counter() - started)
+            times[i].append(_seconds(jobs[i], calls[i]))
     return times
+
+
+def _seconds(job: Job, calls: int = 1) -> float:
+    """Of one of so many calls."""
+    started = time.perf_counter()
+    for _ in range(calls):
+        job()
+    return (time.perf_counter() - started) / calls
 
 
 def cost(what: str, against: str, ours: list[float], theirs: list[float], aim: float | None = None) -> Row:
