@@ -49,10 +49,8 @@ class Factors:
 
     pull: Tensor
     """[B, D], scaled by 1 / ||q'||."""
-    left: Tensor
-    """[B, D, r]"""
-    right: Tensor | None
-    """[B, D, r]; None: the same as ``left``."""
+    sides: tuple[Tensor, ...]
+    """left and right, [B, D, r] each; once where they are the same."""
     anchor: float
 
     @classmethod
@@ -62,8 +60,8 @@ class Factors:
         pull = a * query + b * (v @ (u.mT @ query[:, :, None]))[:, :, 0]
         if a == 0:
             triangle = torch.linalg.qr(u, mode="r").R
-            return cls(pull, b * v @ triangle.mT, None, a)
-        return cls(pull, v, 2 * a * b * u + b * b * v @ (u.mT @ u), a)
+            return cls(pull, (b * v @ triangle.mT,), a)
+        return cls(pull, (v, 2 * a * b * u + b * b * v @ (u.mT @ u)), a)
 
     def cosines(self, items: Tensor, rows: Tensor | None = None) -> Tensor:
         """cos(q'_i, T_i d_j) for the unit ``items`` [N, D], ``rows`` as in ``harness.method.Scorer``.
@@ -80,23 +78,21 @@ def _shared(factors: Factors, items: Tensor) -> Tensor:
     """[B, N]"""
     anchor = factors.anchor**2
     lengths = torch.linalg.vector_norm(items, dim=1).square() if anchor else None
-    size, rank = len(factors.pull), factors.left.shape[2]
+    size, rank = len(factors.pull), factors.sides[0].shape[2]
     columns = max(1, min(len(items), _PROJECTED_AT_ONCE // (rank * min(max(1, size), _QUERIES_TOGETHER))))
     together = max(1, _PROJECTED_AT_ONCE // (rank * columns))
     blocks = []
     for start in range(0, size, together):
         which = slice(start, start + together)
-        pull, left = factors.pull[which], factors.left[which].mT.reshape(-1, items.shape[1])
-        right = None if factors.right is None else factors.right[which].mT.reshape(-1, items.shape[1])
+        parts = [part[which].mT.reshape(-1, items.shape[1]) for part in factors.sides] + [factors.pull[which]]
+        directions, heights = torch.cat(parts), [len(part) for part in parts]
         row = []
         for first in range(0, len(items), columns):
-            some = items[first : first + columns].T
-            z = left @ some
-            product = z * z if right is None else z * (right @ some)
-            squared = product.view(len(pull), rank, -1).sum(dim=1)
+            *sides, numerator = torch.split(directions @ items[first : first + columns].T, heights)
+            squared = (sides[0] * sides[-1]).view(len(numerator), rank, -1).sum(dim=1)
             if lengths is not None:
                 squared = squared + anchor * lengths[first : first + columns]
-            row.append(_cosine(pull @ some, squared))
+            row.append(_cosine(numerator, squared))
         blocks.append(torch.cat(row, dim=1))
     return torch.cat(blocks) if blocks else items.new_zeros((0, len(items)))
 
@@ -108,9 +104,8 @@ def _lists(factors: Factors, items: Tensor, rows: Tensor) -> Tensor:
     for start in range(0, len(rows), together):
         which = slice(start, start + together)
         some = items[rows[which].clamp(min=0)]
-        z = some @ factors.left[which]
-        product = z * z if factors.right is None else z * (some @ factors.right[which])
-        squared = product.sum(dim=2) + factors.anchor**2 * some.square().sum(dim=2)
+        sides = [some @ side[which] for side in factors.sides]
+        squared = (sides[0] * sides[-1]).sum(dim=2) + factors.anchor**2 * some.square().sum(dim=2)
         blocks.append(_cosine((some @ factors.pull[which, :, None])[:, :, 0], squared))
     return torch.cat(blocks) if blocks else items.new_zeros(rows.shape)
 
