@@ -213,27 +213,27 @@ class ClayScorer:
         self.lengths = None if self.points is None else self.points.norm(dim=-1)
         self.subspaces = lru_cache(maxsize=512)(_one_thread()(self._subspaces))
         self.whole = lru_cache(maxsize=1)(self._whole)
-        self._last: tuple[Queries, list[Tensor]] | None = None
+        self._last: tuple[Queries, int, list[Tensor]] | None = None
+        """Queries of one condition, that condition, and their side of it: what all pieces of a gallery need."""
 
     def __call__(self, queries: Queries, rows: Tensor | None = None) -> Tensor:
-        conditions = torch.unique(queries.condition).tolist()
-        if len(conditions) == 1:
-            return self._one_condition(conditions[0], queries, rows)
-        width = len(self.features) if rows is None else rows.shape[-1]
-        scores = self.features.new_empty(len(queries), width)
+        if self._last is None or self._last[0] is not queries:
+            conditions = torch.unique(queries.condition).tolist()
+            if len(conditions) != 1:
+                return self._several_conditions(conditions, queries, rows)
+            self._last = (queries, conditions[0], self.asked(conditions[0], queries.reference))
+        _, condition, asked = self._last
+        if rows is None or rows.ndim == 2:
+            return self.similarity(condition, asked, rows)
+        return _mean_products(asked, [taken(items, rows) for items in self.whole(condition)])
+
+    def _several_conditions(self, conditions: list[int], queries: Queries, rows: Tensor | None) -> Tensor:
+        scores = self.features.new_empty(len(queries), len(self.features) if rows is None else rows.shape[-1])
         for condition in conditions:
             mine = (queries.condition == condition).nonzero()[:, 0]
             asked = self.asked(condition, queries.reference[mine])
             scores[mine] = self.similarity(condition, asked, _rows_of(rows, mine))
         return scores
-
-    def _one_condition(self, condition: int, queries: Queries, rows: Tensor | None) -> Tensor:
-        """The scores of queries that share their condition. Of a gallery in pieces, what all pieces need is kept."""
-        if self._last is None or self._last[0] is not queries:
-            self._last = (queries, self.asked(condition, queries.reference))
-        if rows is None or rows.ndim == 2:
-            return self.similarity(condition, self._last[1], rows)
-        return _mean_products(self._last[1], [taken(items, rows) for items in self.whole(condition)])
 
     def asked(self, condition: int, reference: Tensor) -> list[Tensor]:
         """The queries' side of the condition's subspaces, from their features ``reference`` [b, D]."""

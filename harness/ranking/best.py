@@ -141,10 +141,10 @@ def _above(last: Tensor, scores: Tensor) -> tuple[Rows, Rows, Floats] | None:
     folds = items // _WIDE_FOLD
     inside = folds * _WIDE_FOLD
     maxima = scores[:, :inside].reshape(rows, _WIDE_FOLD, folds).amax(dim=1)
-    row, fold = _places(maxima > last)
+    row, fold = _places_above(last, maxima)
     if 8 * _WIDE_FOLD * len(row) > scores.numel():
         return None
-    tail_row, tail = _places(scores[:, inside:] > last)
+    tail_row, tail = _places_above(last, scores[:, inside:])
     places = fold[:, None] + folds * np.arange(_WIDE_FOLD)
     row, place = np.append(np.repeat(row, _WIDE_FOLD), tail_row), np.append(places, tail + inside)
     score = pick(scores, row, place)
@@ -152,9 +152,13 @@ def _above(last: Tensor, scores: Tensor) -> tuple[Rows, Rows, Floats] | None:
     return row[above], place[above], score[above]
 
 
-def _places(flags: Tensor) -> tuple[Rows, Rows]:
-    """Rows and columns of what is true; NumPy's own search of a matrix takes ten times as long."""
-    return np.divmod(np.flatnonzero(flags.cpu().numpy()), max(1, flags.shape[1]))
+def _places_above(last: Tensor, values: Tensor) -> tuple[Rows, Rows]:
+    """Rows and columns of the ``values`` above ``last``."""
+    if values.device.type == "cpu":  # NumPy compares in vector instructions, but its search of a matrix is slow
+        flags = values.numpy() > last.numpy()
+    else:
+        flags = (values > last).cpu().numpy()
+    return np.divmod(np.flatnonzero(flags), max(1, flags.shape[1]))
 
 
 def _with(best: Top, row: Rows, position: Rows, value: Floats) -> Top:

@@ -16,7 +16,7 @@ Row = dict[str, Any]
 Job = Callable[[], object]
 
 SCALE = float(os.environ.get("CONDSIM_PERF_SCALE", "1"))
-LEAST = 0.2
+LEAST = 1.0
 """Seconds that a measurement lasts: a shorter job is done several times, as its first time after another job's is spent
 on bringing code and data back into the caches."""
 REPEATS = int(os.environ.get("CONDSIM_PERF_REPEATS", "7" if SCALE == 1 else "3"))
