@@ -154,10 +154,9 @@ def _above(last: Tensor, scores: Tensor) -> tuple[Rows, Rows, Floats] | None:
 
 def _places_above(last: Tensor, values: Tensor) -> tuple[Rows, Rows]:
     """Rows and columns of the ``values`` above ``last``."""
-    if values.device.type == "cpu":  # NumPy compares in vector instructions, but its search of a matrix is slow
-        flags = values.numpy() > last.numpy()
-    else:
-        flags = (values > last).cpu().numpy()
+    # NumPy compares in vector instructions where torch does not; its own search of a matrix is slow.
+    on_cpu = values.device.type == "cpu"
+    flags = values.numpy() > last.numpy() if on_cpu else (values > last).cpu().numpy()
     return np.divmod(np.flatnonzero(flags), max(1, flags.shape[1]))
 
 
