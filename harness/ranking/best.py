@@ -75,32 +75,32 @@ def drop(top: Top, owner: Rows, position: Rows, k: int) -> Top:
 class Best:
     """The k best of each of B rows, of scores that come in pieces along the gallery.
 
+    The entries (row ``owner[i]``, ``position[i]``) are left out.
     Once each row has k, only scores above the last of them matter. They are few, and merged now and then.
     """
 
-    def __init__(self, k: int) -> None:
+    def __init__(self, k: int, owner: Rows, position: Rows) -> None:
         self._k = k
+        self._owner, self._position = owner, position
         self._top: Top | None = None
         # What was found since the last merge, in arrays of one size: small ones that stay would lie between the large
         # ones that come and go, and memory would grow with the gallery.
         self._found: tuple[Rows, Rows, Floats] | None = None
         self._used = 0
 
-    def add(self, scores: Tensor, start: int, owner: Rows, position: Rows) -> None:
-        """The next [B, n] scores, which begin at position ``start``, without the entries (row, place among these)."""
+    def add(self, scores: Tensor, start: int) -> None:
+        """The next [B, n] scores, which begin at position ``start``."""
         if self._top is not None and bool((self._top.scores[:, -1] > -torch.inf).all()):
             found = _above(self._top.scores[:, -1:], scores)
             if found is not None:
                 row, place, score = found
-                if len(owner):
-                    width = scores.shape[1]
-                    kept = ~np.isin(row * width + place, owner * width + position)
-                    row, place, score = row[kept], place[kept], score[kept]
                 self._keep(row, place + start, score)
                 return
         self._merge()
+        inside = (self._position >= start) & (self._position < start + scores.shape[1])
+        owner, place = self._owner[inside], self._position[inside] - start
         most = int(np.bincount(owner).max(initial=0))
-        piece = drop(top_positions(scores, self._k + most), owner, position, self._k)
+        piece = drop(top_positions(scores, self._k + most), owner, place, self._k)
         self._top = _merged(self._top, piece, start)
 
     def top(self) -> Top:
@@ -131,8 +131,13 @@ class Best:
         if more:
             parts = [np.concatenate(pair) for pair in zip(parts, more, strict=True)]
         self._used = 0
-        if len(parts[0]):
-            self._top = _with(self._top, parts[0], parts[1], parts[2])
+        row, position, score = parts
+        if len(row) and len(self._owner):
+            width = 1 + max(position.max(), self._position.max())
+            kept = ~np.isin(row * width + position, self._owner * width + self._position)
+            row, position, score = row[kept], position[kept], score[kept]
+        if len(row):
+            self._top = _with(self._top, row, position, score)
 
 
 def _above(last: Tensor, scores: Tensor) -> tuple[Rows, Rows, Floats] | None:

@@ -34,7 +34,7 @@ _FEW_QUERIES = 256
 _CHUNK_QUERIES = 512
 _CPU_BLOCK = 96 << 20
 """Bytes of scores at a time on the CPU: a product of more queries is quicker, and more would add little but memory."""
-_CPU_PIECE = 14 << 20
+_CPU_PIECE = 10 << 20
 """Bytes of scores of a piece of the gallery at a time: where products are narrow, smaller ones are quicker."""
 
 
@@ -215,7 +215,7 @@ def _rank_batch(scoring: _Scoring, chunk: int | None, complete: bool, top: int) 
     pool, queries = scoring.pool, len(scoring.which)
     relevant, excluded, subset = pool.relevant, pool.excluded, pool.subset
     listed = _entries(relevant, subset)
-    out_owner, out_position = _entries(excluded)
+    best = Best(top, *_entries(excluded))
     if chunk is None:
         whole = scoring.all()
         listed_scores = pick(whole, *listed)
@@ -229,21 +229,19 @@ def _rank_batch(scoring: _Scoring, chunk: int | None, complete: bool, top: int) 
         # The relevant candidates were scored in another pass, which may differ in the last bit: they are compared among
         # themselves by that one alone, so that none is ever above itself, and taken out of what is counted here.
         higher[groups.is_group], equal[groups.is_group] = groups.relevant_above, groups.sizes
-        out_owner, out_position = _entries(excluded, relevant)
-    best = Best(top)
+    out_owner, out_position = _entries(excluded) if chunk is None else _entries(excluded, relevant)
     for start, scores in blocks:
-        inside = (out_position >= start) & (out_position < start + scores.shape[1])
-        owner, position = out_owner[inside], out_position[inside] - start
         counted = count(scores, groups.thresholds)
         if pool.local is None:
             scoring.require_finite(scores, counted.total, start=start)
         if groups.thresholds.size:
+            inside = (out_position >= start) & (out_position < start + scores.shape[1])
+            owner, position = out_owner[inside], out_position[inside] - start
             not_counted = count(pad_lists(owner, pick(scores, owner, position), queries), groups.thresholds)
             higher += counted.higher - not_counted.higher
             equal += counted.equal - not_counted.equal
         if top:
-            is_excluded = np.flatnonzero(inside) < len(excluded.values)
-            best.add(scores, start, owner[is_excluded], position[is_excluded])
+            best.add(scores, start)
     ranks = ranks_of(groups, higher, equal, relevant.lengths, pool.size, complete)
     top_rows = _image_rows(scoring, best.top().positions) if top else None
     if subset is None or pool.subset_relevant is None:

@@ -40,11 +40,10 @@ def test_a_gallery_in_pieces_is_as_if_it_were_whole(
         scores = np.sort(scores, axis=1)[:, :: 1 if order == "rising" else -1].copy()
     owner, position = np.repeat(np.arange(4), gone), rng.integers(0, items, 4 * gone)
     position[::2] = np.argmax(scores, axis=1)[owner[::2]]
-    pieces = Best(k)
+    pieces = Best(k, owner, position)
     for start in range(0, items, size):
-        here = (position >= start) & (position < start + size)
         piece = torch.from_numpy(scores[:, start : start + size].copy())
-        pieces.add(piece, start, owner[here], position[here] - start)
+        pieces.add(piece, start)
         total = count(piece, np.zeros((4, 0), dtype=np.float32)).total
         assert np.isfinite(total) == bool(torch.isfinite(piece).all())
     best = pieces.top()
