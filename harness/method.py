@@ -27,7 +27,8 @@ class Gallery:
     """All that may be prepared once before scoring. N items of width D; features are raw (not normalised) float32."""
 
     features: Tensor
-    """[N, D]; for a method that ``reads_mapped`` perhaps in a mapped file (``features.mapped``), perhaps float16."""
+    """[N, D], for reading only; for a method that ``reads_mapped`` perhaps in a mapped file (``features.mapped``),
+    perhaps float16."""
     conditions: tuple[Condition, ...]
     condition_features: Tensor
     """[C, D] the features of the conditions' bare texts; several texts are joined by " and "."""

@@ -13,9 +13,14 @@ def unit(x: Tensor) -> Tensor:
     return torch.nn.functional.normalize(x, dim=-1, eps=torch.finfo(x.dtype).tiny ** 0.5)
 
 
+_ROWS_AT_ONCE = 16384
+"""Rows that are in float64 at a time."""
+
+
 def mean_direction(x: Tensor) -> Tensor:
     """[D] float64: the unit vector along the arithmetic mean of the unit rows of x [n, D]."""
-    return unit(unit(x.double()).mean(dim=0))
+    sums = [unit(part.double()).sum(dim=0) for part in torch.split(x, _ROWS_AT_ONCE)]
+    return unit(torch.stack(sums).sum(dim=0) / len(x))
 
 
 def log_map(x: Tensor, mu: Tensor) -> Tensor:
@@ -32,15 +37,14 @@ def log_map(x: Tensor, mu: Tensor) -> Tensor:
     return tangent * stretch[:, None]
 
 
-def log_map_features(features: Tensor, mu: Tensor, chunk: int = 16384) -> Tensor:
+def log_map_features(features: Tensor, mu: Tensor) -> Tensor:
     """``log_map`` of the directions of raw ``features`` [n, D], computed in float64 and returned in their own type.
 
     In float32 an item at an angle of t from mu would lose a share of 1e-7 / t of its tangent vector.
     """
-    out = torch.empty_like(features)
-    for start in range(0, len(features), chunk):
-        part = features[start : start + chunk]
-        out[start : start + chunk] = log_map(unit(part.double()), mu.to(part.device, torch.float64)).to(features.dtype)
+    out, mu = torch.empty_like(features), mu.to(features.device, torch.float64)
+    for part, into in zip(torch.split(features, _ROWS_AT_ONCE), torch.split(out, _ROWS_AT_ONCE), strict=True):
+        into.copy_(log_map(unit(part.double()), mu))
     return out
 
 

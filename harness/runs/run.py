@@ -125,8 +125,9 @@ def rank(
 
 
 def _gallery_features(images: Tensor, rows: Rows, reads_mapped: bool) -> Tensor:
-    """The features of the gallery: a copy, or for a method that can read it the beginning of a mapped file itself."""
-    if reads_mapped and is_mapped(images) and np.array_equal(rows, np.arange(len(rows))):
+    """The features of the gallery: the beginning of ``images`` themselves where that is what it is, else a copy, as it
+    is of a mapped file for a method that does not read those."""
+    if np.array_equal(rows, np.arange(len(rows))) and (reads_mapped or not is_mapped(images)):
         return images[: len(rows)]
     return images[torch.from_numpy(rows).to(images.device)].float()
 

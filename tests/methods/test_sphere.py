@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -51,15 +52,16 @@ def test_log_map_at_its_own_point_and_at_the_opposite_one_is_zero():
 def test_log_map_of_features_keeps_its_digits_next_to_mu():
     mu = torch.eye(8, dtype=torch.float64)[0]
     near = 7 * (mu + 1e-4 * torch.eye(8, dtype=torch.float64)[3])
-    mapped = log_map_features(near[None].float(), mu, chunk=1)
+    mapped = log_map_features(near[None].float(), mu)
     assert mapped.dtype == torch.float32
     assert mapped[0, 3] == pytest.approx(math.atan(1e-4), rel=1e-6)
 
 
-def test_log_map_of_features_does_not_depend_on_length_or_chunks():
+def test_log_map_of_features_does_not_depend_on_length_or_on_pieces(monkeypatch):
+    monkeypatch.setattr("condsim.methods.sphere._ROWS_AT_ONCE", 5)
     x, mu = directions(23, seed=2).float(), directions(1)[0]
     lengths = torch.linspace(0.1, 50, 23)[:, None]
-    torch.testing.assert_close(log_map_features(x * lengths, mu, chunk=5), log_map(x.double(), mu).float())
+    torch.testing.assert_close(log_map_features(x * lengths, mu), log_map(x.double(), mu).float())
 
 
 def test_rotation_takes_start_to_end_and_is_orthogonal():
@@ -102,3 +104,11 @@ def test_rotation_between_equal_points_is_the_identity_and_between_opposite_ones
 def test_mean_direction_weighs_directions_and_not_lengths():
     x = torch.tensor([[100.0, 0.0], [0.0, 0.01]])
     torch.testing.assert_close(mean_direction(x), torch.tensor([1.0, 1.0], dtype=torch.float64) / math.sqrt(2))
+
+
+def test_mean_direction_in_pieces_is_that_of_all_rows(monkeypatch):
+    monkeypatch.setattr("condsim.methods.sphere._ROWS_AT_ONCE", 5)
+    x = torch.randn(23, 4, generator=torch.Generator().manual_seed(0))
+    rows = x.double().numpy()
+    mean = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).mean(axis=0)
+    np.testing.assert_allclose(mean_direction(x).numpy(), mean / np.linalg.norm(mean), rtol=1e-12)
