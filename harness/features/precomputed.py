@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -112,27 +112,25 @@ class Published:
         Raises BadRowsError for names that no file has and for features that are not finite.
         """
         first = self.files[0].features
-        kept = first.dtype == torch.float32 or (half and first.dtype == torch.float16 and is_mapped(first))
-        if kept and len(self.files) == 1 and tuple(names) == self.files[0].names:
+        in_order = len(self.files) == 1 and tuple(names) == self.files[0].names
+        if in_order and (first.dtype == torch.float32 or (half and first.dtype == torch.float16 and is_mapped(first))):
             features = first
         else:
-            features = self._gather(names, describe)
-        faults: dict[int, str] = {}
-        for start in range(0, len(names), CHUNK):
-            bad = (~torch.isfinite(features[start : start + CHUNK]).all(dim=1)).nonzero().flatten()
-            faults |= {start + int(i): "its features hold NaN or infinity" for i in bad}
-            let_go(features)
-        if faults:
+            features = self._gather(torch.arange(len(names)) if in_order else self._places(names, describe))
+        if faults := dict.fromkeys(_not_finite(features), "its features hold NaN or infinity"):
             raise BadRowsError(len(names), faults, describe, f"as read from {self}", skippable=False)
         return features
 
-    def _gather(self, names: Sequence[str], describe: Callable[[int], str]) -> Tensor:
+    def _places(self, names: Sequence[str], describe: Callable[[int], str]) -> Tensor:
+        """int64 [len(names)] rows of all the files, one after another."""
         if faults := {i: "has no features" for i, name in enumerate(names) if name not in self._place}:
             unknown, some = names[next(iter(faults))], self.files[0].names
             hint = did_you_mean(unknown, some) if len(some) < 10_000 else f"A name is {some[0]!r}."
             raise BadRowsError(len(names), faults, describe, f"looked up by name in {self}. {hint}")
-        places = torch.tensor([self._place[name] for name in names])
-        features = torch.empty((len(names), self.width))
+        return torch.tensor([self._place[name] for name in names])
+
+    def _gather(self, places: Tensor) -> Tensor:
+        features = torch.empty((len(places), self.width))
         begin = 0
         for file in self.files:
             here = ((places >= begin) & (places < begin + len(file.names))).nonzero().flatten()
@@ -149,6 +147,17 @@ class Published:
             twice = next(name for i, name in enumerate(names) if place[name] != i)
             raise CondsimError(f"{self}: the name {twice!r} stands more than once in the files of names")
         return place
+
+
+def _not_finite(features: Tensor) -> Iterator[int]:
+    """The rows that hold NaN or infinity."""
+    for start in range(0, len(features), CHUNK):
+        part = features[start : start + CHUNK]
+        # A finite sum has finite terms, and is quicker to see; one that is not finite may also be of large ones.
+        for row in (~torch.isfinite(part.sum(dim=1, dtype=torch.float32))).nonzero().flatten().tolist():
+            if not torch.isfinite(part[row]).all():
+                yield start + row
+        let_go(features)
 
 
 def _paths(files: Files) -> list[Path]:
