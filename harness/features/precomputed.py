@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -116,7 +117,7 @@ class Published:
         if in_order and (first.dtype == torch.float32 or (half and first.dtype == torch.float16 and is_mapped(first))):
             features = first
         else:
-            features = self._gather(torch.arange(len(names)) if in_order else self._places(names, describe))
+            features = self._gather(torch.arange(len(self._names)) if in_order else self._places(names, describe))
         if faults := dict.fromkeys(_not_finite(features), "its features hold NaN or infinity"):
             raise BadRowsError(len(names), faults, describe, f"as read from {self}", skippable=False)
         return features
@@ -140,13 +141,17 @@ class Published:
         return features
 
     @cached_property
-    def _place(self) -> dict[str, int]:
+    def _names(self) -> list[str]:
+        """Of the rows of all the files, one after another. Raises CondsimError where one stands there twice."""
         names = [name for file in self.files for name in file.names]
-        place = {name: i for i, name in enumerate(names)}
-        if len(place) < len(names):
-            twice = next(name for i, name in enumerate(names) if place[name] != i)
+        if len(set(names)) < len(names):
+            twice = next(name for name, count in Counter(names).items() if count > 1)
             raise CondsimError(f"{self}: the name {twice!r} stands more than once in the files of names")
-        return place
+        return names
+
+    @cached_property
+    def _place(self) -> dict[str, int]:
+        return {name: i for i, name in enumerate(self._names)}
 
 
 def _not_finite(features: Tensor) -> Iterator[int]:

@@ -65,11 +65,16 @@ def drop(top: Top, owner: Rows, position: Rows, k: int) -> Top:
     if not len(owner):
         return Top(top.scores[:, :k], top.positions[:, :k])
     where = top.positions.cpu().numpy()
-    width = 1 + max(int(where.max(initial=0)), int(position.max()))
-    gone = np.isin(where + width * np.arange(len(where))[:, None], position + width * owner) & (where >= 0)
+    gone = _among(np.arange(len(where))[:, None], where, owner, position) & (where >= 0)
     scores = top.scores.masked_fill(torch.from_numpy(gone).to(top.scores.device), -torch.inf)
     scores, order = scores.sort(dim=1, descending=True, stable=True)
     return _filled_up(scores[:, :k], top.positions.gather(1, order)[:, :k], k)
+
+
+def _among(row: Rows, position: Rows, owner: Rows, place: Rows) -> NDArray[np.bool_]:
+    """Which of the entries (``row``, ``position``) are among the entries (``owner``, ``place``), at least one."""
+    width = 1 + max(position.max(initial=0), place.max())
+    return np.isin(row * width + position, owner * width + place)
 
 
 class Best:
@@ -133,8 +138,7 @@ class Best:
         self._used = 0
         row, position, score = parts
         if len(row) and len(self._owner):
-            width = 1 + max(position.max(), self._position.max())
-            kept = ~np.isin(row * width + position, self._owner * width + self._position)
+            kept = ~_among(row, position, self._owner, self._position)
             row, position, score = row[kept], position[kept], score[kept]
         if len(row):
             self._top = _with(self._top, row, position, score)

@@ -215,7 +215,8 @@ def _rank_batch(scoring: _Scoring, chunk: int | None, complete: bool, top: int) 
     pool, queries = scoring.pool, len(scoring.which)
     relevant, excluded, subset = pool.relevant, pool.excluded, pool.subset
     listed = _entries(relevant, subset)
-    best = Best(top, *_entries(excluded))
+    out = _entries(excluded)
+    best = Best(top, *out)
     if chunk is None:
         whole = scoring.all()
         listed_scores = pick(whole, *listed)
@@ -229,7 +230,8 @@ def _rank_batch(scoring: _Scoring, chunk: int | None, complete: bool, top: int) 
         # The relevant candidates were scored in another pass, which may differ in the last bit: they are compared among
         # themselves by that one alone, so that none is ever above itself, and taken out of what is counted here.
         higher[groups.is_group], equal[groups.is_group] = groups.relevant_above, groups.sizes
-    out_owner, out_position = _entries(excluded) if chunk is None else _entries(excluded, relevant)
+        out = _entries(excluded, relevant)
+    out_owner, out_position = out
     for start, scores in blocks:
         counted = count(scores, groups.thresholds)
         if pool.local is None:

@@ -50,6 +50,13 @@ def test_rows_are_found_by_name_in_any_order(tmp_path: Path, suffix: str, dtype:
     assert (found.numpy() == stored[some].astype(np.float32)).all()
 
 
+def test_a_name_twice_is_refused_in_the_files_own_order_too(tmp_path: Path) -> None:
+    names = (NAMES[0], NAMES[1], NAMES[0])
+    path = write(tmp_path / "twice.npy", FEATURES[:3].astype(np.float16), names)
+    with pytest.raises(CondsimError, match=f"{NAMES[0]!r} stands more than once"):
+        Precomputed(path, cache_dir=tmp_path).encode_images(ImageTable(tmp_path, names))
+
+
 def test_queries_and_database_may_be_files_of_their_own(tmp_path: Path) -> None:
     queries = write(tmp_path / "queries.npy", FEATURES[:5], NAMES[:5])
     database = write(tmp_path / "database.safetensors", FEATURES[5:].astype(np.float16), NAMES[5:])
