@@ -26,7 +26,7 @@ test: $(READY)  ## Run the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 perf: $(READY)  ## Measure speed and memory, as ratios in one run
-	$(BIN)/python tests/perf $(ONLY)
+	$(BIN)/python benchmarks $(ONLY)
 
 lint: $(READY)  ## Check style
 	$(BIN)/ruff check .

@@ -13,10 +13,10 @@ from rich.markdown import Markdown
 from rich.table import Table
 from rich.text import Text
 
+from condsim.datasets.inventory import Part, survey
 from condsim.datasets.sources import SOURCES, Source
-from condsim.datasets.survey import Part, survey
 from condsim.harness.errors import CondsimError
-from condsim.harness.features.images import crop_box, decode
+from condsim.harness.images import crop_box, decode
 from condsim.harness.progress import track
 from condsim.harness.task import ImageTable
 

@@ -12,7 +12,7 @@ from pydantic import Field
 from condsim.datasets.annotations import Entry, Line, Text, keep_valid, read_json, read_list, shown, validate
 from condsim.datasets.cirr_submission import LENGTHS, VERSION, write_submission
 from condsim.datasets.grouping import word_codes
-from condsim.datasets.layout import folder_of, relative_file
+from condsim.datasets.image_files import folder_of, relative_file
 from condsim.harness.errors import CondsimError, did_you_mean
 from condsim.harness.task import Benchmark, ImageTable, OnError, Ragged, Submission, Task, TrainSplit
 

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from condsim.datasets.annotations import Entry, ImageName, Text, keep_valid, read_json, read_list, validate
 from condsim.datasets.grouping import word_codes
-from condsim.datasets.layout import folder_of, image_index, moved, require_image
+from condsim.datasets.image_files import folder_of, image_index, moved, require_image
 from condsim.harness.errors import CondsimError, did_you_mean
 from condsim.harness.task import Benchmark, ImageTable, Kinds, OnError, Ragged, Task
 

@@ -11,10 +11,10 @@ import pandas as pd
 
 from condsim.datasets.annotations import keep_valid, read_frame
 from condsim.datasets.grouping import word_codes
-from condsim.datasets.layout import folder_of, missing_images, relative_file
+from condsim.datasets.image_files import folder_of, missing_images, relative_file
 from condsim.harness.errors import CondsimError
-from condsim.harness.skipping import without_images
 from condsim.harness.task import Benchmark, ImageTable, OnError, Ragged, Task
+from condsim.harness.without_images import without_images
 
 METRICS = ("map@1000", "map@50", "ndcg@50", "mrr")
 QUERIES = "a CSV or parquet table with the columns id, positives (a list; in a CSV joined by |) and image, text or both"

@@ -10,10 +10,10 @@ import pandas as pd
 
 from condsim.datasets.annotations import keep_valid, read_frame, require_columns
 from condsim.datasets.grouping import rows_by_code, word_codes
-from condsim.datasets.layout import folder_of, missing_images, relative_file
+from condsim.datasets.image_files import folder_of, missing_images, relative_file
 from condsim.harness.errors import CondsimError, did_you_mean
-from condsim.harness.skipping import without_images
 from condsim.harness.task import Benchmark, ImageTable, OnError, Ragged, Rows, Task
+from condsim.harness.without_images import without_images
 
 METRICS = ("map", "recall@1", "recall@5", "recall@10")
 IMAGES = "the folder that the table's image paths start from"

@@ -14,12 +14,12 @@ from condsim.datasets.genecis import Crop
 from condsim.datasets.templates import (
     Instance,
     Templates,
-    bags_from_panoptic,
     change_attribute_templates,
     focus_attribute_templates,
     object_templates,
     write_templates,
 )
+from condsim.harness.categories import bags_from_panoptic
 from condsim.harness.console import console
 from condsim.harness.errors import CondsimError
 

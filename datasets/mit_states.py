@@ -11,7 +11,7 @@ import numpy as np
 
 from condsim.datasets.annotations import read_json
 from condsim.datasets.grouping import rows_by_code, word_codes
-from condsim.datasets.layout import IMAGE_SUFFIXES, folder_of
+from condsim.datasets.image_files import IMAGE_SUFFIXES, folder_of
 from condsim.harness.errors import CondsimError, did_you_mean
 from condsim.harness.task import Benchmark, ImageTable, OnError, Ragged, Rows, Task, TrainSplit
 

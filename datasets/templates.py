@@ -9,7 +9,7 @@ because the form has no place for it.
 from __future__ import annotations
 
 import json
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -183,35 +183,12 @@ def object_templates(
     return _collect(draw, count if len(references) else 0)
 
 
-def bags_from_panoptic(annotation: Mapping[str, Any], min_share: float = 0.01) -> dict[int, frozenset[str]]:
-    """Image id -> categories that cover more than `min_share` of its pixels, from a COCO panoptic annotation file's
-    content.
-
-    Names are COCO's, without the ends that mark merged and other stuff ("-merged", "-other", "-stuff") and with spaces.
-    """
-    names = {c["id"]: _plain_name(c["name"]) for c in annotation["categories"]}
-    pixels = {i["id"]: i["width"] * i["height"] for i in annotation["images"]}
-    bags = {}
-    for entry in annotation["annotations"]:
-        area: Counter[str] = Counter()
-        for segment in entry["segments_info"]:
-            area[names[segment["category_id"]]] += segment["area"]
-        bags[entry["image_id"]] = frozenset(c for c, a in area.items() if a > min_share * pixels[entry["image_id"]])
-    return bags
-
-
 def write_templates(folder: Path, task: str, templates: Templates, count: int, rng: np.random.Generator) -> None:
     """``<task>.json`` and ``<task>.kinds.json``: `count` templates at most, in random order."""
     order = rng.permutation(len(templates.templates))[:count]
     folder.mkdir(parents=True, exist_ok=True)
     for name, entries in ((task, templates.templates), (f"{task}.kinds", templates.kinds)):
         (folder / f"{name}.json").write_text(json.dumps([entries[i] for i in order], separators=(",", ":")))
-
-
-def _plain_name(name: str) -> str:
-    for end in ("-merged", "-other", "-stuff"):
-        name = name.removesuffix(end)
-    return name.replace("-", " ")
 
 
 class _AttributeIndex:

@@ -12,23 +12,8 @@ from condsim.datasets import cirr as cirr_format
 from condsim.datasets.annotations import keep_valid, read_frame, read_list, validate
 from condsim.datasets.grouping import word_codes
 from condsim.harness.errors import CondsimError, did_you_mean
-from condsim.harness.paths import default_cache_dir
 from condsim.harness.task import ImageTable, Rows
 from condsim.harness.triplets import Triplets
-
-
-def training_world(path: str, cache_dir: str | None = None) -> Path:
-    """The place ``path`` in a rendered world made for training, on first use.
-
-    Of another seed than the benchmark's, larger where there is something to learn from, and with next to no tests.
-    """
-    from condsim.datasets.shapes.export import WorldSizes, ensure_world  # torch: seconds to import
-
-    sizes = WorldSizes(
-        attribute_scenes=300, object_scenes=300, templates=10, mit_test_images=1, mit_train_images=1, cirr_val_sets=2,
-        cirr_train_sets=1500, labelled_test=40, labelled_val=20, labelled_train=12_000, captioned=32_000,
-    )  # fmt: skip
-    return ensure_world(Path(cache_dir).expanduser() if cache_dir else default_cache_dir(), seed=1, sizes=sizes) / path
 
 
 def mined(

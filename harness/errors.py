@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
+
+ROWS_SHOWN = 10
+"""Rows that one message names."""
 
 
 class CondsimError(Exception):
@@ -21,3 +24,25 @@ def did_you_mean(name: str, choices: Iterable[str], limit: int = 3) -> str:
     if near:
         return f"Did you mean {' or '.join(repr(choice) for choice in near)}?"
     return f"Choose one of: {', '.join(choices)}." if choices else "There is nothing to choose from."
+
+
+class UnusableRowsError(CondsimError):
+    """Some rows of a table cannot be encoded. The message counts them and shows the first ten."""
+
+    def __init__(
+        self,
+        total: int,
+        faults: Mapping[int, str],
+        describe: Callable[[int], str],
+        advice: str = "",
+        skippable: bool = True,
+    ) -> None:
+        self.faults = dict(sorted(faults.items()))
+        """Row -> what is wrong with it, for every unusable row."""
+        self.skippable = skippable
+        """True: the input is bad, so a run can continue without these rows. False: the encoder misbehaved."""
+        lines = [f"{len(faults)} of {total} rows cannot be encoded:"]
+        lines += [f"  {describe(row)}: {fault}" for row, fault in list(self.faults.items())[:ROWS_SHOWN]]
+        if len(faults) > ROWS_SHOWN:
+            lines.append(f"  ... and {len(faults) - ROWS_SHOWN} more")
+        super().__init__("\n".join([*lines, advice] if advice else lines))

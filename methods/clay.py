@@ -13,10 +13,11 @@ from torch import Tensor
 
 from condsim.harness.errors import CondsimError, did_you_mean
 from condsim.harness.method import Gallery, Method, Queries, Scorer
+from condsim.harness.one_vector import inner_products, taken, unit
 from condsim.harness.task import Condition, Task
-from condsim.methods.inner_product import inner_products, taken
-from condsim.methods.phrases import Phrases, check_conditions, phrase_source
-from condsim.methods.sphere import log_map, log_map_features, mean_direction, rotate, unit
+from condsim.methods.phrases.lexicon import phrase_source
+from condsim.methods.phrases.source import Phrases, check_conditions
+from condsim.methods.shared.sphere import log_map, log_map_features, mean_direction, rotate
 
 SUBSPACES = ("text", "single", "random")
 SEVERAL = ("stacked", "balanced", "qr_union", "mean")

@@ -11,11 +11,10 @@ from torch import Tensor, nn
 
 from condsim.harness.errors import CondsimError
 from condsim.harness.method import Gallery, Queries, Scorer
-from condsim.methods.checkpoints import Checkpoint, fit_names
-from condsim.methods.contrastive import in_batch_loss
-from condsim.methods.inner_product import InnerProduct
-from condsim.methods.sphere import unit
-from condsim.methods.trained import Batch, Objective, TrainedMethod
+from condsim.harness.one_vector import InnerProduct, unit
+from condsim.methods.training.checkpoints import Checkpoint, fit_names
+from condsim.methods.training.losses import in_batch_loss
+from condsim.methods.training.method import Batch, Objective, TrainedMethod
 
 PROJECTION, HIDDEN = 2560, 5120
 """Sizes of both releases (CLIP4Cir, GeneCIS)."""

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from condsim.harness.errors import CondsimError, did_you_mean
 from condsim.harness.method import Gallery, Method, Queries, Scorer
+from condsim.harness.one_vector import unit
 from condsim.harness.task import Task
-from condsim.methods.sphere import unit
-from condsim.methods.wrapping import base_method
+from condsim.methods.shared.base_method import base_method
 
 POOLS = ("train", "gallery")
 

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from condsim.harness.categories import categories_of, read_categories
 from condsim.harness.errors import CondsimError, NotApplicable, did_you_mean
 from condsim.harness.method import Gallery, Method, Queries, Scorer
+from condsim.harness.one_vector import unit
 from condsim.harness.task import Task
-from condsim.methods.assignment import all_pairs, chamfer, fused_gromov_wasserstein, hungarian, in_order
-from condsim.methods.image_categories import categories_of, read_categories
-from condsim.methods.sphere import unit
-from condsim.methods.wrapping import base_method
+from condsim.methods.shared.assignment import all_pairs, chamfer, fused_gromov_wasserstein, hungarian, in_order
+from condsim.methods.shared.base_method import base_method
 
 MODES = ("phrases", "images", "parts")
 SOLVERS = {"hungarian": hungarian, "mean": all_pairs, "chamfer": chamfer, "random": in_order}

@@ -11,13 +11,13 @@ from torch import Tensor, nn
 
 from condsim.harness.errors import CondsimError
 from condsim.harness.method import Gallery, Queries, Scorer
-from condsim.methods.checkpoints import Checkpoint, fit_names
-from condsim.methods.contrastive import symmetric_soft_loss
-from condsim.methods.hypernetwork import Architecture, HyperNetwork, QueryHead
-from condsim.methods.low_rank import Factors
-from condsim.methods.semi_positives import nearest_images, with_semi_positives
-from condsim.methods.sphere import unit
-from condsim.methods.trained import Batch, Objective, TrainedMethod
+from condsim.harness.one_vector import unit
+from condsim.methods.shared.hypernetwork import Architecture, HyperNetwork, QueryHead
+from condsim.methods.shared.low_rank import Factors
+from condsim.methods.training.checkpoints import Checkpoint, fit_names
+from condsim.methods.training.losses import symmetric_soft_loss
+from condsim.methods.training.method import Batch, Objective, TrainedMethod
+from condsim.methods.training.semi_positives import nearest_images, with_semi_positives
 
 _QUERIES_AT_ONCE = 256
 

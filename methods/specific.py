@@ -7,14 +7,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from condsim.harness.categories import categories_of, read_categories, spelling
 from condsim.harness.errors import CondsimError, NotApplicable, did_you_mean
 from condsim.harness.method import Gallery, Method, Queries, Scorer
+from condsim.harness.one_vector import InnerProduct, inner_products, unit
 from condsim.harness.paths import resolve
 from condsim.harness.task import ImageTable, Task
-from condsim.methods.image_categories import categories_of, read_categories, spelling
-from condsim.methods.inner_product import InnerProduct, inner_products
-from condsim.methods.phrases import Phrases, check_conditions, phrase_source
-from condsim.methods.sphere import unit
+from condsim.methods.phrases.lexicon import phrase_source
+from condsim.methods.phrases.source import Phrases, check_conditions
 
 TEMPLATES = ("imagenet", "plain")
 

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from condsim.datasets.shapes.render import Views, crop_views, instance_boxes, render
 from condsim.datasets.shapes.world import ATTRIBUTES, Scenes, sample_scenes, unseen_pairs
-from condsim.harness.features.weights import expand_state_dict
+from condsim.harness.features.open_clip.weights import expand_state_dict
 
 _PROMPTS = {"shape": "a photo of a {}", "background": "{} background", "pattern": "{} background"}
 _PROMPT = "a photo of {}"
@@ -97,7 +97,7 @@ embedded benchmark runs anywhere without a download; it knows nothing but that w
 - Model: open_clip's own towers by `shapes-clip.json`: ModifiedResNet (layers 1,1,1,1, width 24, head width 32, 64 x 64
   pixels) and text transformer (width 128, 3 layers, 2 heads, context 32), embedding 128.
 - Weights: `shapes-clip.safetensors`, {megabytes:.1f} MB, half precision, {token_rows} rows of the token table (those
-  that captions use; all others are zero). `condsim.harness.features.weights.expand_state_dict` gives
+  that captions use; all others are zero). `condsim.harness.features.open_clip.weights.expand_state_dict` gives
   open_clip's state dict.
 - Image transform: open_clip's stock one (bicubic resize of the shortest side, centre crop, OpenAI mean and deviation).
 - Data: scenes of the training split and captions of them, drawn as training goes; no picture is seen twice. Test

@@ -30,7 +30,7 @@ from condsim.datasets.shapes.captions import Captions, caption_scenes, telling_p
 from condsim.datasets.shapes.model_card import write_model_card
 from condsim.datasets.shapes.render import Views, choose_views, crop_views, instance_boxes, render, whole
 from condsim.datasets.shapes.world import ATTRIBUTES, Scenes, allowed_combinations, concatenate, resemble, sample_scenes
-from condsim.harness.features.weights import TOKEN_ROWS, compact_state_dict
+from condsim.harness.features.open_clip.weights import TOKEN_ROWS, compact_state_dict
 
 BACKBONE_DIR = Path(__file__).parent / "backbone"
 MODEL_NAME = "shapes-clip"

@@ -12,13 +12,13 @@ from omegaconf import DictConfig
 
 from condsim.harness.commands.hydra_job import run_jobs
 from condsim.harness.configs import changed_settings, make, make_once, method_name, plain
-from condsim.harness.console import console, report_run
-from condsim.harness.errors import CondsimError, NotApplicable
-from condsim.harness.features.faults import BadRowsError
-from condsim.harness.leaderboard.rows import print_leaderboard, rows_of_runs, write_leaderboard
-from condsim.harness.runs.record import FILE, Record, read_record
+from condsim.harness.console import console
+from condsim.harness.errors import CondsimError, NotApplicable, UnusableRowsError
+from condsim.harness.results.leaderboard import rows_of_runs, write_leaderboard
+from condsim.harness.results.table import print_leaderboard
+from condsim.harness.run.record import FILE, Record, read_record
 from condsim.harness.task import Task
-from condsim.harness.tracking import Tracker
+from condsim.harness.tracker import Tracker
 
 
 @dataclass
@@ -79,8 +79,9 @@ def bench(config: DictConfig, outcomes: Outcomes) -> None:
     outcomes.results = Path(config.results)
     name = method_name(config)
     try:
-        from condsim.harness.runs.run import RunSettings, folder_of_run, run_task  # torch: seconds to import
-        from condsim.harness.runs.usable import usable
+        from condsim.harness.run.identity import RunSettings, folder_of_run
+        from condsim.harness.run.run import run_task
+        from condsim.harness.run.skipping import without_unusable_images
 
         benchmark = make_once(plain(config.benchmark)).select(config.tasks and list(config.tasks))
         backbone = make_once(plain(config.backbone))
@@ -109,8 +110,8 @@ def bench(config: DictConfig, outcomes: Outcomes) -> None:
                 continue
             try:
                 record = run_task(outcomes.results, benchmark, task, method, backbone, settings)
-            except BadRowsError as error:
-                todo.appendleft(usable(benchmark, task, backbone, error))
+            except UnusableRowsError as error:
+                todo.appendleft(without_unusable_images(benchmark, task, backbone, error))
                 continue
         except NotApplicable as reason:
             outcomes.not_applicable.setdefault(name, []).append((task.full_name, str(reason)))
@@ -131,6 +132,17 @@ def bench(config: DictConfig, outcomes: Outcomes) -> None:
                 console.print(f"left out: {record.skipped[0]}{more}, listed in {folder / FILE}", markup=False)
             _tell_submission(task, folder)
             tracker.log(record)
+
+
+def report_run(record: Record) -> None:
+    """One line for one finished run: its first metric with the interval, and its time."""
+    first = next(iter(record.metrics.items()), None)
+    shown = ", ".join(f"{name}={value}" for name, value in record.settings.items())
+    line = f"{record.full_task:<28} {record.method}{f' ({shown})' if shown else ''}"
+    if first is not None:
+        name, metric = first
+        line += f"  {name} {100 * metric.value:.1f} [{100 * metric.low:.1f}, {100 * metric.high:.1f}]"
+    console.print(f"{line}  {record.seconds.get('score', 0):.2f} s", markup=False)
 
 
 def _tell_submission(task: Task, folder: Path) -> None:

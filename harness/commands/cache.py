@@ -17,9 +17,9 @@ from rich.table import Table
 
 from condsim.harness.console import console
 from condsim.harness.errors import CondsimError, did_you_mean
-from condsim.harness.features.folder import IDENTITY, LOCK, FeatureFolder
-from condsim.harness.features.segments import TEMPORARY, Segment
-from condsim.harness.features.store import FeatureStore
+from condsim.harness.features.cache.segment import TEMPORARY, Segment
+from condsim.harness.features.cache.store import FeatureStore
+from condsim.harness.features.cache.table import IDENTITY, LOCK, FeatureTable
 from condsim.harness.paths import default_cache_dir
 
 KINDS = ("image", "text")
@@ -95,7 +95,7 @@ def verify(root: Path, repair: bool = False) -> list[Damage]:
     found = []
     for entry in stored(root):
         for kind in KINDS:
-            folder = FeatureFolder(entry.path / kind, entry.width)
+            folder = FeatureTable(entry.path / kind, entry.width)
             if not folder.path.is_dir():
                 continue
             damage = [
@@ -167,7 +167,7 @@ def _stored(path: Path) -> Stored:
         raise CondsimError(
             f"{file} is damaged ({error}): delete the folder {path}, its features are encoded again"
         ) from error
-    counts = {kind: len(FeatureFolder(path / kind, width)) for kind in KINDS}
+    counts = {kind: len(FeatureTable(path / kind, width)) for kind in KINDS}
     size = sum(entry.stat().st_size for entry in path.rglob("*") if entry.is_file())
     return Stored(path, identity, width, counts, size, file.stat().st_mtime)
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from condsim.harness.console import console
 from condsim.harness.errors import CondsimError, did_you_mean
-from condsim.harness.leaderboard.table import Cell, Table, print_table, to_latex
+from condsim.harness.results.collection import TaskRuns, runs_by_task, values_of
+from condsim.harness.results.table import Cell, Table, print_table, to_latex
 from condsim.harness.statistics.compare import Comparison, compare
-from condsim.harness.statistics.paired import TaskRuns, runs_by_task, values_of
 
 
 def main(argv: Sequence[str]) -> int:

@@ -8,11 +8,12 @@ from pathlib import Path
 
 from condsim.harness.console import console
 from condsim.harness.errors import CondsimError, did_you_mean
-from condsim.harness.leaderboard.csv_file import filter_rows, keep_metrics, to_csv, to_long_csv
-from condsim.harness.leaderboard.rows import Row, print_leaderboard, write_leaderboard
-from condsim.harness.leaderboard.table import (
+from condsim.harness.results.csv_file import Row, filter_rows, keep_metrics, to_csv, to_long_csv
+from condsim.harness.results.leaderboard import write_leaderboard
+from condsim.harness.results.table import (
     IDENTITY,
     overview,
+    print_leaderboard,
     print_table,
     task_tables,
     to_latex,

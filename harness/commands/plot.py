@@ -10,8 +10,8 @@ from pathlib import Path
 from condsim.harness.commands.leaderboard import select
 from condsim.harness.console import console
 from condsim.harness.errors import CondsimError, did_you_mean
-from condsim.harness.leaderboard.rows import read_leaderboard
-from condsim.harness.statistics.paired import TaskRuns, keep_runs, runs_by_task
+from condsim.harness.results.collection import TaskRuns, keep_runs, runs_by_task
+from condsim.harness.results.leaderboard import read_leaderboard
 
 FORMATS = ("png", "svg", "pdf")
 
@@ -30,7 +30,7 @@ def main(argv: Sequence[str]) -> int:
         if form not in FORMATS:
             raise CondsimError(f"--formats {options.formats}: {did_you_mean(form, FORMATS)}")
     groups = chosen_groups(options.results, options.filters)
-    from condsim.harness.plots import write_plots  # matplotlib: a second to import
+    from condsim.harness.results.plots import write_plots  # matplotlib: a second to import
 
     output = options.output or options.results / "plots"
     written = write_plots(groups, output, formats)

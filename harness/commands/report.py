@@ -8,7 +8,7 @@ from typing import Any
 
 from condsim.harness.console import console
 from condsim.harness.errors import CondsimError
-from condsim.harness.report import ReportSettings, write_report
+from condsim.harness.results.report.write import ReportSettings, write_report
 
 
 def report(config: Mapping[str, Any]) -> int:

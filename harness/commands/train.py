@@ -14,7 +14,7 @@ from condsim.harness.commands.bench import Outcomes, bench, conclude
 from condsim.harness.commands.hydra_job import run_jobs
 from condsim.harness.configs import make_once, method_name
 from condsim.harness.errors import CondsimError
-from condsim.harness.tracking import Tracker
+from condsim.harness.tracker import Tracker
 
 
 def main(argv: Sequence[str]) -> int:

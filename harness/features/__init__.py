@@ -1,1 +1,1 @@
-"""Features that are encoded once: backbones, transforms, and the store."""
+"""Features: the open_clip encoder, our cache, and feature files that others publish."""

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from condsim.harness.errors import CondsimError
-from condsim.harness.features.mapped import gather
 from condsim.harness.memory import all_freed_memory_kept
+from condsim.harness.memory_map import gather
 from condsim.harness.method import Queries, Scorer
-from condsim.harness.ranking.best import Best, top_positions
+from condsim.harness.ranking.candidates import CandidateLists
 from condsim.harness.ranking.counting import (
     Floats,
     count,
@@ -25,8 +25,8 @@ from condsim.harness.ranking.counting import (
     ranks_of,
 )
 from condsim.harness.ranking.metrics import needs_complete
-from condsim.harness.ranking.pool import Pool
 from condsim.harness.ranking.ranks import Ranks
+from condsim.harness.ranking.top_k import Best, top_positions
 from condsim.harness.task import Ragged, Rows, Task
 
 _FEW_QUERIES = 256
@@ -76,16 +76,16 @@ def rank_task(
 
     Raises CondsimError, naming the query, where a score is NaN or infinite or the lists contradict each other.
     """
-    pool = Pool.of(task)
+    lists = CandidateLists.of(task)
     complete = needs_complete(task.metrics)
-    batch, chunk = _sizes(task, pool, image_features, pointwise, budget_bytes)
+    batch, chunk = _sizes(task, lists, image_features, pointwise, budget_bytes)
     order = np.argsort(task.condition, kind="stable")
-    pool = pool.take(order)
+    lists = lists.take(order)
     parts: list[Ranking] = []
     for start in range(0, len(order), batch):
         which = order[start : start + batch]
         queries = _queries(task, which, image_features, condition_features)
-        scoring = _Scoring(task, pool.part(start, start + len(which)), scorer, which, queries)
+        scoring = _Scoring(task, lists.part(start, start + len(which)), scorer, which, queries)
         parts.append(_rank_batch(scoring, chunk, complete, top))
         if progress is not None:
             progress(len(which))
@@ -101,14 +101,14 @@ def rank_task(
     )
 
 
-def _sizes(task: Task, pool: Pool, features: Tensor, pointwise: bool, budget: int) -> tuple[int, int | None]:
+def _sizes(task: Task, lists: CandidateLists, features: Tensor, pointwise: bool, budget: int) -> tuple[int, int | None]:
     """Queries at a time, and gallery items at a time (None: all of them)."""
     item = 4 * max(1, features.shape[1])
-    most_relevant = int(pool.relevant.lengths.max(initial=1))
+    most_relevant = int(lists.relevant.lengths.max(initial=1))
     on_cpu = features.device.type == "cpu"
     block, piece = (min(budget, _CPU_BLOCK), min(budget, _CPU_PIECE)) if on_cpu else (budget, budget)
-    if pool.local is not None:
-        longest = int(pool.local.lengths.max(initial=1))
+    if lists.local is not None:
+        longest = int(lists.local.lengths.max(initial=1))
         return max(1, min(block // (longest * item), budget // (4 * most_relevant))), None
     row = 4 * len(task.gallery_rows)
     if pointwise and min(_FEW_QUERIES, len(task)) * row > budget:
@@ -142,22 +142,22 @@ class _Scoring:
     """One batch of queries against a scorer."""
 
     task: Task
-    pool: Pool
+    lists: CandidateLists
     scorer: Scorer
     which: Rows
     queries: Queries
 
     def all(self) -> Tensor:
         """[B, N] scores of the whole gallery, unchecked, or [B, L] of the queries' own lists, -inf behind each."""
-        if self.pool.local is None:
+        if self.lists.local is None:
             return self._score(None, len(self.task.gallery_rows))
         device = self.queries.condition.device
-        rows = self.pool.local.padded()
+        rows = self.lists.local.padded()
         scores = self._score(torch.from_numpy(rows).to(device), rows.shape[1])
         self.require_finite(scores, float(scores.sum()), items=rows)
-        if self.pool.twins is not None:
+        if self.lists.twins is not None:
             # The same image at two places of a batched product may differ in the last bit; it is one image.
-            scores = scores.gather(1, torch.from_numpy(self.pool.twins.padded(0)).to(device))
+            scores = scores.gather(1, torch.from_numpy(self.lists.twins.padded(0)).to(device))
         return scores.masked_fill(torch.from_numpy(rows < 0).to(device), -torch.inf)
 
     def chunks(self, size: int) -> Iterator[tuple[int, Tensor]]:
@@ -212,8 +212,8 @@ class _Scoring:
 
 
 def _rank_batch(scoring: _Scoring, chunk: int | None, complete: bool, top: int) -> Ranking:
-    pool, queries = scoring.pool, len(scoring.which)
-    relevant, excluded, subset = pool.relevant, pool.excluded, pool.subset
+    lists, queries = scoring.lists, len(scoring.which)
+    relevant, excluded, subset = lists.relevant, lists.excluded, lists.subset
     listed = _entries(relevant, subset)
     out = _entries(excluded)
     best = Best(top, *out)
@@ -234,7 +234,7 @@ def _rank_batch(scoring: _Scoring, chunk: int | None, complete: bool, top: int) 
     out_owner, out_position = out
     for start, scores in blocks:
         counted = count(scores, groups.thresholds)
-        if pool.local is None:
+        if lists.local is None:
             scoring.require_finite(scores, counted.total, start=start)
         if groups.thresholds.size:
             inside = (out_position >= start) & (out_position < start + scores.shape[1])
@@ -244,13 +244,13 @@ def _rank_batch(scoring: _Scoring, chunk: int | None, complete: bool, top: int) 
             equal += counted.equal - not_counted.equal
         if top:
             best.add(scores, start)
-    ranks = ranks_of(groups, higher, equal, relevant.lengths, pool.size, complete)
+    ranks = ranks_of(groups, higher, equal, relevant.lengths, lists.size, complete)
     top_rows = _image_rows(scoring, best.top().positions) if top else None
-    if subset is None or pool.subset_relevant is None:
+    if subset is None or lists.subset_relevant is None:
         return Ranking(ranks, None, top_rows, None)
 
     scores_in_subset = listed_scores[len(relevant.values) :]
-    subset_ranks = _rank_lists(subset, scores_in_subset, pool.subset_relevant.values == 1, complete)
+    subset_ranks = _rank_lists(subset, scores_in_subset, lists.subset_relevant.values == 1, complete)
     if not top:
         return Ranking(ranks, subset_ranks, top_rows, None)
     padded = pad_lists(_entries(subset)[0], scores_in_subset, queries)
@@ -279,6 +279,6 @@ def _image_rows(scoring: _Scoring, positions: Tensor) -> Rows:
     """Positions [B, k] among what was scored as rows of the image table; -1 stays -1."""
     places = positions.cpu().numpy()
     items = np.maximum(places, 0)
-    if scoring.pool.local is not None:
-        items = np.take_along_axis(scoring.pool.local.padded(), items, axis=1)
+    if scoring.lists.local is not None:
+        items = np.take_along_axis(scoring.lists.local.padded(), items, axis=1)
     return np.where(places < 0, -1, scoring.task.gallery_rows[items])

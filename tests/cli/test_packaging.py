@@ -60,7 +60,7 @@ def test_the_wheel_holds_what_the_repository_ships(wheel_environment: Path) -> N
         "from importlib.resources import files\n"
         "backbone = files('condsim.datasets.shapes.backbone')\n"
         "print((backbone / 'shapes-clip.json').is_file(), (backbone / 'shapes-clip.safetensors').is_file())\n"
-        "print((files('condsim.methods') / 'lexicon.yaml').is_file())\n"
+        "print((files('condsim.methods.phrases') / 'lexicon.yaml').is_file())\n"
     )
     shown = run(wheel_environment / "bin/python", "-c", code, cwd=wheel_environment)
     assert shown.split() == ["True", "True", "True"]

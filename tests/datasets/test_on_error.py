@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from condsim.datasets import mit_states
-from condsim.harness.skipping import without_images
+from condsim.harness.without_images import without_images
 
 CONDSIM = str(Path(sys.executable).with_name("condsim"))
 

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
+from condsim.harness.hashing import settings_hash
 from condsim.harness.ranking.ranks import Ranks
-from condsim.harness.runs.record import MetricValue, Record, record_folder, settings_hash, write_record
-from condsim.harness.runs.task_file import save_task, task_path
+from condsim.harness.run.record import MetricValue, Record, record_folder, write_record
+from condsim.harness.run.task_file import save_task, task_path
 from condsim.harness.task import ImageTable, Kinds, Ragged, Task
 
 COLORS = {"red": "#d33", "green": "#3a5", "blue": "#36c", "yellow": "#ec3", "purple": "#93c", "white": "#eee"}

@@ -2,9 +2,10 @@ import pytest
 import torch
 
 from condsim.harness.errors import CondsimError, NotApplicable
+from condsim.harness.one_vector import unit
 from condsim.methods.clay import Clay, leading_directions, random_subspace, text_subspace, union
 from condsim.methods.inner_product import ImageOnly
-from condsim.methods.sphere import log_map, mean_direction, rotate, unit
+from condsim.methods.shared.sphere import log_map, mean_direction, rotate
 
 FLAGS = [
     {},
@@ -185,7 +186,7 @@ def test_the_mean_of_similarities_is_the_mean_of_the_single_conditions(space):
 
 
 def test_balanced_conditions_weigh_the_same_however_many_values_they_have(space, tmp_path):
-    from condsim.methods.phrases import Lexicon
+    from condsim.methods.phrases.lexicon import Lexicon
 
     few, many = "few: [a, b]", "many: [" + ", ".join(f"v{i}" for i in range(40)) + "]"
     (tmp_path / "my.yaml").write_text(f"{few}\n{many}\n")

@@ -5,8 +5,8 @@ from safetensors.torch import save_file
 
 from condsim.harness.errors import CondsimError, NotApplicable
 from condsim.methods.combiner import Combiner, CombinerNetwork
-from condsim.methods.contrastive import in_batch_loss
-from condsim.methods.trained import Batch
+from condsim.methods.training.losses import in_batch_loss
+from condsim.methods.training.method import Batch
 
 WIDTH, PROJECTION, HIDDEN = 24, 10, 14
 

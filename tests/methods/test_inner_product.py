@@ -3,18 +3,10 @@ import pytest
 import torch
 
 from condsim.harness.errors import CondsimError, NotApplicable
-from condsim.harness.features.mapped import is_mapped, map_npy
+from condsim.harness.memory_map import is_mapped, map_npy
 from condsim.harness.method import Queries
-from condsim.methods.inner_product import (
-    ImageOnly,
-    ImagePlusText,
-    ImagePlusTextUnit,
-    InnerProduct,
-    MappedInnerProduct,
-    TextOnly,
-    inner_products,
-)
-from condsim.methods.sphere import unit
+from condsim.harness.one_vector import InnerProduct, MappedInnerProduct, inner_products, unit
+from condsim.methods.inner_product import ImageOnly, ImagePlusText, ImagePlusTextUnit, TextOnly
 
 
 def test_lists_of_candidates_score_as_the_whole_gallery_does(space, monkeypatch):

@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from condsim.harness.errors import CondsimError, NotApplicable
+from condsim.harness.one_vector import unit
 from condsim.methods.clay import Clay
 from condsim.methods.inner_product import ImageOnly, ImagePlusText, TextOnly
 from condsim.methods.local_steering import LocalSteering, local_directions, steered
-from condsim.methods.sphere import unit
 
 
 @pytest.mark.parametrize("base", [ImagePlusText(), ImageOnly(), Clay(rank=4)])

@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from condsim.harness.errors import CondsimError, NotApplicable
-from condsim.methods.assignment import hungarian
+from condsim.harness.one_vector import unit
 from condsim.methods.clay import Clay
 from condsim.methods.inner_product import ImageOnly, ImagePlusText, TextOnly
 from condsim.methods.neighborhood_rerank import NeighborhoodRerank, standardized
-from condsim.methods.sphere import unit
+from condsim.methods.shared.assignment import hungarian
 
 SOLVERS = ["hungarian", "mean", "chamfer", "random"]
 

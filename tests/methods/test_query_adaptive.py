@@ -9,14 +9,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from condsim.harness.errors import CondsimError
 from condsim.harness.method import Queries
-from condsim.methods.checkpoints import write_checkpoint
-from condsim.methods.contrastive import symmetric_soft_loss
-from condsim.methods.hypernetwork import Architecture, HyperNetwork
-from condsim.methods.low_rank import Factors, Transforms
+from condsim.harness.one_vector import unit
 from condsim.methods.query_adaptive import QueryAdaptive, compose
-from condsim.methods.semi_positives import nearest_images, with_semi_positives
-from condsim.methods.sphere import unit
-from condsim.methods.trained import Batch
+from condsim.methods.shared.hypernetwork import Architecture, HyperNetwork
+from condsim.methods.shared.low_rank import Factors, Transforms
+from condsim.methods.training.checkpoints import write_checkpoint
+from condsim.methods.training.losses import symmetric_soft_loss
+from condsim.methods.training.method import Batch
+from condsim.methods.training.semi_positives import nearest_images, with_semi_positives
 
 WIDTH = 24
 SMALL = {"rank": 3, "steps": 2, "hidden": 16, "heads": 2, "feedforward": 32, "depth": 1}
@@ -55,8 +55,8 @@ def test_blocks_and_lists_score_as_the_whole_gallery_does(monkeypatch):
     transforms = random_transforms(7, WIDTH, 4, 1.0, 0.8, 0)
     factors, items = Factors.of(transforms), unit(torch.randn(50, WIDTH))
     whole = factors.cosines(items)
-    monkeypatch.setattr("condsim.methods.low_rank._ELEMENTS_AT_ONCE", 4 * 3 * 17)
-    monkeypatch.setattr("condsim.methods.low_rank._PROJECTED_AT_ONCE", 4 * 3 * 17)
+    monkeypatch.setattr("condsim.methods.shared.low_rank._ELEMENTS_AT_ONCE", 4 * 3 * 17)
+    monkeypatch.setattr("condsim.methods.shared.low_rank._PROJECTED_AT_ONCE", 4 * 3 * 17)
     torch.testing.assert_close(factors.cosines(items), whole, atol=1e-6, rtol=0)
     some = torch.tensor([4, 4, 49, 0])
     torch.testing.assert_close(factors.cosines(items, some), whole[:, some], atol=1e-6, rtol=0)
@@ -205,8 +205,8 @@ def test_settings_that_mean_nothing_are_refused(setting, message):
 
 
 def test_semi_positives_are_the_nearest_images_with_softmax_weights(monkeypatch):
-    monkeypatch.setattr("condsim.methods.semi_positives.POOL", 5)
-    monkeypatch.setattr("condsim.methods.semi_positives._ROWS_AT_ONCE", 7)
+    monkeypatch.setattr("condsim.methods.training.semi_positives.POOL", 5)
+    monkeypatch.setattr("condsim.methods.training.semi_positives._ROWS_AT_ONCE", 7)
     images = torch.randn(20, WIDTH) * torch.rand(20, 1) * 9
     found = nearest_images(images, 2)
     cosines = np.asarray(unit(images) @ unit(images).T)

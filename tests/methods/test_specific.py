@@ -6,16 +6,16 @@ import pandas as pd
 import pytest
 import torch
 
+from condsim.harness.categories import categories_of, read_categories, spelling
 from condsim.harness.errors import CondsimError, NotApplicable
-from condsim.methods.image_categories import categories_of, read_categories, spelling
-from condsim.methods.phrases import Lexicon
+from condsim.harness.one_vector import unit
+from condsim.methods.phrases.lexicon import Lexicon
 from condsim.methods.specific import (
     SpecificChangeAttribute,
     SpecificFocusAttribute,
     SpecificObject,
     class_features,
 )
-from condsim.methods.sphere import unit
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from condsim.datasets import cirr, genecis
-from condsim.harness.features.images import crop_to_square
+from condsim.harness.images import crop_to_square
 from condsim.harness.task import Task
 
 TEMPLATES, QUERIES = 12, 60

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from condsim.datasets.shapes import captions, model_card, train_backbone
 from condsim.datasets.shapes import world as w
-from condsim.harness.features.weights import TOKEN_ROWS, TOKEN_TABLE, compact_state_dict, expand_state_dict
+from condsim.harness.features.open_clip.weights import TOKEN_ROWS, TOKEN_TABLE, compact_state_dict, expand_state_dict
 
 CONFIG: dict[str, Any] = {
     "seed": 0, "checkpoint_every": 2, "batch_size": 16, "warmup_samples": 32, "single_samples": 32, "scene_samples": 32,

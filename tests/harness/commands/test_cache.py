@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from condsim.harness.commands import cache as cache_command
 from condsim.harness.errors import CondsimError
-from condsim.harness.features.folder import Encoded
-from condsim.harness.features.store import FeatureStore, text_keys
+from condsim.harness.features.cache.store import FeatureStore, text_keys
+from condsim.harness.features.cache.table import Encoded
 
 
 def encode(rows: NDArray[np.int64]) -> Generator[Encoded, None, None]:

@@ -8,9 +8,9 @@ import pytest
 
 from condsim.harness.commands.compare import comparison_tables, main
 from condsim.harness.errors import CondsimError
-from condsim.harness.leaderboard.table import Cell
+from condsim.harness.results.collection import runs_by_task
+from condsim.harness.results.table import Cell
 from condsim.harness.statistics.compare import compare
-from condsim.harness.statistics.paired import runs_by_task
 
 
 def test_the_table_is_the_comparison_of_the_records_ranks(

@@ -1,0 +1,52 @@
+"""Conditional image similarity: every method, every benchmark, its exact protocol. These are the public names.
+
+`import condsim` imports nothing slow: a name is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from condsim.harness.backbone import Backbone
+    from condsim.harness.errors import CondsimError, NotApplicable
+    from condsim.harness.method import Gallery, Method, Queries, Scorer
+    from condsim.harness.one_vector import OneVector
+    from condsim.harness.ranking.engine import rank_task
+    from condsim.harness.task import Benchmark, ImageTable, Ragged, Task
+
+_PUBLIC = {
+    "Backbone": "backbone",
+    "Benchmark": "task",
+    "CondsimError": "errors",
+    "Gallery": "method",
+    "ImageTable": "task",
+    "Method": "method",
+    "NotApplicable": "errors",
+    "OneVector": "one_vector",
+    "Queries": "method",
+    "Ragged": "task",
+    "Scorer": "method",
+    "Task": "task",
+    "rank_task": "ranking.engine",
+}
+"""Public name -> its module under ``condsim.harness``."""
+
+__all__ = [
+    "Backbone", "Benchmark", "CondsimError", "Gallery", "ImageTable", "Method", "NotApplicable", "OneVector",
+    "Queries", "Ragged", "Scorer", "Task", "rank_task",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return version("condsim")
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'condsim' has no attribute {name!r}")
+    return getattr(import_module(f"condsim.harness.{_PUBLIC[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,170 @@
+"""What is there of a benchmark's data, file by file and folder by folder, even where most of it is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from hydra.utils import get_method
+
+from condsim.datasets import cirr, genecis
+from condsim.datasets.image_files import image_index, moved
+from condsim.harness.errors import CondsimError
+from condsim.harness.task import Benchmark, ImageTable, Task
+
+Options = Mapping[str, Any]
+"""A benchmark's config, as its YAML and the user's overrides make it."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A file or folder: how many entries it has, and how many it should have."""
+
+    what: str
+    place: str
+    found: int | None
+    """None: it is not there or cannot be read."""
+    expected: int | None = None
+    """None: nothing is published, or it is the user's own."""
+    note: str = ""
+
+    @property
+    def complete(self) -> bool:
+        return self.found is not None and (self.expected is None or self.found == self.expected)
+
+
+@dataclass(frozen=True)
+class Survey:
+    """``tables``: every picture that the benchmark needs, found or not. ``problems``: what a loader refuses."""
+
+    parts: tuple[Part, ...]
+    tables: tuple[ImageTable, ...]
+    problems: tuple[str, ...] = ()
+
+
+def survey(config: Options) -> Survey:
+    """The survey of the benchmark that ``config`` describes. Raises nothing: what is wrong becomes a problem."""
+    target = str(config.get("_target_", ""))
+    special: Mapping[str, Callable[[Options], Survey]] = {
+        "condsim.datasets.genecis.load": survey_genecis,
+        "condsim.datasets.cirr.load": survey_cirr,
+    }
+    try:
+        return special.get(target, survey_by_loading)(config)
+    except CondsimError as error:
+        return Survey((), (), (str(error),))
+    except Exception as error:  # a loader of the user's own: what ails it is part of the answer
+        return Survey((), (), (f"{target}: {type(error).__name__}: {error}",))
+
+
+TEMPLATES = {"focus_attribute": 2_000, "change_attribute": 2_112, "focus_object": 1_960, "change_object": 1_960}
+NAMED_IMAGES = {"visual_genome": 23_640, "coco": 3_033}
+ALL_IMAGES = {"visual_genome": 108_249, "coco": 5_000}
+
+
+def survey_genecis(options: Options) -> Survey:
+    tasks = tuple(options.get("tasks") or genecis.TASKS)
+    parts: list[Part] = []
+    problems: list[str] = []
+    read: dict[str, list[Task]] = {genecis.image_folder(task): [] for task in tasks}
+    folder = options.get("templates")
+    for name in tasks:
+        what = f"{name}: templates"
+        if not folder:
+            parts.append(Part(what, "benchmark.templates is not set", None, TEMPLATES[name]))
+            continue
+        path = Path(folder).expanduser() / f"{name}.json"
+        try:
+            task = genecis.read_task(path, Path(), None, name, on_error="skip")
+        except CondsimError as error:
+            problems.append(str(error))
+            parts.append(Part(what, str(path), None, TEMPLATES[name]))
+        else:
+            problems += task.skipped
+            parts.append(Part(what, str(path), len(task), TEMPLATES[name]))
+            read[genecis.image_folder(name)].append(task)
+    tables: list[ImageTable] = []
+    for key, with_images in read.items():
+        named = {name for task in with_images for name in task.images.names}
+        whole = {task for task in genecis.TASKS if genecis.image_folder(task) == key} <= set(tasks)
+        expected = len(named) if named else NAMED_IMAGES[key] if whole else None
+        what = f"{key}: images that the templates name"
+        value = options.get(key)
+        root = Path(value).expanduser() if value else None
+        if root is None or not root.is_dir():
+            place = f"{root} is not a folder" if root else f"benchmark.{key} is not set"
+            parts.append(Part(what, place, None, expected))
+            continue
+        index = image_index(root, genecis.SUBFOLDERS[key])
+        note = f"{len(index):,} images in the folder; published: {ALL_IMAGES[key]:,}"
+        parts.append(Part(what, str(root), len(named & index.keys()), expected, note))
+        images = (task.images for task in with_images)
+        tables += [replace(table, root=root, files=moved(table.names, index)) for table in images]
+    return Survey(tuple(parts), tuple(tables), tuple(problems))
+
+
+QUERIES = {"val": 4_181, "test1": 4_148}
+NAMES = {"train": 16_939, "val": 2_297, "test1": 2_315}
+
+
+def survey_cirr(options: Options) -> Survey:
+    split = str(options.get("split"))
+    parts: list[Part] = []
+    problems: list[str] = []
+    files: dict[str, str] = {}
+    folder = options.get("annotations")
+    root = Path(options["images"]).expanduser() if options.get("images") else None
+    if folder:
+        annotations = cirr.annotation_root(Path(folder).expanduser())
+        try:
+            files = cirr.read_split(annotations, split)
+            task = cirr.read_task(annotations, Path(), split, on_error="skip", find_images=False)
+            problems += task.skipped
+            queries: int | None = len(task)
+        except CondsimError as error:
+            problems.append(str(error))
+            queries = None
+        captions, names = (str(path(annotations, split)) for path in (cirr.caption_file, cirr.split_file))
+        parts.append(Part(f"{split}: queries", captions, queries, QUERIES.get(split)))
+        parts.append(Part(f"{split}: image names", names, len(files) or None, NAMES.get(split)))
+    else:
+        parts.append(Part(f"{split}: queries", "benchmark.annotations is not set", None, QUERIES.get(split)))
+    if root is None or not root.is_dir():
+        place = f"{root} is not a folder" if root else "benchmark.images is not set"
+        parts.append(Part(f"{split}: images", place, None, len(files) or NAMES.get(split)))
+        return Survey(tuple(parts), (), tuple(problems))
+    table = ImageTable(cirr.image_root(root), tuple(files.values()))
+    found = sum(table.path(row).is_file() for row in range(len(table)))
+    parts.append(Part(f"{split}: images", str(table.root), found, len(files) or NAMES.get(split)))
+    return Survey(tuple(parts), (table,), tuple(problems))
+
+
+NOTES = {"mit_states/test": "others' logs say about 82,732 queries over 10,546 images"}
+
+
+def survey_by_loading(options: Options) -> Survey:
+    """For a loader that needs all it is told of: its tasks, or its complaint."""
+    arguments = {key: value for key, value in options.items() if key != "_target_"}
+    if "on_error" in arguments:
+        arguments["on_error"] = "skip"
+    if "_target_" not in options:
+        raise CondsimError("the benchmark's config has no _target_, so nothing can be loaded")
+    benchmark: Benchmark = get_method(str(options["_target_"]))(**arguments)
+    tables = list(_distinct(task.images for task in benchmark.tasks))
+    problems = tuple(dict.fromkeys(message for task in benchmark.tasks for message in task.skipped))
+    parts = []
+    for task in benchmark.tasks:
+        place = f"{len(task.gallery_rows):,} images in the gallery of {task.images.root}"
+        parts.append(Part(f"{task.name}: queries", place, len(task), note=NOTES.get(task.full_name, "")))
+    if benchmark.train is not None:
+        tables.append(benchmark.train.images)
+        parts.append(Part("training split: images", str(benchmark.train.images.root), len(benchmark.train.images)))
+    return Survey(tuple(parts), tuple(tables), problems)
+
+
+def _distinct(tables: Iterator[ImageTable]) -> Iterator[ImageTable]:
+    """Each table object once: tasks share them."""
+    seen: dict[int, ImageTable] = {id(table): table for table in tables}
+    yield from seen.values()

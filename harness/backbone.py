@@ -1,0 +1,46 @@
+"""The backbone contract: a frozen encoder of pictures and texts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from condsim.harness.task import ImageTable
+
+
+class Backbone(Protocol):
+    """A frozen encoder. Its features are raw (not normalised) float32 on the CPU."""
+
+    name: str
+    """As leaderboards show it: "ViT-B-32/openai"."""
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """Everything that its features depend on, part of a run's settings hash; the same on every machine."""
+        ...
+
+    @property
+    def width(self) -> int: ...
+
+    @property
+    def device(self) -> torch.device: ...
+
+    def encode_images(self, table: ImageTable) -> Tensor:
+        """[len(table), width], for reading only. Raises CondsimError naming the rows that cannot be encoded."""
+        ...
+
+    def encode_texts(self, texts: Sequence[str]) -> Tensor:
+        """[len(texts), width], for reading only; bare strings, cut off at the context length."""
+        ...
+
+
+@runtime_checkable
+class MapsImages(Protocol):
+    """What a backbone may do besides: leave features that are published as files in their files."""
+
+    def mapped_images(self, table: ImageTable) -> Tensor:
+        """``encode_images``, or the same in a mapped file (``harness.memory_map``), and then perhaps float16."""
+        ...

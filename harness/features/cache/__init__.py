@@ -1,0 +1,1 @@
+"""Our own feature files: keyed by content, so that nothing is encoded twice."""

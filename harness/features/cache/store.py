@@ -1,0 +1,117 @@
+"""The feature store: features on disk, keyed by what was encoded, so that nothing is ever encoded twice.
+
+``<cache>/features/<model>-<hash of the backbone's identity>/{image,text}/`` holds the features of one backbone. A row's
+key is a digest of its content (image bytes and crop, or text), so names, tables, tasks and processes share features: a
+renamed or copied image is known, an edited one is not.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from hashlib import blake2b
+from pathlib import Path
+
+import numpy as np
+
+from condsim.harness.errors import UnusableRowsError
+from condsim.harness.features.cache.file_digests import DigestIndex, digest, stamp_files
+from condsim.harness.features.cache.table import FeatureTable
+from condsim.harness.task import ImageTable
+
+CROP_RULE = b"genecis crop 1"
+"""Part of a crop's key: change it whenever ``harness.images`` crops or pads differently."""
+
+
+@dataclass(frozen=True)
+class ImageKeys:
+    """What an image table holds: a digest a row of the file's bytes, and a key a row that also knows the crop."""
+
+    digests: list[bytes]
+    keys: list[bytes]
+
+
+class FeatureStore:
+    """All features under one cache folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.digests = DigestIndex(root / "digests.sqlite")
+        self._folders: dict[Path, FeatureTable] = {}
+        self._image_keys: OrderedDict[bytes, ImageKeys] = OrderedDict()
+
+    def folder(self, identity: Mapping[str, str], kind: str, width: int) -> FeatureTable:
+        """Where features of ``kind`` ("image" or "text") of the backbone with this identity are."""
+        text = json.dumps(dict(identity), sort_keys=True)
+        slug = re.sub(r"[^\w.-]+", "-", identity.get("model", "backbone"))[:60]
+        path = self.root / "features" / f"{slug}-{blake2b(text.encode(), digest_size=8).hexdigest()}" / kind
+        if path not in self._folders:
+            self._folders[path] = FeatureTable(path, width, identity)
+        return self._folders[path]
+
+    def image_keys(self, table: ImageTable) -> ImageKeys:
+        """The keys of every row. Only files that changed since they were last seen are read; copies have equal keys.
+
+        Raises UnusableRowsError, naming row and file, for files that are missing or cannot be read.
+        """
+        names = list(dict.fromkeys(table.names))
+        folder = os.path.join(table.root, "")
+        paths = [folder + table.file(name) for name in names]
+        try:
+            stamps = stamp_files(paths)
+            fingerprint = _fingerprint(table, stamps.tobytes())
+            if fingerprint not in self._image_keys:
+                contents = dict(zip(names, self.digests.digests(paths, stamps), strict=True))
+                self._remember_keys(fingerprint, table, [contents[name] for name in table.names])
+        except UnusableRowsError as error:
+            by_name = {names[i]: fault for i, fault in error.faults.items()}
+            faults = {row: by_name[name] for row, name in enumerate(table.names) if name in by_name}
+            raise UnusableRowsError(len(table), faults, describe_images(table)) from None
+        self._image_keys.move_to_end(fingerprint)
+        return self._image_keys[fingerprint]
+
+    def _remember_keys(self, fingerprint: bytes, table: ImageTable, digests: list[bytes]) -> None:
+        self._image_keys[fingerprint] = ImageKeys(digests, _keys_of_rows(table, digests))
+        while len(self._image_keys) > 16:
+            self._image_keys.popitem(last=False)
+
+
+@lru_cache(maxsize=8)
+def open_store(root: Path) -> FeatureStore:
+    """The store under ``root``, one object a process, so that its callers share memory."""
+    return FeatureStore(root)
+
+
+def text_keys(texts: Sequence[str]) -> list[bytes]:
+    """The key of every text."""
+    return [digest(text.encode("utf-8", "surrogatepass")) for text in texts]
+
+
+def describe_images(table: ImageTable) -> Callable[[int], str]:
+    """Row -> how a message names it."""
+    return lambda row: f"row {row}, {table.path(row)}"
+
+
+def _keys_of_rows(table: ImageTable, digests: list[bytes]) -> list[bytes]:
+    if table.boxes is None:
+        return digests
+    boxed = ~np.isnan(table.boxes).min(axis=1)
+    dilation = np.float64(table.dilation).tobytes()
+    boxes = np.ascontiguousarray(table.boxes, dtype=np.float64)
+    return [
+        digest(b"".join((CROP_RULE, dilation, boxes[row].tobytes(), content))) if boxed[row] else content
+        for row, content in enumerate(digests)
+    ]
+
+
+def _fingerprint(table: ImageTable, stamps: bytes) -> bytes:
+    files = (table.file(name) for name in table.names)
+    names = "\0".join((str(table.root), *files)).encode("utf-8", "surrogatepass")
+    boxes = b"" if table.boxes is None else table.boxes.tobytes()
+    parts = (names, boxes, np.float64(table.dilation).tobytes(), stamps)
+    return digest(b"".join(digest(part) for part in parts))

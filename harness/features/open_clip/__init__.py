@@ -1,0 +1,1 @@
+"""The encoder: models of open_clip behind the feature store."""

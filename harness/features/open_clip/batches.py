@@ -1,0 +1,160 @@
+"""Batches through a model while the next ones are being read: decoding on threads, the model on the caller's thread."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Generator
+from concurrent.futures import Future, ThreadPoolExecutor
+from threading import Barrier
+from typing import TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from condsim.harness.errors import CondsimError
+from condsim.harness.features.cache.table import Encoded
+
+AHEAD = 4
+"""Batches that are read ahead of the one in the model."""
+PER_JOB = 32
+"""Pictures that a loader thread takes at once."""
+
+Batch = TypeVar("Batch", Tensor, list[str])
+Load = Callable[[int], NDArray[np.uint8]]
+"""Row -> uint8 [H, W, 3], or CondsimError with what ails that row."""
+
+
+class InPieces:
+    """A model that gets its batches in pieces: at most ``size`` rows, half as many from each out-of-memory on.
+
+    On a processor, ``threads`` pieces at a time, each on one core: quicker than all cores on one piece, whose layers
+    are too small to share out and wait for the slowest core one by one. Use it in a ``with`` statement.
+    """
+
+    def __init__(self, size: int, threads: int = 1) -> None:
+        self.size, self.threads = size, threads
+        self._pool: ThreadPoolExecutor | None = None
+
+    def __enter__(self) -> InPieces:
+        if self.threads > 1:
+            self._pool = _one_core_each(self.threads)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+            self._pool = None
+
+    def __call__(self, model: Callable[[Batch], Tensor], batch: Batch) -> Tensor:
+        """``model(batch)``, in as many pieces as it takes."""
+        size = min(self.size, -(-len(batch) // self.threads))
+        pieces = [batch[start : start + size] for start in range(0, len(batch), size)]
+        parts = list((map if self._pool is None else self._pool.map)(lambda piece: self._run(model, piece), pieces))
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def _run(self, model: Callable[[Batch], Tensor], piece: Batch) -> Tensor:
+        try:
+            return model(piece)
+        except (RuntimeError, MemoryError) as error:
+            if not _out_of_memory(error):
+                raise
+        half = len(piece) // 2
+        if half == 0:
+            raise CondsimError(
+                "the memory does not suffice for a single row; a smaller backbone, backbone.precision=bf16 or "
+                "backbone.device=cpu may help"
+            )
+        self.size = min(self.size, half)
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        return torch.cat([self._run(model, piece[:half]), self._run(model, piece[half:])])
+
+
+def encode_pictures(
+    rows: NDArray[np.int64],
+    load: Load,
+    model: Callable[[Tensor], Tensor],
+    size: tuple[int, int],
+    batch_size: int,
+    workers: int,
+    pinned: bool = False,
+) -> Generator[Encoded, None, None]:
+    """The features of ``rows``, batch by batch in their order; a row that does not load is a fault of its batch.
+
+    ``model``: uint8 [B, H, W, 3] -> float32 [B, D]. ``size``: (H, W). ``pinned``: read into page-locked memory, from
+    which a GPU copies faster.
+    """
+    with ThreadPoolExecutor(workers, thread_name_prefix="load") as pool:
+        waiting: deque[_Batch] = deque()
+        starts = iter(range(0, len(rows), batch_size))
+        try:
+            while True:
+                while len(waiting) <= AHEAD and (start := next(starts, None)) is not None:
+                    waiting.append(_Batch(rows[start : start + batch_size], load, size, pool, pinned))
+                if not waiting:
+                    return
+                yield waiting.popleft().encode(model)
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+class _Batch:
+    """Pictures on their way into one array."""
+
+    def __init__(
+        self, rows: NDArray[np.int64], load: Load, size: tuple[int, int], pool: ThreadPoolExecutor, pinned: bool
+    ) -> None:
+        self.rows, self.load = rows, load
+        self.pixels = torch.empty((len(rows), *size, 3), dtype=torch.uint8, pin_memory=pinned)
+        self.slots: NDArray[np.uint8] = self.pixels.numpy()
+        self.jobs: list[Future[dict[int, str]]] = [
+            pool.submit(self._fill, start, min(start + PER_JOB, len(rows))) for start in range(0, len(rows), PER_JOB)
+        ]
+
+    def encode(self, model: Callable[[Tensor], Tensor]) -> Encoded:
+        faults = {slot: fault for job in self.jobs for slot, fault in job.result().items()}
+        good = np.array([slot for slot in range(len(self.rows)) if slot not in faults], dtype=np.int64)
+        by_row = {int(self.rows[slot]): fault for slot, fault in faults.items()}
+        if not len(good):
+            return Encoded(self.rows[good], np.zeros((0, 0), np.float32), by_row)
+        pixels = self.pixels if not faults else self.pixels[torch.from_numpy(good)]
+        return Encoded(self.rows[good], model(pixels).numpy(), by_row)
+
+    def _fill(self, start: int, stop: int) -> dict[int, str]:
+        faults = {}
+        for slot in range(start, stop):
+            try:
+                self.slots[slot] = self.load(int(self.rows[slot]))
+            except CondsimError as error:
+                faults[slot] = str(error)
+        return faults
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    text = str(error).lower()
+    return (
+        isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError))
+        or "out of memory" in text
+        or "not enough memory" in text
+        or "can't allocate memory" in text
+    )
+
+
+def _one_core_each(threads: int) -> ThreadPoolExecutor:
+    """Threads in which PyTorch uses one core; elsewhere it uses as many as before."""
+    before = torch.get_num_threads()
+    started = Barrier(threads + 1)
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="model")
+
+    def start() -> None:
+        torch.get_num_threads()  # the first call in a thread takes over what is set elsewhere, later ones do not
+        torch.set_num_threads(1)
+        started.wait()
+
+    for _ in range(threads):
+        pool.submit(start)
+    started.wait()
+    torch.set_num_threads(before)
+    return pool

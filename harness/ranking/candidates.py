@@ -1,0 +1,147 @@
+"""What each query ranks, as positions among the scores of a batch rather than rows of the image table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from condsim.harness.errors import CondsimError
+from condsim.harness.task import Ragged, Rows, Task
+
+
+@dataclass(frozen=True)
+class CandidateLists:
+    """The lists of a task's Q queries. A position counts along the query's own candidates, or along the gallery."""
+
+    size: Rows
+    """[Q] candidates that are ranked."""
+    relevant: Ragged
+    """Positions of the relevant candidates."""
+    excluded: Ragged
+    """Positions that are not ranked."""
+    local: Ragged | None
+    """The query's own candidates as indices into ``task.gallery_rows``; None: it ranks the whole gallery."""
+    twins: Ragged | None
+    """For each own candidate the first position of the same row in its list; None where no list repeats a row."""
+    subset: Ragged | None
+    """Positions of ``task.subset``, each once, less the excluded ones."""
+    subset_relevant: Ragged | None
+    """Which of ``subset`` are relevant, as 0 and 1."""
+
+    @classmethod
+    def of(cls, task: Task) -> CandidateLists:
+        """Raises CondsimError, naming the query, where the lists contradict each other."""
+        return _own_lists(task) if task.candidates is not None else _shared_gallery(task)
+
+    def take(self, which: Rows) -> CandidateLists:
+        """The queries ``which``, in that order."""
+        return self._with(self.size[which], lambda lists: lists.take(which))
+
+    def part(self, start: int, stop: int) -> CandidateLists:
+        """The queries from ``start`` to ``stop``, without copying their lists."""
+        return self._with(self.size[start:stop], lambda lists: lists.part(start, stop))
+
+    def _with(self, size: Rows, of: Callable[[Ragged], Ragged]) -> CandidateLists:
+        optional = (self.local, self.twins, self.subset, self.subset_relevant)
+        return CandidateLists(
+            size, of(self.relevant), of(self.excluded), *(None if lists is None else of(lists) for lists in optional)
+        )
+
+
+def _own_lists(task: Task) -> CandidateLists:
+    assert task.candidates is not None
+    where = f"task {task.full_name}"
+    if task.excluded is not None or task.subset is not None:
+        raise CondsimError(f"{where}: excluded and subset go with a shared gallery, not with candidates a query")
+    lists = task.candidates
+    owner = _owner(lists)
+    # The copies of one row in one list are numbered from 0; the first of them, as many as it is relevant, are relevant.
+    twin = np.arange(len(owner))
+    copy = np.zeros(len(owner), dtype=np.int64)
+    order = np.lexsort((twin, lists.values, owner))
+    new = np.ones(len(order), dtype=bool)
+    new[1:] = (np.diff(owner[order]) != 0) | (np.diff(lists.values[order]) != 0)
+    first = np.flatnonzero(new)
+    repeats = np.diff(np.append(first, len(order)))
+    copy[order] = np.arange(len(order)) - np.repeat(first, repeats)
+    twin[order] = np.repeat(order[first], repeats)
+
+    width = len(task.images)
+    keys, wanted = np.unique(_owner(task.relevant) * width + task.relevant.values, return_counts=True)
+    key = owner * width + lists.values
+    found = np.minimum(np.searchsorted(keys, key), max(0, len(keys) - 1))
+    is_relevant = (keys[found] == key) & (copy < wanted[found]) if len(keys) else np.zeros(len(key), dtype=bool)
+    count = np.bincount(owner[is_relevant], minlength=len(lists))
+    wrong = np.flatnonzero(count != task.relevant.lengths)
+    if len(wrong):
+        raise CondsimError(f"{where}: query {wrong[0]} names a relevant row more often than its candidates hold it")
+
+    position = np.arange(len(owner)) - lists.offsets[owner]
+    local = Ragged(lists.offsets, np.searchsorted(task.gallery_rows, lists.values))
+    twins = Ragged(lists.offsets, position[twin]) if len(first) < len(order) else None
+    relevant = Ragged(task.relevant.offsets, position[is_relevant])
+    nothing = Ragged(np.zeros(len(lists) + 1, dtype=np.int64), np.zeros(0, dtype=np.int64))
+    return CandidateLists(lists.lengths, relevant, nothing, local, twins, None, None)
+
+
+def _shared_gallery(task: Task) -> CandidateLists:
+    assert task.gallery is not None
+    where = f"task {task.full_name}"
+    position = np.full(len(task.images), -1, dtype=np.int64)
+    position[task.gallery] = np.arange(len(task.gallery))
+    if np.count_nonzero(position >= 0) < len(task.gallery):
+        raise CondsimError(f"{where}: the gallery names a row twice")
+    width = len(task.gallery)
+
+    def keys_of(lists: Ragged | None) -> Rows:
+        """Each entry that is in the gallery as query * width + position, sorted, each once."""
+        if lists is None:
+            return np.zeros(0, dtype=np.int64)
+        places = position[lists.values]
+        keys = np.sort((_owner(lists) * width + places)[places >= 0])
+        return keys[np.concatenate([[True], keys[1:] != keys[:-1]])] if len(keys) else keys
+
+    relevant, excluded = keys_of(task.relevant), keys_of(task.excluded)
+    if len(relevant) < len(task.relevant.values):
+        query = _first_repeat(task.relevant)
+        raise CondsimError(f"{where}: query {query} names a relevant row twice, but the gallery holds it once")
+    both = excluded[_among(excluded, relevant)]
+    if len(both):
+        raise CondsimError(f"{where}: a row of query {both[0] // width} is both relevant and excluded")
+    gone = _lists(excluded, width, len(task))
+    pool = CandidateLists(width - gone.lengths, _lists(relevant, width, len(task)), gone, None, None, None, None)
+    if task.subset is None:
+        return pool
+    members = keys_of(task.subset)
+    members = members[~_among(members, excluded)]
+    is_relevant = _among(members, relevant)
+    subset = _lists(members, width, len(task))
+    hits = np.bincount(members[is_relevant] // width, minlength=len(task))
+    if task.metrics and not hits.all():
+        query = int(np.flatnonzero(hits == 0)[0])
+        raise CondsimError(f"{where}: query {query} has nothing relevant in its subset")
+    flags = Ragged(subset.offsets, is_relevant.astype(np.int64))
+    return CandidateLists(pool.size, pool.relevant, pool.excluded, None, None, subset, flags)
+
+
+def _owner(lists: Ragged) -> Rows:
+    return np.repeat(np.arange(len(lists)), lists.lengths)
+
+
+def _among(keys: Rows, others: Rows) -> NDArray[np.bool_]:
+    """Which of ``keys`` are among the sorted ``others``."""
+    if not len(others):
+        return np.zeros(len(keys), dtype=bool)
+    place = np.minimum(np.searchsorted(others, keys), len(others) - 1)
+    return np.asarray(others[place] == keys)
+
+
+def _lists(keys: Rows, width: int, queries: int) -> Ragged:
+    return Ragged(np.searchsorted(keys, np.arange(queries + 1) * width), keys % width)
+
+
+def _first_repeat(lists: Ragged) -> int:
+    return next(i for i in range(len(lists)) if len(np.unique(lists[i])) < len(lists[i]))

@@ -1,0 +1,1 @@
+"""The read side: records in, leaderboards, comparisons, plots and the report out."""

@@ -1,0 +1,189 @@
+"""What the report takes apart: conditions, distractor kinds, swept settings, who is right where the other is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from condsim.harness.run.identity import CONTENT
+from condsim.harness.run.record import MetricValue, Record
+from condsim.harness.task import Ragged, Rows, Task
+
+Values = Mapping[str, NDArray[np.float64]]
+"""Label of a run -> [Q] per-query values."""
+
+
+@dataclass(frozen=True)
+class ConditionRow:
+    """How every run does on the queries of one condition."""
+
+    condition: str
+    queries: int
+    means: dict[str, float]
+    """Label -> mean of the metric, a fraction."""
+
+
+def by_condition(task: Task, values: Values) -> list[ConditionRow]:
+    """A row a condition that has queries, the most frequent first."""
+    rows = []
+    counts = np.bincount(task.condition + 1, minlength=len(task.conditions) + 1)[1:]
+    sums = {
+        label: np.bincount(task.condition + 1, weights=v, minlength=len(task.conditions) + 1)[1:]
+        for label, v in values.items()
+    }
+    for index in np.argsort(-counts, kind="stable"):
+        if counts[index]:
+            means = {label: float(total[index] / counts[index]) for label, total in sums.items()}
+            rows.append(ConditionRow(condition_text(task, int(index)), int(counts[index]), means))
+    return rows
+
+
+def conditions_repeat(task: Task) -> bool:
+    """Whether a mean a condition says anything: over CIRR's captions, one for each query, it does not."""
+    return len(task.conditions) > 1 and len(task) >= 3 * len(task.conditions)
+
+
+def condition_text(task: Task, index: int) -> str:
+    return " and ".join(task.conditions[index]) if index >= 0 else ""
+
+
+@dataclass(frozen=True)
+class Fooled:
+    """What stands first, over all queries of a task."""
+
+    right: float
+    """Share of queries whose best candidate is relevant."""
+    by_kind: dict[str, float]
+    """Kind of distractor -> share of queries whose best candidate is of it."""
+    unknown: float
+    """Share whose best candidate is a distractor of no known kind."""
+
+
+def fooled(task: Task, best: Rows) -> Fooled:
+    """``best`` [Q]: each query's best candidate, a row of the image table (-1: none)."""
+    assert task.kinds is not None
+    assert task.candidates is not None
+    right = _holds(task.relevant, best, len(task.images))
+    codes = _code_of(task.candidates, task.kinds.codes, best)
+    wrong = ~right
+    shares = {name: float((wrong & (codes == code)).mean()) for code, name in enumerate(task.kinds.names)}
+    return Fooled(float(right.mean()), shares, float((wrong & (codes < 0)).mean()))
+
+
+def kind_shares(task: Task) -> dict[str, float]:
+    """Kind -> its share among all distractors: how often a guess that is wrong would fall for it."""
+    assert task.kinds is not None
+    assert task.candidates is not None
+    relevant = _among(task.relevant, task.candidates, len(task.images))
+    codes = task.kinds.codes[~relevant]
+    return {name: float((codes == code).mean()) if len(codes) else 0.0 for code, name in enumerate(task.kinds.names)}
+
+
+def wins(right: Sequence[NDArray[np.bool_]]) -> list[list[int]]:
+    """[A][B] number of queries that run A gets right and run B gets wrong, of each run's [Q] ``right``."""
+    if not right:
+        return []
+    hits = np.stack(right).astype(np.int64)
+    counts: list[list[int]] = (hits @ (1 - hits).T).tolist()
+    return counts
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """One setting of one method at several values, all else equal."""
+
+    benchmark: str
+    method: str
+    backbone: str
+    setting: str
+    fixed: str
+    """The other settings that differ from the defaults."""
+    lines: dict[str, list[tuple[float, MetricValue]]]
+    """Task -> (value of the setting, metric), in ascending order."""
+    metrics: dict[str, str]
+    """Task -> the metric shown."""
+
+
+def sweeps(records: Iterable[Record], headline: Mapping[tuple[str, str], str], least: int = 3) -> list[Sweep]:
+    """Every numeric setting that takes ``least`` or more values among runs alike in all else but the files they name:
+    where a setting is trained, each value has a checkpoint of its own. Of two runs at one value the newer counts.
+
+    ``headline``: (benchmark, task) -> metric.
+    """
+    groups: dict[tuple[str, str, str, str, str], list[tuple[str, float, Record]]] = {}
+    for record in records:
+        config = flat(record.config.get("method_config", {}))
+        for name, value in config.items():
+            if isinstance(value, (int, float)) and not isinstance(value, bool):
+                rest = repr(sorted((k, repr(v)) for k, v in config.items() if k != name and not _is_file(v)))
+                key = (record.benchmark, record.method, record.backbone, name, rest)
+                groups.setdefault(key, []).append((record.task, float(value), record))
+    found = []
+    for (benchmark, method, backbone, setting, _), members in groups.items():
+        points: dict[str, dict[float, MetricValue]] = {}
+        for task, value, record in sorted(members, key=lambda member: member[2].created):
+            metric = headline.get((benchmark, task))
+            if metric in record.metrics:
+                points.setdefault(task, {})[value] = record.metrics[metric]
+        lines = {task: sorted(line.items()) for task, line in points.items() if len(line) >= least}
+        if lines:
+            config = flat(members[0][2].config.get("method_config", {}))
+            shown = members[0][2].settings.items()
+            fixed = {k: v for k, v in shown if k != setting and not _is_file(config.get(k))}
+            text = " ".join(f"{name}={value}" for name, value in sorted(fixed.items()))
+            metrics = {task: headline[benchmark, task] for task in lines}
+            found.append(Sweep(benchmark, method, backbone, setting, text, lines, metrics))
+    return found
+
+
+def _is_file(value: object) -> bool:
+    return isinstance(value, str) and value.startswith(CONTENT)
+
+
+def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings as ``base.weight``."""
+    result: dict[str, Any] = {}
+    for key, value in config.items():
+        result |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return result
+
+
+def informative_order(task: Task, right: Sequence[NDArray[np.bool_]]) -> Rows:
+    """[Q] queries, those first on which the runs disagree most; among equals the conditions take turns."""
+    share = np.mean(np.stack(right), axis=0) if right else np.zeros(len(task))
+    agreement = np.abs(share - 0.5)
+    order = np.argsort(agreement, kind="stable")
+    turn = np.zeros(len(task), dtype=np.int64)
+    seen: dict[tuple[float, int], int] = {}
+    for query in order:
+        key = (float(agreement[query]), int(task.condition[query]))
+        turn[query] = seen[key] = seen.get(key, -1) + 1
+    return np.lexsort((np.arange(len(task)), turn, agreement))
+
+
+def _holds(lists: Ragged, one: Rows, size: int) -> NDArray[np.bool_]:
+    """[Q] whether ``one[i]`` is in list ``i``."""
+    owner = np.repeat(np.arange(len(lists)), lists.lengths) * size
+    held: NDArray[np.bool_] = np.isin(np.arange(len(lists)) * size + one, owner + lists.values) & (one >= 0)
+    return held
+
+
+def _among(some: Ragged, lists: Ragged, size: int) -> NDArray[np.bool_]:
+    """[len(lists.values)] whether each entry of list ``i`` is in ``some[i]``."""
+    owner = np.repeat(np.arange(len(lists)), lists.lengths) * size
+    owned = np.repeat(np.arange(len(some)), some.lengths) * size
+    among: NDArray[np.bool_] = np.isin(owner + lists.values, owned + some.values)
+    return among
+
+
+def _code_of(lists: Ragged, codes: Rows, one: Rows) -> Rows:
+    """[Q] the code of ``one[i]`` at its first place in list ``i``; -1 where it is not in it."""
+    place = np.flatnonzero(lists.values == np.repeat(one, lists.lengths))
+    owner = np.searchsorted(lists.offsets, place, side="right") - 1
+    found = np.full(len(lists), -1, dtype=np.int64)
+    found[owner[::-1]] = codes[place[::-1]]
+    return found

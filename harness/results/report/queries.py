@@ -1,0 +1,132 @@
+"""The report's page of queries: which are shown, with what pictures, within a budget of bytes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from condsim.harness.progress import track
+from condsim.harness.results.breakdown import condition_text, informative_order, wins
+from condsim.harness.results.collection import Run, TaskRuns
+from condsim.harness.results.report.thumbnails import thumbnail_uri
+from condsim.harness.task import ImageTable, Task
+
+RELEVANT_SHOWN = 3
+
+
+@dataclass
+class Pictures:
+    """Every picture of the page once, as (name, data URI or None), within ``budget`` bytes."""
+
+    budget: int
+    side: int
+    entries: list[tuple[str, str | None]] = field(default_factory=list)
+    spent: int = 0
+    missing: int = 0
+    _index: dict[tuple[str, str, bytes], int] = field(default_factory=dict)
+
+    def add(self, table: ImageTable, rows: Sequence[int]) -> list[int] | None:
+        """Indices into ``entries``, new pictures added; None, with nothing added, where they are over the budget."""
+        new: dict[tuple[str, str, bytes], tuple[str, str | None]] = {}
+        keys = [(str(table.root), table.names[row], _box(table, row)) for row in rows]
+        for key, row in zip(keys, rows, strict=True):
+            if key not in self._index and key not in new:
+                new[key] = (table.names[row], thumbnail_uri(table, row, self.side))
+        cost = sum(len(json.dumps(name)) + len(uri or "") + 8 for name, uri in new.values())
+        if self.spent + cost > self.budget:
+            return None
+        self.spent += cost
+        for key, entry in new.items():
+            self._index[key] = len(self.entries)
+            self.entries.append(entry)
+            self.missing += entry[1] is None
+        return [self._index[key] for key in keys]
+
+
+def queries_page(tasks: Sequence[TaskRuns], budget: int, queries: int, top: int, side: int) -> dict[str, Any]:
+    """What the page's script shows, as plain JSON data: tasks with their queries, and the pictures.
+
+    At most ``queries`` of each task, those first on which methods disagree; the tasks take turns until the pictures
+    and texts are over ``budget`` bytes.
+    """
+    shelves = [shelf for shelf in map(_Shelf.of, tasks) if shelf is not None]
+    pictures = Pictures(budget, side)
+    waiting = [(place, shelf) for place in range(queries) for shelf in shelves if place < len(shelf.order)]
+    full = False
+    with track(len(waiting), "pictures of the report") as advance:
+        for place, shelf in waiting:
+            entry = shelf.entry(int(shelf.order[place]), top, pictures)
+            if entry is None:
+                full = True
+                break
+            pictures.spent += len(json.dumps(entry))
+            shelf.shown.append(entry)
+            advance(1)
+    return {
+        "tasks": [shelf.payload() for shelf in shelves],
+        "pictures": pictures.entries,
+        "missing": pictures.missing,
+        "full": full,
+    }
+
+
+@dataclass
+class _Shelf:
+    """A task that can be shown: it has its task file, and runs that kept their best candidates."""
+
+    name: str
+    task: Task
+    runs: list[Run]
+    ranks: list[NDArray[np.float64]]
+    """[Q] of every run"""
+    order: NDArray[np.int64]
+    shown: list[dict[str, Any]] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, group: TaskRuns) -> _Shelf | None:
+        task = group.task
+        runs = [run for run in group.runs if run.top is not None]
+        if task is None or not runs or not task.relevant.lengths.all():
+            return None
+        ranks = [run.ranks.rank for run in runs]
+        return cls(group.full_name, task, runs, ranks, informative_order(task, [rank == 1 for rank in ranks]))
+
+    def entry(self, query: int, top: int, pictures: Pictures) -> dict[str, Any] | None:
+        task = self.task
+        relevant = task.relevant[query]
+        reference = [row for row in (int(task.reference[query]),) if row >= 0]
+        shown = relevant[:RELEVANT_SHOWN].tolist()
+        best = [[int(row) for row in run.top[query, :top] if row >= 0] for run in self.runs if run.top is not None]
+        found = pictures.add(task.images, [*reference, *shown, *(row for rows in best for row in rows)])
+        if found is None:
+            return None
+        places = iter(found)
+        return {
+            "id": task.query_ids[query] if task.query_ids else str(query),
+            "condition": condition_text(task, int(task.condition[query])),
+            "reference": [next(places) for _ in reference],
+            "relevant": [next(places) for _ in shown],
+            "relevantTotal": len(relevant),
+            "candidates": int(self.runs[0].ranks.candidates[query]),
+            "ranks": [float(rank[query]) for rank in self.ranks],
+            "top": [[next(places) for _ in rows] for rows in best],
+            "hits": [[int(hit) for hit in np.isin(rows, relevant)] for rows in best],
+        }
+
+    def payload(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "total": len(self.task),
+            "runs": [run.label for run in self.runs],
+            "wins": wins([rank == 1 for rank in self.ranks]),
+            "queries": self.shown,
+        }
+
+
+def _box(table: ImageTable, row: int) -> bytes:
+    return b"" if table.boxes is None else table.boxes[row].tobytes()

@@ -1,1 +1,0 @@
-"""One method on one task, and the record that it leaves."""

@@ -1,0 +1,95 @@
+"""What trackers share. A tracker that fails never fails a run."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from condsim.harness.console import console
+from condsim.harness.run.record import Record
+
+
+class CarefulTracker(ABC):
+    """Reports the runs of one command as one group; the first failure is told once and ends the reporting."""
+
+    def __init__(self, results: str | Path, group: str | None = None) -> None:
+        self.results = Path(results)
+        self.group = group or f"bench-{datetime.now():%Y-%m-%d-%H%M%S}-{os.getpid()}"
+        self.runs: list[str] = []
+        self.failed = False
+
+    def log(self, record: Record) -> None:
+        self.runs.append(record.run)
+        self._attempt(lambda: self.report_run(record))
+
+    def log_step(self, name: str, step: int, values: Mapping[str, float]) -> None:
+        self._attempt(lambda: self.report_step(name, step, values))
+
+    def finish(self) -> None:
+        if self.runs:
+            with TemporaryDirectory(prefix="condsim-plots-") as folder:
+                self._attempt(lambda: self.report_group(*self._summary(Path(folder))))
+        self._attempt(self.close)
+
+    @abstractmethod
+    def report_run(self, record: Record) -> None:
+        """May raise anything."""
+
+    @abstractmethod
+    def report_group(self, rows: list[dict[str, Any]], plots: list[Path]) -> None:
+        """The group's leaderboard rows, and its plots as PNG files. May raise anything."""
+
+    @abstractmethod
+    def report_step(self, name: str, step: int, values: Mapping[str, float]) -> None:
+        """May raise anything."""
+
+    def close(self) -> None:  # noqa: B027  # most have nothing to close
+        """Nothing more will be reported."""
+
+    def _summary(self, folder: Path) -> tuple[list[dict[str, Any]], list[Path]]:
+        from condsim.harness.results.collection import keep_runs, runs_by_task
+        from condsim.harness.results.leaderboard import (
+            read_leaderboard,  # read again by the command: these are small files
+        )
+        from condsim.harness.results.plots import write_plots
+
+        rows = [row for row in read_leaderboard(self.results) if row["run"] in self.runs]
+        return rows, write_plots(keep_runs(runs_by_task(self.results), set(self.runs)), folder, ["png"])
+
+    def _attempt(self, report: Callable[[], None]) -> None:
+        if self.failed:
+            return
+        try:
+            report()
+        except Exception as error:  # whatever a service or a disk may raise: the records are safe
+            self.failed = True
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            line = f"{type(self).__name__}: nothing more is tracked in this command: {reason}"
+            console.print(line, style="yellow", markup=False)
+
+
+def run_name(record: Record) -> str:
+    """The method with its settings, as a person would tell runs of one task apart."""
+    return " ".join([record.method, *(f"{key}={value}" for key, value in sorted(record.settings.items()))])
+
+
+def file_name(name: str, longest: int = 120) -> str:
+    """``name`` as one part of a path; of a longer one the beginning and a digest."""
+    safe = "".join(letter if letter.isalnum() or letter in "-_=.," else "_" for letter in name)
+    if len(safe) <= longest and safe == name.replace(" ", "_"):
+        return safe
+    return f"{safe[:longest]}-{hashlib.blake2b(name.encode(), digest_size=4).hexdigest()}"
+
+
+def metric_numbers(record: Record) -> dict[str, float]:
+    """Metrics with the ends of their intervals, as fractions, and seconds: ``recall@1/low``, ``seconds/score``."""
+    numbers: dict[str, float] = {}
+    for name, metric in record.metrics.items():
+        numbers |= {name: metric.value, f"{name}/low": metric.low, f"{name}/high": metric.high}
+    return numbers | {f"seconds/{stage}": value for stage, value in record.seconds.items()}

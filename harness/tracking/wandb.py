@@ -1,0 +1,81 @@
+"""Weights & Biases."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from condsim.harness.console import console
+from condsim.harness.errors import CondsimError
+from condsim.harness.run.record import Record
+from condsim.harness.tracking.careful import CarefulTracker, metric_numbers, run_name
+
+
+class WandbTracking(CarefulTracker):
+    """Weights & Biases: a W&B run for each record, and one for the group's leaderboard and plots."""
+
+    def __init__(
+        self, results: str | Path, project: str, mode: str = "offline", entity: str | None = None,
+        group: str | None = None, timeout: float = 30,
+    ) -> None:  # fmt: skip
+        super().__init__(results, group)
+        if mode not in ("offline", "online"):
+            raise CondsimError(f"tracking.mode={mode} should be offline or online")
+        self.project, self.mode, self.entity, self.timeout = project, mode, entity, timeout
+        self.training: tuple[str, Any] | None = None
+        """The name and the open W&B run of the training that was heard of last."""
+
+    def report_run(self, record: Record) -> None:
+        run = self._start(f"{record.full_task} {run_name(record)}", "run", record.config)
+        run.log({"queries": record.queries, **metric_numbers(record)})
+        run.finish()
+
+    def report_group(self, rows: list[dict[str, Any]], plots: list[Path]) -> None:
+        import wandb
+
+        columns: list[Any] = list(dict.fromkeys(column for row in rows for column in row))
+        # one type a column, as W&B's tables want it: what is not a number everywhere is text
+        cells: list[Any] = [
+            [row.get(column) if _numeric(column, rows) else str(row.get(column, "")) for column in columns]
+            for row in rows
+        ]
+        run = self._start("leaderboard", "leaderboard", {"runs": len(self.runs)})
+        images = {f"plots/{path.stem}": wandb.Image(str(path)) for path in plots}
+        run.log({"leaderboard": wandb.Table(columns=columns, data=cells), **images})
+        run.finish()
+        if self.mode == "offline":
+            console.print(
+                f"W&B offline runs of group {self.group} are in {self.results / 'wandb'}: `wandb sync` uploads them",
+                markup=False,
+            )
+
+    def report_step(self, name: str, step: int, values: Mapping[str, float]) -> None:
+        if self.training is None or self.training[0] != name:
+            self.training = name, self._start(name, "train", {})
+        self.training[1].log(dict(values), step=step)
+
+    def close(self) -> None:
+        if self.training is not None:
+            self.training[1].finish()
+            self.training = None
+
+    def _start(self, name: str, kind: str, config: dict[str, Any]) -> Any:
+        import wandb
+
+        self.close()  # W&B has one open run at a time
+        if self.mode == "online" and not wandb.login(prompt=False):
+            raise ValueError("W&B knows no API key: run `wandb login`, set WANDB_API_KEY, or use tracking.mode=offline")
+        self.results.mkdir(parents=True, exist_ok=True)
+        init: Any = wandb.init  # its type wants the mode spelt out
+        settings = wandb.Settings(
+            silent=True, console="off", init_timeout=self.timeout, x_disable_stats=True, disable_git=True
+        )
+        return init(
+            project=self.project, entity=self.entity, group=self.group, job_type=kind, name=name, config=config,
+            mode=self.mode, dir=str(self.results), settings=settings,
+        )  # fmt: skip
+
+
+def _numeric(column: str, rows: list[dict[str, Any]]) -> bool:
+    return all(isinstance(row.get(column), (int, float, type(None))) for row in rows)

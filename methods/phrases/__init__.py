@@ -1,0 +1,1 @@
+"""Values of a condition, from the lexicon or a language model."""

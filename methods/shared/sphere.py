@@ -1,0 +1,65 @@
+"""Geometry of the unit hypersphere on which features live: log map, parallel transport. Vectors are rows."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from condsim.harness.errors import CondsimError
+from condsim.harness.one_vector import unit
+
+_ROWS_AT_ONCE = 1024
+"""Rows that are in float64 at a time: they stay in the cache from one operation to the next."""
+
+
+def mean_direction(x: Tensor) -> Tensor:
+    """[D] float64: the unit vector along the arithmetic mean of the unit rows of x [n, D]."""
+    total = torch.zeros(x.shape[1], dtype=torch.float64, device=x.device)
+    for part in torch.split(x, _ROWS_AT_ONCE):
+        total += unit(part.double()).sum(dim=0)
+    return unit(total / len(x))
+
+
+def log_map(x: Tensor, mu: Tensor) -> Tensor:
+    """The tangent vectors at ``mu`` [D] that point to the unit rows of ``x`` [n, D]; a length is an angle in radians.
+
+    log_mu(x) = (x - mu cos t) t / sin t with cos t = x . mu. The angle is taken as atan2(sin t, cos t), which keeps its
+    digits near 0 and pi where arccos loses them. log_mu(mu) = 0, and so is log_mu(-mu), where no direction is singled
+    out.
+    """
+    cos = x @ mu
+    tangent = x - cos[:, None] * mu
+    sin = tangent.norm(dim=-1)
+    stretch: Tensor = torch.atan2(sin, cos) / sin.clamp(min=torch.finfo(x.dtype).tiny)
+    return tangent * stretch[:, None]
+
+
+def log_map_features(features: Tensor, mu: Tensor) -> Tensor:
+    """``log_map`` of the directions of raw ``features`` [n, D], computed in float64 and returned in their own type.
+
+    In float32 an item at an angle of t from mu would lose a share of 1e-7 / t of its tangent vector.
+    """
+    out, mu = torch.empty_like(features), mu.to(features.device, torch.float64)
+    for part, into in zip(torch.split(features, _ROWS_AT_ONCE), torch.split(out, _ROWS_AT_ONCE), strict=True):
+        into.copy_(log_map(unit(part.double()), mu))
+    return out
+
+
+def rotate(x: Tensor, start: Tensor, end: Tensor) -> Tensor:
+    """R x for the rows of ``x`` [n, D], R the rotation in the plane of the unit vectors ``start`` and ``end`` [D] that
+    takes ``start`` to ``end``.
+
+    R is the parallel transport along the great circle between them, and the product of the two Householder reflections
+    start -> unit(start + end) -> end.
+
+    R = I - (a + b)(a + b)^T / (1 + a.b) + 2 b a^T, never formed. For R^T exchange ``start`` and ``end``.
+    Raises CondsimError where they are opposite: then no great circle is singled out.
+    """
+    gap = 1 + float(start @ end)
+    if gap < 1e-9:
+        raise CondsimError(
+            "the mean image direction is opposite to the mean text direction: no rotation between them is singled out. "
+            "Set rotation=false"
+        )
+    both = start + end
+    return x - (x @ both / gap)[:, None] * both + 2 * (x @ start)[:, None] * end

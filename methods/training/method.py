@@ -1,0 +1,90 @@
+"""What trained methods share: settings that a checkpoint must agree with, and the way from weights to a scorer."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from condsim.harness.errors import CondsimError
+from condsim.harness.method import Gallery, Method, Scorer
+from condsim.methods.training.checkpoints import Checkpoint, read_checkpoint
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B training examples as raw features; a missing reference or text is a row of zeros."""
+
+    reference: Tensor
+    """[B, D]"""
+    text: Tensor
+    """[B, D]"""
+    target: Tensor
+    """[B, D]"""
+    target_row: Tensor
+    """int64 [B] the target's row among all training images: equal for the same image."""
+
+
+Objective = Callable[[nn.Module, Batch], Tensor]
+"""The loss of a network on a batch, to be made small."""
+
+
+class TrainedMethod(Method):
+    """A method with a network in it.
+
+    Its architecture settings may be None: as the checkpoint has them when scoring, as published when training.
+    """
+
+    wrappings: ClassVar[tuple[str, ...]] = ()
+    """Keys under which others' checkpoints keep their weights."""
+
+    def __init__(self, checkpoint: str | None, **architecture: Any) -> None:
+        self.checkpoint = checkpoint
+        self.architecture = architecture
+
+    @abstractmethod
+    def new_network(self, width: int) -> nn.Module:
+        """An untrained network for features of ``width``, initialised from torch's global generator."""
+
+    @abstractmethod
+    def load_network(self, checkpoint: Checkpoint) -> tuple[nn.Module, int, Mapping[str, Any]]:
+        """The network in a checkpoint, the width of its features, and its architecture settings."""
+
+    @abstractmethod
+    def objective(self, images: Tensor) -> Objective:
+        """What training makes small. ``images`` [M, D] are the raw features that ``Batch.target_row`` points into."""
+
+    @abstractmethod
+    def score_with(self, network: nn.Module, gallery: Gallery) -> Scorer:
+        """Scoring with this network."""
+
+    @abstractmethod
+    def settings_of(self, network: nn.Module) -> Mapping[str, Any]:
+        """The architecture settings of a network, none of them None, as ``load_network`` gives them back."""
+
+    def prepare(self, gallery: Gallery) -> Scorer:
+        network = self.trained_network(gallery.features.shape[1])
+        return self.score_with(network.to(gallery.features.device).eval(), gallery)
+
+    def trained_network(self, width: int) -> nn.Module:
+        """The checkpoint's network. Raises CondsimError where it is of another architecture or feature width."""
+        name = type(self).__name__
+        if self.checkpoint is None:
+            raise CondsimError(f"{name} has no weights: set method.checkpoint to a file, or train one: `condsim train`")
+        checkpoint = read_checkpoint(self.checkpoint, self.wrappings)
+        network, trained_width, found = self.load_network(checkpoint)
+        for key, asked in self.architecture.items():
+            if asked is not None and asked != found[key]:
+                raise CondsimError(
+                    f"method.{key}={asked}, but checkpoint {checkpoint.path} has {key}={found[key]}: leave "
+                    f"method.{key} out to use it, or train another: condsim train method.{key}={asked}"
+                )
+        if trained_width != width:
+            raise CondsimError(
+                f"checkpoint {checkpoint.path} is for features of width {trained_width}, this backbone's have width "
+                f"{width}: choose the backbone that it was trained on, or train another for this one: `condsim train`"
+            )
+        return network.requires_grad_(False)

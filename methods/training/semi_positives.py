@@ -1,0 +1,62 @@
+"""Semi-positives (QuARI): images near a target are sought a little too, since they often show the same thing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from condsim.harness.one_vector import unit
+
+POOL = 100
+"""Nearest images over whose similarities the weights are a softmax."""
+_ROWS_AT_ONCE = 512
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """Each of M images' nearest others, the nearest first, and how much each is sought beside it."""
+
+    rows: Tensor
+    """int64 [M, k]"""
+    weights: Tensor
+    """[M, k]"""
+
+
+def nearest_images(images: Tensor, count: int) -> Neighbours:
+    """The ``count`` nearest of ``images`` [M, D] for each of them, weighted by the softmax over the nearest 100.
+
+    Similarities are cosines, at temperature 1 (ours: none is stated). Memory: 512 M numbers at a time.
+    """
+    items = unit(images)
+    pool, count = min(POOL, len(items) - 1), min(count, len(items) - 1)
+    rows, weights = [], []
+    for start in range(0, len(items), _ROWS_AT_ONCE):
+        own = torch.arange(start, min(start + _ROWS_AT_ONCE, len(items)), device=items.device)
+        similarities = items[own] @ items.T
+        similarities[torch.arange(len(own), device=items.device), own] = -torch.inf
+        best = similarities.topk(pool, dim=1)
+        weights.append(best.values.softmax(dim=1)[:, :count])
+        rows.append(best.indices[:, :count])
+    return Neighbours(torch.cat(rows), torch.cat(weights))
+
+
+def with_semi_positives(
+    target: Tensor, target_row: Tensor, images: Tensor, neighbours: Neighbours | None
+) -> tuple[Tensor, Tensor]:
+    """(columns [M, D], weights [B, M]): the distinct images that a batch seeks, and how much each query seeks each.
+
+    ``target`` [B, D] are the targets' raw features and ``target_row`` [B] their rows of ``images``. A query seeks its
+    own target with weight 1 and its neighbours with theirs; an image that several seek is one column.
+    """
+    wanted = target_row[:, None]
+    amounts = torch.ones_like(wanted, dtype=target.dtype)
+    if neighbours is not None:
+        wanted = torch.cat([wanted, neighbours.rows[target_row]], dim=1)
+        amounts = torch.cat([amounts, neighbours.weights[target_row].to(target)], dim=1)
+    distinct, column = torch.unique(wanted, return_inverse=True)
+    weights = target.new_zeros(len(target), len(distinct)).scatter_add(1, column, amounts)
+    columns = images[distinct]
+    columns = columns.index_copy(0, column[:, 0], target)  # the batch's own features, which a trained backbone changes
+    return columns, weights

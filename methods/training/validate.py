@@ -1,0 +1,69 @@
+"""Validation while training: a task is ranked by the network as it stands, through the same engine as a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from condsim.harness.errors import NotApplicable
+from condsim.harness.method import Gallery, TrainFeatures
+from condsim.harness.ranking.engine import rank_task
+from condsim.harness.ranking.metrics import per_query
+from condsim.harness.task import ImageTable, Task
+from condsim.methods.training.method import TrainedMethod
+
+EncodeImages = Callable[[ImageTable], Tensor]
+EncodeTexts = Callable[[Sequence[str]], Tensor]
+
+
+@dataclass(frozen=True)
+class Validation:
+    """A task, one of its metrics, and how much it counts."""
+
+    task: Task
+    metric: str
+    weight: float = 1.0
+
+
+def validate(
+    method: TrainedMethod,
+    network: nn.Module,
+    validations: Sequence[Validation],
+    encode_images: EncodeImages,
+    encode_texts: EncodeTexts,
+) -> float:
+    """The weighted mean of the metrics, in [0, 1]."""
+    total = sum(validation.weight for validation in validations)
+    values = (v.weight * _measure(method, network, v, encode_images, encode_texts) for v in validations)
+    return sum(values) / total
+
+
+def _measure(
+    method: TrainedMethod,
+    network: nn.Module,
+    validation: Validation,
+    encode_images: EncodeImages,
+    encode_texts: EncodeTexts,
+) -> float:
+    task = validation.task
+    method.check(task)
+    images = encode_images(task.images)
+    texts = encode_texts([" and ".join(condition) for condition in task.conditions])
+    gallery = Gallery(
+        features=images[torch.from_numpy(task.gallery_rows).to(images.device)],
+        conditions=task.conditions,
+        condition_features=texts,
+        encode_texts=encode_texts,
+        train=_no_train_split,
+        table=task.images,
+        rows=task.gallery_rows,
+    )
+    ranking = rank_task(task, method.score_with(network, gallery), images, texts, pointwise=method.pointwise)
+    return float(per_query(validation.metric, ranking.ranks, ranking.subset_ranks).mean())
+
+
+def _no_train_split() -> TrainFeatures:
+    raise NotApplicable("while a method is trained it has no training split to look things up in")

@@ -1,0 +1,309 @@
+"""The feature store: what is encoded once is never encoded again, and what is not the same is never taken for it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import time
+from collections.abc import Generator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import condsim.harness.features.cache.file_digests as digests_module
+from condsim.harness.errors import CondsimError, UnusableRowsError
+from condsim.harness.features import folder as feature_folder
+from condsim.harness.features.cache.file_digests import DigestIndex, digest, stamp_files
+from condsim.harness.features.cache.store import FeatureStore, text_keys
+from condsim.harness.features.cache.table import Encoded, FeatureTable
+from condsim.harness.task import ImageTable
+
+WIDTH = 5
+IDENTITY = {"model": "stub", "transform": "stock"}
+
+
+class Encoder:
+    """Features that are a function of the text, and a note of every row that was encoded."""
+
+    def __init__(self, texts: Sequence[str], batch: int = 4) -> None:
+        self.texts, self.batch = texts, batch
+        self.rows: list[int] = []
+
+    def __call__(self, rows: NDArray[np.int64]) -> Generator[Encoded, None, None]:
+        for start in range(0, len(rows), self.batch):
+            part = rows[start : start + self.batch]
+            self.rows += part.tolist()
+            yield Encoded(part, features_of([self.texts[row] for row in part]))
+
+
+def features_of(texts: Sequence[str]) -> NDArray[np.float32]:
+    seeds = [int.from_bytes(digest(text.encode())[:4], "little") for text in texts]
+    return np.stack([np.random.default_rng(seed).normal(size=WIDTH) for seed in seeds]).astype(np.float32)
+
+
+def fetch(root: Path, texts: Sequence[str], batch: int = 4) -> tuple[NDArray[np.float32], list[int]]:
+    """The features, and the rows that had to be encoded; by a store that knows only what is on the disk."""
+    encoder = Encoder(texts, batch)
+    folder = FeatureStore(root).folder(IDENTITY, "text", WIDTH)
+    return folder.fetch(text_keys(texts), encoder, lambda row: f"text {row}"), encoder.rows
+
+
+def test_what_was_encoded_is_not_encoded_again(tmp_path: Path) -> None:
+    texts = [f"text {i}" for i in range(11)]
+    first, encoded = fetch(tmp_path, texts)
+    assert encoded == list(range(11))
+    assert (first == features_of(texts)).all()
+    more = [*reversed(texts), "new"]
+    again, encoded = fetch(tmp_path, more)
+    assert encoded == [11]
+    assert (again == features_of(more)).all()
+    assert again.dtype == np.float32
+
+
+def test_equal_rows_of_one_request_are_encoded_once(tmp_path: Path) -> None:
+    texts = ["a", "b", "a", "c", "b", "a"]
+    features, encoded = fetch(tmp_path, texts)
+    assert encoded == [0, 1, 3]
+    assert (features == features_of(texts)).all()
+
+
+def test_an_empty_request_has_the_right_width_and_writes_nothing(tmp_path: Path) -> None:
+    features, encoded = fetch(tmp_path, [])
+    assert features.shape == (0, WIDTH)
+    assert not encoded
+    assert not (tmp_path / "features").exists()
+
+
+def test_a_request_repeated_in_one_process_reads_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = ["a", "b"]
+    folder = FeatureStore(tmp_path).folder(IDENTITY, "text", WIDTH)
+    first = folder.fetch(text_keys(texts), Encoder(texts), str)
+    monkeypatch.setattr(feature_folder, "Segment", None)
+    shutil.rmtree(tmp_path)
+    assert folder.fetch(text_keys(texts), Encoder(texts), str) is first
+
+
+def test_other_backbones_and_kinds_share_nothing(tmp_path: Path) -> None:
+    store = FeatureStore(tmp_path)
+    folders = [
+        store.folder(identity, kind, WIDTH)
+        for identity in (IDENTITY, {**IDENTITY, "transform": "targetpad-1.25"}, {**IDENTITY, "precision": "bf16"})
+        for kind in ("image", "text")
+    ]
+    for folder in folders:
+        encoder = Encoder(["a"])
+        folder.fetch(text_keys(["a"]), encoder, str)
+        assert encoder.rows == [0]
+
+
+def test_many_batches_end_in_few_files(tmp_path: Path) -> None:
+    texts = [f"text {i}" for i in range(600)]
+    features, _ = fetch(tmp_path, texts, batch=2)
+    files = list(tmp_path.rglob("*.safetensors"))
+    assert len(files) <= feature_folder.MOST_SMALL // 8
+    again, encoded = fetch(tmp_path, texts)
+    assert not encoded
+    assert (again == features).all()
+
+
+def test_large_files_are_left_out_of_merges(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feature_folder, "SMALL_BYTES", 1000)
+    fetch(tmp_path, [f"text {i}" for i in range(100)], batch=100)
+    (large,) = tmp_path.rglob("*.safetensors")
+    for i in range(30):
+        fetch(tmp_path, [f"more {i}"])
+    assert large.exists()
+    assert len(list(tmp_path.rglob("*.safetensors"))) <= 2 + feature_folder.MOST_SMALL // 8
+
+
+def test_features_that_are_not_finite_are_refused_by_name_and_the_rest_kept(tmp_path: Path) -> None:
+    texts = [f"text {i}" for i in range(8)]
+
+    def encode(rows: NDArray[np.int64]) -> Generator[Encoded, None, None]:
+        features = features_of([texts[row] for row in rows])
+        features[rows == 2, 1] = np.nan
+        features[rows == 5, 4] = np.inf
+        yield Encoded(rows, features)
+
+    folder = FeatureStore(tmp_path).folder(IDENTITY, "text", WIDTH)
+    with pytest.raises(UnusableRowsError) as caught:
+        folder.fetch(text_keys(texts), encode, lambda row: f"the {texts[row]!r}")
+    assert list(caught.value.faults) == [2, 5]
+    assert "2 of 8 rows" in str(caught.value)
+    assert "the 'text 2': its features hold NaN or infinity" in str(caught.value)
+    assert fetch(tmp_path, texts)[1] == [2, 5]
+
+
+def test_faults_of_the_encoder_are_told_after_everything_else_is_kept(tmp_path: Path) -> None:
+    texts = [f"text {i}" for i in range(30)]
+
+    def encode(rows: NDArray[np.int64]) -> Generator[Encoded, None, None]:
+        for row in rows:
+            bad = {int(row): "no good"} if row % 2 else {}
+            part = np.array([] if bad else [row], dtype=np.int64)
+            yield Encoded(part, features_of([texts[row]])[: len(part)], bad)
+
+    folder = FeatureStore(tmp_path).folder(IDENTITY, "text", WIDTH)
+    with pytest.raises(UnusableRowsError) as caught:
+        folder.fetch(text_keys(texts), encode, lambda row: f"text {row}")
+    message = str(caught.value)
+    assert "15 of 30 rows cannot be encoded" in message
+    assert "text 19: no good" in message
+    assert "text 21" not in message
+    assert "... and 5 more" in message
+    assert len(caught.value.faults) == 15
+    assert fetch(tmp_path, texts)[1] == list(range(1, 30, 2))
+
+
+def test_features_of_another_width_are_refused(tmp_path: Path) -> None:
+    folder = FeatureStore(tmp_path).folder(IDENTITY, "text", WIDTH)
+
+    def encode(rows: NDArray[np.int64]) -> Generator[Encoded, None, None]:
+        yield Encoded(rows, np.zeros((len(rows), WIDTH + 1), np.float32))
+
+    with pytest.raises(CondsimError, match=r"shape \(1, 6\) for 1 rows of width 5"):
+        folder.fetch(text_keys(["a"]), encode, str)
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """Three files of different content; the store does not care that they are no pictures."""
+    folder = tmp_path / "pictures"
+    (folder / "sub").mkdir(parents=True)
+    for name in ("a.png", "b.png", "sub/c.png"):
+        (folder / name).write_text(f"content of {name}")
+    past(folder)
+    return folder
+
+
+def past(folder: Path) -> None:
+    """Let the files be old enough for their digests to be remembered."""
+    time.sleep(1.5 * digests_module.RACY_NS / 1e9)
+
+
+def keys(store: Path, root: Path, *names: str, boxes: object = None, dilation: float = 0.7) -> list[bytes]:
+    table = ImageTable(root, names, None if boxes is None else np.array(boxes, dtype=np.float64), dilation)
+    return FeatureStore(store).image_keys(table).keys
+
+
+def test_renamed_moved_and_copied_images_have_the_key_they_had(tmp_path: Path, pictures: Path) -> None:
+    before = keys(tmp_path, pictures, "a.png", "b.png", "sub/c.png")
+    assert len(set(before)) == 3
+    (pictures / "a.png").rename(pictures / "renamed.png")
+    shutil.copy(pictures / "b.png", pictures / "copied.png")
+    shutil.copytree(pictures, tmp_path / "elsewhere")
+    assert keys(tmp_path, pictures, "renamed.png", "copied.png", "sub/c.png") == before
+    assert keys(tmp_path, tmp_path / "elsewhere", "renamed.png", "b.png", "sub/c.png") == before
+
+
+def test_an_edited_image_has_another_key_however_like_the_file_looks(tmp_path: Path, pictures: Path) -> None:
+    (before,) = keys(tmp_path, pictures, "a.png")
+    file = pictures / "a.png"
+    stat, size = file.stat(), file.stat().st_size
+    file.write_text("CONTENT OF a.png")
+    os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert file.stat().st_size == size
+    (after,) = keys(tmp_path, pictures, "a.png")
+    assert after != before
+
+
+def test_files_edited_in_quick_succession_are_never_confused(tmp_path: Path) -> None:
+    store = FeatureStore(tmp_path)
+    file = tmp_path / "a.png"
+    for i in range(30):
+        file.write_text(f"{i:05d}")
+        assert store.image_keys(ImageTable(tmp_path, ("a.png",))).digests == [digest(f"{i:05d}".encode())]
+
+
+def test_the_crop_is_part_of_the_key(tmp_path: Path, pictures: Path) -> None:
+    whole = [np.nan] * 4
+    boxes = [whole, [1, 2, 3, 4], [1, 2, 3, 4.5], [1, 2, 3, 4]]
+    a = keys(tmp_path, pictures, "a.png", "a.png", "a.png", "b.png", boxes=boxes)
+    assert len(set(a)) == 4
+    assert a[0] == keys(tmp_path, pictures, "a.png")[0], "a row without a box is the whole image"
+    assert a[1] == keys(tmp_path, pictures, "a.png", boxes=[[1, 2, 3, 4]])[0]
+    assert a[1] != keys(tmp_path, pictures, "a.png", boxes=[[1, 2, 3, 4]], dilation=0.5)[0]
+
+
+def test_keys_are_the_same_on_every_machine_and_version(tmp_path: Path, pictures: Path) -> None:
+    """If this fails, every user's features are encoded again: change the constants only when they have to be."""
+    assert text_keys(["a photo of a dog"])[0].hex() == "e4f914634c12889d5176c817523daa70"
+    assert keys(tmp_path, pictures, "a.png")[0].hex() == "5cd1af0a2b06a805a3a9fce2bf72f4e2"
+    assert keys(tmp_path, pictures, "a.png", boxes=[[1, 2, 3, 4]])[0].hex() == "02c6e76401768495d9dc89734b739002"
+
+
+def test_missing_files_are_counted_and_named(tmp_path: Path, pictures: Path) -> None:
+    names = ("a.png", *(f"gone-{i}.png" for i in range(12)), "gone-0.png", "sub")
+    with pytest.raises(UnusableRowsError) as caught:
+        keys(tmp_path, pictures, *names)
+    message = str(caught.value)
+    assert "13 of 15 rows" in message
+    assert f"row 1, {pictures / 'gone-0.png'}: there is no such file" in message
+    assert "... and 3 more" in message
+    assert 13 in caught.value.faults, "a name that stands in the table twice is a fault twice"
+
+
+def test_a_folder_in_place_of_a_file_is_a_fault(tmp_path: Path, pictures: Path) -> None:
+    with pytest.raises(UnusableRowsError, match="row 1"):
+        keys(tmp_path, pictures, "a.png", "sub")
+
+
+def test_unchanged_files_are_not_read_again(tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = keys(tmp_path, pictures, "a.png", "b.png")
+    read: list[str] = []
+    real = digests_module._digest_file
+    monkeypatch.setattr(digests_module, "_digest_file", lambda path: read.append(path) or real(path))
+    assert keys(tmp_path, pictures, "a.png", "b.png") == before
+    assert not read
+    keys(tmp_path, pictures, "a.png", "sub/c.png")
+    assert read == [str(pictures / "sub/c.png")]
+
+
+@pytest.mark.parametrize("content", [b"", b"no database at all, but long enough to look like something" * 50])
+def test_a_damaged_index_of_digests_costs_only_time(tmp_path: Path, pictures: Path, content: bytes) -> None:
+    before = keys(tmp_path, pictures, "a.png")
+    (tmp_path / "digests.sqlite").write_bytes(content)
+    assert keys(tmp_path, pictures, "a.png") == before
+    assert keys(tmp_path, pictures, "a.png") == before
+    keys(tmp_path, pictures, "a.png")
+    with sqlite3.connect(tmp_path / "digests.sqlite") as connection:
+        assert connection.execute("SELECT count(*) FROM files").fetchone() == (1,), "it is made anew"
+
+
+def test_names_that_are_not_utf8_are_files_like_others(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9 '\"%.png")
+    (tmp_path / name).write_text("x")
+    past(tmp_path)
+    assert keys(tmp_path, tmp_path, name) == keys(tmp_path, tmp_path, name) == [digest(b"x")]
+
+
+def test_entries_of_files_that_are_gone_are_forgotten(tmp_path: Path, pictures: Path) -> None:
+    keys(tmp_path, pictures, "a.png", "b.png")
+    (pictures / "a.png").unlink()
+    index = DigestIndex(tmp_path / "digests.sqlite")
+    assert index.forget_missing() == 1
+    assert index.forget_missing() == 0
+    assert index.digests([str(pictures / "b.png")], stamp_files([str(pictures / "b.png")])) == [
+        digest(b"content of b.png")
+    ]
+
+
+def test_features_lie_under_the_backbones_name(tmp_path: Path) -> None:
+    fetch(tmp_path, ["a"])
+    (identity,) = tmp_path.glob("features/stub-*/identity.json")
+    assert '"transform": "stock"' in identity.read_text()
+    assert isinstance(FeatureTable(identity.parent / "text", WIDTH), FeatureTable)
+    assert len(FeatureTable(identity.parent / "text", WIDTH)) == 1
+
+
+def test_a_fault_is_told_of_every_row_that_holds_the_same(tmp_path: Path) -> None:
+    def fails(rows: NDArray[np.int64]) -> Generator[Encoded, None, None]:
+        yield Encoded(rows[:0], np.zeros((0, 0), np.float32), {int(row): "does not decode" for row in rows})
+
+    with pytest.raises(UnusableRowsError) as caught:
+        FeatureStore(tmp_path).folder(IDENTITY, "image", WIDTH).fetch(text_keys(["a", "b", "a"]), fails, str)
+    assert caught.value.faults == dict.fromkeys(range(3), "does not decode")
+    assert caught.value.skippable

@@ -1,0 +1,139 @@
+"""Published features are looked up by name, from each of the formats."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from safetensors.numpy import save_file
+
+from condsim.harness.errors import CondsimError, UnusableRowsError
+from condsim.harness.features.published.backbone import Precomputed
+from condsim.harness.task import ImageTable
+
+NAMES = tuple(f"folder/{i}.jpg" for i in range(20))
+FEATURES = np.random.default_rng(0).normal(size=(20, 6)).astype(np.float32)
+TEXTS = ("a dog", "a cat", "two\tcats")
+
+
+def write(path: Path, features: np.ndarray, names: tuple[str, ...], names_suffix: str = ".txt") -> Path:
+    if path.suffix == ".npy":
+        np.save(path, features)
+    elif path.suffix == ".safetensors":
+        save_file({"features": features, "other": np.zeros(3)}, path)
+    else:
+        pq.write_table(pa.table({"name": names, "embedding": list(features)}), path)
+        return path
+    text = json.dumps(names) if names_suffix == ".json" else "\n".join(names)
+    path.with_suffix(names_suffix).write_text(text)
+    return path
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, np.float64])
+@pytest.mark.parametrize("suffix", [".npy", ".safetensors", ".parquet"])
+def test_rows_are_found_by_name_in_any_order(tmp_path: Path, suffix: str, dtype: type) -> None:
+    stored = FEATURES.astype(dtype)
+    images = write(tmp_path / f"images{suffix}", stored, NAMES)
+    backbone = Precomputed(images, cache_dir=tmp_path / "cache")
+    assert (backbone.name, backbone.width) == ("images", 6)
+    whole = backbone.encode_images(ImageTable(tmp_path, NAMES))
+    assert whole.dtype == torch.float32
+    assert (whole.numpy() == stored.astype(np.float32)).all()
+    some = np.array([7, 3, 3, 19])
+    found = backbone.encode_images(ImageTable(tmp_path, NAMES).take(some))
+    assert (found.numpy() == stored[some].astype(np.float32)).all()
+
+
+def test_a_name_twice_is_refused_in_the_files_own_order_too(tmp_path: Path) -> None:
+    names = (NAMES[0], NAMES[1], NAMES[0])
+    path = write(tmp_path / "twice.npy", FEATURES[:3].astype(np.float16), names)
+    with pytest.raises(CondsimError, match=f"{NAMES[0]!r} stands more than once"):
+        Precomputed(path, cache_dir=tmp_path).encode_images(ImageTable(tmp_path, names))
+
+
+def test_queries_and_database_may_be_files_of_their_own(tmp_path: Path) -> None:
+    queries = write(tmp_path / "queries.npy", FEATURES[:5], NAMES[:5])
+    database = write(tmp_path / "database.safetensors", FEATURES[5:].astype(np.float16), NAMES[5:])
+    backbone = Precomputed([queries, str(database)], name="both", cache_dir=tmp_path)
+    some = np.array([17, 2, 5, 4, 2])
+    found = backbone.encode_images(ImageTable(tmp_path, NAMES).take(some)).numpy()
+    assert found == pytest.approx(FEATURES[some], abs=2e-3)
+    assert (found[[1, 3]] == FEATURES[[2, 4]]).all()
+    assert len(backbone.identity) == 1 + 4
+    again = write(tmp_path / "again.npy", FEATURES[:3], NAMES[2:5])
+    with pytest.raises(CondsimError, match=f"{NAMES[2]!r} stands more than once"):
+        Precomputed([queries, again]).encode_images(ImageTable(tmp_path, NAMES[:2]))
+    with pytest.raises(CondsimError, match="2 files of features for 1 files of names"):
+        Precomputed([queries, database], image_names=[tmp_path / "queries.txt"])
+
+
+def test_texts_are_looked_up_as_they_are(tmp_path: Path) -> None:
+    images = write(tmp_path / "images.npy", FEATURES, NAMES)
+    texts = write(tmp_path / "texts.npy", FEATURES[:3], TEXTS, ".json")
+    backbone = Precomputed(images, texts, name="published")
+    assert (backbone.encode_texts(["two\tcats", "a dog"]).numpy() == FEATURES[[2, 0]]).all()
+    assert backbone.encode_texts([]).shape == (0, 6)
+    with pytest.raises(UnusableRowsError, match=r"text 1, 'a dgo': has no features.*\n.*'a dog'"):
+        backbone.encode_texts(["a cat", "a dgo"])
+    with pytest.raises(CondsimError, match=r"backbone\.texts=FILE"):
+        Precomputed(images).encode_texts(["a dog"])
+
+
+def test_the_identity_follows_the_content(tmp_path: Path) -> None:
+    images = write(tmp_path / "images.npy", FEATURES, NAMES)
+    before = Precomputed(images, cache_dir=tmp_path).identity
+    moved = write(tmp_path / "moved.npy", FEATURES, NAMES)
+    assert Precomputed(moved, name="images", cache_dir=tmp_path).identity == before
+    write(moved, FEATURES, NAMES[::-1])
+    assert Precomputed(moved, name="images", cache_dir=tmp_path).identity != before
+    write(moved, FEATURES + 1, NAMES)
+    assert Precomputed(moved, name="images", cache_dir=tmp_path).identity != before
+
+
+def test_what_is_missing_or_wrong_is_named(tmp_path: Path) -> None:
+    images = write(tmp_path / "images.npy", FEATURES, NAMES)
+    with pytest.raises(UnusableRowsError, match=r"1 of 2 rows(.|\n)*folder/x\.jpg: has no features"):
+        Precomputed(images).encode_images(ImageTable(tmp_path, (NAMES[0], "folder/x.jpg")))
+    with pytest.raises(CondsimError, match="crops"):
+        Precomputed(images).encode_images(ImageTable(tmp_path, NAMES, np.ones((20, 4))))
+    with pytest.raises(CondsimError, match="empty"):
+        Precomputed(images).encode_images(ImageTable(tmp_path, ()))
+    with pytest.raises(CondsimError, match=r"there are 20 rows of features for 3 names"):
+        Precomputed(images, image_names=write(tmp_path / "texts.npy", FEATURES[:3], TEXTS).with_suffix(".txt"))
+    with pytest.raises(CondsimError, match=r"width 6, and .* of 4"):
+        Precomputed(images, write(tmp_path / "texts.npy", FEATURES[:3, :4], TEXTS))
+    with pytest.raises(CondsimError, match="no such file"):
+        Precomputed(tmp_path / "gone.npy")
+    with pytest.raises(CondsimError, match=r"\.npy, \.safetensors, \.parquet"):
+        Precomputed(tmp_path / "features.h5")
+    (tmp_path / "lonely.npy").write_bytes(images.read_bytes())
+    with pytest.raises(CondsimError, match=r"expected them in .*lonely\.txt"):
+        Precomputed(tmp_path / "lonely.npy")
+    np.save(tmp_path / "ints.npy", np.ones((3, 4), dtype=np.int64))
+    with pytest.raises(CondsimError, match=r"int64 of shape \(3, 4\)"):
+        Precomputed(tmp_path / "ints.npy")
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".safetensors", ".parquet"])
+def test_damaged_files_are_refused(tmp_path: Path, suffix: str) -> None:
+    images = write(tmp_path / f"images{suffix}", FEATURES, NAMES)
+    content = images.read_bytes()
+    for broken in (b"", b"garbage" * 9, content[: len(content) // 2]):
+        images.write_bytes(broken)
+        with pytest.raises(CondsimError, match=f"images{suffix}"):
+            Precomputed(images)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_features_that_are_not_finite_are_refused_by_name(tmp_path: Path, dtype: type) -> None:
+    features = FEATURES.astype(dtype)
+    features[4, 2] = np.nan
+    backbone = Precomputed(write(tmp_path / "images.npy", features, NAMES))
+    with pytest.raises(UnusableRowsError, match=r"row 4, .*folder/4\.jpg: its features hold NaN"):
+        backbone.encode_images(ImageTable(tmp_path, NAMES))
+    assert len(backbone.encode_images(ImageTable(tmp_path, NAMES[:4]))) == 4

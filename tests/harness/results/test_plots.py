@@ -1,0 +1,71 @@
+"""Plots as files: which there are, what they show, and that the same records give the same files."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from condsim.harness.commands.plot import chosen_groups, main
+from condsim.harness.errors import CondsimError
+from condsim.harness.results.collection import runs_by_task
+from condsim.harness.results.plots import figures, task_bars, write_plots
+
+NAMES = ["toy-tasks", "toy-clay-tiny-by-rank", "toy-find-conditions", "toy-focus-conditions"]
+
+
+def test_every_plot_in_both_formats_and_byte_for_byte_again(results_folder: Path, tmp_path: Path) -> None:
+    groups = runs_by_task(results_folder)
+    written = write_plots(groups, tmp_path / "one")
+    assert [path.name for path in written] == [f"{name}.{form}" for form in ("png", "svg") for name in NAMES]
+    for path in written:
+        if path.suffix == ".png":
+            assert min(Image.open(path).size) > 200
+        else:
+            assert path.read_text().rstrip().endswith("</svg>")
+    for path in write_plots(groups, tmp_path / "two", ["svg"]):
+        assert path.read_bytes() == (tmp_path / "one" / path.name).read_bytes()
+
+
+def test_bars_and_curves_show_the_records_numbers(results_folder: Path) -> None:
+    groups = runs_by_task(results_folder)
+    for axes, group in zip(task_bars(groups).axes, groups, strict=True):
+        shown = [bar.get_width() for bar in axes.patches]  # type: ignore[attr-defined]
+        values = sorted(100 * run.record.metrics["recall@1"].value for run in group.runs)
+        assert shown == pytest.approx(values)
+    curves = dict(figures(groups))["toy-clay-tiny-by-rank"].axes[0].lines
+    assert [line.get_label() for line in curves] == ["find", "focus"]
+    for line, group in zip(curves, groups, strict=True):
+        expected = {run.record.settings["rank"]: 100 * run.record.metrics["recall@1"].value for run in group.runs
+                    if run.record.method == "clay"}  # fmt: skip
+        points = zip(line.get_xdata(), line.get_ydata(), strict=True)  # type: ignore[arg-type]
+        assert {int(x): y for x, y in points} == pytest.approx(expected)
+
+
+def test_a_filter_chooses_runs_and_the_metric(results_folder: Path) -> None:
+    (group,) = chosen_groups(results_folder, ["task=focus", "method=clay", "metric=recall@5"])
+    assert {run.record.method for run in group.runs} == {"clay"}
+    assert group.headline == "recall@5"
+    with pytest.raises(CondsimError, match="one metric"):
+        chosen_groups(results_folder, ["metric=recall@1,recall@5"])
+    with pytest.raises(CondsimError, match="png"):
+        main(["--results", str(results_folder), "--formats", "pngg"])
+
+
+def test_names_with_markup_are_letters_and_file_names_stay_in_the_folder(
+    tmp_path: Path, results_maker: Callable[..., Path]
+) -> None:
+    hostile = r"$\frac{1}$ </text><script>"
+    methods = tuple((hostile, 0.5 * rank, {"rank": rank}) for rank in (1, 2, 3))
+    results = results_maker(tmp_path / "results", queries=10, methods=methods)
+    written = write_plots(runs_by_task(results), tmp_path / "plots", ["svg"])
+    assert {path.parent for path in written} == {tmp_path / "plots"}
+    assert all("<script" not in path.read_text() for path in written)
+
+
+@pytest.mark.filterwarnings("error::UserWarning")
+def test_long_settings_leave_room_for_the_drawing(tmp_path: Path, results_maker: Callable[..., Path]) -> None:
+    settings = {"checkpoint": "results/checkpoints/query_adaptive-e47406ed1e15.safetensors", "feedforward": 8}
+    results = results_maker(tmp_path / "results", queries=10, methods=(("trained", 0.5, settings),))
+    for path in write_plots(runs_by_task(results), tmp_path / "plots", ["png"]):
+        assert max(Image.open(path).size) < 3000

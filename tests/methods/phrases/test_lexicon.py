@@ -1,0 +1,102 @@
+import json
+import os
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from condsim.harness.errors import CondsimError
+from condsim.methods.phrases.lexicon import LEXICON, Lexicon, _sections
+
+ANNOTATIONS = Path(os.environ.get("CONDSIM_ANNOTATIONS", Path(__file__).parents[4] / "shared/data"))
+
+
+def conditions_of(task: str) -> set[str]:
+    file = ANNOTATIONS / "genecis" / f"{task}.json"
+    if not file.exists():
+        pytest.skip(f"{file} is missing: set CONDSIM_ANNOTATIONS to the folder of the real annotations")
+    return {template["condition"] for template in json.loads(file.read_text())}
+
+
+def test_the_lexicon_has_values_for_all_conditions_of_the_real_focus_attribute_task():
+    types = conditions_of("focus_attribute")
+    assert len(types) == 40
+    lexicon = Lexicon()
+    assert lexicon.missing(sorted(types)) == []
+    assert min(len(lexicon.values(name)) for name in types) >= 20
+
+
+@pytest.mark.parametrize("task", ["change_attribute", "focus_object", "change_object"])
+def test_no_condition_of_the_other_real_tasks_passes_for_an_attribute_type(task):
+    conditions = sorted(conditions_of(task))
+    assert Lexicon().missing(conditions) == conditions
+
+
+@pytest.mark.parametrize("name", ["color", "material", "shape", "texture", "pattern", "location", "activity", "size"])
+def test_the_big_conditions_have_more_values_than_the_published_rank(name):
+    assert len(Lexicon().values(name)) > 50
+
+
+def test_the_lexicon_has_values_for_the_attributes_of_the_rendered_world():
+    from condsim.datasets.shapes.world import ATTRIBUTES
+
+    lexicon = Lexicon("shapes")
+    assert lexicon.missing(list(ATTRIBUTES)) == []
+    for attribute, values in ATTRIBUTES.items():
+        words = {word for value in lexicon.values(attribute) for word in value.split()}
+        assert set(values) <= words
+
+
+@pytest.mark.parametrize("section", ["common", "shapes"])
+def test_no_value_stands_twice_under_a_condition(section):
+    for values in _sections()[section].values():
+        assert max(Counter(value.casefold() for value in values).values()) == 1
+
+
+def test_spelling_is_forgiven():
+    assert Lexicon().values(" Hair  COLOR ") == Lexicon().values("hair color")
+
+
+def test_a_users_file_adds_and_replaces(tmp_path):
+    file = tmp_path / "my.yaml"
+    file.write_text("Breed of sheep: [merino, ' suffolk ', Merino]\ncolor: [red, green]\n")
+    lexicon = Lexicon(file=str(file))
+    assert lexicon.values("breed of sheep") == ("merino", "suffolk")
+    assert lexicon.values("color") == ("red", "green")
+    assert len(lexicon.values("shape")) > 50
+
+
+def test_a_missing_condition_names_the_nearest_and_how_to_add_it():
+    with pytest.raises(CondsimError, match=r"'hair colr'.*'hair color'.*method.phrases.file"):
+        Lexicon().values("hair colr")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("color: red", "list of values"),
+        ("color: [red]", "two distinct"),
+        ("color: [red, RED]", "two distinct"),
+        ("state: [on, off]", "quotes"),
+        ("- red\n- blue", "found a list"),
+        ("color: [red, blue", "YAML"),
+        ("color: [a, b]\ncolor: [c, d]", "YAML"),
+    ],
+)
+def test_a_broken_file_is_named_with_the_entry(tmp_path, text, message):
+    file = tmp_path / "my.yaml"
+    file.write_text(text)
+    with pytest.raises(CondsimError, match=message) as error:
+        Lexicon(file=str(file))
+    assert "my.yaml" in str(error.value)
+
+
+def test_a_file_that_is_not_there_and_a_section_that_is_not_there(tmp_path):
+    with pytest.raises(CondsimError, match="no such file"):
+        Lexicon(file=str(tmp_path / "none.yaml"))
+    with pytest.raises(CondsimError, match="'common'"):
+        Lexicon("comon")
+
+
+def test_the_lexicon_lies_beside_the_code():
+    assert LEXICON.exists()

@@ -1,0 +1,240 @@
+"""Against a server of our own on 127.0.0.1: no network."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from email.utils import formatdate
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from condsim.harness.errors import CondsimError, NotApplicable
+from condsim.methods.clay import Clay
+from condsim.methods.phrases.llm import LLMPhrases, TryAgainError, read_values
+
+GOOD = json.dumps([f"value {i}" for i in range(12)])
+
+
+class FakeEndpoint:
+    """Answers its requests with ``replies`` in turn, the last one for ever: (status, headers, body) or a function."""
+
+    def __init__(self) -> None:
+        self.replies: list[Any] = [chat(GOOD)]
+        self.requests: list[dict[str, Any]] = []
+        fake = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                fake.requests.append({"path": self.path, "key": self.headers.get("Authorization"), "body": body})
+                reply = fake.replies.pop(0) if len(fake.replies) > 1 else fake.replies[0]
+                if callable(reply):
+                    reply(self)
+                    return
+                status, headers, text = reply
+                self.send_response(status)
+                for name, value in headers.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(text.encode())
+
+            def log_message(self, *arguments: object) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self.server.server_port}/v1"
+        threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+
+
+def chat(content: object) -> tuple[int, dict[str, str], str]:
+    return 200, {}, json.dumps({"choices": [{"message": {"role": "assistant", "content": content}}]})
+
+
+@pytest.fixture
+def endpoint(monkeypatch) -> Iterator[FakeEndpoint]:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("TEST_KEY", "secret")
+    fake = FakeEndpoint()
+    yield fake
+    fake.server.shutdown()
+    fake.server.server_close()
+
+
+@pytest.fixture
+def waits(monkeypatch) -> list[float]:
+    waited: list[float] = []
+    monkeypatch.setattr("condsim.methods.phrases.llm.time.sleep", waited.append)
+    return waited
+
+
+@pytest.fixture
+def phrases(endpoint, waits, tmp_path) -> Callable[..., LLMPhrases]:
+    def make(**settings: Any) -> LLMPhrases:
+        defaults = {"model": "tiny", "base_url": endpoint.url, "api_key_env": "TEST_KEY", "count": 12, "timeout": 5}
+        return LLMPhrases(**{**defaults, "folder": str(tmp_path / "kept"), **settings})
+
+    return make
+
+
+def test_an_answer_is_asked_for_once_and_kept_with_model_prompt_and_date(endpoint, phrases, tmp_path):
+    expected = tuple(f"value {i}" for i in range(12))
+    assert phrases().values("Hair Color") == expected
+    assert phrases().values(" hair  color") == expected
+    assert len(endpoint.requests) == 1
+    request = endpoint.requests[0]
+    assert request["path"] == "/v1/chat/completions"
+    assert request["key"] == "Bearer secret"
+    assert request["body"]["model"] == "tiny"
+    assert "hair color" in request["body"]["messages"][0]["content"]
+    kept = json.loads(next((tmp_path / "kept").glob("hair-color-*.json")).read_text())
+    assert kept["model"] == "tiny"
+    assert kept["prompt"] == request["body"]["messages"][0]["content"]
+    assert kept["date"].startswith("20")
+    assert "secret" not in json.dumps(kept)
+
+
+def test_a_kept_answer_needs_neither_key_nor_endpoint(endpoint, phrases, monkeypatch):
+    first = phrases().values("color")
+    monkeypatch.delenv("TEST_KEY")
+    assert phrases(base_url="http://127.0.0.1:1").values("color") == first
+
+
+def test_another_model_or_prompt_is_another_answer(endpoint, phrases):
+    for settings in ({}, {"model": "big"}, {"count": 11}):
+        phrases(**settings).values("color")
+    assert len(endpoint.requests) == 3
+
+
+def test_a_corrected_file_is_what_counts_and_a_broken_one_is_named(phrases):
+    source = phrases()
+    source.values("color")
+    file = source.file("color")
+    file.write_text(json.dumps({"values": ["red", "green"]}))
+    assert phrases().values("color") == ("red", "green")
+    for broken in ("{", "[]", json.dumps({"values": ["red"]}), json.dumps({"values": [1, 2]})):
+        file.write_text(broken)
+        with pytest.raises(CondsimError, match="delete it to ask again"):
+            phrases().values("color")
+
+
+def test_rate_limits_are_waited_out_as_long_as_the_endpoint_says(endpoint, phrases, waits):
+    busy = (429, {"Retry-After": "7"}, "slow down")
+    later = (429, {"Retry-After": formatdate(usegmt=True)}, "slow down")
+    endpoint.replies = [busy, later, (503, {"Retry-After": "nonsense"}, ""), (500, {}, ""), chat(GOOD)]
+    assert len(phrases().values("color")) == 12
+    assert waits == [7.0, 0.0, 4.0, 8.0]
+
+
+def test_no_wait_is_endless(endpoint, phrases, waits):
+    endpoint.replies = [(429, {"Retry-After": "86400"}, ""), chat(GOOD)]
+    phrases().values("color")
+    assert waits == [60.0]
+
+
+def test_an_endpoint_that_stays_down_is_given_up_with_its_last_words(endpoint, phrases, waits):
+    endpoint.replies = [(502, {}, "bad gateway")]
+    with pytest.raises(CondsimError, match=r"3 attempts.*502.*bad gateway.*method.phrases.file"):
+        phrases(attempts=3).values("color")
+    assert len(endpoint.requests) == 3
+    assert len(waits) == 2
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404])
+def test_a_refusal_is_told_at_once(endpoint, phrases, waits, status):
+    endpoint.replies = [(status, {}, '{"error": {"message": "no such model"}}')]
+    with pytest.raises(CondsimError, match=rf"{status}.*no such model"):
+        phrases().values("color")
+    assert len(endpoint.requests) == 1
+    assert not waits
+
+
+def test_an_answer_that_does_not_come_in_time_is_asked_for_again(endpoint, phrases, waits):
+    release = threading.Event()
+
+    def hang(handler: BaseHTTPRequestHandler) -> None:
+        release.wait(5)
+
+    endpoint.replies = [hang, chat(GOOD)]
+    assert len(phrases(timeout=0.2).values("color")) == 12
+    release.set()
+    assert len(waits) == 1
+
+
+def test_a_broken_connection_is_tried_again_and_nobody_listening_is_an_error(endpoint, phrases, waits):
+    def hang_up(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Length", "1000")
+        handler.end_headers()
+        handler.wfile.write(b"{")
+        handler.close_connection = True
+
+    endpoint.replies = [hang_up, chat(GOOD)]
+    assert len(phrases().values("color")) == 12
+    with pytest.raises(CondsimError, match="refused"):
+        phrases(base_url="http://127.0.0.1:1", attempts=2, model="other").values("color")
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [(200, {}, "<html>"), (200, {}, '{"choices": []}'), chat(None), chat("I cannot."), chat('["red"]'), chat("[]")],
+)
+def test_nonsense_is_asked_for_again_and_never_kept(endpoint, phrases, waits, nonsense):
+    endpoint.replies = [nonsense, chat(GOOD)]
+    source = phrases()
+    assert len(source.values("color")) == 12
+    endpoint.replies = [nonsense]
+    with pytest.raises(CondsimError, match="no usable values"):
+        source.values("shape")
+    assert not source.file("shape").exists()
+
+
+def test_a_missing_key_is_named_and_none_may_be_needed(endpoint, phrases, monkeypatch):
+    monkeypatch.delenv("TEST_KEY")
+    with pytest.raises(CondsimError, match="TEST_KEY"):
+        phrases().values("color")
+    phrases(api_key_env=None).values("color")
+    assert endpoint.requests[0]["key"] is None
+
+
+def test_a_task_of_sentences_is_not_asked_about(endpoint, phrases, make_task):
+    task = make_task(*[(f"sentence {i}",) for i in range(4)])
+    with pytest.raises(NotApplicable, match="max_conditions"):
+        Clay(phrases=phrases(max_conditions=3)).check(task)
+    Clay(phrases=phrases(max_conditions=4)).check(task)
+    assert not endpoint.requests
+
+
+def test_clay_takes_its_values_from_the_model(endpoint, phrases):
+    assert Clay(phrases=phrases(), prompts=2).prompts_of("color")[1:] == ["a photo of value 0", "a photo of value 1"]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        '["red", "dark blue", "green"]',
+        'Sure! Here it is:\n```json\n["red", "dark blue", "green"]\n```\nAnything else?',
+        '{"values": ["red", "dark blue", "Red", "green", 7, ""]}',
+        "1. red\n2. dark blue\n3) green",
+        "- red\n* dark blue,\n• green\n\nThese are the most common values that a color can ever take.",
+        "[see below]\nred\ndark blue\ngreen\n[]",
+    ],
+)
+def test_answers_are_read_in_the_forms_that_models_give_them(answer):
+    values = read_values(answer, least=3)
+    assert set(values) >= {"red", "dark blue", "green"}
+    assert len(values) <= 5
+
+
+def test_values_too_long_to_be_values_do_not_count():
+    with pytest.raises(TryAgainError, match="found 1 values"):
+        read_values(json.dumps(["red", "x" * 61, {"a": 1}, None]), least=2)
+
+
+def test_wrong_settings_are_named():
+    for settings, name in (({"count": 1}, "count"), ({"base_url": "localhost:8000"}, "base_url")):
+        with pytest.raises(CondsimError, match=name):
+            LLMPhrases(**settings)
