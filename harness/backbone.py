@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from condsim.harness.task import ImageTable
+
+if TYPE_CHECKING:  # readers of records need the contract but not torch
+    import torch
+    from torch import Tensor
 
 
 class Backbone(Protocol):

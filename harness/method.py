@@ -5,12 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Protocol
 
 from condsim.harness.errors import NotApplicable
 from condsim.harness.task import Condition, ImageTable, Rows, Task
+
+if TYPE_CHECKING:  # to name a method needs no torch
+    from torch import Tensor
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,6 @@ from condsim.harness.errors import CondsimError
 from condsim.harness.ranking.metrics import headline_metric
 from condsim.harness.results.csv_file import Row, metric_names
 from condsim.harness.run.record import Record
-from condsim.harness.statistics.compare import share_letter
 
 FILE = "letters.json"
 BEST, TIED = "best", "not separable"
@@ -42,6 +42,14 @@ def significance_letters(results: Path, found: Iterable[tuple[Path, Record]]) ->
             _keep(place, {"key": key, "letters": kept})
         letters |= kept
     return letters
+
+
+def share_letter(one: str, other: str) -> bool:
+    """Whether two runs' letters say that they are not separable."""
+    return not set(_LETTER.findall(one)).isdisjoint(_LETTER.findall(other))
+
+
+_LETTER = re.compile(r"\([0-9]+\)|[A-Za-z]")
 
 
 def standings(rows: Sequence[Row]) -> list[str]:

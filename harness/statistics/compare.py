@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -159,11 +158,3 @@ def letters(alike: NDArray[np.bool_]) -> tuple[str, ...]:
 def _letter(i: int) -> str:
     alphabet = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
     return alphabet[i] if i < len(alphabet) else f"({i + 1})"
-
-
-def share_letter(one: str, other: str) -> bool:
-    """Whether two runs' letters say that they are not separable."""
-    return not set(_LETTER.findall(one)).isdisjoint(_LETTER.findall(other))
-
-
-_LETTER = re.compile(r"\([0-9]+\)|[A-Za-z]")

@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from rich.console import Console
 
 from condsim.datasets import check as checking
-from condsim.datasets import survey
+from condsim.datasets import inventory
 from condsim.datasets.check import Report, check, command, render
 from condsim.harness.commands.overrides import compose_config
 
@@ -69,7 +69,7 @@ def test_published_counts_are_told_before_anything_is_there() -> None:
 @pytest.fixture
 def whole(genecis_files: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The small GeneCIS, and its numbers taken for the published ones."""
-    monkeypatch.setattr(survey, "TEMPLATES", {task: len(value) for task, value in genecis_files.templates.items()})
+    monkeypatch.setattr(inventory, "TEMPLATES", {task: len(value) for task, value in genecis_files.templates.items()})
     return genecis_files
 
 
@@ -149,8 +149,8 @@ def test_a_whole_cirr_is_complete_by_its_exit_status(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     files = cirr_maker()
-    monkeypatch.setattr(survey, "QUERIES", {"val": 8})
-    monkeypatch.setattr(survey, "NAMES", {"val": 14})
+    monkeypatch.setattr(inventory, "QUERIES", {"val": 8})
+    monkeypatch.setattr(inventory, "NAMES", {"val": 14})
     monkeypatch.chdir(tmp_path)
     settings = {"benchmark": config_of("cirr", **files.arguments), "decode": True, "workers": 2, "output": None}
     assert command(settings) == 0

@@ -10,7 +10,7 @@ from condsim.methods.inner_product import ImageOnly, ImagePlusText, ImagePlusTex
 
 
 def test_lists_of_candidates_score_as_the_whole_gallery_does(space, monkeypatch):
-    monkeypatch.setattr("condsim.methods.inner_product._LISTED_AT_ONCE", 3 * 5 * 24)  # a few queries at a time
+    monkeypatch.setattr("condsim.harness.one_vector._LISTED_AT_ONCE", 3 * 5 * 24)  # a few queries at a time
     queries, items = space.encode_images(11, seed=1), space.encode_images(30)
     whole = inner_products(queries, items)
     some = torch.tensor([4, 4, 29, 0])
@@ -75,7 +75,7 @@ def test_what_each_needs_decides_where_it_applies(make_task):
 
 
 def test_a_gallery_in_a_mapped_file_scores_as_one_in_memory_does(tmp_path, monkeypatch):
-    monkeypatch.setattr("condsim.methods.inner_product._MAPPED_AT_ONCE", 8 * 10)  # the last of four pieces overlaps
+    monkeypatch.setattr("condsim.harness.one_vector._MAPPED_AT_ONCE", 8 * 10)  # the last of four pieces overlaps
     features = torch.randn(37, 8).half()
     np.save(tmp_path / "features.npy", features.numpy())
     mapped = map_npy(tmp_path / "features.npy")

@@ -17,9 +17,9 @@ from condsim.harness.errors import CondsimError
 from condsim.harness.results.csv_file import filter_rows, to_csv, to_long_csv
 from condsim.harness.results.leaderboard import leaderboard_rows, read_leaderboard, rows_of_runs, write_leaderboard
 from condsim.harness.results.published import find_published, read_published
+from condsim.harness.results.significance import share_letter
 from condsim.harness.results.table import task_tables, to_latex, to_markdown
 from condsim.harness.run.record import MetricValue, Record, write_record
-from condsim.harness.statistics.compare import share_letter
 
 
 def record(
@@ -272,7 +272,7 @@ def test_the_command_writes_every_format_and_needs_nothing_slow(
         main(["--results", str(results), "--output", str(tmp_path / "board.xlsx")])
     code = (
         "import sys; from condsim.harness.commands.leaderboard import main; main(['--results', sys.argv[1]]);"
-        "sys.exit(bool({'torch', 'numpy', 'pandas'} & set(sys.modules)))"
+        "sys.exit(bool({'torch', 'scipy', 'pandas'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code, str(results)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

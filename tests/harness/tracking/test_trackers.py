@@ -1,6 +1,5 @@
 """Tracking never fails a run: what it reports, and what happens when it cannot."""
 
-import csv
 import json
 import sys
 from collections.abc import Callable, Mapping
@@ -12,7 +11,6 @@ import pytest
 from condsim.harness.commands.overrides import compose_config
 from condsim.harness.errors import CondsimError
 from condsim.harness.run.record import Record, find_records
-from condsim.harness.tracking import FileTracking
 from condsim.harness.tracking.careful import CarefulTracker, metric_numbers
 from condsim.harness.tracking.tensorboard import TensorBoardTracking
 from condsim.harness.tracking.wandb import WandbTracking
@@ -22,29 +20,6 @@ TWO = (("one", 1.0, {}), ("two", 0.0, {"rank": 3}))
 
 def records(results: Path) -> list[Record]:
     return [record for _, record in find_records(results) if isinstance(record, Record)]
-
-
-def test_plain_files_hold_settings_metrics_the_table_and_plots(
-    tmp_path: Path, results_maker: Callable[..., Path]
-) -> None:
-    results = results_maker(tmp_path / "results", queries=10, methods=TWO)
-    tracker = FileTracking(results, results / "tracking", group="sweep")
-    logged = [record for record in records(results) if record.task == "focus"]
-    for record in logged:
-        tracker.log(record)
-    tracker.finish()
-    lines = [json.loads(line) for line in (results / "tracking/sweep/runs.jsonl").read_text().splitlines()]
-    assert [line["run"] for line in lines] == [record.run for record in logged]
-    assert lines[1]["settings"] == {"rank": 3}
-    metric = logged[0].metrics["recall@1"]
-    assert [lines[0][name] for name in ("recall@1", "recall@1/low", "recall@1/high")] == [
-        metric.value, metric.low, metric.high,
-    ]  # fmt: skip
-    with (results / "tracking/sweep/leaderboard.csv").open() as file:
-        assert [row["run"] for row in csv.DictReader(file)] == [record.run for record in logged]
-    assert {path.name for path in (results / "tracking/sweep").glob("*.png")} == {
-        "toy-tasks.png", "toy-focus-conditions.png",
-    }  # fmt: skip
 
 
 def events(folder: Path) -> Any:
@@ -113,14 +88,6 @@ def test_without_tensorboard_one_message_says_what_to_install(
         tracker.log(record)
     tracker.finish()
     assert capsys.readouterr().out.count("pip install 'condsim[tensorboard]'") == 1
-
-
-def test_plain_files_hold_the_steps_of_a_training(tmp_path: Path) -> None:
-    tracker = FileTracking(tmp_path, tmp_path / "tracking", group="sweep")
-    tracker.log_step("train toy", 200, {"loss": 0.5})
-    tracker.finish()
-    (line,) = (tmp_path / "tracking/sweep/steps.jsonl").read_text().splitlines()
-    assert json.loads(line) == {"group": "sweep", "training": "train toy", "step": 200, "loss": 0.5}
 
 
 class Broken(CarefulTracker):
@@ -222,7 +189,7 @@ def test_a_mistyped_mode_is_an_error_before_anything_runs(tmp_path: Path) -> Non
         WandbTracking(tmp_path, "condsim-tests", mode="onlin")
 
 
-@pytest.mark.parametrize("choice", ["none", "file", "tensorboard", "wandb"])
+@pytest.mark.parametrize("choice", ["none", "tensorboard", "wandb"])
 def test_every_choice_composes_and_is_made(choice: str, tmp_path: Path) -> None:
     from hydra.utils import instantiate
 

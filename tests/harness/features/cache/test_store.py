@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 import condsim.harness.features.cache.file_digests as digests_module
 from condsim.harness.errors import CondsimError, UnusableRowsError
-from condsim.harness.features import folder as feature_folder
+from condsim.harness.features.cache import table as feature_table
 from condsim.harness.features.cache.file_digests import DigestIndex, digest, stamp_files
 from condsim.harness.features.cache.store import FeatureStore, text_keys
 from condsim.harness.features.cache.table import Encoded, FeatureTable
@@ -81,7 +81,7 @@ def test_a_request_repeated_in_one_process_reads_nothing(tmp_path: Path, monkeyp
     texts = ["a", "b"]
     folder = FeatureStore(tmp_path).folder(IDENTITY, "text", WIDTH)
     first = folder.fetch(text_keys(texts), Encoder(texts), str)
-    monkeypatch.setattr(feature_folder, "Segment", None)
+    monkeypatch.setattr(feature_table, "Segment", None)
     shutil.rmtree(tmp_path)
     assert folder.fetch(text_keys(texts), Encoder(texts), str) is first
 
@@ -103,20 +103,20 @@ def test_many_batches_end_in_few_files(tmp_path: Path) -> None:
     texts = [f"text {i}" for i in range(600)]
     features, _ = fetch(tmp_path, texts, batch=2)
     files = list(tmp_path.rglob("*.safetensors"))
-    assert len(files) <= feature_folder.MOST_SMALL // 8
+    assert len(files) <= feature_table.MOST_SMALL // 8
     again, encoded = fetch(tmp_path, texts)
     assert not encoded
     assert (again == features).all()
 
 
 def test_large_files_are_left_out_of_merges(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(feature_folder, "SMALL_BYTES", 1000)
+    monkeypatch.setattr(feature_table, "SMALL_BYTES", 1000)
     fetch(tmp_path, [f"text {i}" for i in range(100)], batch=100)
     (large,) = tmp_path.rglob("*.safetensors")
     for i in range(30):
         fetch(tmp_path, [f"more {i}"])
     assert large.exists()
-    assert len(list(tmp_path.rglob("*.safetensors"))) <= 2 + feature_folder.MOST_SMALL // 8
+    assert len(list(tmp_path.rglob("*.safetensors"))) <= 2 + feature_table.MOST_SMALL // 8
 
 
 def test_features_that_are_not_finite_are_refused_by_name_and_the_rest_kept(tmp_path: Path) -> None:

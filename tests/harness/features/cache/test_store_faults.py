@@ -23,8 +23,8 @@ import pytest
 from numpy.typing import NDArray
 
 from condsim.harness.errors import CondsimError
-from condsim.harness.features import folder as feature_folder
-from condsim.harness.features import segments
+from condsim.harness.features.cache import segment as segments
+from condsim.harness.features.cache import table as feature_table
 from condsim.harness.features.cache.file_digests import digest
 from condsim.harness.features.cache.segment import Segment
 from condsim.harness.features.cache.table import Encoded, FeatureTable
@@ -35,7 +35,7 @@ FEATURES = np.random.default_rng(7).normal(size=(ROWS, WIDTH)).astype(np.float32
 KILLS = 40
 
 
-def encode(note: Callable[[NDArray[np.int64]], object] = lambda rows: None) -> feature_folder.Encode:
+def encode(note: Callable[[NDArray[np.int64]], object] = lambda rows: None) -> feature_table.Encode:
     """An encoder that notes each batch it begins."""
 
     def batches(rows: NDArray[np.int64]) -> Generator[Encoded, None, None]:
@@ -90,7 +90,7 @@ def in_child(work: Callable[[], object]) -> int:
 
 def killed_at_line(number: int, work: Callable[[], object]) -> Callable[[], object]:
     """``work``, killed by SIGKILL before its ``number``-th line within the store's modules."""
-    files = {feature_folder.__file__, segments.__file__}
+    files = {feature_table.__file__, segments.__file__}
     left = number
 
     def trace(frame: FrameType, event: str, _: Any) -> Any:
@@ -112,7 +112,7 @@ def killed_at_line(number: int, work: Callable[[], object]) -> Callable[[], obje
 
 def lines_of(work: Callable[[], object]) -> int:
     """How many lines within the store's modules ``work`` executes."""
-    files = {feature_folder.__file__, segments.__file__}
+    files = {feature_table.__file__, segments.__file__}
     count = 0
 
     def trace(frame: FrameType, event: str, _: Any) -> Any:
@@ -133,7 +133,7 @@ def lines_of(work: Callable[[], object]) -> int:
 
 def test_killed_at_random_moments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """40 kills between any two lines of the store's code, merges among them; every process goes on from the last."""
-    monkeypatch.setattr(feature_folder, "MOST_SMALL", 4)
+    monkeypatch.setattr(feature_table, "MOST_SMALL", 4)
     lines = lines_of(lambda: fetch(tmp_path / "whole"))
     rng = random.Random(20)
     survivors = 0
@@ -408,7 +408,7 @@ def test_waiting_for_another_process_is_said(tmp_path: Path, caplog: pytest.LogC
 def merged(folder: Path) -> list[Path]:
     """The folder's one feature file."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(feature_folder, "MOST_SMALL", 8)
+        patch.setattr(feature_table, "MOST_SMALL", 8)
         FeatureTable(folder, WIDTH)._merge(1)
     return list(folder.glob("*.safetensors"))
 

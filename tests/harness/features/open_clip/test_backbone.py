@@ -19,9 +19,9 @@ from safetensors.torch import save_file
 
 from condsim.harness.backbone import Backbone
 from condsim.harness.errors import CondsimError, UnusableRowsError
-from condsim.harness.features import backbone as backbone_module
-from condsim.harness.features import clip_model
 from condsim.harness.features.cache.store import open_store
+from condsim.harness.features.open_clip import backbone as backbone_module
+from condsim.harness.features.open_clip import model as clip_model
 from condsim.harness.features.open_clip.backbone import OpenClip
 from condsim.harness.features.open_clip.batches import InPieces
 from condsim.harness.images import crop_to_square
