@@ -28,9 +28,10 @@ test: $(READY)  ## Run the tests
 perf: $(READY)  ## Measure speed and memory, as ratios in one run
 	$(BIN)/python benchmarks $(ONLY)
 
-lint: $(READY)  ## Check style
+lint: $(READY)  ## Check style, and that imports run one way
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-logo --no-cache
 
 typecheck: $(READY) build/typecheck/condsim  ## Check types, with condsim.* resolved
 	$(BIN)/mypy -p condsim.harness -p condsim.methods -p condsim.datasets

@@ -246,12 +246,33 @@ def test_chunks_of_the_gallery_give_the_ranks_of_the_whole(relevant_each: int) -
                 best = max(query[i] @ gallery[row] for row in task.relevant[i])
                 low, high = (scores > best + 1e-5).sum(), (scores > best - 1e-5).sum()
                 assert low + 1 <= ranking.ranks.rank[i] <= high
-        assert np.abs(chunked.ranks.rank - whole.ranks.rank).max() <= 1
-        assert np.mean(chunked.ranks.rank == whole.ranks.rank) > 0.98
         np.testing.assert_array_equal(chunked.ranks.total, whole.ranks.total)
         assert chunked.top is not None
         assert whole.top is not None
-        assert np.mean(chunked.top == whole.top) > 0.98
+        # Which of two items within rounding comes first is the processor's affair; the scores of the top are not.
+        by_score = [
+            np.sort((query @ gallery.T)[np.arange(len(task))[:, None], top]) for top in (chunked.top, whole.top)
+        ]
+        np.testing.assert_allclose(*by_score, atol=1e-5)
+
+
+class Product(Cosine):
+    """Scores by inner product; exact in float32, whatever the order of the sum, for features that are small integers."""
+
+    def __init__(self, gallery: Tensor) -> None:
+        self.gallery = gallery
+
+
+@pytest.mark.parametrize("relevant_each", [1, 12])
+def test_chunks_give_exactly_the_ranks_of_the_whole_where_scores_are_exact(relevant_each: int) -> None:
+    task, features, texts = cosine_case(relevant_each)
+    features, texts = (4 * features).round(), (4 * texts).round()
+    whole = rank_task(task, Product(features), features, texts, top=20)
+    for budget in (40_000, 300_000):
+        chunked = rank_task(task, Product(features), features, texts, top=20, budget_bytes=budget)
+        for name in ("offsets", "above", "relevant", "irrelevant", "total", "candidates"):
+            np.testing.assert_array_equal(getattr(chunked.ranks, name), getattr(whole.ranks, name))
+        np.testing.assert_array_equal(chunked.top, whole.top)
 
 
 def test_memory_is_bounded_by_chunks_and_methods_that_need_all_candidates_get_them() -> None:
