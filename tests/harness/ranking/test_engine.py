@@ -257,7 +257,7 @@ def test_chunks_of_the_gallery_give_the_ranks_of_the_whole(relevant_each: int) -
 
 
 class Product(Cosine):
-    """Scores by inner product; exact in float32, whatever the order of the sum, for features that are small integers."""
+    """Scores by inner product: exact in float32 in any order of summation, for features that are small integers."""
 
     def __init__(self, gallery: Tensor) -> None:
         self.gallery = gallery
