@@ -143,18 +143,22 @@ def _out_of_memory(error: BaseException) -> bool:
 
 
 def _one_core_each(threads: int) -> ThreadPoolExecutor:
-    """Threads in which PyTorch uses one core; elsewhere it uses as many as before."""
+    """Threads in which PyTorch uses one core; the rest of the process keeps its number of cores.
+
+    ``torch.set_num_threads`` also sets the number that threads which have not used PyTorch yet will take over, so that
+    is set back once every thread has started.
+    """
     before = torch.get_num_threads()
-    started = Barrier(threads + 1)
+    started = Barrier(threads)
     pool = ThreadPoolExecutor(threads, thread_name_prefix="model")
 
-    def start() -> None:
-        torch.get_num_threads()  # the first call in a thread takes over what is set elsewhere, later ones do not
+    def start(_: int) -> None:
+        torch.get_num_threads()  # the first call in a thread takes over the process's number, later ones do not
         torch.set_num_threads(1)
-        started.wait()
+        started.wait()  # each thread of the pool runs this once
 
-    for _ in range(threads):
-        pool.submit(start)
-    started.wait()
-    torch.set_num_threads(before)
+    try:
+        list(pool.map(start, range(threads)))
+    finally:
+        torch.set_num_threads(before)
     return pool

@@ -23,7 +23,7 @@ import pytest
 from numpy.typing import NDArray
 
 from condsim.harness.errors import CondsimError
-from condsim.harness.features.cache import segment as segments
+from condsim.harness.features.cache import segment as feature_segment
 from condsim.harness.features.cache import table as feature_table
 from condsim.harness.features.cache.file_digests import digest
 from condsim.harness.features.cache.segment import Segment
@@ -90,7 +90,7 @@ def in_child(work: Callable[[], object]) -> int:
 
 def killed_at_line(number: int, work: Callable[[], object]) -> Callable[[], object]:
     """``work``, killed by SIGKILL before its ``number``-th line within the store's modules."""
-    files = {feature_table.__file__, segments.__file__}
+    files = {feature_table.__file__, feature_segment.__file__}
     left = number
 
     def trace(frame: FrameType, event: str, _: Any) -> Any:
@@ -112,7 +112,7 @@ def killed_at_line(number: int, work: Callable[[], object]) -> Callable[[], obje
 
 def lines_of(work: Callable[[], object]) -> int:
     """How many lines within the store's modules ``work`` executes."""
-    files = {feature_table.__file__, segments.__file__}
+    files = {feature_table.__file__, feature_segment.__file__}
     count = 0
 
     def trace(frame: FrameType, event: str, _: Any) -> Any:
@@ -284,7 +284,7 @@ def test_a_full_disk_is_a_clear_error_and_leaves_the_store_usable(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written = 0
-    real = segments.save
+    real = feature_segment.save
 
     def save(*args: Any) -> bytes:
         nonlocal written
@@ -293,7 +293,7 @@ def test_a_full_disk_is_a_clear_error_and_leaves_the_store_usable(
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return real(*args)
 
-    monkeypatch.setattr(segments, "save", save)
+    monkeypatch.setattr(feature_segment, "save", save)
     with pytest.raises(CondsimError) as caught:
         fetch(tmp_path)
     assert str(tmp_path) in str(caught.value)
