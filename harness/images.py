@@ -1,15 +1,15 @@
-"""Pictures as the benchmarks' protocols want them: decoded, cropped by GeneCIS's rule, padded to a square."""
+"""Pictures as the benchmarks' protocols want them: decoded to 8 bits, cropped by GeneCIS's rule, padded to a square."""
 
 from __future__ import annotations
 
 import io
 import math
 from collections.abc import Sequence
-from typing import BinaryIO
+from enum import IntFlag
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import ExifTags, Image
 
 from condsim.harness.errors import CondsimError
 
@@ -23,7 +23,8 @@ def crop_box(
 
     The rule of GeneCIS's released code: the box grows by ``dilation`` of its size to the left and top, clamped at 0,
     and right and bottom are measured from the *clamped* corner, so most boxes grow to the left and top only.
-    Raises CondsimError for a box that is not finite, has no area or lies wholly outside the image.
+    A box that is outside the image is cropped as far as its dilation reaches into the image, as that code does.
+    Raises CondsimError for a box that is not finite, has no area or reaches nowhere into the image.
     """
     x, y, w, h = (float(value) for value in box)
     shown = f"the box [{x:g}, {y:g}, {w:g}, {h:g}] (x, y, width, height)"
@@ -31,10 +32,10 @@ def crop_box(
         raise CondsimError(f"{shown} has an entry that is not a number")
     if w <= 0 or h <= 0:
         raise CondsimError(f"{shown} has no area")
-    if x >= width or y >= height or x + w <= 0 or y + h <= 0:
-        raise CondsimError(f"{shown} lies wholly outside its image of {width} x {height} pixels")
     left, top = max(0.0, x - dilation * w), max(0.0, y - dilation * h)
     right, bottom = min(float(width), left + (1 + dilation) * w), min(float(height), top + (1 + dilation) * h)
+    if left >= right or top >= bottom:
+        raise CondsimError(f"{shown} is outside its image of {width} x {height} pixels")
     return left, top, right, bottom
 
 
@@ -62,43 +63,75 @@ def crop_to_square(image: Picture, box: Sequence[float] | NDArray[np.float64], d
 
 
 def decode(data: bytes) -> Picture:
-    """The picture in the bytes of an image file, in its own mode. Raises CondsimError where it does not decode."""
+    """The picture in the bytes of an image file, in its own mode with 8 bits per channel (``in_eight_bits``).
+
+    Raises CondsimError where the file does not decode or where it is not known which of its values is white.
+    """
+    return decode_noted(data)[0]
+
+
+def decode_noted(data: bytes) -> tuple[Picture, ImageNote]:
+    """``decode``, and what of the file its pixels do not show."""
     try:
         image = Image.open(io.BytesIO(data))
         image.load()
+        notes = _notes(image)
     except Exception as error:  # a damaged file can raise nearly anything in a decoder
         reason = "the file is empty" if not data else str(error).replace(repr(error.__class__), "")
         if "cannot identify image file" in reason:
             reason = "not an image file that Pillow knows"
         raise CondsimError(f"does not decode ({reason})") from error
-    return image
+    return in_eight_bits(image), notes
 
 
-def fault_at_a_glance(path: str, box: NDArray[np.float64] | None, dilation: float = 0.7) -> str | None:
-    """What is wrong with an image file or the box in it, as far as header and end tell; None: nothing that they tell.
+class ImageNote(IntFlag):
+    """What a reader of results should know about how a picture was read. The values are stored with features."""
 
-    A file that looks cut off is decoded to make sure. One damaged in between is found when it is decoded at last.
+    NONE = 0
+    ROTATED = 1
+    """Its EXIF data ask for a rotation or a reflection, which is not applied; open_clip does not apply it either."""
+    TRANSPARENT = 2
+    """Some of its pixels are transparent. The alpha channel is dropped, so they show the colour below, often black."""
+    SCALED = 4
+    """It has more than 8 bits per channel and was scaled to 8."""
+
+
+def in_eight_bits(image: Picture) -> Picture:
+    """``image`` with 8 bits per channel; one that has them already is returned as it is.
+
+    Pillow itself clips such pictures instead of scaling them, so 16-bit pictures would become all white.
+
+    - 16-bit grey (modes I;16, I;16B, ...; I from a PNG file): value / 257, rounded.
+    - 32-bit integers (mode I): values within 0..255 stay as they are.
+    - floats (mode F): values within 0..1 times 255, rounded.
+
+    Raises CondsimError for other 32-bit pictures: nothing in such a file says which value is white.
     """
-    try:
-        with open(path, "rb") as file, Image.open(file) as image:
-            size = image.size
-            ended = _ends_as_it_should(file, image.format)
-    except Exception:  # what is no image can raise nearly anything
-        ended = False
-    try:
-        if not ended:
-            with open(path, "rb") as file:
-                size = decode(file.read()).size
-        if box is not None:
-            crop_box(box, *size, dilation)
-    except (CondsimError, OSError) as error:
-        return str(error)
-    return None
+    if image.mode.startswith("I;16") or (image.mode == "I" and getattr(image, "format", None) == "PNG"):
+        wide = np.asarray(image).astype(np.int64)
+        return Image.fromarray(((wide + 128) // 257).astype(np.uint8))
+    if image.mode not in ("I", "F"):
+        return image
+    values = np.asarray(image)
+    low, high = float(values.min()), float(values.max())
+    white = {"I": 255, "F": 1}[image.mode]
+    if not (low >= 0 and high <= white):  # also where a value is not a number
+        kind = {"I": "32-bit integers", "F": "floats"}[image.mode]
+        raise CondsimError(
+            f"is a picture of {kind} with values from {low:g} to {high:g}, and only 0 to {white} is known to mean "
+            "black to white; convert it to 8 bits per channel"
+        )
+    return Image.fromarray(np.rint(values.astype(np.float64) * (255 / white)).astype(np.uint8))
 
 
-def _ends_as_it_should(file: BinaryIO, kind: str | None) -> bool:
-    end = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}.get(kind or "")
-    if end is None:
-        return True
-    file.seek(-len(end), io.SEEK_END)
-    return file.read() == end
+def _notes(image: Picture) -> ImageNote:
+    notes = ImageNote.NONE
+    if image.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9):
+        notes |= ImageNote.ROTATED
+    if image.has_transparency_data:
+        lowest = image.convert("RGBA").getchannel("A").getextrema()[0]
+        if isinstance(lowest, (int, float)) and lowest < 255:
+            notes |= ImageNote.TRANSPARENT
+    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
+        notes |= ImageNote.SCALED
+    return notes

@@ -12,7 +12,14 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from condsim.harness.errors import CondsimError
-from condsim.harness.images import crop_box, crop_to_square, decode, pad_to_square
+from condsim.harness.images import (
+    ImageNote,
+    crop_box,
+    crop_to_square,
+    decode,
+    decode_noted,
+    pad_to_square,
+)
 
 # (box, (width, height)) -> edges with d = 0.7, worked out on paper.
 HAND_TABLE = {
@@ -26,6 +33,9 @@ HAND_TABLE = {
     "negative corner": ([-6, -4, 40, 20], (640, 480), (0, 0, 68, 34)),
     "tiny": ([300, 200, 2, 3], (640, 480), (298.6, 197.9, 302, 203)),
     "floats": ([10.5, 20.25, 10.0, 10.0], (640, 480), (3.5, 13.25, 20.5, 30.25)),
+    "outside on the right: its dilation reaches into the image": ([100, 10, 30, 30], (100, 100), (79, 0, 100, 51)),
+    "outside below: likewise": ([10, 101, 30, 30], (100, 100), (0, 80, 51, 100)),
+    "outside on the left: measured from the clamped corner": ([-12, 20, 10, 10], (100, 100), (0, 13, 17, 30)),
     "the whole image": ([0, 0, 640, 480], (640, 480), (0, 0, 640, 480)),
 }
 
@@ -44,10 +54,8 @@ def test_dilation_is_a_parameter() -> None:
 @pytest.mark.parametrize(
     ("box", "reason"),
     [
-        ([640, 0, 10, 10], "wholly outside"),
-        ([0, 480, 10, 10], "wholly outside"),
-        ([-10, 5, 10, 10], "wholly outside"),
-        ([5, -12, 10, 11], "wholly outside"),
+        ([647, 0, 10, 10], "outside its image of 640 x 480"),
+        ([0, 487, 10, 10], "outside its image"),
         ([5, 5, 0, 10], "no area"),
         ([5, 5, 10, -1], "no area"),
         ([5, 5, float("nan"), 1], "not a number"),
@@ -72,7 +80,7 @@ def test_crops_lie_inside_the_image_and_are_never_larger_than_dilated(
         left, top, right, bottom = crop_box(box, width, height)
     except CondsimError:
         x, y, w, h = box
-        assert x >= width or y >= height or x + w <= 0 or y + h <= 0
+        assert x - 0.7 * w >= width - 1e-9 or y - 0.7 * h >= height - 1e-9, "nothing of the dilated box is left"
         return
     assert 0 <= left < right <= width
     assert 0 <= top < bottom <= height
@@ -146,3 +154,77 @@ def test_decoding_garbage_never_ends_in_anything_else(noise: bytes, at: int) -> 
     whole[at % len(whole) : at % len(whole) + len(noise)] = noise
     with suppress(CondsimError):
         decode(bytes(whole))
+
+
+def gradient() -> Image.Image:
+    """8-bit grey with all 256 values."""
+    return Image.fromarray(np.arange(256, dtype=np.uint8).reshape(16, 16))
+
+
+def in_mode(mode: str, kind: str) -> bytes:
+    """``gradient`` as a file of 16-bit grey, 32-bit integers or floats."""
+    values = np.asarray(gradient())
+    if mode == "I;16":
+        wide = Image.fromarray(values.astype(np.uint16) * 257)
+    elif mode == "I;16B":
+        wide = Image.frombytes("I;16B", (16, 16), (values.astype(">u2") * 257).astype(">u2").tobytes())
+    elif mode == "I":
+        wide = Image.fromarray(values.astype(np.int32))
+    else:
+        wide = Image.fromarray(values.astype(np.float32) / 255)
+    assert wide.mode == mode
+    return file_bytes(wide, kind)
+
+
+@pytest.mark.parametrize(
+    ("mode", "kind"), [("I;16", "PNG"), ("I;16", "TIFF"), ("I;16B", "TIFF"), ("I", "TIFF"), ("F", "TIFF")]
+)
+def test_pictures_of_more_than_8_bits_are_the_same_picture_in_8_bits(mode: str, kind: str) -> None:
+    image, notes = decode_noted(in_mode(mode, kind))
+    assert image.mode == "L"
+    assert np.array_equal(np.asarray(image), np.asarray(gradient()))
+    assert notes == ImageNote.SCALED
+    assert np.array_equal(
+        np.asarray(crop_to_square(image, [2, 3, 5, 5])), np.asarray(crop_to_square(gradient(), [2, 3, 5, 5]))
+    )
+
+
+def test_16_bits_are_rounded_to_the_nearest_of_8() -> None:
+    values = np.array([[0, 128, 129, 257, 65535, 65406, 65407]], dtype=np.uint16)
+    assert np.asarray(decode(file_bytes(Image.fromarray(values)))).tolist() == [[0, 0, 1, 1, 255, 254, 255]]
+
+
+@pytest.mark.parametrize(
+    ("values", "shown"),
+    [
+        (np.array([[0, 4095]], dtype=np.int32), "32-bit integers with values from 0 to 4095"),
+        (np.array([[-1, 200]], dtype=np.int32), "from -1 to 200"),
+        (np.array([[0.0, 1.5]], dtype=np.float32), "floats with values from 0 to 1.5"),
+        (np.array([[0.0, np.nan]], dtype=np.float32), "floats"),
+    ],
+)
+def test_pictures_whose_white_is_not_known_are_refused(values: np.ndarray, shown: str) -> None:
+    with pytest.raises(CondsimError, match=shown) as caught:
+        decode(file_bytes(Image.fromarray(values), "TIFF"))
+    assert "convert it to 8 bits" in str(caught.value)
+
+
+def test_notes_say_what_the_pixels_do_not_show() -> None:
+    plain = Image.new("RGB", (4, 3))
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    upright = Image.Exif()
+    upright[0x0112] = 1
+    see_through = Image.new("RGBA", (4, 3), (255, 0, 0, 128))
+    for image, options, expected in (
+        (plain, {}, ImageNote.NONE),
+        (plain, {"exif": turned}, ImageNote.ROTATED),
+        (plain, {"exif": upright}, ImageNote.NONE),
+        (see_through, {}, ImageNote.TRANSPARENT),
+        (Image.new("RGBA", (4, 3), (255, 0, 0, 255)), {}, ImageNote.NONE),
+        (see_through, {"exif": turned}, ImageNote.TRANSPARENT | ImageNote.ROTATED),
+    ):
+        buffer = io.BytesIO()
+        image.save(buffer, "PNG", **options)
+        decoded, notes = decode_noted(buffer.getvalue())
+        assert (decoded.size, notes) == ((4, 3), expected)

@@ -7,7 +7,7 @@ import io
 
 from PIL import Image
 
-from condsim.harness.images import Picture, crop_to_square
+from condsim.harness.images import Picture, crop_to_square, in_eight_bits
 from condsim.harness.task import ImageTable
 
 
@@ -19,9 +19,9 @@ def thumbnail_uri(table: ImageTable, row: int, side: int) -> str | None:
             if box is None or box[0] != box[0]:
                 opened.draft("RGB", (2 * side, 2 * side))  # a JPEG decodes at a part of its size, much sooner
                 opened.load()
-                picture: Picture = opened
+                picture = in_eight_bits(opened)
             else:
-                picture = crop_to_square(opened, box, table.dilation)
+                picture = crop_to_square(in_eight_bits(opened), box, table.dilation)
             data = _webp(picture, side)
     except Exception:  # a damaged file can raise nearly anything in a decoder: the report shows a placeholder
         return None
