@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from importlib.resources import files
 from pathlib import Path
@@ -13,6 +14,20 @@ BESIDE_IMAGES = "images://"
 def default_cache_dir() -> Path:
     """The folder of features and generated data: what CONDSIM_CACHE says, else ``~/.cache/condsim``."""
     return Path(os.environ.get("CONDSIM_CACHE") or "~/.cache/condsim").expanduser()
+
+
+def safe_name(name: str, longest: int = 100) -> str:
+    """``name`` as one part of a path that stays in its folder.
+
+    Letters and digits of any script and ``-_=.,+`` stay. Names with anything else, a dot at the start, or more than
+    ``longest`` bytes are cut and get a digest of the whole name, so that different names stay different.
+    """
+    safe = "".join(letter if letter.isalnum() or letter in "-_=.,+" else "_" for letter in name)
+    safe = "_" + safe[1:] if safe.startswith(".") else safe
+    if safe and safe == name and len(safe.encode()) <= longest:
+        return safe
+    digest = hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=4).hexdigest()
+    return f"{safe.encode()[: longest - 9].decode(errors='ignore')}-{digest}"
 
 
 def resolve(name: str | Path, images: Path | None = None) -> Path:

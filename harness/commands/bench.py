@@ -16,7 +16,7 @@ from condsim.harness.console import console
 from condsim.harness.errors import CondsimError, NotApplicable, UnusableRowsError
 from condsim.harness.results.leaderboard import rows_of_runs, write_leaderboard
 from condsim.harness.results.table import print_leaderboard
-from condsim.harness.run.record import FILE, Record, read_record
+from condsim.harness.run.record import RECORD, Record, read_record
 from condsim.harness.task import Task
 from condsim.harness.tracker import Tracker
 
@@ -129,7 +129,7 @@ def bench(config: DictConfig, outcomes: Outcomes) -> None:
             report_run(record)
             if record.skipped:
                 more = f" and {len(record.skipped) - 1} more" if len(record.skipped) > 1 else ""
-                console.print(f"left out: {record.skipped[0]}{more}, listed in {folder / FILE}", markup=False)
+                console.print(f"left out: {record.skipped[0]}{more}, listed in {folder / RECORD}", markup=False)
             _tell_submission(task, folder)
             tracker.log(record)
 

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from condsim.harness.run.identity import CONTENT
-from condsim.harness.run.record import MetricValue, Record
+from condsim.harness.run.record import CONTENT, MetricValue, Record
 from condsim.harness.task import Ragged, Rows, Task
 
 Values = Mapping[str, NDArray[np.float64]]

@@ -94,7 +94,7 @@ class TaskRuns:
     def task(self) -> Task | None:
         """The task itself, from the file beside its records; None where there is none (records made before it)."""
         path = task_path(self.results, self.benchmark, self.name, self.fingerprint)
-        return load_task(path) if path.exists() else None
+        return load_task(path, self.fingerprint) if path.exists() else None
 
     @property
     def clusters(self) -> Rows | None:

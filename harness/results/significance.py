@@ -13,7 +13,7 @@ from condsim.harness.console import console
 from condsim.harness.errors import CondsimError
 from condsim.harness.ranking.metrics import headline_metric
 from condsim.harness.results.csv_file import Row, metric_names
-from condsim.harness.run.record import Record
+from condsim.harness.run.record import Record, task_folder
 
 FILE = "letters.json"
 BEST, TIED = "best", "not separable"
@@ -34,7 +34,7 @@ def significance_letters(results: Path, found: Iterable[tuple[Path, Record]]) ->
     for (benchmark, task), members in tasks.items():
         if len(members) < 2:
             continue
-        place = results / "runs" / benchmark / task / FILE
+        place = task_folder(results, benchmark, task) / FILE
         key = _key(members)
         kept = _kept(place, key)
         if kept is None:

@@ -13,11 +13,8 @@ from condsim.harness.backbone import Backbone
 from condsim.harness.features.cache.file_digests import digest_now, stamp_files
 from condsim.harness.hashing import settings_hash
 from condsim.harness.paths import resolve
-from condsim.harness.run.record import record_folder
+from condsim.harness.run.record import CONTENT, record_folder
 from condsim.harness.task import Task
-
-CONTENT = "content:"
-"""What stands in a run's config in the place of a file's name, before the digest of the file."""
 
 
 def with_contents(config: Any, images: Path) -> Any:

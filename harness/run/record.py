@@ -1,18 +1,37 @@
-"""A record: the folder of plain files that one run leaves. Read and written without torch or numpy."""
+"""A record: the folder of plain files that one run leaves. Read and written without torch or numpy.
+
+``record.json`` holds a digest of every file beside it and of its own content. A record is read whole and right, or it
+is a :class:`RecordError`: nothing damaged, misplaced or out of range gets into a table.
+"""
 
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import tempfile
+import re
+import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from datetime import datetime
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-SCHEMA = 1
-FILE = "record.json"
+from condsim.harness.errors import CondsimError
+from condsim.harness.files import SCRATCH, atomic_folder, sweep
+from condsim.harness.hashing import canonical_json, content_digest, file_digest, settings_hash
+from condsim.harness.paths import safe_name
+
+SCHEMA = 2
+RECORD = "record.json"
+_MOST_BYTES = 256 << 20
+"""A larger record.json is not read: no run writes one, and reading it would fill the memory."""
+
+
+CONTENT = "content:"
+"""In a run's config, the start of what replaces the name of a file: the digest of its content follows."""
+
+
+class RecordError(CondsimError):
+    """A record that is damaged, of another schema, or in a wrong folder. The message names the file and the reason."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +57,7 @@ class Record:
     settings: dict[str, Any]
     """Settings of the method that differ from its defaults, flat ("base.weight")."""
     config: dict[str, Any]
-    """Everything that was hashed: the method's whole config, the backbone's identity, the task's fingerprint."""
+    """Everything that was hashed: see :func:`condsim.harness.run.identity.identify`."""
     queries: int
     clusters: int
     cluster_name: str
@@ -49,6 +68,11 @@ class Record:
     headlines: dict[str, list[list[str]]] = field(default_factory=dict)
     skipped: list[str] = field(default_factory=list)
     created: str = ""
+    """UTC, ISO 8601."""
+    top: int = 0
+    """Best candidates per query in ``top.npy``."""
+    files: dict[str, str] = field(default_factory=dict)
+    """Path within the folder -> digest of the file's bytes, for every file but ``record.json``."""
     schema: int = SCHEMA
 
     @property
@@ -56,71 +80,235 @@ class Record:
         return f"{self.benchmark}/{self.task}"
 
 
+def task_folder(results: Path, benchmark: str, task: str) -> Path:
+    """Where the records of a task are."""
+    return results / "runs" / safe_name(benchmark) / safe_name(task)
+
+
 def record_folder(results: Path, benchmark: str, task: str, method: str, run: str) -> Path:
-    return results / "runs" / benchmark / task / f"{_file_name(method)}-{run}"
+    return task_folder(results, benchmark, task) / f"{safe_name(method)}-{run}"
 
 
-def write_record(folder: Path, record: Record, write_more: Callable[[Path], None] = lambda folder: None) -> None:
-    """Write the whole folder or nothing: it is filled beside its place and renamed into it.
+def write_record(folder: Path, record: Record, write_more: Callable[[Path], None] = lambda folder: None) -> Record:
+    """Write the whole folder or nothing; a record that is there stays in place until the new one replaces it.
 
-    ``write_more`` is given the folder to put further files in (the per-query ranks).
+    ``write_more`` gets the folder to put further files in (the per-query ranks). Returns the record with the digests of
+    these files. Raises RecordError, before anything is written, for a record that could not be read again.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder.parent))
     try:
+        _checked(json.loads(_text(record)), folder)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise RecordError(f"{folder / RECORD} cannot be written as a record: {error}") from None
+    sweep(folder.parent)
+    with atomic_folder(folder) as scratch:
         write_more(scratch)
-        text = json.dumps(asdict(record), indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
-        (scratch / FILE).write_text(text + "\n", encoding="utf-8")
-        scratch.chmod(0o755)
-        if folder.exists():  # only with force=true, or when another process has just finished the same run
-            shutil.rmtree(folder)
-        os.replace(scratch, folder)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-
-
-def read_record(folder: Path) -> Record:
-    """The record in ``folder``. Raises ValueError, naming what is wrong, where it is corrupt or of another schema."""
-    path = folder / FILE
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} cannot be read: {error}") from None
-    if not isinstance(raw, dict) or raw.get("schema") != SCHEMA:
-        found = raw.get("schema") if isinstance(raw, dict) else None
-        raise ValueError(f"{path} has schema {found!r}, expected {SCHEMA}")
-    try:
-        raw["metrics"] = {name: MetricValue(**value) for name, value in raw["metrics"].items()}
-        record = Record(**raw)
-    except (TypeError, KeyError, AttributeError) as error:
-        raise ValueError(f"{path} is not a record: {error}") from None
-    wrong = [name for name, kind in _KINDS.items() if not isinstance(getattr(record, name), kind)]
-    if wrong:
-        raise ValueError(f"{path} is not a record: {wrong[0]} should be of type {_KINDS[wrong[0]].__name__}")
-    if not all(
-        isinstance(number, (int, float)) for m in record.metrics.values() for number in (m.value, m.low, m.high)
-    ):
-        raise ValueError(f"{path} is not a record: a metric is not a number")
+        paths = (path for path in sorted(scratch.rglob("*")) if path.is_file())
+        files = {path.relative_to(scratch).as_posix(): content_digest(path.read_bytes()) for path in paths}
+        record = Record(**{**vars(record), "files": files})
+        (scratch / RECORD).write_bytes(_text(record).encode("utf-8", "backslashreplace"))
     return record
 
 
-_KINDS: dict[str, type] = {
-    **dict.fromkeys(("run", "benchmark", "task", "method", "backbone"), str),
-    **dict.fromkeys(("settings", "config", "metrics", "seconds", "headlines"), dict),
-    "queries": int,
-}
+def read_record(folder: Path) -> Record:
+    """The record in ``folder``, its files checked. Raises RecordError where anything is not as it was written."""
+    path = folder / RECORD
+    before = None
+    while True:
+        try:
+            if path.stat().st_size > _MOST_BYTES:
+                raise RecordError(f"{path} is too large for a record")
+            data = path.read_bytes()
+            record = _checked(_parsed(data), folder)
+            _check_files(folder, record)
+            return record
+        except (OSError, ValueError, RecursionError, MemoryError, CondsimError) as error:
+            if before == (seen := _bytes(path)):
+                if isinstance(error, RecordError):
+                    raise
+                reason = "the file does not exist" if isinstance(error, FileNotFoundError) else str(error)
+                raise RecordError(f"{path} cannot be read as a record: {reason}") from None
+            before = seen  # another process may have replaced the folder between two reads: look again
 
 
-def find_records(results: Path) -> Iterator[tuple[Path, Record | ValueError]]:
+def read_file(folder: Path, record: Record, name: str) -> bytes:
+    """The bytes of the record's file ``name``. Raises RecordError where they are not those that the run wrote."""
+    path = folder / name
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise RecordError(f"{path} cannot be read: {error.strerror or error}") from None
+    if content_digest(data) != record.files.get(name):
+        raise RecordError(f"{path} is damaged: its content is not what the run wrote")
+    return data
+
+
+def find_records(results: Path) -> Iterator[tuple[Path, Record | RecordError]]:
     """Every record folder under ``results/runs`` in a fixed order, with its record or with what is wrong with it."""
     root = results / "runs"
-    folders = sorted(path.parent for path in root.glob(f"**/{FILE}") if not path.parent.name.startswith(".writing-"))
+    folders = sorted(path.parent for path in root.glob(f"**/{RECORD}"))
     for folder in folders:
+        if any(part.startswith(SCRATCH) for part in folder.relative_to(root).parts):
+            continue
         try:
             yield folder, read_record(folder)
-        except ValueError as error:
+        except RecordError as error:
             yield folder, error
 
 
-def _file_name(name: str) -> str:
-    return "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in name) or "_"
+def is_printable(text: str) -> bool:
+    """Whether a terminal shows ``text`` as it is, on one line: no control characters, no lone surrogates."""
+    return not any(unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") for letter in text)
+
+
+def _text(record: Record) -> str:
+    content = asdict(record)
+    content["digest"] = _own_digest(content)
+    return json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _own_digest(content: dict[str, Any]) -> str:
+    return content_digest(canonical_json(content).encode())
+
+
+def _parsed(data: bytes) -> dict[str, Any]:
+    """The content of a record.json of this schema, unchanged since it was written."""
+    content = json.loads(data.decode("utf-8"))
+    if not isinstance(content, dict) or content.get("schema") != SCHEMA:
+        schema = content.get("schema") if isinstance(content, dict) else None
+        raise ValueError(f"its schema is {ascii(schema)[:40]}, expected {SCHEMA}")
+    return content
+
+
+def _checked(content: dict[str, Any], folder: Path) -> Record:
+    """The record, if every field is of its type and in its range. Raises RecordError."""
+
+    def require(holds: bool, what: str) -> None:
+        if not holds:
+            raise RecordError(f"{folder / RECORD} is not a record: {what}")
+
+    digest = content.pop("digest", None)
+    missing, unknown = _CHECKS.keys() - content.keys(), content.keys() - _CHECKS.keys()
+    require(not missing, f"{min(missing, default='')} is missing")
+    require(not unknown, f"{min(unknown, default='')!a} is no field of a record")
+    for name, (holds, expected) in _CHECKS.items():
+        require(holds(content[name]), f"{name} should be {expected}")
+    metrics: dict[str, MetricValue] = {}
+    for name, numbers in content["metrics"].items():
+        require(_is_metric(name), f"there is no metric {ascii(name)[:60]}")
+        problem = _problem_of_metric(numbers)
+        require(problem is None, f"metric {name}: {problem}")
+        metrics[name] = MetricValue(**numbers)
+    require(digest == _own_digest(content), "its content does not match its digest")
+    record = Record(**{**content, "metrics": metrics})
+    config = record.config
+    require(record.clusters <= record.queries, "clusters should be at most queries")
+    require(isinstance(config.get("method_config"), dict), "config.method_config should be a mapping")
+    require(_is_name(config.get("fingerprint")), "config.fingerprint should be a text")
+    require(config.get("task") == record.full_task, "config.task should be its task")
+    require(config.get("method") == record.method, "config.method should be its method")
+    require(settings_hash(config) == record.run, "run is not the hash of its config")
+    place = record_folder(Path(), record.benchmark, record.task, record.method, record.run)
+    require(folder.absolute().parts[-3:] == place.parts[-3:], f"it belongs into {'/'.join(place.parts[-3:])}")
+    return record
+
+
+def _check_files(folder: Path, record: Record) -> None:
+    for name, digest in record.files.items():
+        path = folder / name
+        try:
+            same = file_digest(path) == digest
+        except OSError as error:
+            reason = "is missing" if isinstance(error, FileNotFoundError) else f"cannot be read: {error.strerror}"
+            raise RecordError(f"{path} {reason}") from None
+        if not same:
+            raise RecordError(f"{path} is damaged: its content is not what the run wrote")
+
+
+def _bytes(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes() if path.stat().st_size <= _MOST_BYTES else None
+    except (OSError, MemoryError):
+        return None
+
+
+def _problem_of_metric(numbers: Any) -> str | None:
+    if not isinstance(numbers, dict) or numbers.keys() != {"value", "low", "high", "chance"}:
+        return "expected value, low, high and chance"
+    for name, number in numbers.items():
+        if not (_is_number(number) and 0 <= number <= 1) and not (name == "chance" and number is None):
+            return f"{name} should be a number in [0, 1]"
+    if not numbers["low"] <= numbers["value"] <= numbers["high"]:
+        return "the interval does not hold the value"
+    return None
+
+
+def _is_metric(name: str) -> bool:
+    """Whether a metric may be called so: "recall@10", "subset_map"; no other column of a table is."""
+    return re.fullmatch(r"[a-z]+(_[a-z]+)*(@[1-9][0-9]{0,8})?", name) is not None and name not in _COLUMNS
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and value != "" and is_printable(value)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and -1e300 < value < 1e300  # no NaN either
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_time(value: Any) -> bool:
+    try:
+        return datetime.fromisoformat(value).tzinfo is not None
+    except (TypeError, ValueError):
+        return False
+
+
+def _mapping(holds: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, dict) and all(map(_is_name, value)) and all(map(holds, value.values()))
+
+
+def _list(holds: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, list) and all(map(holds, value))
+
+
+def _is_pair_of_names(value: Any) -> bool:
+    return _list(_is_name)(value) and len(value) == 2
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_digest(value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"[0-9a-f]{32}", value) is not None
+
+
+def _is_inside(name: str) -> bool:
+    return name != RECORD and not PurePosixPath(name).is_absolute() and ".." not in PurePosixPath(name).parts
+
+
+_COLUMNS = frozenset(
+    ("benchmark", "task", "method", "backbone", "settings", "rank", "queries", "metric", "value", "chance", "standing",
+     "letters", "seconds", "run", "mean")
+)  # fmt: skip
+_NAME = (_is_name, "a printable name")
+_CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "run": (lambda value: isinstance(value, str) and re.fullmatch(r"[0-9a-f]{12}", value) is not None, "a hash"),
+    **dict.fromkeys(("benchmark", "task", "method", "backbone", "cluster_name"), _NAME),
+    "settings": (_mapping(lambda value: True), "a mapping"),
+    "config": (_mapping(lambda value: True), "a mapping"),
+    "queries": (_is_count, "a count"),
+    "clusters": (_is_count, "a count"),
+    "metrics": (_mapping(lambda value: True), "a mapping"),
+    "seconds": (_mapping(lambda value: _is_number(value) and value >= 0), "a mapping to numbers"),
+    "versions": (_mapping(_is_text), "a mapping to texts"),
+    "headlines": (_mapping(_list(_is_pair_of_names)), "a mapping to lists of (task, metric)"),
+    "skipped": (_list(_is_text), "a list of texts"),
+    "created": (_is_time, "a time with its zone"),
+    "top": (_is_count, "a count"),
+    "files": (lambda value: _mapping(_is_digest)(value) and all(map(_is_inside, value)), "a mapping to digests"),
+    "schema": (lambda value: value == SCHEMA, f"{SCHEMA}"),
+}

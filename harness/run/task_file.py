@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import zipfile
-import zlib
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -13,54 +13,54 @@ import numpy as np
 from numpy.typing import NDArray
 
 from condsim.harness.errors import CondsimError
+from condsim.harness.files import atomic
+from condsim.harness.run.record import task_folder
 from condsim.harness.task import ImageTable, Kinds, Ragged, Task
 
 SCHEMA = 1
 _RAGGED = ("relevant", "candidates", "excluded", "subset")
 _ROWS = ("condition", "reference", "gallery", "clusters")
 _PLAIN = ("benchmark", "name", "conditions", "metrics", "cluster_name", "query_ids", "skipped")
-_DAMAGED = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError)
 
 
 def task_path(results: Path, benchmark: str, task: str, fingerprint: str) -> Path:
     """Where the file of the task with this fingerprint is, or will be: beside the folders of its records."""
-    return results / "runs" / benchmark / task / f"task-{fingerprint}.npz"
+    return task_folder(results, benchmark, task) / f"task-{fingerprint}.npz"
 
 
 def save_task(path: Path, task: Task) -> None:
     """Write ``task`` to ``path`` (npz: arrays, and the rest as JSON), whole or not at all.
 
-    A file that already says the same is left alone. The folder of the images is stored as an absolute path.
+    An intact file that says the same is left alone. The folder of the images is stored as an absolute path.
     """
-    meta = json.dumps(_meta(task), ensure_ascii=False, sort_keys=True)
-    if _stored_meta(path) == meta:
+    meta = json.dumps(_meta(task), ensure_ascii=False, sort_keys=True).encode("utf-8", "surrogateescape")
+    if _is_stored(path, meta):
         return
-    arrays = _arrays(task) | {"meta": np.frombuffer(meta.encode("utf-8", "surrogateescape"), dtype=np.uint8)}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.stem}-{os.getpid()}.npz")
-    try:
-        np.savez_compressed(scratch, allow_pickle=False, **arrays)
-        os.replace(scratch, path)
-    finally:
-        scratch.unlink(missing_ok=True)
+    with atomic(path) as scratch:
+        np.savez_compressed(scratch, allow_pickle=False, **_arrays(task), meta=np.frombuffer(meta, dtype=np.uint8))
 
 
-def load_task(path: Path) -> Task:
-    """The task that :func:`save_task` wrote. Raises CondsimError where ``path`` holds none, or a damaged one."""
-    advice = "delete it and run `condsim bench` again with force=true to have it written anew"
+def load_task(path: Path, fingerprint: str) -> Task:
+    """The task with this fingerprint that :func:`save_task` wrote to ``path``.
+
+    Raises CondsimError where the file is missing, damaged, or of another task.
+    """
+    advice = "run the same `condsim bench` again to write it again"
     try:
         with np.load(path, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
         meta = json.loads(arrays.pop("meta").tobytes().decode("utf-8", "surrogateescape"))
         if meta["schema"] != SCHEMA:
-            raise CondsimError(f"{path}: task file of schema {meta['schema']!r}, expected {SCHEMA}; {advice}")
+            raise CondsimError(f"its schema is {ascii(meta['schema'])[:40]}, expected {SCHEMA}")
         task = _task(meta, arrays)
     except FileNotFoundError:
-        raise CondsimError(f"{path}: there is no such task file; {advice}") from None
-    except (KeyError, TypeError, AttributeError, *_DAMAGED) as error:
-        raise CondsimError(f"{path}: this is not a task file ({type(error).__name__}: {error}); {advice}") from None
+        raise CondsimError(f"{path}: the task file does not exist; {advice}") from None
+    except Exception as error:  # damage can raise nearly anything in zip, zlib, numpy and json
+        raise CondsimError(f"{path}: not a task file ({type(error).__name__}: {error}); {advice}") from None
     if task.fingerprint != meta["fingerprint"]:
         raise CondsimError(f"{path}: damaged, its content does not match its fingerprint; {advice}")
+    if task.fingerprint != fingerprint:
+        raise CondsimError(f"{path}: the file of another task, with fingerprint {task.fingerprint}; {advice}")
     return task
 
 
@@ -110,9 +110,20 @@ def _task(meta: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Task:
     return Task(**given)
 
 
-def _stored_meta(path: Path) -> str | None:
+def _is_stored(path: Path, meta: bytes) -> bool:
+    """Whether the file holds ``meta`` and is undamaged."""
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            return bytes(stored["meta"].tobytes()).decode("utf-8", "surrogateescape")
-    except (KeyError, *_DAMAGED):
-        return None
+        stat = path.stat()
+        return _sound_meta(path, (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)) == meta
+    except Exception:  # as in load_task
+        return False
+
+
+@lru_cache(maxsize=64)
+def _sound_meta(path: Path, stamp: tuple[int, ...]) -> bytes:
+    """The meta of a file whose every part has its checksum. ``stamp``: what changes when the file does."""
+    with zipfile.ZipFile(path) as archive:
+        if archive.testzip() is not None:
+            raise zipfile.BadZipFile(path)
+    with np.load(path, allow_pickle=False) as stored:
+        return bytes(stored["meta"].tobytes())

@@ -115,7 +115,9 @@ def write_run(
         "backbone": "tiny", "settings": settings, "config": config, "queries": len(task), "clusters": len(task),
         "cluster_name": task.cluster_name,
         "metrics": {
-            name: MetricValue(float(h.mean()), float(h.mean() - error[name]), float(h.mean() + error[name]), 0.1)
+            name: MetricValue(
+                float(h.mean()), max(0.0, float(h.mean() - error[name])), min(1.0, float(h.mean() + error[name])), 0.1
+            )
             for name, h in hits.items()
         },
         "seconds": {"encode": 1.5, "prepare": 0.1, "score": 0.02 * (1 + seed)}, "versions": {"condsim": "0.1.0"},
@@ -143,6 +145,7 @@ def make_results(
     queries: int = 60,
     methods: tuple[tuple[str, float, dict[str, object]], ...] = METHODS,
     clusters: int | None = None,
+    created: str = "2026-01-01T00:00:00+00:00",
     **task: str,
 ) -> Path:
     """A results folder with every method on both tasks; its pictures are in ``folder.parent / "pictures"``."""
@@ -150,7 +153,9 @@ def make_results(
         if clusters is not None:
             made = replace(made, clusters=np.arange(queries) % clusters)
         for seed, (method, strength, settings) in enumerate(methods):
-            write_run(folder, made, method, strength, dict(settings), seed, clusters=clusters or queries)
+            write_run(
+                folder, made, method, strength, dict(settings), seed, clusters=clusters or queries, created=created
+            )
     return folder
 
 

@@ -14,12 +14,13 @@ import pytest
 
 from condsim.harness.commands.leaderboard import main, select
 from condsim.harness.errors import CondsimError
+from condsim.harness.hashing import settings_hash
 from condsim.harness.results.csv_file import filter_rows, to_csv, to_long_csv
 from condsim.harness.results.leaderboard import leaderboard_rows, read_leaderboard, rows_of_runs, write_leaderboard
 from condsim.harness.results.published import find_published, read_published
 from condsim.harness.results.significance import share_letter
 from condsim.harness.results.table import task_tables, to_latex, to_markdown
-from condsim.harness.run.record import MetricValue, Record, write_record
+from condsim.harness.run.record import MetricValue, Record, record_folder, write_record
 
 
 def record(
@@ -78,7 +79,9 @@ def test_a_headline_is_the_mean_and_absent_while_a_task_is_missing() -> None:
 
 
 def test_a_corrupt_record_is_named_and_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_record(tmp_path / "runs/toy/one/clay-a", record())
+    config = {"task": "toy/one", "method": "clay", "fingerprint": "0", "method_config": {}}
+    good = record(config=config, run=settings_hash(config), created="2026-01-01T00:00:00+00:00")
+    write_record(record_folder(tmp_path, "toy", "one", "clay", good.run), good)
     (tmp_path / "runs/toy/one/clay-b").mkdir()
     (tmp_path / "runs/toy/one/clay-b/record.json").write_text("{")
     rows = write_leaderboard(tmp_path)

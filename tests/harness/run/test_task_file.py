@@ -52,7 +52,7 @@ def test_every_field_comes_back(tmp_path: Path, make: object) -> None:
     task = make(tmp_path)  # type: ignore[operator]
     path = task_path(tmp_path, task.benchmark, task.name, task.fingerprint)
     save_task(path, task)
-    loaded = load_task(path)
+    loaded = load_task(path, task.fingerprint)
     assert same(task, loaded)
     assert loaded.fingerprint == task.fingerprint
     assert [file.name for file in path.parent.iterdir()] == [path.name]
@@ -66,7 +66,7 @@ def test_a_file_that_says_the_same_is_left_alone_and_moved_images_are_noticed(tm
     save_task(path, task)
     assert path.stat().st_mtime_ns == first
     save_task(path, replace(task, images=replace(task.images, root=tmp_path / "elsewhere")))
-    assert load_task(path).images.root == tmp_path / "elsewhere"
+    assert load_task(path, task.fingerprint).images.root == tmp_path / "elsewhere"
 
 
 def test_content_that_does_not_match_its_fingerprint_is_refused(tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ def test_content_that_does_not_match_its_fingerprint_is_refused(tmp_path: Path) 
     arrays["relevant.values"] = np.array([0])
     np.savez(path, **arrays)
     with pytest.raises(CondsimError, match=r"task\.npz.*fingerprint"):
-        load_task(path)
+        load_task(path, gallery_task(tmp_path).fingerprint)
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -94,12 +94,29 @@ def test_a_damaged_file_is_one_message_naming_it(tmp_path: Path, data: st.DataOb
     )
     path.write_bytes(broken)
     try:
-        assert same(load_task(path), full_task(tmp_path))  # the damage was in a place that nothing reads
+        # if it is read, it is right: the damage was in a place that nothing reads
+        assert same(load_task(path, full_task(tmp_path).fingerprint), full_task(tmp_path))
     except CondsimError as error:
         assert "task.npz" in str(error)  # noqa: PT017
     path.unlink()
 
 
 def test_a_missing_file_says_how_to_have_it_made(tmp_path: Path) -> None:
-    with pytest.raises(CondsimError, match="force=true"):
-        load_task(tmp_path / "none.npz")
+    with pytest.raises(CondsimError, match="run the same `condsim bench` again"):
+        load_task(tmp_path / "none.npz", "f" * 32)
+
+
+def test_the_file_of_another_task_is_refused(tmp_path: Path) -> None:
+    save_task(tmp_path / "task.npz", gallery_task(tmp_path))
+    with pytest.raises(CondsimError, match="another task"):
+        load_task(tmp_path / "task.npz", full_task(tmp_path).fingerprint)
+
+
+def test_a_damaged_file_is_written_again(tmp_path: Path) -> None:
+    path, task = tmp_path / "task.npz", full_task(tmp_path)
+    save_task(path, task)
+    good = path.read_bytes()
+    for at in range(0, len(good), 97):
+        path.write_bytes(good[:at] + bytes([good[at] ^ 0x55]) + good[at + 1 :])
+        save_task(path, task)
+        assert same(load_task(path, task.fingerprint), task)
