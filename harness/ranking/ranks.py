@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +50,8 @@ class Ranks:
     """[Q] candidates that were ranked"""
     complete: bool
     """Whether every group is kept, as metrics over the whole ranking need (mAP, nDCG)."""
+    target: Rows | None = None
+    """[Q] which of the query's groups, counted from 0, holds its single target; None: the task names no targets."""
 
     def __len__(self) -> int:
         return len(self.total)
@@ -78,6 +81,14 @@ class Ranks:
         first = self.first
         return 1.0 + first.above + first.irrelevant / (first.relevant + 1)
 
+    def of_target(self) -> Ranks:
+        """The ranks if each query's target were its only relevant candidate, and the others were irrelevant."""
+        assert self.target is not None
+        group = self.offsets[:-1] + self.target
+        one = np.ones(len(self), dtype=np.int64)
+        equals = self.relevant[group] + self.irrelevant[group] - 1
+        return Ranks(np.arange(len(self) + 1), self.above[group], one, equals, one, self.candidates, complete=True)
+
     @classmethod
     def uninformed(cls, total: Rows, candidates: Rows) -> Ranks:
         """What a constant scorer gets: all candidates of a query in one group. Its metrics are the chance level."""
@@ -92,18 +103,23 @@ class Ranks:
         groups = Ragged(self.offsets, np.arange(len(self.above))).take(which)
         above, relevant, irrelevant = (array[groups.values] for array in (self.above, self.relevant, self.irrelevant))
         total, candidates = self.total[which], self.candidates[which]
-        return Ranks(groups.offsets, above, relevant, irrelevant, total, candidates, self.complete)
+        target = None if self.target is None else self.target[which]
+        return Ranks(groups.offsets, above, relevant, irrelevant, total, candidates, self.complete, target)
 
     @classmethod
     def join(cls, parts: Sequence[Ranks]) -> Ranks:
         """The queries of all ``parts``, one after another."""
         sizes = np.concatenate([np.zeros(1, dtype=np.int64), *(np.diff(part.offsets) for part in parts)])
-        joined = {name: np.concatenate([getattr(part, name) for part in parts]) for name in _ARRAYS[1:]}
+        joined: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts]) for name in _ARRAYS[1:]}
+        targets = [part.target for part in parts if part.target is not None]
+        joined["target"] = np.concatenate(targets) if targets else None
         return cls(np.cumsum(sizes), **joined, complete=all(part.complete for part in parts))
 
     def save(self, path: Path) -> None:
         """Write one .npz file; the same ranks give the same bytes."""
         arrays = {name: getattr(self, name) for name in _ARRAYS}
+        if self.target is not None:
+            arrays["target"] = self.target
         np.savez_compressed(path, **arrays, complete=np.array(self.complete))
 
     @classmethod
@@ -112,7 +128,8 @@ class Ranks:
         try:
             with np.load(path, allow_pickle=False) as stored:
                 arrays = {name: stored[name] for name in _ARRAYS}
-                ranks = cls(**arrays, complete=bool(stored["complete"]))
+                target = stored["target"] if "target" in stored.files else None
+                ranks = cls(**arrays, complete=bool(stored["complete"]), target=target)
             ranks._check()
         except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise CondsimError(
@@ -131,5 +148,11 @@ class Ranks:
             raise ValueError("its arrays do not belong together")
         if ((groups > 0) != (self.total > 0)).any() or (self.relevant < 1).any():
             raise ValueError("its arrays do not belong together")
+        if self.target is not None and (
+            self.target.dtype != np.int64
+            or self.target.shape != groups.shape
+            or ((self.target < 0) | (self.target >= groups)).any()
+        ):
+            raise ValueError("its targets do not belong to its groups")
         if any((array < 0).any() for array in arrays):
             raise ValueError("a count is negative")
