@@ -1,68 +1,83 @@
-"""What is in which picture, read from a detector's table or from COCO's panoptic annotations."""
+"""The categories in each image, from a detector's table or from COCO's panoptic annotations."""
 
 from __future__ import annotations
 
-import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import pandas as pd
-
 from condsim.harness.errors import CondsimError
+from condsim.harness.json_files import read_json
+from condsim.harness.names import clean_path
 from condsim.harness.paths import resolve
+from condsim.harness.tables import cell_text, read_frame
 
 
 @cache
 def read_categories(file: str, min_score: float = 0.0) -> Mapping[str, frozenset[str]]:
-    """Picture -> the categories seen in it.
+    """Image -> the categories seen in it.
 
-    A table (.csv or .parquet) has a row a detection, with the columns ``image`` and ``category`` (empty: nothing was
-    found) and, if ``min_score`` is to apply, ``score``. A .json is COCO's panoptic annotation file. Raises CondsimError
-    naming the file.
+    A table (.csv, .tsv or .parquet) has one row per detection, with the columns ``image`` and ``category`` (empty:
+    nothing was found) and, for ``min_score`` above 0, ``score``. A .json is COCO's panoptic annotation file. Raises
+    CondsimError naming the file and the row.
     """
     path = resolve(file)
     if not path.is_file():
         raise CondsimError(f"{file}: there is no such file; it should be a table with the columns image and category")
-    try:
-        if path.suffix == ".json":
-            return _panoptic(path)
-        text = {"image": str, "category": str}
-        table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, dtype=text)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CondsimError(f"{file}: cannot be read: {type(error).__name__}: {error}") from None
-    missing = {"image", "category"} - set(table.columns)
-    if missing:
-        columns = ", ".join(map(str, table.columns))
-        raise CondsimError(f"{file}: expected the columns image and category, found {columns}")
-    if min_score > 0:
-        if "score" not in table.columns:
-            raise CondsimError(f"{file}: has no column score, so min_score must be 0")
-        table = table[table["score"] >= min_score]
+    if path.suffix.lower() == ".json":
+        return _panoptic(path)
+    frame = read_frame(path, "a table with the columns image and category", ["image", "category"])
+    if min_score > 0 and "score" not in frame.columns:
+        raise CondsimError(f"{file}: there is no column score, so min_score must be 0")
+    scores = frame["score"] if min_score > 0 else [None] * len(frame)
     seen: dict[str, set[str]] = defaultdict(set)
-    for image, category in zip(table["image"].astype(str), table["category"], strict=True):
-        found = seen[image]
-        if isinstance(category, str) and category.strip():
-            found.add(plain_name(category))
+    for row, (image, category, score) in enumerate(zip(frame["image"], frame["category"], scores, strict=True)):
+        where = f"{file}: row {row}"
+        if not (name := clean_path(cell_text(image, f"{where}: image"))):
+            raise CondsimError(f"{where}: image is empty")
+        if min_score > 0 and _score(score, where) < min_score:
+            continue
+        categories = seen[name]
+        if text := cell_text(category, f"{where}: category"):
+            categories.add(plain_name(text))
     return {image: frozenset(categories) for image, categories in seen.items()}
 
 
-def categories_of(names: Sequence[str], seen: Mapping[str, frozenset[str]], file: str) -> tuple[frozenset[str], ...]:
-    """The categories of each picture of an image table, matched by its name or by its file name without ending.
+def _score(cell: object, where: str) -> float:
+    try:
+        return float(cell)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        raise CondsimError(f"{where}: score: expected a number, found {ascii(cell)[:80]}") from None
 
-    A picture without a row has none: a detector may well find nothing. Raises CondsimError where no picture matches.
+
+def categories_of(names: Sequence[str], seen: Mapping[str, frozenset[str]], file: str) -> tuple[frozenset[str], ...]:
+    """The categories of each image of an image table, matched by its name or by its file name without suffix.
+
+    An image without a row has none: a detector may well find nothing. Raises CondsimError where no image matches, and
+    where a file name without suffix matches several rows.
     """
-    by_stem = {PurePosixPath(image).stem: categories for image, categories in seen.items()}
-    nothing: frozenset[str] = frozenset()
-    found = [seen.get(name, by_stem.get(PurePosixPath(name).stem)) for name in names]
-    if all(categories is None for categories in found):
+    by_stem: dict[str, list[str]] = defaultdict(list)
+    for image in seen:
+        by_stem[PurePosixPath(image).stem].append(image)
+
+    def listed(name: str) -> frozenset[str] | None:
+        key = clean_path(name)
+        if key in seen:
+            return seen[key]
+        images = by_stem.get(PurePosixPath(key).stem, [])
+        if len(images) > 1:
+            raise CondsimError(f"{file}: the image {name} may be {images[0]} or {images[1]}: use the names of the task")
+        return seen[images[0]] if images else None
+
+    matched = [listed(name) for name in names]
+    if all(categories is None for categories in matched):
         example = next(iter(seen), "nothing")
         raise CondsimError(
-            f"{file}: lists none of the task's {len(names)} images: it has {example}, they are {names[0]}"
+            f"{file}: none of the task's {len(names)} images is listed: the file names {example}, the task {names[0]}"
         )
-    return tuple(nothing if categories is None else categories for categories in found)
+    return tuple(categories or frozenset() for categories in matched)
 
 
 def plain_name(category: str) -> str:
@@ -78,9 +93,14 @@ def spelling(category: str) -> str:
 
 
 def _panoptic(path: Path) -> Mapping[str, frozenset[str]]:
-    loaded = json.loads(path.read_text(encoding="utf-8"))
-    bags = bags_from_panoptic(loaded)
-    return {annotation["file_name"]: bags[annotation["image_id"]] for annotation in loaded["annotations"]}
+    loaded = read_json(path, "COCO's panoptic annotations")
+    try:
+        bags = bags_from_panoptic(loaded)
+        return {annotation["file_name"]: bags[annotation["image_id"]] for annotation in loaded["annotations"]}
+    except (KeyError, TypeError, AttributeError) as error:
+        raise CondsimError(
+            f"{path}: these are not COCO's panoptic annotations: {type(error).__name__}: {error}"
+        ) from None
 
 
 def bags_from_panoptic(annotation: Mapping[str, Any], min_share: float = 0.01) -> dict[int, frozenset[str]]:

@@ -8,9 +8,18 @@ the same function of this module. All functions are idempotent and never fail.
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Iterable
 
 _INVISIBLE = "\ufeff\u200b\u2060"
 """Byte-order mark, zero-width space, word joiner: characters without width that ``str.isspace`` does not know."""
+_WITHOUT_INVISIBLE = dict.fromkeys(map(ord, _INVISIBLE + "\u00ad\u200e\u200f"))
+"""They are removed inside labels too, and so are soft hyphens and direction marks."""
+_NOT_IN_NAMES = {
+    "Cc": "a control character",
+    "Cs": "bytes that are not UTF-8",
+    "Zl": "a line break",
+    "Zp": "a line break",
+}
 
 
 def clean_text(text: str) -> str:
@@ -32,7 +41,7 @@ def clean_label(text: str) -> str:
     >>> clean_label("dark\\u00a0 red ")
     'dark red'
     """
-    return " ".join(clean_text(text).split())
+    return " ".join(clean_text(text.translate(_WITHOUT_INVISIBLE)).split())
 
 
 def clean_path(text: str) -> str:
@@ -48,3 +57,35 @@ def clean_path(text: str) -> str:
     parts = [part for part in path.split("/") if part not in ("", ".")]
     cleaned = ("/" if path.startswith("/") else "") + "/".join(parts)
     return cleaned if cleaned == text else clean_path(cleaned)  # what was removed may leave blanks at the end
+
+
+def unusable_character(text: str) -> str | None:
+    """What in ``text`` no name may hold, in words; None: nothing. Unlike ``str.isprintable``, it allows every blank and
+    the joiners inside emoji.
+
+    >>> unusable_character("a\\x1bb")
+    "a control character ('\\\\x1b')"
+    """
+    for character in text:
+        if kind := _NOT_IN_NAMES.get(unicodedata.category(character)):
+            return f"{kind} ({character!a})"
+    return None
+
+
+def alike(texts: Iterable[str]) -> list[tuple[str, ...]]:
+    """Groups of different texts that differ only in case, or in the width or form of their letters.
+
+    >>> alike(["red", "Red", "blue"])
+    [('Red', 'red')]
+    """
+    groups: dict[str, set[str]] = {}
+    for text in texts:
+        groups.setdefault(unicodedata.normalize("NFKC", text).casefold(), set()).add(text)
+    return [tuple(sorted(group)) for group in groups.values() if len(group) > 1]
+
+
+def notes_on_alike(texts: Iterable[str], what: str) -> tuple[str, ...]:
+    """One sentence per group of ``texts`` that differ only in case; ``what`` they are, as "labels of 'color'"."""
+    return tuple(
+        f"{what} that differ only in case count as different: {', '.join(map(repr, group))}" for group in alike(texts)
+    )

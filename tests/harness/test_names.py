@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from condsim.harness import names
-from condsim.harness.names import clean_label, clean_path, clean_text
+from condsim.harness.names import alike, clean_label, clean_path, clean_text, notes_on_alike, unusable_character
 
 LOOKS_LIKE_CAFE = [
     "café",
@@ -48,6 +48,27 @@ def test_labels_have_single_spaces() -> None:
     assert clean_label(" dark \u00a0\tred\n") == "dark red"
 
 
+def test_invisible_characters_are_no_part_of_a_label() -> None:
+    assert clean_label("r\u200be\u00add\u200e") == "red"
+
+
+@pytest.mark.parametrize("name", ["a\x00b", "a\nb", "a\x1b[31m", "caf\udce9.jpg", "a\u2028b"])
+def test_what_no_name_may_hold(name: str) -> None:
+    assert unusable_character(name)
+
+
+@pytest.mark.parametrize("name", ["at 3.45\u202fPM.png", "12:30:01.png", "\U0001f468\u200d\U0001f373.png", "é", "a\\b"])
+def test_odd_names_that_are_names(name: str) -> None:
+    assert unusable_character(name) is None
+
+
+def test_twins_in_case_are_named() -> None:
+    assert alike(["red", "Red", "RED", "blue", "Straße", "STRASSE"]) == [("RED", "Red", "red"), ("STRASSE", "Straße")]
+    assert notes_on_alike(["red", "blue"], "labels") == ()
+    (note,) = notes_on_alike(["red", "Red"], "labels of 'color'")
+    assert note == "labels of 'color' that differ only in case count as different: 'Red', 'red'"
+
+
 @given(st.text() | st.text("a ./\\\u00a0\ufeff"))
 def test_cleaning_again_changes_nothing(text: str) -> None:
     for clean in (clean_text, clean_label, clean_path):
@@ -59,4 +80,4 @@ def test_a_part_that_was_removed_leaves_no_blank() -> None:
 
 
 def test_examples_of_the_docstrings() -> None:
-    assert doctest.testmod(names) == doctest.TestResults(failed=0, attempted=3)
+    assert doctest.testmod(names) == doctest.TestResults(failed=0, attempted=5)

@@ -1,0 +1,53 @@
+"""Strict reading of UTF-8 text and JSON. Each fault is one message that names the file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+from condsim.harness.errors import CondsimError
+
+
+def read_json(path: Path, what: str) -> Any:
+    """The value of a JSON file. Refuses what the json module accepts: NaN, Infinity, and a duplicate key."""
+
+    def refuse(message: str) -> NoReturn:
+        raise CondsimError(f"{path}: {message} (expected {what})")
+
+    return parse_json(read_text(path, what), refuse)
+
+
+def parse_json(text: str, refuse: Callable[[str], NoReturn]) -> Any:
+    """The value of a JSON text; ``refuse`` raises the error that it is given the reason of."""
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        out = dict(pairs)
+        if len(out) < len(pairs):
+            keys = [key for key, _ in pairs]
+            refuse(f"duplicate key {next(key for key in keys if keys.count(key) > 1)!a} in one object")
+        return out
+
+    try:
+        return json.loads(
+            text, object_pairs_hook=unique, parse_constant=lambda name: refuse(f"{name} is not a JSON number")
+        )
+    except json.JSONDecodeError as error:
+        refuse(f"malformed or truncated JSON at line {error.lineno}, column {error.colno}: {error.msg}")
+    except RecursionError:
+        refuse("the JSON is nested too deeply")
+    except ValueError as error:  # a number of thousands of digits
+        refuse(f"malformed JSON: {error}")
+
+
+def read_text(path: Path, what: str) -> str:
+    """The text of a UTF-8 file."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise CondsimError(f"{path} does not exist (expected {what})") from None
+    except OSError as error:
+        raise CondsimError(f"{path} cannot be read: {error.strerror or error} (expected {what})") from None
+    except UnicodeDecodeError as error:
+        raise CondsimError(f"{path}: byte {error.start} is not UTF-8 text (expected {what})") from None

@@ -1,0 +1,161 @@
+"""Strict reading of tables: CSV, TSV and parquet. Each fault is one message that names the file and the row."""
+
+from __future__ import annotations
+
+import csv
+import re
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+import numpy as np
+import pandas as pd
+
+from condsim.harness.errors import CondsimError, did_you_mean
+from condsim.harness.names import clean_label
+
+PARQUET = (".parquet", ".pq")
+TAB_SEPARATED = (".tsv", ".tab")
+
+
+def read_frame(path: Path, what: str, columns: Sequence[str] = ()) -> pd.DataFrame:
+    """A CSV, TSV (every cell as text, an empty cell stays empty text) or parquet table that has ``columns``.
+
+    Column names are in the spelling of ``clean_label``. Raises CondsimError naming the file, the row and ``what`` was
+    expected.
+    """
+    if path.suffix.lower() in PARQUET and path.is_file():
+        try:
+            frame = pd.read_parquet(path)
+        except Exception as error:  # pyarrow raises a dozen unrelated types; whatever it was, this file cannot be read
+            raise unreadable_parquet(path, what, error) from None
+        frame.columns = frame.columns.map(lambda column: clean_label(str(column)))
+    else:
+        rows = read_rows(path, what)
+        header = next(rows)
+        frame = pd.DataFrame(list(rows), columns=header, dtype=object)
+    require_columns(frame.columns, columns, str(path))
+    if frame.empty:
+        raise CondsimError(f"{path}: the table has no rows (expected {what})")
+    return frame
+
+
+def unreadable_parquet(path: Path, what: str, error: Exception) -> CondsimError:
+    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    return CondsimError(f"{path} is no readable parquet table: {reason} (expected {what})")
+
+
+def read_rows(path: Path, what: str) -> Iterator[list[str]]:
+    """The rows of a CSV or TSV file one at a time, the header (in the spelling of ``clean_label``) first.
+
+    In a TSV file a quote is a letter like any other and ends no row. Rows are numbered from 0 below the header; lines
+    without any text are no rows. Raises CondsimError for a row with more or fewer cells than the header, for bytes that
+    are not UTF-8, and for a quote that does not end.
+    """
+    tabs = path.suffix.lower() in TAB_SEPARATED
+    with _opened(path, what) as file:
+        reader = csv.reader(
+            _utf8_lines(file, path, what),
+            delimiter="\t" if tabs else ",",
+            quoting=csv.QUOTE_NONE if tabs else csv.QUOTE_MINIMAL,
+            strict=True,
+        )
+        header: list[str] | None = None
+        number, line = 0, 1
+        while True:
+            try:
+                with _fields_of_any_length():
+                    row = next(reader)
+            except StopIteration:
+                break
+            except csv.Error as error:
+                raise CondsimError(
+                    f"{path}: malformed CSV in row {number}, which begins at line {line}: {error} (expected {what})"
+                ) from None
+            line = reader.line_num + 1
+            if not row:
+                continue
+            if header is None:
+                header = [clean_label(cell) for cell in row]
+                yield header
+                continue
+            if len(row) != len(header):
+                raise CondsimError(f"{path}: row {number} has {len(row)} cells, but the header has {len(header)}")
+            yield row
+            number += 1
+    if header is None:
+        raise CondsimError(f"{path} is empty (expected {what})")
+
+
+@contextmanager
+def _opened(path: Path, what: str) -> Iterator[TextIO]:
+    try:
+        file = path.open(encoding="utf-8-sig", errors="surrogateescape", newline="")
+    except FileNotFoundError:
+        raise CondsimError(f"{path} does not exist (expected {what})") from None
+    except OSError as error:
+        raise CondsimError(f"{path} cannot be read: {error.strerror or error} (expected {what})") from None
+    with file:
+        yield file
+
+
+def _utf8_lines(file: TextIO, path: Path, what: str) -> Iterator[str]:
+    try:
+        for number, line in enumerate(file, 1):
+            if not line.isascii() and re.search("[\ud800-\udfff]", line):
+                raise CondsimError(f"{path}: line {number} is not UTF-8 text (expected {what})")
+            yield line
+    except OSError as error:
+        raise CondsimError(f"{path} cannot be read: {error.strerror or error} (expected {what})") from None
+
+
+@contextmanager
+def _fields_of_any_length() -> Iterator[None]:
+    """The csv module's limit of 131,072 letters per field, a setting of the process, lifted for a moment."""
+    limit = csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
+    try:
+        yield
+    finally:
+        csv.field_size_limit(limit)
+
+
+def require_columns(names: Iterable[str], columns: Iterable[str], where: str) -> None:
+    """Raises CondsimError unless each of ``columns`` is among ``names`` exactly once."""
+    names = list(names)
+    for column in columns:
+        count = names.count(column)
+        if count == 0:
+            raise CondsimError(f"{where}: there is no column {column!r}. {did_you_mean(column, names)}")
+        if count > 1:
+            raise CondsimError(f"{where}: duplicate column {column!r} ({count} times)")
+
+
+def is_missing(cell: object) -> bool:
+    """None, NaN, NaT, pandas' NA, and text without a letter in it."""
+    if isinstance(cell, str):
+        return not clean_label(cell)
+    return cell is None or cell is pd.NA or cell is pd.NaT or (isinstance(cell, (float, np.floating)) and cell != cell)
+
+
+def cell_text(cell: object, where: str) -> str:
+    """A cell in the spelling of ``clean_label``; empty where it is missing. A whole number is written without a point.
+
+    Raises CondsimError for what is neither text nor number.
+    """
+    if is_missing(cell):
+        return ""
+    if isinstance(cell, (float, np.floating)) and float(cell).is_integer():
+        return str(int(cell))
+    if isinstance(cell, (str, int, float, bool, np.generic)):
+        return clean_label(str(cell))
+    raise CondsimError(f"{where}: expected text or a number, found {ascii(cell)[:80]}")
+
+
+def label(cell: object, where: str) -> str:
+    """A cell as a label: as ``cell_text``, and "3.0" written as text is "3". Raises CondsimError where it is missing."""
+    text = cell_text(cell, where)
+    if not text:
+        raise CondsimError(f"{where}: there is no label (expected one for every image)")
+    return str(int(text.split(".")[0])) if re.fullmatch(r"[+-]?(0|[1-9][0-9]*)\.0+", text, re.ASCII) else text
