@@ -1,18 +1,16 @@
-"""Strict reading of annotation files: a fault is one message that names the file, the entry and the expectation."""
+"""Strict schemas of annotation files: a fault is one message that names the file, the entry and the expectation."""
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, TypeVar
+from typing import Annotated, Any, TypeVar
 
-import pandas as pd
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from condsim.harness.errors import CondsimError, did_you_mean
+from condsim.harness.json_files import read_json
+from condsim.harness.names import clean_label, unusable_character
 from condsim.harness.task import OnError
 
 Raw = TypeVar("Raw")
@@ -20,62 +18,28 @@ Read = TypeVar("Read")
 Schema = TypeVar("Schema", bound="Entry")
 
 
-def _printable(text: object) -> object:
-    if isinstance(text, str) and not text.isprintable():
-        raise ValueError("Input should be printable text on one line")
+def _one_line(text: object) -> object:
+    if isinstance(text, str) and (fault := unusable_character(text)):
+        raise ValueError(f"Input should be text on one line without {fault}")
     return text
 
 
-Line = Annotated[str, BeforeValidator(_printable)]
-"""Printable text on one line. It may be blank: entry 1387 of CIRR's test1 is captioned " "."""
-Text = Annotated[str, BeforeValidator(_printable), Field(pattern=r"\S")]
-"""Words, such as a condition: printable and not blank."""
+def _words(text: object) -> object:
+    return clean_label(text) if isinstance(text, str) else text
+
+
+Line = Annotated[str, BeforeValidator(_one_line)]
+"""Text on one line, unchanged. It may be blank: entry 1387 of CIRR's test1 is captioned " "."""
+Text = Annotated[str, BeforeValidator(_words), BeforeValidator(_one_line), Field(min_length=1)]
+"""Words, such as a condition, in the spelling of ``clean_label``; not blank."""
 ImageName = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
-"""An image's id as it stands in a file name: nothing in it can lead out of the image folder."""
+"""An image's id as part of a file name: it cannot lead out of the image folder."""
 
 
 class Entry(BaseModel):
-    """One entry of an annotation file. Types are strict (no "3" for 3); keys that we do not read are left alone."""
+    """One entry of an annotation file. Types are strict (no "3" for 3); keys that we do not read are ignored."""
 
     model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
-
-
-def read_json(path: Path, what: str) -> Any:
-    """The value of a JSON file. Refuses what the json module lets pass: NaN, Infinity, and a key that stands twice."""
-
-    def refuse(message: str) -> NoReturn:
-        raise CondsimError(f"{path}: {message} (expected {what})")
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        out = dict(pairs)
-        if len(out) < len(pairs):
-            keys = [key for key, _ in pairs]
-            refuse(f"the key {next(key for key in keys if keys.count(key) > 1)!a} stands twice in one object")
-        return out
-
-    text = read_text(path, what)
-    try:
-        return json.loads(
-            text, object_pairs_hook=unique, parse_constant=lambda name: refuse(f"{name} is not a JSON number")
-        )
-    except json.JSONDecodeError as error:
-        refuse(f"malformed or truncated JSON at line {error.lineno}, column {error.colno}: {error.msg}")
-    except RecursionError:
-        refuse("the JSON is nested too deeply")
-    except ValueError as error:  # a number of thousands of digits
-        refuse(f"malformed JSON: {error}")
-
-
-def read_text(path: Path, what: str) -> str:
-    """The text of a UTF-8 file."""
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise CondsimError(f"{path} does not exist (expected {what})") from None
-    except OSError as error:
-        raise CondsimError(f"{path} cannot be read: {error.strerror or error} (expected {what})") from None
-    except UnicodeDecodeError as error:
-        raise CondsimError(f"{path}: byte {error.start} is not UTF-8 text (expected {what})") from None
 
 
 def read_list(path: Path, what: str) -> list[Any]:
@@ -86,48 +50,6 @@ def read_list(path: Path, what: str) -> list[Any]:
     if not value:
         raise CondsimError(f"{path}: the list is empty (expected {what})")
     return value
-
-
-def read_frame(path: Path, what: str, columns: Sequence[str] = ()) -> pd.DataFrame:
-    """A CSV (every cell as text, an empty cell stays empty text) or parquet table that has ``columns``."""
-    if path.suffix.lower() in (".parquet", ".pq") and path.is_file():
-        try:
-            frame = pd.read_parquet(path)
-        except Exception as error:  # pyarrow raises a dozen unrelated types; whatever it was, this file cannot be read
-            reason = str(error).splitlines()[0]
-            raise CondsimError(f"{path} is no readable parquet table: {reason} (expected {what})") from None
-    else:
-        frame = _read_csv(path, what)
-    frame.columns = frame.columns.map(str)
-    require_columns(frame, columns, str(path))
-    if frame.empty:
-        raise CondsimError(f"{path}: the table has no rows (expected {what})")
-    return frame
-
-
-def _read_csv(path: Path, what: str) -> pd.DataFrame:
-    """Every cell as text. Pandas' own reader would quietly drop what a row has too much."""
-    reader = csv.reader(io.StringIO(read_text(path, what), newline=""), strict=True)
-    try:
-        rows = [row for row in reader if row]
-    except csv.Error as error:
-        raise CondsimError(f"{path}: malformed CSV at line {reader.line_num}: {error} (expected {what})") from None
-    if not rows:
-        raise CondsimError(f"{path} is empty (expected {what})")
-    header, *body = rows
-    for i, row in enumerate(body):
-        if len(row) != len(header):
-            raise CondsimError(f"{path}: row {i} has {len(row)} cells, but the header has {len(header)}")
-    return pd.DataFrame(body, columns=header, dtype=object)
-
-
-def require_columns(frame: pd.DataFrame, columns: Iterable[str], where: str) -> None:
-    for column in columns:
-        count = int((frame.columns == column).sum())
-        if count == 0:
-            raise CondsimError(f"{where}: there is no column {column!r}. {did_you_mean(column, frame.columns)}")
-        if count > 1:
-            raise CondsimError(f"{where}: the column {column!r} stands {count} times")
 
 
 def validate(schema: type[Schema], raw: object, where: str) -> Schema:
@@ -146,9 +68,9 @@ def validate(schema: type[Schema], raw: object, where: str) -> Schema:
 def keep_valid(
     raws: Iterable[Raw], read: Callable[[int, Raw], Read], on_error: OnError
 ) -> tuple[list[Read], tuple[str, ...]]:
-    """``read(index, raw)`` of every entry, and the messages of those left out.
+    """``read(index, raw)`` of every entry, and one message per entry that is left out.
 
-    The first entry that ``read`` refuses ends it, unless the user asked for ``on_error="skip"``.
+    Raises CondsimError for the first entry that ``read`` refuses, unless ``on_error`` is "skip".
     """
     if on_error not in ("raise", "skip"):
         raise CondsimError(f"on_error is {on_error!r}. {did_you_mean(str(on_error), ('raise', 'skip'))}")

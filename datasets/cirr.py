@@ -9,11 +9,13 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from condsim.datasets.annotations import Entry, Line, Text, keep_valid, read_json, read_list, shown, validate
+from condsim.datasets.annotations import Entry, Line, Text, keep_valid, read_list, shown, validate
 from condsim.datasets.cirr_submission import LENGTHS, VERSION, write_submission
 from condsim.datasets.grouping import word_codes
-from condsim.datasets.image_files import folder_of, relative_file
+from condsim.datasets.image_files import NamedFiles, folder_of, relative_file
 from condsim.harness.errors import CondsimError, did_you_mean
+from condsim.harness.json_files import read_json
+from condsim.harness.names import clean_path
 from condsim.harness.task import Benchmark, ImageTable, OnError, Ragged, Submission, Task, TrainSplit
 
 SPLITS = ("val", "test1")
@@ -86,7 +88,7 @@ def read_split(folder: Path, split: str) -> dict[str, str]:
         raise CondsimError(f"{path}: expected an object of image names and paths, not empty, found {shown(value)}")
     files = {name: relative_file(file, f"{path}: image {shown(name)}") for name, file in value.items()}
     for name, file in files.items():
-        if PurePosixPath(file).stem != name:
+        if PurePosixPath(file).stem != clean_path(name):
             raise CondsimError(f"{path}: image {shown(name)}: expected a file of that name, found {shown(file)}")
     return files
 
@@ -104,8 +106,9 @@ def read_task(
 ) -> Task:
     """A split as a task: gallery = every name of the split file, less the query's own reference.
 
-    ``subset`` is the five other members of the query's image set, in file order. ``find_images`` False looks no image
-    up. With ``on_error="skip"`` a picture without a file leaves the gallery, and so do the queries that need it.
+    ``subset`` is the five other members of the query's image set, in file order. ``find_images`` False skips the
+    look-up of image files. With ``on_error="skip"`` an image without a file is left out of the gallery, and so are the
+    queries that need it.
     """
     if split not in SPLITS:
         raise CondsimError(f"CIRR has no split {split!r}. {did_you_mean(str(split), SPLITS)}")
@@ -116,9 +119,17 @@ def read_task(
             "benchmark.metrics out and two submission files for the official server are written, or use split=val"
         )
     files = read_split(folder, split)
-    names, no_file = keep_valid(
-        files, lambda _, image: _existing(image, files[image], root, folder, split) if find_images else image, on_error
-    )
+    on_disk = NamedFiles(root)
+
+    def existing(_: int, image: str) -> str:
+        if find_images and not on_disk.find(files[image]):
+            raise CondsimError(
+                f"{split_file(folder, split)}: image {image}: there is no {files[image]} in {root} (expected {IMAGES}). "
+                "`condsim check` lists every missing image"
+            )
+        return image
+
+    names, no_file = keep_valid(files, existing, on_error)
     if not names:
         raise CondsimError(f"the gallery is empty: no image of {split_file(folder, split)} is under {root}")
     rows = {image: row for row, image in enumerate(names)}
@@ -141,7 +152,7 @@ def read_task(
     return Task(
         benchmark=benchmark,
         name=name or split,
-        images=ImageTable(root, tuple(files[image] for image in names)),
+        images=ImageTable(root, tuple(files[image] for image in names), files=on_disk.files),
         conditions=tuple((caption,) for caption in captions),
         condition=condition,
         reference=reference,
@@ -162,17 +173,8 @@ def read_task(
     )
 
 
-def _existing(image: str, file: str, root: Path, folder: Path, split: str) -> str:
-    if not (root / file).is_file():
-        raise CondsimError(
-            f"{split_file(folder, split)}: image {image}: there is no {file} in {root} (expected {IMAGES}). "
-            "`condsim check` lists every missing image"
-        )
-    return image
-
-
 def _consistent(query: Query, rows: dict[str, int], files: dict[str, str], where: str) -> None:
-    """What a query says of images agrees with the split file and with itself."""
+    """Raises CondsimError unless a query's images are in the split file and in its own image set."""
     named = [
         ("reference", query.reference),
         *((f"img_set.members[{j}]", m) for j, m in enumerate(query.img_set.members)),
@@ -183,18 +185,18 @@ def _consistent(query: Query, rows: dict[str, int], files: dict[str, str], where
             raise CondsimError(f"{where}: target_hard is the reference itself, which is never in its own gallery")
     for label, image in named:
         if image not in rows:
-            lost = "has no image file" if image in files else "is not in the split file"
-            raise CondsimError(f"{where}: {label}: {shown(image)} {lost}")
+            reason = "has no image file" if image in files else "is not in the split file"
+            raise CondsimError(f"{where}: {label}: {shown(image)} {reason}")
     members = query.img_set.members
     if len(set(members)) < len(members):
-        raise CondsimError(f"{where}: img_set.members names an image twice (expected six different ones)")
+        raise CondsimError(f"{where}: img_set.members: duplicate image (expected six different ones)")
     for label, image in named:
         if image not in members:
             raise CondsimError(f"{where}: {label}: {shown(image)} is not among img_set.members")
 
 
 def read_train(folder: Path, root: Path) -> TrainSplit | None:
-    """The training split's images and captions; None where its files or its images are not there."""
+    """The training split's images and captions; None where its files or its images are missing."""
     if not (split_file(folder, "train").is_file() and (root / "train").is_dir()):
         return None
     images = ImageTable(root, tuple(read_split(folder, "train").values()))

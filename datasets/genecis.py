@@ -1,6 +1,6 @@
 """GeneCIS (Vaze et al., CVPR 2023): four tasks, each query with its own gallery of 10 or 15.
 
-The released code is the protocol: see ``cards/genecis.md`` for what it says and where it differs from intuition.
+The protocol is the released code's; ``cards/genecis.md`` describes it and its traps.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from condsim.datasets.annotations import Entry, ImageName, Text, keep_valid, read_json, read_list, validate
+from condsim.datasets.annotations import Entry, ImageName, Text, keep_valid, read_list, validate
 from condsim.datasets.grouping import word_codes
 from condsim.datasets.image_files import folder_of, image_index, moved, require_image
 from condsim.harness.errors import CondsimError, did_you_mean
+from condsim.harness.json_files import read_json
 from condsim.harness.task import Benchmark, ImageTable, Kinds, OnError, Ragged, Task
 
 TASKS = ("focus_attribute", "change_attribute", "focus_object", "change_object")
@@ -28,7 +29,7 @@ FOLDERS = {
 }
 
 Picture = tuple[str, tuple[float, ...]]
-"""File and box (x, y, w, h) in pixels; an empty box is the whole image."""
+"""File and box (x, y, w, h) in pixels; an empty box means the whole image."""
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
 
@@ -67,7 +68,7 @@ def load(
     """The four tasks (or those of ``tasks``) from the template files and the two image folders.
 
     ``templates`` holds ``<task>.json``; ``visual_genome`` the images of the attribute tasks, ``coco`` those of the
-    object tasks: only the folder that a chosen task needs has to be there. The headline is the tasks' mean Recall@1.
+    object tasks: only the folder that a chosen task needs is required. The headline is the tasks' mean Recall@1.
     """
     chosen = tuple(tasks or TASKS)
     for task in chosen:
@@ -111,10 +112,10 @@ def read_task(
 ) -> Task:
     """One template file as a task.
 
-    ``index`` maps the file names of the images to their paths under ``root`` (``layout.image_index``), which are no
-    part of the images' names: the same images in another layout are the same task. None looks no image up. A
-    ``<task>.kinds.json`` beside the file, one list a template aligned with its ``gallery``, says what sort of
-    distractor each one is. The image table holds each distinct picture (file and box) once; the candidates are the
+    ``index`` maps the file names of the images to their paths under ``root`` (``image_files.image_index``). Paths are
+    no part of the images' names: the same images in another layout are the same task. None skips the look-up. A
+    ``<task>.kinds.json`` beside the file, one list per template aligned with its ``gallery``, gives the kind of each
+    distractor. The image table holds each distinct picture (file and box) once; the candidates are the
     target and then the distractors in file order, repeated ones repeated.
     """
     attribute = image_folder(name) == "visual_genome"
@@ -187,11 +188,11 @@ def _picture(item: Crop | WholeImage, where: str) -> Picture:
 
 
 def _read_kinds(path: Path, count: int) -> list[list[str]]:
-    """One list of kind names a template."""
+    """One list of kind names per template."""
     value = read_json(path, "a list of lists of kind names, aligned with the templates and their galleries")
     if not isinstance(value, list) or len(value) != count:
         found = f"{len(value)} lists" if isinstance(value, list) else type(value).__name__
-        raise CondsimError(f"{path}: expected {count} lists, one a template, found {found}")
+        raise CondsimError(f"{path}: expected {count} lists, one per template, found {found}")
     for i, kinds in enumerate(value):
         if not isinstance(kinds, list) or not all(isinstance(kind, str) for kind in kinds):
             raise CondsimError(f"{path}: entry {i}: expected a list of kind names")

@@ -1,23 +1,22 @@
-"""Images and labels through Hugging Face ``datasets``: written once as files, since an image table holds paths."""
+"""Images and labels through Hugging Face ``datasets``, written once as files, because an image table holds paths."""
 
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import shutil
-import tempfile
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pandas as pd
-from PIL import Image
 
-from condsim.datasets.annotations import require_columns
+from condsim.datasets.image_files import image_suffix
 from condsim.harness.errors import CondsimError
 from condsim.harness.paths import default_cache_dir
+from condsim.harness.tables import require_columns
 
 TABLE = "table.parquet"
 hugging_face: Any = import_module("datasets")  # by name, since type checkers take our own folder for it
@@ -28,20 +27,21 @@ def export_images(
 ) -> tuple[Path, pd.DataFrame]:
     """(folder, table) of a dataset: its images as files of the folder, its other columns beside their names.
 
-    ``arguments`` are those of ``datasets.load_dataset``; ``split`` has to be among them. The folder is filled beside
-    its place in the cache and renamed into it, so a killed export leaves nothing that could be taken for a whole one.
+    ``arguments`` are those of ``datasets.load_dataset``; ``split`` is required. A cell without an image is None in the
+    table; bytes that do not decode are written as they are, so that they are reported like any damaged file. The folder
+    is filled beside its place in the cache and renamed into it, so a killed export leaves no folder that looks complete.
     """
     data = _load(arguments)
-    require_columns(pd.DataFrame(columns=data.column_names), [image_column], f"dataset {arguments.get('path')}")
+    require_columns(data.column_names, [image_column], f"dataset {arguments.get('path')}")
     key = hashlib.blake2b(f"{data._fingerprint}|{image_column}".encode(), digest_size=8).hexdigest()
     cache = Path(cache_dir).expanduser() if cache_dir else default_cache_dir()
     folder = cache / "images" / key
     if not (folder / TABLE).is_file():
         folder.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder.parent))
+        scratch = folder.with_name(f".writing-{uuid4().hex}")
+        scratch.mkdir()
         try:
             _export(data, image_column, scratch, f"dataset {arguments.get('path')}")
-            scratch.chmod(0o755)
             os.replace(scratch, folder)
         except OSError:
             if not (folder / TABLE).is_file():  # else another process has just finished the same export
@@ -60,17 +60,15 @@ def _load(arguments: Mapping[str, str]) -> Any:
     try:
         return hugging_face.load_dataset(**given)
     except Exception as error:  # the library raises whatever its builders and the network raise
-        told = ", ".join(f"{key}={value}" for key, value in given.items())
-        raise CondsimError(f"Hugging Face datasets cannot load {told}: {error}") from None
+        options = ", ".join(f"{key}={value}" for key, value in given.items())
+        raise CondsimError(f"Hugging Face datasets cannot load {options}: {error}") from None
 
 
 def _export(data: Any, image_column: str, folder: Path, where: str) -> None:
     if not isinstance(data.features[image_column], hugging_face.Image):
         raise CondsimError(f"{where}: the column {image_column!r} holds no images but {data.features[image_column]}")
     cells = data.cast_column(image_column, hugging_face.Image(decode=False))[image_column]
-    columns: dict[str, list[Any]] = {
-        image_column: [_write_image(cell, folder, i, f"{where}: row {i}") for i, cell in enumerate(cells)]
-    }
+    columns: dict[str, list[Any]] = {image_column: [_write_image(cell, folder, i) for i, cell in enumerate(cells)]}
     for column, feature in data.features.items():
         if isinstance(feature, hugging_face.ClassLabel):
             columns[column] = [
@@ -81,13 +79,16 @@ def _export(data: Any, image_column: str, folder: Path, where: str) -> None:
     pd.DataFrame(columns).to_parquet(folder / TABLE)
 
 
-def _write_image(cell: Any, folder: Path, number: int, where: str) -> str:
-    """Write the image's bytes as they are; returns the file's name."""
-    try:
-        content = cell["bytes"] if cell["bytes"] is not None else Path(cell["path"]).read_bytes()
-        suffix = str(Image.open(io.BytesIO(content)).format).lower()
-    except (TypeError, OSError, Image.DecompressionBombError) as error:
-        raise CondsimError(f"{where}: no image that can be read: {error}") from None
-    name = f"{number:08d}.{suffix}"
+def _write_image(cell: Any, folder: Path, number: int) -> str | None:
+    """Write the image's bytes as they are; returns the file's name, None where the cell holds no image."""
+    content = cell.get("bytes") if isinstance(cell, Mapping) else None
+    if content is None and isinstance(cell, Mapping) and cell.get("path"):
+        try:
+            content = Path(cell["path"]).read_bytes()
+        except OSError:
+            return None
+    if content is None:
+        return None
+    name = f"{number:08d}.{image_suffix(content)}"
     (folder / name).write_bytes(content)
     return name

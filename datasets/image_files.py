@@ -1,16 +1,28 @@
-"""Where a user's files lie: the folders that options name, and the image files in them."""
+"""The user's image files: the folders that options name, and the files in them that tables name."""
 
 from __future__ import annotations
 
+import io
 import os
 import posixpath
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 
+from PIL import Image
+
 from condsim.harness.errors import CondsimError
+from condsim.harness.names import clean_path, unusable_character
+from condsim.harness.tables import is_missing
 from condsim.harness.task import ImageTable
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm")
+IMAGE_SUFFIXES = (
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm",
+    ".jp2", ".avif", ".heic", ".heif",
+)  # fmt: skip
+"""Files of a folder that count as images. A file that a table names may have any name."""
+_FORMAT_SUFFIXES = {"MPO": "jpeg", "JPEG2000": "jp2"}
 
 
 def folder_of(value: str | Path | None, option: str, what: str) -> Path:
@@ -23,12 +35,20 @@ def folder_of(value: str | Path | None, option: str, what: str) -> Path:
     return path
 
 
-def image_index(root: Path, subfolders: Sequence[str] = ()) -> dict[str, str]:
-    """File name -> path relative to ``root``, of the image files in ``root`` and in those ``subfolders`` that exist.
+class ImageIndex(dict[str, str]):
+    """File name -> path relative to a folder, of the image files in it."""
 
-    One listing a folder, because asking for each of 100,000 files by name is slow on a network disk.
+    @cached_property
+    def by_folded_name(self) -> Mapping[str, str]:
+        return {name.casefold(): name for name in self}
+
+
+def image_index(root: Path, subfolders: Sequence[str] = ()) -> ImageIndex:
+    """The image files in ``root`` and in those ``subfolders`` that exist.
+
+    One listing per folder, because a look-up of each of 100,000 files is slow on a network disk.
     """
-    found: dict[str, str] = {}
+    found = ImageIndex()
     for prefix in ("", *(f"{name}/" for name in subfolders)):
         if not (root / prefix).is_dir():
             continue
@@ -40,13 +60,16 @@ def image_index(root: Path, subfolders: Sequence[str] = ()) -> dict[str, str]:
 
 
 def require_image(name: str, index: Mapping[str, str] | None, root: Path, where: str) -> None:
-    """Raises CondsimError where ``name`` is not in the ``index`` of ``root``; None looks nothing up."""
-    if index is not None and name not in index:
-        raise CondsimError(f"{where}: the image {name} is not in {root}. `condsim check` lists every missing image")
+    """Raises CondsimError where ``name`` is not in the ``index`` of ``root``; None skips the look-up."""
+    if index is None or name in index:
+        return
+    twin = index.by_folded_name.get(name.casefold()) if isinstance(index, ImageIndex) else None
+    hint = f" (there is {twin}, which differs in case)" if twin else ""
+    raise CondsimError(f"{where}: the image {name} is not in {root}{hint}. `condsim check` lists every missing image")
 
 
 def moved(names: Iterable[str], index: Mapping[str, str] | None) -> dict[str, str]:
-    """Those of ``names`` whose file is elsewhere than its name says, and where (``ImageTable.files``)."""
+    """Those of ``names`` whose file is at another place than its name says, and where (``ImageTable.files``)."""
     return {name: index[name] for name in names if index.get(name, name) != name} if index else {}
 
 
@@ -59,11 +82,103 @@ def missing_images(images: ImageTable, named: Mapping[str, int], table: str) -> 
     }
 
 
-def relative_file(file: object, where: str) -> str:
-    """The relative path of an image file in plain form (``./dev/x.png`` as ``dev/x.png``), never out of its root."""
-    if not isinstance(file, str) or not file.isprintable() or not file.lower().endswith(IMAGE_SUFFIXES):
-        raise CondsimError(f"{where}: expected the path of an image file, found {ascii(file)[:80]}")
-    path = posixpath.normpath(file)
-    if path.startswith(("/", "../")) or "\\" in path or ":" in path:
-        raise CondsimError(f"{where}: the path {file!a} leads out of the image folder")
+class NamedFiles:
+    """The files below ``root`` that a table names, where the two spell a name differently.
+
+    A name with "é" as one letter finds the file whose "é" is a letter and an accent (macOS), and ``a/b.png`` finds a
+    file of the one name ``a\\b.png`` (an archive from Windows, unpacked elsewhere). Each folder is listed at most once,
+    and only where a name is not there as it is.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.files: dict[str, str] = {}
+        """Name -> path relative to ``root``, of those that differ (``ImageTable.files``)."""
+        self._listings: dict[str, tuple[dict[str, str], dict[str, str]]] = {}
+
+    def require(self, name: str, where: str) -> None:
+        """Raises CondsimError where there is no file ``name``; the message names one that differs in case."""
+        if not self.find(name):
+            twin = self._resolve(name, folded=True)
+            hint = f"; there is {twin}, which differs in case" if twin else ""
+            raise CondsimError(f"{where}: the image {name} is not in {self.root}{hint}")
+
+    def find(self, name: str) -> bool:
+        """Whether there is a file ``name``, in whatever spelling (see ``files``)."""
+        if (self.root / name).is_file():
+            return True
+        file = self._resolve(name)
+        if file is not None:
+            self.files[name] = file
+        return file is not None
+
+    def _resolve(self, name: str, folded: bool = False) -> str | None:
+        place, rest = "", name
+        while True:
+            listing = self._listing(place)[folded]
+            whole = listing.get(rest.casefold() if folded else rest)
+            if whole is not None and (self.root / place / whole).is_file():
+                return place + whole
+            head, slash, rest = rest.partition("/")
+            entry = listing.get(head.casefold() if folded else head)
+            if not slash or entry is None:
+                return None
+            place += f"{entry}/"
+
+    def _listing(self, place: str) -> tuple[dict[str, str], dict[str, str]]:
+        """The entries of a folder by their plain names and by those without case."""
+        if place not in self._listings:
+            folder = self.root / place
+            entries = sorted(os.listdir(folder)) if folder.is_dir() else []
+            plain = {clean_path(entry): entry for entry in entries}
+            self._listings[place] = plain, {name.casefold(): entry for name, entry in plain.items()}
+        return self._listings[place]
+
+
+def relative_file(file: object, where: str, root: Path | None = None) -> str:
+    """The relative path of an image file in the spelling of ``clean_path`` (``./dev/x.png`` is ``dev/x.png``).
+
+    An absolute path below ``root`` is made relative. Raises CondsimError for a path that leads out of the image folder,
+    and for characters that no name may hold. Any suffix is allowed: what Pillow cannot open is reported by its decoder.
+    """
+    if not isinstance(file, (str, os.PathLike)) or is_missing(file):
+        found = "an empty cell" if is_missing(file) else ascii(file)[:80]
+        raise CondsimError(f"{where}: expected the path of an image file, found {found}")
+    text = str(file)
+    if fault := unusable_character(text.strip()):
+        raise CondsimError(f"{where}: the path {text!a} holds {fault}, which no image path may hold: rename the file")
+    path = clean_path(text)
+    if path.startswith("/") and root is not None:
+        for base in (root, root.resolve()):
+            prefix = clean_path(os.path.abspath(base)).rstrip("/") + "/"
+            if posixpath.normpath(path).startswith(prefix):
+                path = posixpath.normpath(path).removeprefix(prefix)
+                break
+    if path.startswith("/") or re.match("[A-Za-z]:/", path):
+        raise CondsimError(
+            f"{where}: the absolute path {text!a} is not below the image folder{f' {root}' if root else ''}: expected a "
+            "path relative to it"
+        )
+    path = posixpath.normpath(path)
+    if path == ".." or path.startswith("../"):
+        raise CondsimError(f"{where}: the path {text!a} leads out of the image folder")
+    if path == ".":
+        raise CondsimError(f"{where}: expected the path of an image file, found {text!a}")
     return path
+
+
+def usable_names(names: Iterable[str], folder: Path) -> Iterator[tuple[str, str | None]]:
+    """Each of the file ``names`` of a ``folder`` with what is wrong with it (None: nothing)."""
+    for name in names:
+        fault = unusable_character(name)
+        yield name, f"{str(folder / name)!a}: the name holds {fault}: rename it" if fault else None
+
+
+def image_suffix(content: bytes) -> str:
+    """The usual suffix, without its dot, of an encoded image; "img" where Pillow does not know the format."""
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            kind = str(image.format)
+    except Exception:  # what is no image can raise nearly anything
+        return "img"
+    return _FORMAT_SUFFIXES.get(kind, kind.lower())

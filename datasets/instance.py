@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
-from condsim.datasets.annotations import keep_valid, read_frame
+from condsim.datasets.annotations import keep_valid
 from condsim.datasets.grouping import word_codes
-from condsim.datasets.image_files import folder_of, missing_images, relative_file
+from condsim.datasets.image_files import NamedFiles, folder_of, missing_images, relative_file
 from condsim.harness.errors import CondsimError
+from condsim.harness.names import clean_path, unusable_character
+from condsim.harness.tables import cell_text, read_frame
 from condsim.harness.task import Benchmark, ImageTable, OnError, Ragged, Task
 from condsim.harness.without_images import without_images
 
@@ -26,9 +27,9 @@ IMAGES = "the folder that the image paths of both tables start from; leave it ou
 class Query:
     id: str
     image: str
-    """Empty: asked by text alone."""
+    """Empty: a query of text alone."""
     text: str
-    """Empty: asked by image alone."""
+    """Empty: a query of an image alone."""
     positives: tuple[str, ...]
 
 
@@ -44,7 +45,7 @@ def load(
 ) -> Benchmark:
     """One task, called ``task``: ``queries`` against the whole ``gallery`` (tables, see ``cards/instance.md``).
 
-    Without ``images`` no picture is looked up: the names are then keys into a precomputed backbone's feature files.
+    Without ``images`` no image file is looked up: names are then keys into a precomputed backbone's feature files.
     """
     for option, value, what in (("queries", queries, QUERIES), ("gallery", gallery, GALLERY)):
         if not value:
@@ -74,9 +75,11 @@ def read_task(
 ) -> Task:
     """Both tables as a task. A query image that is in the gallery too is taken out of its own gallery and positives.
 
-    With "skip", gallery images that are missing leave it, and so do queries of which nothing else is left to find.
+    With "skip", missing images are left out of the gallery, and so are queries that have no other positive. Names of
+    images are compared in the spelling of ``names.clean_path``, in both tables.
     """
-    names, unusable, table_row = _read_gallery(gallery, root, on_error)
+    files = NamedFiles(root) if root else None
+    names, unusable, table_row = _read_gallery(gallery, files, on_error)
     rows = {image: row for row, image in enumerate(names)}
     frame = read_frame(queries, QUERIES, ["id", "positives"])
     if not {"image", "text"} & set(frame.columns):
@@ -84,9 +87,9 @@ def read_task(
     first_row: dict[str, int] = {}
 
     def read(i: int, raw: dict[str, object]) -> Query:
-        query = _query(raw, f"{queries}: row {i}", root)
+        query = _query(raw, f"{queries}: row {i}", files)
         if first_row.setdefault(query.id, i) != i:
-            raise CondsimError(f"{queries}: row {i}: the id {query.id!a} already stands in row {first_row[query.id]}")
+            raise CondsimError(f"{queries}: row {i}: duplicate id {query.id!a} (first in row {first_row[query.id]})")
         for positive in query.positives:
             if positive not in rows:
                 raise CondsimError(f"{queries}: row {i}: the positive {positive!a} is not in the gallery {gallery}")
@@ -95,16 +98,16 @@ def read_task(
         return query
 
     records = ({str(key): value for key, value in row.items()} for row in frame.to_dict("records"))
-    asked, skipped = keep_valid(records, read, on_error)
-    if not asked:
+    usable, skipped = keep_valid(records, read, on_error)
+    if not usable:
         raise CondsimError(f"{queries}: no query of it can be used; the first fault: {skipped[0]}")
-    for query in asked:
+    for query in usable:
         if query.image:
             rows.setdefault(query.image, len(rows))
-    texts, text_codes = word_codes(query.text for query in asked)
+    texts, text_codes = word_codes(query.text for query in usable)
     shift = 1 if texts[0] == "" else 0  # the empty text sorts first and is no condition
-    reference = np.array([rows[query.image] if query.image else -1 for query in asked], dtype=np.int64)
-    images = ImageTable(root or gallery.parent, tuple(rows))
+    reference = np.array([rows[query.image] if query.image else -1 for query in usable], dtype=np.int64)
+    images = ImageTable(root or gallery.parent, tuple(rows), files=files.files if files else {})
     missing = missing_images(images, table_row, str(gallery)) if root and on_error == "skip" else {}
     task = Task(
         benchmark=benchmark,
@@ -113,26 +116,30 @@ def read_task(
         conditions=tuple((text,) for text in texts[shift:]),
         condition=text_codes - shift,
         reference=reference,
-        relevant=Ragged.of([rows[p] for p in query.positives if p != query.image] for query in asked),
+        relevant=Ragged.of([rows[p] for p in query.positives if p != query.image] for query in usable),
         metrics=tuple(metrics),
         gallery=np.arange(len(names), dtype=np.int64),
         excluded=Ragged.of([row] if 0 <= row < len(names) else [] for row in reference),
-        query_ids=tuple(query.id for query in asked),
+        query_ids=tuple(query.id for query in usable),
         skipped=unusable + skipped,
     )
     return without_images(task, missing) if missing else task
 
 
 def _read_gallery(
-    path: Path, root: Path | None, on_error: OnError
+    path: Path, files: NamedFiles | None, on_error: OnError
 ) -> tuple[list[str], tuple[str, ...], dict[str, int]]:
     """The images, what was left out, and image -> its row."""
     first_row: dict[str, int] = {}
 
     def read(i: int, image: object) -> str:
-        file = _image(image, root, f"{path}: row {i}: image", look=on_error == "raise")
+        file = _name(image, files, f"{path}: row {i}: image")
         if first_row.setdefault(file, i) != i:
-            raise CondsimError(f"{path}: row {i}: the image {file} already stands in row {first_row[file]}")
+            raise CondsimError(f"{path}: row {i}: duplicate image {file} (first in row {first_row[file]})")
+        if files and on_error == "raise":
+            files.require(file, f"{path}: row {i}: image")
+        elif files:
+            files.find(file)
         return file
 
     names, skipped = keep_valid(read_frame(path, GALLERY, ["image"])["image"], read, on_error)
@@ -141,44 +148,43 @@ def _read_gallery(
     return names, skipped, first_row
 
 
-def _query(raw: dict[str, object], where: str, root: Path | None) -> Query:
-    ident, image, text = (_cell(raw.get(column), f"{where}: {column}") for column in ("id", "image", "text"))
+def _query(raw: dict[str, object], where: str, files: NamedFiles | None) -> Query:
+    ident, text = (_line(raw.get(column), f"{where}: {column}") for column in ("id", "text"))
+    image = raw.get("image") if cell_text(raw.get("image"), f"{where}: image") else ""
     if not ident:
         raise CondsimError(f"{where}: there is no id")
     if not image and not text:
         raise CondsimError(f"{where}: expected an image, a text or both")
     positives = raw["positives"]
     if isinstance(positives, str):
-        positives = [positive.strip() for positive in positives.split("|") if positive.strip()]
+        positives = [positive for positive in positives.split("|") if positive.strip()]
     if not isinstance(positives, (list, tuple, np.ndarray)) or not len(positives):
         raise CondsimError(
             f"{where}: positives: expected a list of gallery images, at least one (in a CSV joined by |)"
         )
-    named = tuple(_image(positive, None, f"{where}: positives") for positive in positives)
+    named = tuple(_name(positive, files, f"{where}: positives") for positive in positives)
     if len(set(named)) < len(named):
-        raise CondsimError(f"{where}: positives names an image twice")
-    return Query(ident, _image(image, root, f"{where}: image") if image else "", text, named)
+        twice = next(name for name in named if named.count(name) > 1)
+        raise CondsimError(f"{where}: positives: duplicate image {twice!a}")
+    name = _name(image, files, f"{where}: image") if image else ""
+    if files and name:
+        files.require(name, f"{where}: image")
+    return Query(ident, name, text, named)
 
 
-def _cell(value: object, where: str) -> str:
-    """A cell as text; a missing one is empty."""
-    if value is None or value is pd.NA or (isinstance(value, float) and np.isnan(value)):
-        return ""
-    if not isinstance(value, (str, int, np.integer)):
-        raise CondsimError(f"{where}: expected text, found {ascii(value)[:80]}")
-    text = str(value).strip()
-    if not text.isprintable():
-        raise CondsimError(f"{where}: expected printable text on one line, found {ascii(text)[:80]}")
+def _line(value: object, where: str) -> str:
+    """A cell as text on one line; empty where it is missing."""
+    text = cell_text(value, where)
+    if fault := unusable_character(text):
+        raise CondsimError(f"{where}: expected text on one line without {fault}")
     return text
 
 
-def _image(value: object, root: Path | None, where: str, look: bool = True) -> str:
-    """An image's path under ``root``, where it has to be if we ``look``; without a root any key of a feature file."""
-    if root is None:
-        if not isinstance(value, (str, int, np.integer)) or str(value) == "":
-            raise CondsimError(f"{where}: expected an image's path or key, found {ascii(value)[:80]}")
-        return str(value)
-    file = relative_file(value, where)
-    if look and not (root / file).is_file():
-        raise CondsimError(f"{where}: the image {file} is not in {root}")
-    return file
+def _name(value: object, files: NamedFiles | None, where: str) -> str:
+    """An image's path in the image folder; without a folder any key of a feature file, in the same spelling."""
+    if files is not None:
+        return relative_file(value, where, files.root)
+    text = value if isinstance(value, str) else cell_text(value, where)
+    if not (key := clean_path(text)):
+        raise CondsimError(f"{where}: expected an image's path or key, found {ascii(value)[:80]}")
+    return key

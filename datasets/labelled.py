@@ -1,23 +1,26 @@
-"""Conditional labels (CLAY's protocol): images with one label a condition; relevant is who shares the label."""
+"""Conditional labels (CLAY's protocol): images with one label per condition; relevant are those of the same label."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from condsim.datasets.annotations import keep_valid, read_frame, require_columns
+from condsim.datasets.annotations import keep_valid
 from condsim.datasets.grouping import rows_by_code, word_codes
-from condsim.datasets.image_files import folder_of, missing_images, relative_file
+from condsim.datasets.image_files import NamedFiles, folder_of, missing_images, relative_file
 from condsim.harness.errors import CondsimError, did_you_mean
+from condsim.harness.names import clean_label, notes_on_alike, unusable_character
+from condsim.harness.tables import is_missing, label, read_frame, require_columns
 from condsim.harness.task import Benchmark, ImageTable, OnError, Ragged, Rows, Task
 from condsim.harness.without_images import without_images
 
 METRICS = ("map", "recall@1", "recall@5", "recall@10")
 IMAGES = "the folder that the table's image paths start from"
-TABLE = "a CSV or parquet table with a column of image paths and one column of labels a condition"
+TABLE = "a CSV or parquet table with a column of image paths and one column of labels per condition"
 
 
 def load(
@@ -35,12 +38,13 @@ def load(
     cache_dir: str | None = None,
     name: str = "labelled",
 ) -> Benchmark:
-    """One task a condition, and one for each list of ``together`` (several conditions at once).
+    """One task per condition, and one for each list of ``together`` (several conditions at once).
 
     The images and labels come from ``table`` and ``images``, or from Hugging Face ``datasets``: ``dataset`` holds the
     arguments of ``load_dataset`` (path: a hub name, "imagefolder" or "parquet"; split; data_dir; ...). ``conditions``
-    names the label columns (None: every column but the image's) or maps each to its text; a text is else the column's
-    name. The headline "average" is the mean over the single conditions of the first of ``metrics``.
+    names the label columns (None: see ``label_columns``) or maps each to its text; the default text is the column's
+    name. The headline "average" is the mean over the single conditions of the first of ``metrics``. Names of columns
+    and labels are compared in the spelling of ``names.clean_label``.
     """
     if table is None and dataset is None:
         raise CondsimError(f"benchmark.table is not set: it should name {TABLE}; or set benchmark.dataset.path instead")
@@ -56,13 +60,67 @@ def load(
         where = table
         frame = read_frame(Path(table).expanduser(), TABLE, [image_column])
         root = folder_of(images, "benchmark.images", IMAGES) if images else Path(table).expanduser().parent
+    image_column = clean_label(image_column)
+    notes: tuple[str, ...] = ()
+    if conditions is None:
+        require_columns(frame.columns, [image_column], where)
+        conditions, notes = label_columns(frame, image_column, where)
     read = read_tasks(
         frame, root, name, where=where, image_column=image_column, conditions=conditions, together=together,
         queries=queries, seed=seed, metrics=metrics, on_error=on_error,
     )  # fmt: skip
     single = tuple((task.name, metrics[0]) for task in read if len(task.conditions[0]) == 1)
     headlines = {"average": single} if tasks is None and metrics else {}
-    return Benchmark(name, read, headlines=headlines, on_error=on_error).select(tasks)
+    notes += _notes_on_labels(frame, list(_condition_texts(frame, image_column, conditions)), where)
+    return Benchmark(name, read, headlines=headlines, on_error=on_error, notes=notes).select(tasks)
+
+
+def label_columns(frame: pd.DataFrame, image_column: str, where: str) -> tuple[list[str], tuple[str, ...]]:
+    """The columns that can hold labels, and one note per other column beside ``image_column`` that says why it cannot.
+
+    No label columns are: one without a name (the index that pandas' ``to_csv`` writes), an empty one, one of lists or
+    other objects, and one whose values are all different, as a note or an id per image is.
+    """
+    columns, notes = [], []
+    for place, column in enumerate(map(str, frame.columns)):
+        if column == image_column:
+            continue
+        if reason := _no_labels(column, frame.iloc[:, place]):
+            notes.append(f"{where}: the column {column!r} is left out: {reason}")
+        else:
+            columns.append(column)
+    if notes and not columns:
+        raise CondsimError(f"{where}: there is no column of labels beside {image_column!r}; {notes[0]}")
+    return columns, tuple(notes)
+
+
+def _no_labels(column: str, cells: pd.Series[Any]) -> str | None:
+    """Why a column holds no labels; None: it may hold some."""
+    if not column:
+        return "it has no name"
+    seen: set[str] = set()
+    for cell in cells:
+        if is_missing(cell):
+            continue
+        try:
+            text = label(cell, column)
+        except CondsimError:
+            return "its values are neither texts nor numbers"
+        if text in seen:
+            return None
+        seen.add(text)
+    if not seen:
+        return "it is empty"
+    return f"its {len(seen):,} values are all different, so no image shares a label" if len(seen) > 1 else None
+
+
+def _notes_on_labels(frame: pd.DataFrame, columns: Sequence[str], where: str) -> tuple[str, ...]:
+    """Columns, and labels of one column, that differ only in case."""
+    notes = notes_on_alike(columns, f"{where}: columns")
+    for column in columns:
+        labels = {label(cell, column) for cell in frame[column].unique() if not is_missing(cell)}
+        notes += notes_on_alike(labels, f"{where}: labels of {column!r}")
+    return notes
 
 
 def read_tasks(
@@ -83,21 +141,26 @@ def read_tasks(
 
     The split query : database = ``queries`` : 1 - ``queries`` is drawn by ``seed`` over the image names in order, so
     the order of the table's rows does not matter; images that are missing are left out after it (with "skip"), so that
-    the others stay where they are. A query whose label no database image has is left out of that task, and the task's
-    ``skipped`` says how many were.
+    the split of the others does not change. A query whose label no database image has is left out of that task, and the
+    task's ``skipped`` says how many were.
     """
-    require_columns(frame, [image_column], where)
-    columns = [column for column in frame.columns if column != image_column] if conditions is None else list(conditions)
-    texts = {column: conditions[column] if isinstance(conditions, Mapping) else column for column in columns}
-    require_columns(frame, columns, where)
+    require_columns(frame.columns, [image_column], where)
+    texts = _condition_texts(frame, image_column, conditions)
+    columns = list(texts)
+    require_columns(frame.columns, columns, where)
     if not columns:
         raise CondsimError(f"{where}: there is no column of labels beside {image_column!r}")
+    for column in columns:
+        if not column or (fault := unusable_character(column)):
+            reason = f"holds {fault}" if column else "is empty"
+            raise CondsimError(f"{where}: the column name {column!a} {reason}, so it cannot name a task: rename it")
     groups = {column: [column] for column in columns} | _joined(together, columns)
-    rows, skipped, table_row = _read_rows(frame[[image_column, *columns]], root, where, on_error)
+    files = NamedFiles(root)
+    rows, skipped, table_row = _read_rows(frame[[image_column, *columns]], files, where, on_error)
     query_rows, database = split_rows(len(rows), queries, seed)
     if not len(query_rows) or not len(database):
         raise CondsimError(f"{where}: {len(rows)} images are too few to split into queries and a database")
-    images = ImageTable(root, tuple(row[0] for row in rows))
+    images = ImageTable(root, tuple(row[0] for row in rows), files=files.files)
     missing = missing_images(images, table_row, where) if on_error == "skip" else {}
     codes = {column: word_codes(row[1 + j] for row in rows)[1] for j, column in enumerate(columns)}
 
@@ -128,24 +191,38 @@ def read_tasks(
     return tuple(task(name, group) for name, group in groups.items())
 
 
+def _condition_texts(
+    frame: pd.DataFrame, image_column: str, conditions: Sequence[str] | Mapping[str, str] | None
+) -> dict[str, str]:
+    """Label column -> the text of its condition."""
+    if isinstance(conditions, Mapping):
+        return {clean_label(str(column)): clean_label(str(text)) for column, text in conditions.items()}
+    names = [column for column in frame.columns if column != image_column] if conditions is None else conditions
+    if isinstance(names, str):
+        names = [names]
+    return {name: name for name in (clean_label(str(name)) for name in names)}
+
+
 def _read_rows(
-    frame: pd.DataFrame, root: Path, where: str, on_error: OnError
+    frame: pd.DataFrame, files: NamedFiles, where: str, on_error: OnError
 ) -> tuple[list[tuple[str, ...]], tuple[str, ...], dict[str, int]]:
     """(image, label, label, ...) of each row, in the order of the images' names; what was left out; image -> its row.
 
-    ``frame``: the images' column first, then one column of labels a condition.
+    ``frame``: the images' column first, then one column of labels per condition.
     """
     first_row: dict[str, int] = {}
 
     def read(i: int, row: tuple[object, ...]) -> tuple[str, ...]:
         here = f"{where}: row {i}"
-        image = relative_file(row[0], f"{here}: {frame.columns[0]}")
+        image = relative_file(row[0], f"{here}: {frame.columns[0]}", files.root)
         if first_row.setdefault(image, i) != i:
-            raise CondsimError(f"{here}: the image {image} already stands in row {first_row[image]}")
-        if on_error == "raise" and not (root / image).is_file():
-            raise CondsimError(f"{here}: the image {image} is not in {root}")
+            raise CondsimError(f"{here}: duplicate image {image} (first in row {first_row[image]})")
+        if on_error == "raise":
+            files.require(image, here)
+        else:
+            files.find(image)
         return image, *(
-            _label(value, f"{here}: {column}") for column, value in zip(frame.columns[1:], row[1:], strict=True)
+            label(value, f"{here}: {column}") for column, value in zip(frame.columns[1:], row[1:], strict=True)
         )
 
     rows, skipped = keep_valid(frame.itertuples(index=False, name=None), read, on_error)
@@ -153,16 +230,16 @@ def _read_rows(
 
 
 def _joined(together: Sequence[Sequence[str] | str], columns: list[str]) -> dict[str, list[str]]:
-    """Task name -> its conditions, for each list of ``together``; the word "all" stands for all conditions."""
+    """Task name -> its conditions, for each list of ``together``; the word "all" means all conditions."""
     named = {}
     for group in together:
-        members = columns if group == "all" else list(group)
+        members = columns if group == "all" else [clean_label(str(member)) for member in group]
         if (isinstance(group, str) and group != "all") or len(members) < 2 or len(set(members)) < len(members):
             raise CondsimError(f"benchmark.together: {group!r} should be a list of different conditions, or all")
         for member in members:
             if member not in columns:
                 raise CondsimError(
-                    f"benchmark.together: {member!r} is no condition. {did_you_mean(str(member), columns)}"
+                    f"benchmark.together: {member!r} is not a condition. {did_you_mean(str(member), columns)}"
                 )
         named[group if isinstance(group, str) else "+".join(members)] = members
     return named
@@ -175,14 +252,3 @@ def split_rows(count: int, queries: float, seed: int) -> tuple[Rows, Rows]:
     shuffled = np.random.default_rng(seed).permutation(count)
     cut = max(1, round(count * queries)) if count else 0
     return np.sort(shuffled[:cut]).astype(np.int64), np.sort(shuffled[cut:]).astype(np.int64)
-
-
-def _label(value: object, where: str) -> str:
-    """A cell as a label; a number that is whole is written without a point, so 3 and 3.0 are one label."""
-    if value is None or value is pd.NA or (isinstance(value, float) and np.isnan(value)) or value == "":
-        raise CondsimError(f"{where}: there is no label (expected one for every image)")
-    if not isinstance(value, (str, int, float, bool, np.generic)):
-        raise CondsimError(f"{where}: expected one label, found {ascii(value)[:80]}")
-    if isinstance(value, (float, np.floating)) and float(value).is_integer():
-        return str(int(value))
-    return str(value)

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
-from condsim.datasets.annotations import Entry, Text, read_frame, read_json, read_list, validate
+from condsim.datasets.annotations import Entry, ImageName, Text, read_list, validate
 from condsim.datasets.genecis import Crop
 from condsim.datasets.templates import (
     Instance,
@@ -22,13 +22,20 @@ from condsim.datasets.templates import (
 from condsim.harness.categories import bags_from_panoptic
 from condsim.harness.console import console
 from condsim.harness.errors import CondsimError
+from condsim.harness.json_files import read_json
+from condsim.harness.tables import cell_text, is_missing, read_frame
 
 COLUMNS = ("image_id", "x", "y", "w", "h", "category", "positive", "negative")
 
 
-class AttributeEntry(Crop):
-    """An instance as VAW has it."""
+def _number_as_name(ident: object) -> object:
+    return str(ident) if isinstance(ident, int) and not isinstance(ident, bool) else ident
 
+
+class AttributeEntry(Crop):
+    """An instance as VAW has it. Its files have ``image_id`` as text, its documentation as a number."""
+
+    image_id: Annotated[ImageName, BeforeValidator(_number_as_name)]
     object_name: Text
     positive_attributes: list[Text]
     negative_attributes: list[Text]
@@ -100,13 +107,14 @@ def command(config: Mapping[str, Any]) -> int:
 
 
 def read_instances(path: Path) -> list[Instance]:
-    """A JSON list in VAW's form, or a .csv or .parquet table with ``COLUMNS`` in which ";" parts the attributes."""
+    """A JSON list in VAW's form, or a .csv or .parquet table with ``COLUMNS`` in which ";" separates attributes."""
     what = "instances with attributes: VAW's JSON, or a table"
     if path.suffix.lower() == ".json":
         entries = read_list(path, what)
     else:
         frame = read_frame(path, what, COLUMNS)
-        entries = [_entry_of_row(row) for row in frame[list(COLUMNS)].to_dict("records")]
+        records = frame[list(COLUMNS)].to_dict("records")
+        entries = [_entry_of_row(row, f"{path}: entry {number}") for number, row in enumerate(records)]
     instances = []
     for number, raw in enumerate(entries):
         entry = validate(AttributeEntry, raw, f"{path}: entry {number}")
@@ -120,35 +128,64 @@ def read_instances(path: Path) -> list[Instance]:
     return instances
 
 
-def _entry_of_row(row: Mapping[Any, Any]) -> dict[str, Any]:
+def _entry_of_row(row: Mapping[Any, Any], where: str) -> dict[str, Any]:
     def number(cell: object) -> object:
         try:
             return float(str(cell))
         except ValueError:
             return cell
 
-    def several(cell: object) -> list[str]:
-        return [text.strip() for text in str(cell).split(";") if text.strip()] if isinstance(cell, str) else []
+    def attributes(cell: object) -> list[str]:
+        return [text for text in cell.split(";") if not is_missing(text)] if isinstance(cell, str) else []
 
     return {
-        "image_id": str(row["image_id"]),
+        "image_id": cell_text(row["image_id"], f"{where}: image_id"),
         "instance_bbox": [number(row[side]) for side in "xywh"],
         "object_name": row["category"],
-        "positive_attributes": several(row["positive"]),
-        "negative_attributes": several(row["negative"]),
+        "positive_attributes": attributes(row["positive"]),
+        "negative_attributes": attributes(row["negative"]),
     }
 
 
 def read_attribute_types(path: Path) -> dict[str, str]:
-    """Attribute -> its type, from a JSON object or a table with the columns attribute and type."""
+    """Attribute -> its type: a table with the columns attribute and type, or a JSON object in either direction.
+
+    The object is {attribute: type}, or {type: [attributes]} as VAW's attribute_types.json. Raises CondsimError for an
+    attribute with two types.
+    """
     what = "the type of each attribute: a JSON object, or a table with the columns attribute and type"
+    pairs: list[tuple[object, object]]
     if path.suffix.lower() != ".json":
         frame = read_frame(path, what, ("attribute", "type"))
-        return dict(zip(frame["attribute"].astype(str), frame["type"].astype(str), strict=True))
-    value = read_json(path, what)
-    if not isinstance(value, dict) or not all(isinstance(kind, str) for kind in value.values()):
-        raise CondsimError(f"{path}: expected {what}, such as {{'red': 'color'}}")
-    return value
+        pairs = list(zip(frame["attribute"], frame["type"], strict=True))
+        places = [f"{path}: row {row}" for row in range(len(pairs))]
+    else:
+        value = read_json(path, what)
+        lists = isinstance(value, dict) and any(isinstance(inner, list) for inner in value.values())
+        if not isinstance(value, dict) or not all(
+            isinstance(inner, list if lists else str) for inner in value.values()
+        ):
+            raise CondsimError(f"{path}: expected {what}: {{'red': 'color'}} or, as VAW, {{'color': ['red', 'blue']}}")
+        pairs = [(name, kind) for kind, names in value.items() for name in names] if lists else list(value.items())
+        places = [str(path)] * len(pairs)
+    types: dict[str, str] = {}
+    for (name, kind), where in zip(pairs, places, strict=True):
+        attribute, text = (_word(cell, where, column) for cell, column in ((name, "attribute"), (kind, "type")))
+        if attribute in types:
+            raise CondsimError(
+                f"{where}: duplicate attribute {attribute!r}, with the types {types[attribute]!r} and {text!r}: keep one"
+            )
+        types[attribute] = text
+    if not types:
+        raise CondsimError(f"{path} is empty (expected {what})")
+    return types
+
+
+def _word(cell: object, where: str, column: str) -> str:
+    text = cell_text(cell, f"{where}: {column}")
+    if not text:
+        raise CondsimError(f"{where}: {column} is empty")
+    return text
 
 
 def read_panoptic(path: Path, min_share: float) -> dict[int, frozenset[str]]:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from condsim.datasets.annotations import read_json
+from condsim.datasets.annotations import keep_valid
 from condsim.datasets.grouping import rows_by_code, word_codes
 from condsim.datasets.image_files import IMAGE_SUFFIXES, folder_of
 from condsim.harness.errors import CondsimError, did_you_mean
+from condsim.harness.json_files import read_json
+from condsim.harness.names import clean_label, notes_on_alike, unusable_character
 from condsim.harness.task import Benchmark, ImageTable, OnError, Ragged, Rows, Task, TrainSplit
 
 TASKS = ("test", "adjective", "noun")
@@ -32,13 +34,15 @@ TextForm = Literal["adjective", "adjective noun"]
 
 @dataclass(frozen=True)
 class Split:
-    """The images of some nouns. ``adjective`` and ``noun`` are [n] indices into the names, aligned with ``images``."""
+    """The images of some nouns. ``adjective`` and ``noun`` are [n] indices into the words, aligned with ``images``."""
 
     images: ImageTable
     adjectives: tuple[str, ...]
     nouns: tuple[str, ...]
     adjective: Rows
     noun: Rows
+    skipped: tuple[str, ...] = ()
+    """Images that are left out, one message each."""
 
 
 def load(
@@ -52,21 +56,23 @@ def load(
 ) -> Benchmark:
     """Tasks ``test`` (the field's recall), ``adjective`` and ``noun`` (the same queries, a hit shares only that word).
 
-    ``test_nouns`` is the list of the test split's nouns, a JSON file holding it, or None for the published list.
+    ``test_nouns`` is the list of the test split's nouns, a JSON file with it, or None for the published list.
     """
     chosen = tuple(tasks or TASKS)
     root = image_root(folder_of(images, "benchmark.images", LAYOUT))
     nouns = read_nouns(test_nouns)
-    test, train = read_split(root, nouns, inside=True), read_split(root, nouns, inside=False)
+    test, train = (read_split(root, nouns, inside, on_error) for inside in (True, False))
     if len(test.images) == 0:
         raise CondsimError(
             f"benchmark.images={root} has no image of a test noun ({', '.join(nouns[:5])} ...): it should be {LAYOUT}"
         )
+    test = replace(test, skipped=test.skipped + train.skipped)
     return Benchmark(
         name,
         tuple(read_task(test, task, name, text=text, recall_at=recall_at) for task in chosen),
         TrainSplit(train.images, vocabulary(train)) if len(train.images) else None,
         on_error=on_error,
+        notes=_notes(root, nouns, test, train),
     )
 
 
@@ -76,7 +82,7 @@ def image_root(folder: Path) -> Path:
 
 
 def read_nouns(nouns: Sequence[str] | str | Path | None) -> tuple[str, ...]:
-    """The test split's nouns from a list, from a JSON file holding one, or (None) as published."""
+    """The test split's nouns from a list, from a JSON file with one, or (None) as published."""
     if nouns is None:
         return TEST_NOUNS
     value: Any = read_json(Path(nouns), "a list of nouns") if isinstance(nouns, (str, Path)) else list(nouns)
@@ -84,27 +90,51 @@ def read_nouns(nouns: Sequence[str] | str | Path | None) -> tuple[str, ...]:
     if not isinstance(value, list) or not value or not all(isinstance(noun, str) and noun.strip() for noun in value):
         raise CondsimError(f"{where}: expected a list of nouns, at least one")
     if len(set(value)) < len(value):
-        raise CondsimError(f"{where}: {next(noun for noun in value if value.count(noun) > 1)!r} stands in it twice")
-    return tuple(value)
+        raise CondsimError(f"{where}: duplicate noun {next(noun for noun in value if value.count(noun) > 1)!r}")
+    return tuple(clean_label(noun) for noun in value)
 
 
-def read_split(root: Path, nouns: Sequence[str], inside: bool) -> Split:
+def read_split(root: Path, nouns: Sequence[str], inside: bool, on_error: OnError = "raise") -> Split:
     """The images whose noun is (``inside``) or is not among ``nouns``, in the order of folder and file name.
 
-    Folder names without a space and those of the placeholder adjective "adj" are no part of the benchmark.
+    Folder names without a space and those of the placeholder adjective "adj" are no part of the benchmark. A name that
+    is not UTF-8 cannot be recorded: it raises CondsimError, or with "skip" its image is left out.
     """
-    names: list[str] = []
-    pairs: list[tuple[str, str]] = []
-    for folder in sorted(path for path in root.iterdir() if path.is_dir()):
-        adjective, space, noun = folder.name.partition(" ")
-        if not space or not adjective or not noun or adjective == "adj" or (noun in nouns) != inside:
-            continue
-        files = sorted(file.name for file in folder.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
-        names += [f"{folder.name}/{file}" for file in files]
-        pairs += [(adjective, noun)] * len(files)
-    adjectives, adjective_codes = word_codes([adjective for adjective, _ in pairs])
-    noun_names, noun_codes = word_codes([noun for _, noun in pairs])
-    return Split(ImageTable(root, tuple(names)), adjectives, noun_names, adjective_codes, noun_codes)
+    folders = [(folder, *_adjective_noun(folder.name)) for folder in sorted(root.iterdir()) if folder.is_dir()]
+    chosen = [entry for entry in folders if entry[1] and (entry[2] in nouns) == inside]
+    listed = (
+        (f"{folder.name}/{file}", adjective, noun)
+        for folder, adjective, noun in chosen
+        for file in sorted(path.name for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+    )
+    images, skipped = keep_valid(listed, lambda _, image: _usable(image, root), on_error)
+    adjectives, adjective_codes = word_codes(adjective for _, adjective, _ in images)
+    noun_names, noun_codes = word_codes(noun for _, _, noun in images)
+    table = ImageTable(root, tuple(name for name, _, _ in images))
+    return Split(table, adjectives, noun_names, adjective_codes, noun_codes, skipped)
+
+
+def _adjective_noun(folder: str) -> tuple[str, str]:
+    """The words of a folder's name; two empty texts where it is no part of the benchmark."""
+    adjective, _, noun = clean_label(folder).partition(" ")
+    return ("", "") if not noun or adjective == "adj" else (adjective, noun)
+
+
+def _usable(image: tuple[str, str, str], root: Path) -> tuple[str, str, str]:
+    if fault := unusable_character(image[0]):
+        raise CondsimError(
+            f"{str(root / image[0])!a}: the name holds {fault}, which no record can hold: rename the file"
+        )
+    return image
+
+
+def _notes(root: Path, nouns: Sequence[str], test: Split, train: Split) -> tuple[str, ...]:
+    """Folders whose words differ from the protocol's, or from another folder's, only in case."""
+    return (
+        *notes_on_alike((*nouns, *train.nouns), f"{root}: nouns of folders and test nouns"),
+        *notes_on_alike(test.nouns, f"{root}: nouns of folders"),
+        *notes_on_alike((*test.adjectives, *train.adjectives, "adj"), f"{root}: adjectives of folders"),
+    )
 
 
 def vocabulary(split: Split) -> tuple[str, ...]:
@@ -132,9 +162,9 @@ def read_task(
         raise CondsimError(f"benchmark.text={text!r}. {did_you_mean(str(text), ('adjective', 'adjective noun'))}")
     exists = np.zeros((len(split.nouns), len(split.adjectives)), dtype=bool)
     exists[split.noun, split.adjective] = True
-    asked = exists[split.noun]
-    asked[np.arange(len(asked)), split.adjective] = False
-    reference, target = np.nonzero(asked)
+    targets = exists[split.noun]
+    targets[np.arange(len(targets)), split.adjective] = False
+    reference, target = np.nonzero(targets)
     if len(reference) == 0:
         raise CondsimError(f"{split.images.root}: no noun of the split has two adjectives, so there is no query")
     noun = split.noun[reference]
@@ -159,6 +189,7 @@ def read_task(
         excluded=Ragged.of(reference[:, None]),
         clusters=noun,
         cluster_name="noun",
+        skipped=split.skipped,
     )
 
 

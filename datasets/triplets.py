@@ -1,4 +1,4 @@
-"""Sources of training triplets: mined ones, CIRR's train split, captions, and pictures that share labels."""
+"""Sources of training triplets: mined ones, CIRR's train split, captions, and images that share labels."""
 
 from __future__ import annotations
 
@@ -7,11 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
 
 from condsim.datasets import cirr as cirr_format
-from condsim.datasets.annotations import keep_valid, read_frame, read_list, validate
+from condsim.datasets.annotations import keep_valid, read_list, validate
 from condsim.datasets.grouping import word_codes
+from condsim.datasets.image_files import NamedFiles, relative_file
 from condsim.harness.errors import CondsimError, did_you_mean
+from condsim.harness.tables import cell_text, is_missing, label, read_frame
 from condsim.harness.task import ImageTable, Rows
 from condsim.harness.triplets import Triplets
 
@@ -24,11 +28,11 @@ def mined(
     conditions: Mapping[str, float] | None = None,
     seed: int = 0,
 ) -> Triplets:
-    """What ``condsim mine`` has written: ``images`` is the folder that its image names start from.
+    """The triplets of ``condsim mine``; ``images`` is the folder that its image names start from.
 
     ``limit`` takes the first so many, which are a random draw already. ``conditions`` mixes three forms of a condition
     in these proportions, drawn by ``seed``: "full" ("on wooden table": predicate and object, the paper's only form),
-    "object" ("wooden table") and "head" ("table"), since benchmarks ask with a bare object too (ours).
+    "object" ("wooden table") and "head" ("table"), since conditions of benchmarks can be a bare object too (ours).
     """
     path = Path(table).expanduser()
     if not path.is_file():
@@ -45,15 +49,19 @@ def mined(
     odds = np.array([shares.get(form, 0.0) for form in forms])
     drawn = np.random.default_rng(seed).choice(len(forms), size=len(frame), p=odds / odds.sum())
     texts = frame[list(forms.values())].to_numpy()[np.arange(len(frame)), drawn]
-    made = _from_names("mined", Path(images), frame["reference"], texts, frame["target"], share)
+    for column in (*columns[:3], None):
+        cells = texts if column is None else frame[column].to_numpy()
+        for row in np.flatnonzero([is_missing(cell) for cell in cells]):
+            raise CondsimError(f"{path}: row {row}: {column or 'condition'} is empty")
+    triplets = _from_names("mined", Path(images), frame["reference"], texts, frame["target"], share)
     question = frame.assign(text=texts).groupby(["subject", "text"]).ngroup().to_numpy().astype(np.int64)
-    return replace(made, question=question)
+    return replace(triplets, question=question)
 
 
 def cirr(
     annotations: str | Path, images: str | Path | None = None, split: str = "train", share: float = 1.0
 ) -> Triplets:
-    """CIRR's annotated edits: (reference, caption, target_hard). ``images`` None: they lie beside the annotations."""
+    """CIRR's annotated edits: (reference, caption, target_hard). ``images`` None: in the annotations' folder."""
     folder = cirr_format.annotation_root(Path(annotations).expanduser())
     root = cirr_format.image_root(Path(images or annotations).expanduser())
     files = cirr_format.read_split(folder, split)
@@ -78,10 +86,17 @@ def captioned(
     caption: str = "caption",
     share: float = 1.0,
 ) -> Triplets:
-    """A caption is to find its image: queries of text alone."""
+    """A caption is to find its image: queries of text alone. Raises CondsimError for a row without a caption."""
     path = Path(table).expanduser()
     frame = read_frame(path, "a table of image paths and captions", [image, caption])
-    return _from_names("captioned", Path(images or path.parent), None, frame[caption], frame[image], share)
+    root = Path(images or path.parent).expanduser()
+    captions = []
+    for row, cell in enumerate(frame[caption]):
+        if not (text := cell_text(cell, f"{path}: row {row}: {caption}")):
+            raise CondsimError(f"{path}: row {row}: {caption}: there is no caption: remove the row")
+        captions.append(text)
+    names, files = _image_names(frame[image], path, image, root)
+    return _from_names("captioned", root, None, captions, names, share, files)
 
 
 def same_label(
@@ -95,11 +110,17 @@ def same_label(
 ) -> Triplets:
     """An image is to find another that agrees with it in all the columns ``labels``: queries of an image alone.
 
-    Each image is a query up to ``pairs`` times, with partners drawn by ``seed``; images without a partner are left out.
+    Each image is a query up to ``pairs`` times, with partners drawn by ``seed``. Images without a partner and those
+    that lack a label are left out.
     """
     path = Path(table).expanduser()
+    labels = [labels] if isinstance(labels, str) else list(labels)
     frame = read_frame(path, "a table of image paths and labels", [image, *labels])
-    keys = frame.groupby(list(labels), sort=True).ngroup().to_numpy().astype(np.int64)
+    names, files = _image_names(frame[image], path, image, root := Path(images or path.parent).expanduser())
+    kept = ~frame[labels].map(is_missing).any(axis=1).to_numpy(dtype=bool)
+    cells = {column: [label(cell, f"{path}: {column}") for cell in frame[column].to_numpy()[kept]] for column in labels}
+    names = names[kept]
+    keys = pd.DataFrame(cells, dtype=object).groupby(labels, sort=True).ngroup().to_numpy().astype(np.int64)
     order = np.argsort(keys, kind="stable")
     starts = np.searchsorted(keys[order], keys)
     sizes = np.bincount(keys)[keys]
@@ -112,8 +133,18 @@ def same_label(
     step = np.random.default_rng(seed).integers(1, sizes[query])
     partner = order[starts[query] + (place[query] - starts[query] + step) % sizes[query]]
     pair = np.unique(np.stack([query, partner], axis=1), axis=0)
-    names = frame[image].to_numpy()
-    return _from_names("same_label", Path(images or path.parent), names[pair[:, 0]], None, names[pair[:, 1]], share)
+    return _from_names("same_label", root, names[pair[:, 0]], None, names[pair[:, 1]], share, files)
+
+
+def _image_names(
+    cells: Iterable[object], path: Path, column: str, root: Path
+) -> tuple[NDArray[np.object_], Mapping[str, str]]:
+    """[n] the images of a table's column in one spelling, and where those are whose files are spelt otherwise."""
+    on_disk = NamedFiles(root)
+    names = [relative_file(cell, f"{path}: row {row}: {column}", root) for row, cell in enumerate(cells)]
+    for name in set(names):
+        on_disk.find(name)
+    return np.array(names, dtype=object), on_disk.files
 
 
 def _from_names(
@@ -123,6 +154,7 @@ def _from_names(
     text: Iterable[str] | None,
     target: Iterable[str],
     share: float,
+    files: Mapping[str, str] | None = None,
 ) -> Triplets:
     target = list(target)
     missing: Rows = np.full(len(target), -1, dtype=np.int64)
@@ -130,6 +162,6 @@ def _from_names(
     texts, text_codes = word_codes(text) if text is not None else ((), missing)
     reference_codes = codes[: -len(target)] if reference is not None else missing
     return Triplets(
-        name, ImageTable(root.expanduser(), tuple(together)), tuple(texts), reference_codes, text_codes,
+        name, ImageTable(root.expanduser(), tuple(together), files=files or {}), tuple(texts), reference_codes, text_codes,
         codes[-len(target) :], share,
     )  # fmt: skip

@@ -249,6 +249,8 @@ class Benchmark:
     headlines: Mapping[str, Headline] = field(default_factory=dict)
     on_error: OnError | None = None
     """What the user wants done about images that turn out to be unusable; None: the benchmark has no such setting."""
+    notes: tuple[str, ...] = ()
+    """What a user should know about the data and nothing in a record says, one sentence each."""
 
     def select(self, names: Sequence[str] | None) -> Benchmark:
         """Only the tasks ``names`` (None: all of them)."""

@@ -13,8 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from condsim.datasets import cirr, genecis, instance, labelled, mit_states
-from condsim.datasets.annotations import read_frame, read_json
 from condsim.harness.errors import CondsimError
+from condsim.harness.json_files import read_json
+from condsim.harness.tables import read_frame
 
 fuzzed = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 

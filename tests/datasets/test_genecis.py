@@ -156,7 +156,7 @@ def test_a_fault_is_one_message_with_file_entry_and_expectation(
         ("{}", ["expected a list of GeneCIS templates", "object"]),
         ("[]", ["empty"]),
         ("[NaN]", ["NaN is not a JSON number"]),
-        ('[{"condition": "a", "condition": "b"}]', ["'condition' stands twice"]),
+        ('[{"condition": "a", "condition": "b"}]', ["duplicate key 'condition'"]),
         ("[" * 100_000, ["nested too deeply"]),
         ("[" + "9" * 5000 + "]", ["malformed JSON"]),
     ],

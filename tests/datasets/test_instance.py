@@ -7,12 +7,15 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import torch
 from hydra.utils import instantiate
 from PIL import Image
 
 from condsim.datasets import instance
 from condsim.harness.commands.overrides import compose_config
 from condsim.harness.errors import CondsimError
+from condsim.harness.ranking.engine import rank_task
+from condsim.harness.ranking.metrics import per_query
 
 GALLERY = [f"g/{i}.png" for i in range(6)]
 QUERIES = [
@@ -68,7 +71,7 @@ def test_parquet_lists_and_feature_keys_without_pictures(tmp_path: Path) -> None
     [
         ("instance", "instance/test", ("map@1000", "map@50", "ndcg@50", "mrr")),
         ("ilias", "ilias/i2i_100m", ("map@1000",)),
-        ("inquire", "inquire/t2i", ("map@50", "ndcg@50", "mrr")),
+        ("inquire", "inquire/t2i", ("map@50", "ndcg@50", "mrr@50")),
     ],
 )
 def test_configs(tables: dict[str, str], choice: str, name: str, metrics: tuple[str, ...]) -> None:
@@ -90,13 +93,13 @@ def spoilt(place: int, **cells: Any) -> list[dict[str, Any]]:
             r"queries\.csv: row 1: the positive 'g/9\.png' is not in the gallery",
         ),
         (spoilt(1, positives=""), GALLERY, "row 1: positives: expected a list of gallery images"),
-        (spoilt(1, positives="g/1.png|g/1.png"), GALLERY, "row 1: positives names an image twice"),
+        (spoilt(1, positives="g/1.png|g/1.png"), GALLERY, "row 1: positives: duplicate image 'g/1.png'"),
         (spoilt(2, positives="g/1.png"), GALLERY, "row 2: expected a positive other than the query image"),
-        (spoilt(1, id="tower"), GALLERY, "row 1: the id 'tower' already stands in row 0"),
+        (spoilt(1, id="tower"), GALLERY, r"row 1: duplicate id 'tower' \(first in row 0\)"),
         (spoilt(1, id=""), GALLERY, "row 1: there is no id"),
         (spoilt(3, text=" "), GALLERY, "row 3: expected an image, a text or both"),
         (spoilt(0, image="q/none.png"), GALLERY, "row 0: image: the image q/none.png is not in"),
-        (QUERIES, [*GALLERY, "g/0.png"], r"gallery\.csv: row 6: the image g/0\.png already stands in row 0"),
+        (QUERIES, [*GALLERY, "g/0.png"], r"gallery\.csv: row 6: duplicate image g/0\.png \(first in row 0\)"),
         (QUERIES, ["g/77.png", *GALLERY], r"gallery\.csv: row 0: image: the image g/77\.png is not in"),
         (QUERIES, [], "no rows"),
         ([{"id": 1, "positives": "g/0.png"}], GALLERY, "neither a column image nor text"),
@@ -126,3 +129,64 @@ def test_a_missing_positive_of_several_loses_no_query(tables: dict[str, str]) ->
     assert "g/3.png: there is no such file (row 3 of" in task.skipped[0]
     with pytest.raises(CondsimError, match=r"gallery\.csv: row 3: image: the image g/3\.png is not in"):
         instance.load(**tables)
+
+
+SPELLINGS = ["./{}", "{} ", ".\\{}", "\ufeff{}", "{}"]
+
+
+@pytest.mark.parametrize("in_gallery", SPELLINGS)
+@pytest.mark.parametrize("in_queries", SPELLINGS)
+@pytest.mark.parametrize("with_images", [True, False])
+def test_every_name_has_one_spelling(
+    tables: dict[str, str], in_gallery: str, in_queries: str, with_images: bool
+) -> None:
+    before = instance.load(**tables).tasks[0]
+    queries = [
+        {
+            **query,
+            "image": query["image"] and in_queries.format(query["image"]),
+            "positives": "|".join(in_queries.format(name.strip()) for name in query["positives"].split("|")),
+        }
+        for query in QUERIES
+    ]
+    write(Path(tables["images"]), queries, [in_gallery.format(name) for name in GALLERY])
+    after = instance.load(**{**tables, "images": tables["images"] if with_images else None}).tasks[0]
+    assert after.fingerprint == before.fingerprint
+
+
+def test_texts_and_ids_have_one_spelling(tables: dict[str, str]) -> None:
+    queries = spoilt(3, id="a\u00a0red cup ", text=" a  red\u00a0cup")
+    write(Path(tables["images"]), queries)
+    (task,) = instance.load(**tables).tasks
+    assert task.query_ids is not None
+    assert task.query_ids[3] == "a red cup"
+    assert ("a red cup",) in task.conditions
+
+
+def test_missing_cells_of_parquet_are_empty_and_numbers_are_ids(tables: dict[str, str]) -> None:
+    folder = Path(tables["images"])
+    frame = pd.DataFrame(
+        {"id": [7.0, 8.0], "image": ["g/0.png", None], "text": [None, "a cup"], "positives": [["g/1.png"], ["g/2.png"]]}
+    )
+    frame.to_parquet(folder / "queries.parquet")
+    (task,) = instance.load(**{**tables, "queries": str(folder / "queries.parquet")}).tasks
+    assert task.query_ids == ("7", "8")
+    assert list(task.reference) == [0, -1]
+
+
+def test_inquire_counts_a_first_positive_behind_place_50_as_0(tmp_path: Path) -> None:
+    """INQUIRE's own code computes MRR over its first 50 results: 1/2 for place 2, 0 for place 55."""
+    names = [f"g{i}.jpg" for i in range(60)]
+    pd.DataFrame({"image": names}).to_csv(tmp_path / "gallery.csv", index=False)
+    queries = [{"id": 0, "text": "a", "positives": "g54.jpg"}, {"id": 1, "text": "b", "positives": "g1.jpg|g30.jpg"}]
+    pd.DataFrame(queries).to_csv(tmp_path / "queries.csv", index=False)
+    overrides = ["benchmark=inquire", *(f"benchmark.{n}={tmp_path / n}.csv" for n in ("queries", "gallery"))]
+    (task,) = instantiate(compose_config("check", overrides).benchmark).tasks
+    scores = torch.arange(60, 0, -1, dtype=torch.float32)
+    ranking = rank_task(
+        task, lambda queries, rows=None: scores.expand(len(queries), -1), torch.zeros(60, 2), torch.zeros(2, 2),
+        pointwise=False,
+    )  # fmt: skip
+    assert per_query("mrr@50", ranking.ranks).tolist() == [0.0, 0.5]
+    assert "mrr@50" in task.metrics
+    assert "mrr" not in task.metrics

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -105,25 +106,44 @@ def test_parquet_with_numbers_for_labels(table: Path) -> None:
     [
         (None, {"conditions": ["colour"]}, "no column 'colour'. Did you mean 'color'"),
         (None, {"image_column": "file"}, "no column 'file'"),
-        (None, {"together": [["color", "size"]]}, "'size' is no condition"),
+        (None, {"together": [["color", "size"]]}, "'size' is not a condition"),
         (None, {"together": ["color"]}, "should be a list of different conditions, or all"),
         (None, {"queries": 1.5}, "benchmark.queries=1.5"),
         (None, {"tasks": ["colors"]}, "no task 'colors'. Did you mean 'color'"),
         (None, {"images": "nowhere"}, "nowhere is not a folder"),
         (None, {"dataset": {"path": "imagefolder"}}, "exactly one of them"),
-        (lambda f: f.__setitem__("image", f["image"].replace("a/4.png", "a/6.png")), {}, "row 6: .* stands in row 4"),
+        (
+            lambda f: f.__setitem__("image", f["image"].replace("a/4.png", "a/6.png")),
+            {},
+            r"row 6: duplicate image .* \(first in row 4\)",
+        ),
         (
             lambda f: f.__setitem__("image", f["image"].replace("a/4.png", "a/99.png")),
             {},
             "row 4: .*a/99.png is not in",
         ),
         (lambda f: f.__setitem__("image", f["image"].replace("a/4.png", "../4.png")), {}, "row 4: .*out of the image"),
-        (lambda f: f.__setitem__("image", f["image"].replace("a/4.png", "a/4.txt")), {}, "row 4: .*path of an image"),
+        (lambda f: f.__setitem__("image", f["image"].replace("a/4.png", "a/4.txt")), {}, "row 4: .*a/4.txt is not in"),
         (lambda f: f.__setitem__("color", f["color"].where(f.index != 7)), {}, "row 7: color: there is no label"),
         (lambda f: f.drop(f.index, inplace=True), {}, "no rows"),
         (lambda f: f.drop(f.index[1:], inplace=True), {}, "too few to split"),
         (lambda f: f.drop(columns=["color", "shape"], inplace=True), {}, "no column of labels"),
-        (lambda f: f.__setitem__("color", f["image"]), {}, "under 'color' no query shares its label"),
+        (lambda f: f.__setitem__("color", f["image"]), {"conditions": ["color"]}, "under 'color' no query shares"),
+        (lambda f: f.__setitem__("image", f["image"].replace("a/4.png", "A/4.PNG")), {}, "there is a/4.png, which dif"),
+        (lambda f: f.__setitem__("image", f["image"].replace("a/4.png", "/a/4.png")), {}, "row 4: .*the absolute path"),
+        (lambda f: f.__setitem__("image", f["image"].replace("a/4.png", "C:/a/4.png")), {}, "the absolute path"),
+        (
+            lambda f: f.__setitem__("image", f["image"].replace("a/4.png", "")),
+            {},
+            "row 4: image: .*found an empty cell",
+        ),
+        (
+            lambda f: f.__setitem__("image", f["image"].replace("a/4.png", "a/\x1b4.png")),
+            {},
+            "holds a control character",
+        ),
+        (lambda f: f.rename(columns={"color": "a\x1bb"}, inplace=True), {}, "cannot name a task: rename it"),
+        (lambda f: f.rename(columns={"color": " shape"}, inplace=True), {}, r"duplicate column 'shape' \(2 times\)"),
     ],
 )
 def test_faults(table: Path, spoil: Callable[..., Any] | None, arguments: dict[str, Any], message: str) -> None:
@@ -161,13 +181,144 @@ def test_a_missing_image_leaves_the_others_where_the_split_put_them(table: Path)
     [
         ("a/0.png,red,disc,more", "row 40 has 4 cells, but the header has 3"),
         ("a/0.png,red", "row 40 has 2 cells, but the header has 3"),
-        ('a/0.png,red,"disc', "malformed CSV at line 42"),
+        ('a/0.png,red,"disc', "malformed CSV in row 40, which begins at line 42"),
     ],
 )
 def test_a_line_that_does_not_fit_its_table(table: Path, line: str, message: str) -> None:
     table.write_text(table.read_text() + line)
     with pytest.raises(CondsimError, match=message):
         labelled.load(str(table))
+
+
+def twins(labels: list[str]) -> list[str]:
+    """40 labels, 20 of them spelt as ``labels[0]`` and as ``labels[1]`` in turn."""
+    return [labels[i // 2 % 2] if i % 2 else "blue" for i in range(40)]
+
+
+@pytest.mark.parametrize(
+    "spellings",
+    [
+        ["red", " red"],
+        ["red cup", "red\u00a0cup"],
+        ["red cup", "red  cup\t"],
+        ["caf\u00e9", "cafe\u0301"],
+        ["3", "3.0"],
+        ["12", "12.00"],
+        ["red", "\u200bred\ufeff"],
+    ],
+)
+def test_labels_that_look_alike_are_one_label(table: Path, spellings: list[str]) -> None:
+    def fingerprint(labels: list[str]) -> str:
+        change(table, lambda frame: frame.__setitem__("color", twins(labels)))
+        return labelled.load(str(table), conditions=["color"]).tasks[0].fingerprint
+
+    assert fingerprint(spellings) == fingerprint([spellings[0]] * 2)
+
+
+@pytest.mark.parametrize("spellings", [["01", "1"], ["3.5", "3"], ["red", "redd"], ["None", "nan"]])
+def test_labels_that_differ_stay_different(table: Path, spellings: list[str]) -> None:
+    change(table, lambda frame: frame.__setitem__("color", twins(spellings)))
+    (task,) = labelled.load(str(table), conditions=["color"], queries=0.5).tasks
+    assert len({tuple(task.relevant[i]) for i in range(len(task))}) == 3
+
+
+def test_labels_that_differ_in_case_are_two_and_noted(table: Path) -> None:
+    change(table, lambda frame: frame.__setitem__("color", twins(["red", "Red"])))
+    benchmark = labelled.load(str(table))
+    (note,) = benchmark.notes
+    assert note.endswith("labels of 'color' that differ only in case count as different: 'Red', 'red'")
+    assert len({tuple(relevant) for relevant in map(benchmark.tasks[0].relevant.__getitem__, range(4))}) > 1
+    assert labelled.load(str(table), conditions=["shape"]).notes == ()
+
+
+def test_headers_have_one_spelling_too(table: Path) -> None:
+    before = labelled.load(str(table), together=["all"])
+    table.write_text(table.read_text().replace("image,color,shape", "\ufeffimage , color,shape\u00a0", 1))
+    after = labelled.load(str(table), together=["all"])
+    assert [task.fingerprint for task in after.tasks] == [task.fingerprint for task in before.tasks]
+    chosen = labelled.load(str(table), conditions=[" color"], together=[]).tasks
+    assert [task.name for task in chosen] == ["color"]
+    assert [task.name for task in labelled.load(str(table), conditions="color").tasks] == ["color"], "a list of one"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (lambda f: f.insert(0, "", range(40)), "the column '' is left out: it has no name"),
+        (lambda f: f.insert(0, "Unnamed: 0", range(40)), "'Unnamed: 0' is left out: its 40 values are all different"),
+        (lambda f: f.insert(2, "note", [f"photo {i}" for i in range(40)]), "'note' .* all different"),
+        (lambda f: f.insert(3, "later", [None] * 40), "'later' is left out: it is empty"),
+    ],
+)
+def test_a_column_that_holds_no_labels_is_named_and_the_others_run(
+    table: Path, spoil: Callable[..., Any], reason: str
+) -> None:
+    before = labelled.load(str(table))
+    change(table, spoil)
+    after = labelled.load(str(table))
+    assert [task.fingerprint for task in after.tasks] == [task.fingerprint for task in before.tasks]
+    assert len(after.notes) == 1
+    assert re.search(reason, after.notes[0])
+
+
+def test_a_column_of_lists_is_named_and_the_others_run(table: Path) -> None:
+    frame = pd.read_csv(table)
+    frame["bbox"] = [[0, 0, i, i] for i in range(40)]
+    frame.to_parquet(table.with_suffix(".parquet"))
+    benchmark = labelled.load(str(table.with_suffix(".parquet")))
+    assert [task.name for task in benchmark.tasks] == ["color", "shape"]
+    assert "'bbox' is left out: its values are neither texts nor numbers" in benchmark.notes[0]
+    with pytest.raises(CondsimError, match="row 0: bbox: expected text or a number"):
+        labelled.load(str(table.with_suffix(".parquet")), conditions=["bbox"])
+
+
+@pytest.mark.parametrize(
+    ("on_disk", "in_table"),
+    [
+        ("2024-05-01T12:30:01.png", "2024-05-01T12:30:01.png"),
+        ("at 3.45\u202fPM.png", "at 3.45\u202fPM.png"),
+        ("\U0001f468\u200d\U0001f373.png", "\U0001f468\u200d\U0001f373.png"),
+        ("4.jfif", "4.jfif"),
+        ("4.AVIF", "4.AVIF"),
+        ("without suffix", "without suffix"),
+        ("a/b/4.png", "a\\b\\4.png"),
+        ("a/4.png", "./a//4.png "),
+        ("a\\b.png", "a\\b.png"),
+        ("cafe\u0301/e\u0301.png", "caf\u00e9/\u00e9.png"),
+        ("caf\u00e9/\u00e9.png", "cafe\u0301/e\u0301.png"),
+        ("trailing.png ", "trailing.png"),
+    ],
+)
+def test_names_of_files_that_differ_in_spelling_only(table: Path, on_disk: str, in_table: str) -> None:
+    path = table.parent / "more" / on_disk
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes((table.parent / "a/4.png").read_bytes())
+    change(table, lambda frame: frame.__setitem__("image", frame["image"].replace("a/4.png", f"more/{in_table}")))
+    for on_error in ("raise", "skip"):
+        (task, _) = labelled.load(str(table), on_error=on_error).tasks
+        (row,) = (row for row, name in enumerate(task.images.names) if name.startswith("more"))
+        assert len(task.images) == 40
+        assert task.images.path(row) == path
+        assert not task.skipped
+
+
+def test_the_same_table_is_the_same_task_however_the_disk_spells_its_names(table: Path) -> None:
+    fingerprints = set()
+    for on_disk in ("\u00e9.png", "e\u0301.png"):
+        (table.parent / on_disk).write_bytes((table.parent / "a/4.png").read_bytes())
+        change(table, lambda frame: frame.__setitem__("image", frame["image"].replace("a/4.png", "\u00e9.png")))
+        fingerprints.add(labelled.load(str(table)).tasks[0].fingerprint)
+        (table.parent / on_disk).unlink()
+    assert len(fingerprints) == 1
+
+
+def test_absolute_paths_below_the_image_folder(table: Path) -> None:
+    before = labelled.load(str(table))
+    change(table, lambda frame: frame.__setitem__("image", [str(table.parent / name) for name in frame["image"]]))
+    after = labelled.load(str(table))
+    assert [task.fingerprint for task in after.tasks] == [task.fingerprint for task in before.tasks]
+    with pytest.raises(CondsimError, match="is not below the image folder"):
+        labelled.load(str(table), images=str(table.parent / "a"))
 
 
 def test_nothing_to_read(tmp_path: Path) -> None:

@@ -103,7 +103,7 @@ def test_options(tmp_path: Path) -> None:
         ({"test_nouns": ["pear"]}, "no image of a test noun \\(pear"),
         ({"test_nouns": ["wool"]}, "no noun of the split has two adjectives"),
         ({"test_nouns": []}, "test_nouns: expected a list of nouns"),
-        ({"test_nouns": ["wool", "wool"]}, "'wool' stands in it twice"),
+        ({"test_nouns": ["wool", "wool"]}, "duplicate noun 'wool'"),
         ({"test_nouns": "no.json"}, "no.json does not exist"),
         ({"text": "adjective nuon"}, "Did you mean 'adjective noun'"),
         ({"tasks": ["tests"]}, "no task 'tests'. Did you mean 'test'"),
@@ -141,3 +141,35 @@ def test_any_folders_against_brute_force(tmp_path_factory: pytest.TempPathFactor
     test, adjective, noun = tasks
     for i in range(len(test)):
         assert set(test.relevant[i]) == set(adjective.relevant[i]) & set(noun.relevant[i])
+
+
+def test_a_name_that_is_not_utf8_is_named_or_left_out(tmp_path: Path) -> None:
+    root = make(tmp_path)
+    before = mit_states.load(str(root))
+    odd = root / "images" / "old tomato" / b"caf\xe9.jpg".decode("utf-8", "surrogateescape")
+    odd.write_bytes(b"")
+    with pytest.raises(CondsimError, match=r"caf.*\.jpg': the name holds bytes that are not UTF-8") as caught:
+        mit_states.load(str(root))
+    str(caught.value).encode()
+    after = mit_states.load(str(root), on_error="skip")
+    assert after.tasks[0].fingerprint == before.tasks[0].fingerprint
+    assert "not UTF-8" in after.tasks[0].skipped[0]
+
+
+def test_folders_that_differ_from_the_protocol_in_case_are_noted(tmp_path: Path) -> None:
+    root = make(tmp_path)
+    assert mit_states.load(str(root)).notes == ()
+    (root / "images" / "Old Tomato").mkdir()
+    (root / "images" / "Old Tomato" / "1.jpg").write_bytes(b"")
+    noun, adjective = mit_states.load(str(root)).notes
+    assert "nouns of folders and test nouns that differ only in case count as different: 'Tomato', 'tomato'" in noun
+    assert "adjectives of folders that differ only in case count as different: 'Old', 'old'" in adjective
+
+
+def test_blanks_in_a_folders_name_are_one_blank(tmp_path: Path) -> None:
+    before = mit_states.load(str(make(tmp_path / "plain")))
+    root = make(tmp_path / "odd")
+    (root / "images" / "old tomato").rename(root / "images" / "old\u00a0 tomato")
+    after = mit_states.load(str(root))
+    assert [len(task) for task in after.tasks] == [len(task) for task in before.tasks]
+    assert after.tasks[0].conditions == before.tasks[0].conditions
