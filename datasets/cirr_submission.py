@@ -1,4 +1,4 @@
-"""CIRR test1: the two files that the official server takes, because the targets are withheld."""
+"""CIRR test1: the two files for the official server, because the targets are withheld."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from condsim.harness.task import Task
 
 VERSION = "rc2"
 LENGTHS = {"recall": 50, "recall_subset": 3}
-"""Metric -> how many names a pair has."""
+"""Metric -> number of names per pair."""
 FILES = {"recall": "cirr_test1_recall.json", "recall_subset": "cirr_test1_recall_subset.json"}
 MAX_BYTES = 5_000_000
 
@@ -23,13 +23,13 @@ MAX_BYTES = 5_000_000
 def write_submission(
     task: Task, top_rows: NDArray[np.integer[Any]], subset_rows: NDArray[np.integer[Any]], folder: Path
 ) -> tuple[Path, Path]:
-    """Write both files into ``folder``, or none where one would not be valid.
+    """Write both files into ``folder``, or none where one would not be valid. Keys are sorted as CLIP4Cir sorts them.
 
     ``top_rows`` [Q, at least 50] are image rows of the best gallery images of each query of ``task``, best first;
     ``subset_rows`` [Q, at least 3] those of its subset. Returns the paths (recall, recall_subset).
     """
     texts = {
-        metric: json.dumps(submission(task, rows, metric), separators=(",", ":"))
+        metric: json.dumps(submission(task, rows, metric), separators=(",", ":"), sort_keys=True)
         for metric, rows in (("recall", top_rows), ("recall_subset", subset_rows))
     }
     for metric, text in texts.items():
@@ -48,8 +48,8 @@ def write_submission(
 def submission(task: Task, rows: NDArray[np.integer[Any]], metric: str) -> dict[str, str | list[str]]:
     """The flat object of one file: version, metric, and the names (without extension) of each pair's best images.
 
-    Raises CondsimError where the server would refuse it or count it wrongly: a query left out, too few rows, a row
-    repeated, the reference among them, or a row that is not in the query's subset.
+    Raises CondsimError where the server would refuse it or score it wrongly: a query left out, too few rows, a duplicate
+    row, the reference among them, or a row that is not in the query's subset.
     """
     where = f"the {metric} submission for {task.full_name}"
     length = LENGTHS[metric]
@@ -67,7 +67,7 @@ def submission(task: Task, rows: NDArray[np.integer[Any]], metric: str) -> dict[
         chosen = best[i].tolist()
         among = allowed if metric == "recall" else set(task.subset[i].tolist())
         if len(set(chosen)) < length:
-            raise CondsimError(f"{where}: pair {pair} names an image twice")
+            raise CondsimError(f"{where}: pair {pair} has a duplicate image")
         if task.reference[i] in chosen:
             raise CondsimError(f"{where}: pair {pair} names its own reference")
         if not among.issuperset(chosen):
