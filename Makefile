@@ -41,6 +41,14 @@ build/typecheck/condsim:
 	mkdir -p $@
 	for part in harness methods datasets conf; do ln -sfn ../../../$$part $@/$$part; done
 
+docs: $(READY)  ## Build the documentation site in site/
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
+	rm -rf build/docs && mkdir -p build/docs/packages/condsim && cp -r docs build/docs/pages
+	for part in __init__.py harness methods datasets; do ln -s ../../../../$$part build/docs/packages/condsim/$$part; done
+	cp README.md build/docs/pages/index.md && cp CONTRIBUTING.md CHANGELOG.md build/docs/pages
+	sed -i.bak -E 's#(\.\./)?README\.md#index.md#g; s#(\]\(|src=")docs/#\1#g' build/docs/pages/*.md && rm build/docs/pages/*.bak
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
 clean:  ## Remove what was built and the records of runs (not the feature cache: `condsim cache prune`)
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis results/runs results/multirun results/errors
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
