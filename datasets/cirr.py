@@ -124,8 +124,8 @@ def read_task(
     def existing(_: int, image: str) -> str:
         if find_images and not on_disk.find(files[image]):
             raise CondsimError(
-                f"{split_file(folder, split)}: image {image}: there is no {files[image]} in {root} (expected {IMAGES}). "
-                "`condsim check` lists every missing image"
+                f"{split_file(folder, split)}: image {image}: there is no {files[image]} in {root} (expected {IMAGES})"
+                ". `condsim check` lists every missing image"
             )
         return image
 

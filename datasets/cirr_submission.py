@@ -48,8 +48,8 @@ def write_submission(
 def submission(task: Task, rows: NDArray[np.integer[Any]], metric: str) -> dict[str, str | list[str]]:
     """The flat object of one file: version, metric, and the names (without extension) of each pair's best images.
 
-    Raises CondsimError where the server would refuse it or score it wrongly: a query left out, too few rows, a duplicate
-    row, the reference among them, or a row that is not in the query's subset.
+    Raises CondsimError where the server would refuse it or score it wrongly: a query left out, too few rows, a
+    duplicate row, the reference among them, or a row that is not in the query's subset.
     """
     where = f"the {metric} submission for {task.full_name}"
     length = LENGTHS[metric]

@@ -29,7 +29,7 @@ def export_images(
 
     ``arguments`` are those of ``datasets.load_dataset``; ``split`` is required. A cell without an image is None in the
     table; bytes that do not decode are written as they are, so that they are reported like any damaged file. The folder
-    is filled beside its place in the cache and renamed into it, so a killed export leaves no folder that looks complete.
+    is filled beside its place in the cache and renamed into it, so a killed export leaves no incomplete folder there.
     """
     data = _load(arguments)
     require_columns(data.column_names, [image_column], f"dataset {arguments.get('path')}")

@@ -6,7 +6,7 @@ import io
 import os
 import posixpath
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -156,8 +156,8 @@ def relative_file(file: object, where: str, root: Path | None = None) -> str:
                 break
     if path.startswith("/") or re.match("[A-Za-z]:/", path):
         raise CondsimError(
-            f"{where}: the absolute path {text!a} is not below the image folder{f' {root}' if root else ''}: expected a "
-            "path relative to it"
+            f"{where}: the absolute path {text!a} is not below the image folder{f' {root}' if root else ''}: expected "
+            "a path relative to it"
         )
     path = posixpath.normpath(path)
     if path == ".." or path.startswith("../"):
@@ -167,11 +167,9 @@ def relative_file(file: object, where: str, root: Path | None = None) -> str:
     return path
 
 
-def usable_names(names: Iterable[str], folder: Path) -> Iterator[tuple[str, str | None]]:
-    """Each of the file ``names`` of a ``folder`` with what is wrong with it (None: nothing)."""
-    for name in names:
-        fault = unusable_character(name)
-        yield name, f"{str(folder / name)!a}: the name holds {fault}: rename it" if fault else None
+def shown_path(path: Path) -> str:
+    """A path for a message, in ASCII where it holds what a terminal or a file of UTF-8 cannot show."""
+    return ascii(str(path)) if unusable_character(str(path)) else str(path)
 
 
 def image_suffix(content: bytes) -> str:

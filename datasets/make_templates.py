@@ -162,18 +162,17 @@ def read_attribute_types(path: Path) -> dict[str, str]:
     else:
         value = read_json(path, what)
         lists = isinstance(value, dict) and any(isinstance(inner, list) for inner in value.values())
-        if not isinstance(value, dict) or not all(
-            isinstance(inner, list if lists else str) for inner in value.values()
-        ):
+        form = list if lists else str
+        if not isinstance(value, dict) or not all(isinstance(inner, form) for inner in value.values()):
             raise CondsimError(f"{path}: expected {what}: {{'red': 'color'}} or, as VAW, {{'color': ['red', 'blue']}}")
-        pairs = [(name, kind) for kind, names in value.items() for name in names] if lists else list(value.items())
+        pairs = [(name, key) for key, names in value.items() for name in names] if lists else list(value.items())
         places = [str(path)] * len(pairs)
     types: dict[str, str] = {}
-    for (name, kind), where in zip(pairs, places, strict=True):
-        attribute, text = (_word(cell, where, column) for cell, column in ((name, "attribute"), (kind, "type")))
+    for (name, type_name), where in zip(pairs, places, strict=True):
+        attribute, text = _word(name, where, "attribute"), _word(type_name, where, "type")
         if attribute in types:
             raise CondsimError(
-                f"{where}: duplicate attribute {attribute!r}, with the types {types[attribute]!r} and {text!r}: keep one"
+                f"{where}: duplicate attribute {attribute!r} (type {types[attribute]!r}, then {text!r}): keep one"
             )
         types[attribute] = text
     if not types:

@@ -11,7 +11,7 @@ import numpy as np
 
 from condsim.datasets.annotations import keep_valid
 from condsim.datasets.grouping import rows_by_code, word_codes
-from condsim.datasets.image_files import IMAGE_SUFFIXES, folder_of
+from condsim.datasets.image_files import IMAGE_SUFFIXES, folder_of, shown_path
 from condsim.harness.errors import CondsimError, did_you_mean
 from condsim.harness.json_files import read_json
 from condsim.harness.names import clean_label, notes_on_alike, unusable_character
@@ -123,7 +123,7 @@ def _adjective_noun(folder: str) -> tuple[str, str]:
 def _usable(image: tuple[str, str, str], root: Path) -> tuple[str, str, str]:
     if fault := unusable_character(image[0]):
         raise CondsimError(
-            f"{str(root / image[0])!a}: the name holds {fault}, which no record can hold: rename the file"
+            f"{shown_path(root / image[0])}: the name holds {fault}, which no record can hold: rename the file"
         )
     return image
 

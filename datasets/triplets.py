@@ -161,7 +161,5 @@ def _from_names(
     together, codes = word_codes([*(reference if reference is not None else ()), *target])
     texts, text_codes = word_codes(text) if text is not None else ((), missing)
     reference_codes = codes[: -len(target)] if reference is not None else missing
-    return Triplets(
-        name, ImageTable(root.expanduser(), tuple(together), files=files or {}), tuple(texts), reference_codes, text_codes,
-        codes[-len(target) :], share,
-    )  # fmt: skip
+    images = ImageTable(root.expanduser(), tuple(together), files=files or {})
+    return Triplets(name, images, tuple(texts), reference_codes, text_codes, codes[-len(target) :], share)

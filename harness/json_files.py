@@ -19,8 +19,8 @@ def read_json(path: Path, what: str) -> Any:
     return parse_json(read_text(path, what), refuse)
 
 
-def parse_json(text: str, refuse: Callable[[str], NoReturn]) -> Any:
-    """The value of a JSON text; ``refuse`` raises the error that it is given the reason of."""
+def parse_json(text: str, refuse: Callable[[str], NoReturn], constants: bool = False) -> Any:
+    """The value of a JSON text. ``refuse`` raises an error with the given reason; ``constants``: NaN is a value."""
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         out = dict(pairs)
@@ -31,7 +31,9 @@ def parse_json(text: str, refuse: Callable[[str], NoReturn]) -> Any:
 
     try:
         return json.loads(
-            text, object_pairs_hook=unique, parse_constant=lambda name: refuse(f"{name} is not a JSON number")
+            text,
+            object_pairs_hook=unique,
+            parse_constant=float if constants else lambda name: refuse(f"{name} is not a JSON number"),
         )
     except json.JSONDecodeError as error:
         refuse(f"malformed or truncated JSON at line {error.lineno}, column {error.colno}: {error.msg}")

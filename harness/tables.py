@@ -57,7 +57,7 @@ def read_rows(path: Path, what: str) -> Iterator[list[str]]:
     tabs = path.suffix.lower() in TAB_SEPARATED
     with _opened(path, what) as file:
         reader = csv.reader(
-            _utf8_lines(file, path, what),
+            _lines(file, path, what),
             delimiter="\t" if tabs else ",",
             quoting=csv.QUOTE_NONE if tabs else csv.QUOTE_MINIMAL,
             strict=True,
@@ -74,9 +74,12 @@ def read_rows(path: Path, what: str) -> Iterator[list[str]]:
                 raise CondsimError(
                     f"{path}: malformed CSV in row {number}, which begins at line {line}: {error} (expected {what})"
                 ) from None
-            line = reader.line_num + 1
+            begin, line = line, reader.line_num + 1
             if not row:
                 continue
+            if not (text := "".join(row)).isascii() and re.search("[\ud800-\udfff]", text):
+                place = "the header" if header is None else f"row {number} (line {begin})"
+                raise CondsimError(f"{path}: {place} is not UTF-8 text (expected {what})")
             if header is None:
                 header = [clean_label(cell) for cell in row]
                 yield header
@@ -101,12 +104,9 @@ def _opened(path: Path, what: str) -> Iterator[TextIO]:
         yield file
 
 
-def _utf8_lines(file: TextIO, path: Path, what: str) -> Iterator[str]:
+def _lines(file: TextIO, path: Path, what: str) -> Iterator[str]:
     try:
-        for number, line in enumerate(file, 1):
-            if not line.isascii() and re.search("[\ud800-\udfff]", line):
-                raise CondsimError(f"{path}: line {number} is not UTF-8 text (expected {what})")
-            yield line
+        yield from file
     except OSError as error:
         raise CondsimError(f"{path} cannot be read: {error.strerror or error} (expected {what})") from None
 
@@ -154,7 +154,7 @@ def cell_text(cell: object, where: str) -> str:
 
 
 def label(cell: object, where: str) -> str:
-    """A cell as a label: as ``cell_text``, and "3.0" written as text is "3". Raises CondsimError where it is missing."""
+    """A cell as a label: as ``cell_text``, and "3.0" written as text is "3". Raises CondsimError for a missing one."""
     text = cell_text(cell, where)
     if not text:
         raise CondsimError(f"{where}: there is no label (expected one for every image)")

@@ -1,19 +1,19 @@
-"""Where captions come from: a table, a folder, or a streamed Hugging Face dataset. Always one caption at a time."""
+"""Sources of captions: a table, a folder, or a streamed Hugging Face dataset, read one caption at a time."""
 
 from __future__ import annotations
 
-import csv
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
+from condsim.datasets.image_files import IMAGE_SUFFIXES, image_suffix, relative_file, shown_path
 from condsim.harness.errors import CondsimError, did_you_mean
-
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+from condsim.harness.json_files import parse_json, read_text
+from condsim.harness.names import clean_label, clean_path, unusable_character
+from condsim.harness.tables import PARQUET, is_missing, read_rows, require_columns, unreadable_parquet
 
 
 @dataclass(frozen=True)
@@ -28,11 +28,14 @@ class Captioned:
 
 
 class CaptionSource(Protocol):
-    """Captions in a fixed order."""
+    """Captions in a fixed order. Rows without a caption (None, NaN, blanks) are left out and counted in ``blank``."""
+
+    blank: int
+    """Rows without a caption, as far as the last reading came."""
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """What tells this source from another, for resuming."""
+        """What distinguishes this source from another, for resuming."""
         ...
 
     @property
@@ -41,77 +44,106 @@ class CaptionSource(Protocol):
         ...
 
     def read(self, start: int = 0) -> Iterator[Captioned]:
-        """Every caption from number ``start`` on, read as it is asked for."""
+        """Every caption from number ``start`` on, one at a time."""
         ...
 
 
 class TableCaptions:
-    """A CSV, TSV, JSON-lines or parquet table with a column of image paths and one of captions."""
+    """A CSV, TSV, JSON-lines or parquet table with a column of image paths and one of captions.
+
+    In a TSV file a quote is a letter like any other.
+    """
 
     def __init__(
         self, table: str | Path, images: str | Path | None = None, image: str = "image", caption: str = "caption"
     ) -> None:
         self.table = Path(table).expanduser()
         self.images = Path(images).expanduser() if images else self.table.parent
-        self.columns = (image, caption)
+        self.columns = (clean_label(image), clean_label(caption))
+        self.blank = 0
         if not self.table.is_file():
-            raise CondsimError(f"{self.table} does not exist (expected a table of image paths and captions)")
+            raise CondsimError(f"{self.table} does not exist (expected {TABLE})")
 
     @property
     def identity(self) -> Mapping[str, Any]:
         return {"table": str(self.table), "columns": list(self.columns), "bytes": self.table.stat().st_size}
 
     def read(self, start: int = 0) -> Iterator[Captioned]:
-        for row, (image, caption) in enumerate(islice(self._rows(), start, None), start):
-            if not isinstance(image, str) or not isinstance(caption, str):
-                raise CondsimError(f"{self.table}: row {row}: expected an image path and a caption as texts")
-            yield Captioned(image, caption)
+        return islice(self._captioned(), start, None)
+
+    def _captioned(self) -> Iterator[Captioned]:
+        self.blank = 0
+        for row, (image, caption) in enumerate(self._rows()):
+            where = f"{self.table}: row {row}"
+            if text := _caption(caption, f"{where}: {self.columns[1]}"):
+                yield Captioned(relative_file(image, f"{where}: {self.columns[0]}", self.images), text)
+            else:
+                self.blank += 1
 
     def _rows(self) -> Iterator[tuple[Any, Any]]:
         suffix = self.table.suffix.lower()
-        if suffix in (".parquet", ".pq"):
+        if suffix in PARQUET:
             return self._parquet()
         if suffix in (".jsonl", ".ndjson"):
             return self._json_lines()
-        return self._delimited("\t" if suffix == ".tsv" else ",")
+        return self._delimited()
 
-    def _delimited(self, delimiter: str) -> Iterator[tuple[Any, Any]]:
-        with self.table.open(newline="", encoding="utf-8-sig") as file:
-            rows = csv.DictReader(file, delimiter=delimiter)
-            self._require(rows.fieldnames or ())
-            image, caption = self.columns
-            for row in rows:
-                yield row[image], row[caption]
+    def _delimited(self) -> Iterator[tuple[Any, Any]]:
+        rows = read_rows(self.table, TABLE)
+        image, caption = self._places(next(rows))
+        for row in rows:
+            yield row[image], row[caption]
 
     def _json_lines(self) -> Iterator[tuple[Any, Any]]:
         image, caption = self.columns
-        with self.table.open(encoding="utf-8-sig") as file:
-            for number, line in enumerate(file):
-                try:
-                    row = json.loads(line)
-                    yield row[image], row[caption]
-                except (json.JSONDecodeError, KeyError, TypeError) as error:
+        with self.table.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                if not line.strip():
+                    continue
+                row = self._json(line, number)
+                names = {clean_label(name): value for name, value in row.items()} if isinstance(row, dict) else {}
+                if image not in names or caption not in names:
                     raise CondsimError(
-                        f"{self.table}: line {number + 1}: expected an object with {image!r} and {caption!r}: {error}"
-                    ) from None
+                        f"{self.table}: line {number}: expected an object with {image!r} and {caption!r}, found "
+                        f"{', '.join(names) or type(row).__name__}"
+                    )
+                yield names[image], names[caption]
+
+    def _json(self, line: bytes, number: int) -> Any:
+        def refuse(message: str) -> NoReturn:
+            raise CondsimError(f"{self.table}: line {number}: {message}")
+
+        try:
+            text = line.decode("utf-8-sig")
+        except UnicodeDecodeError:
+            refuse("it is not UTF-8 text")
+        return parse_json(text, refuse, constants=True)
 
     def _parquet(self) -> Iterator[tuple[Any, Any]]:
         import pyarrow.parquet as pq
 
         try:
             file = pq.ParquetFile(self.table)
+            names = file.schema_arrow.names
         except Exception as error:  # pyarrow raises many unrelated types; the file cannot be read whatever it was
-            raise CondsimError(f"{self.table} is no readable parquet table: {error}") from None
-        self._require(file.schema_arrow.names)
-        for batch in file.iter_batches(batch_size=8192, columns=list(self.columns)):
-            image, caption = (batch.column(name).to_pylist() for name in self.columns)
-            yield from zip(image, caption, strict=True)
+            raise unreadable_parquet(self.table, TABLE, error) from None
+        columns = [names[place] for place in self._places([clean_label(name) for name in names])]
+        batches = file.iter_batches(batch_size=8192, columns=columns)
+        while True:
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            except Exception as error:  # as above
+                raise unreadable_parquet(self.table, TABLE, error) from None
+            yield from zip(*(batch.column(name).to_pylist() for name in columns), strict=True)
 
-    def _require(self, names: Iterable[str]) -> None:
-        names = list(names)
-        for column in self.columns:
-            if column not in names:
-                raise CondsimError(f"{self.table}: there is no column {column!r}. {did_you_mean(column, names)}")
+    def _places(self, names: list[str]) -> list[int]:
+        require_columns(names, self.columns, str(self.table))
+        return [names.index(column) for column in self.columns]
+
+
+TABLE = "a CSV, TSV, JSON-lines or parquet table of image paths and captions"
 
 
 class FolderCaptions:
@@ -119,28 +151,48 @@ class FolderCaptions:
 
     def __init__(self, folder: str | Path) -> None:
         self.images = Path(folder).expanduser()
+        self.blank = 0
         if not self.images.is_dir():
-            raise CondsimError(f"{self.images} is no folder (expected images with a .txt caption beside each)")
+            raise CondsimError(f"{self.images} is not a folder (expected images with a .txt caption beside each)")
 
     @property
     def identity(self) -> Mapping[str, Any]:
         return {"folder": str(self.images)}
 
     def read(self, start: int = 0) -> Iterator[Captioned]:
-        paths = sorted(path for path in self.images.rglob("*.txt") if path.is_file())
-        for path in paths[start:]:
-            image = next((p for s in sorted(IMAGE_SUFFIXES) if (p := path.with_suffix(s)).is_file()), None)
+        return islice(self._captioned(), start, None)
+
+    def _captioned(self) -> Iterator[Captioned]:
+        self.blank = 0
+        files = sorted(path for path in self.images.rglob("*") if path.is_file())
+        by_suffix = sorted(files, key=lambda path: path.suffix.lower(), reverse=True)
+        images = {_beside(path): path for path in by_suffix if path.suffix.lower() in IMAGE_SUFFIXES}
+        for path in files:
+            if path.suffix.lower() != ".txt":
+                continue
+            image = images.get(_beside(path))
             if image is None:
-                raise CondsimError(f"{path}: there is no image of the same name beside this caption")
-            yield Captioned(image.relative_to(self.images).as_posix(), path.read_text(encoding="utf-8").strip())
+                raise CondsimError(f"{shown_path(path)}: there is no image of the same name beside this caption")
+            name = image.relative_to(self.images).as_posix()
+            if fault := unusable_character(name):
+                raise CondsimError(f"{shown_path(image)}: the name holds {fault}: rename the file")
+            if text := _caption(read_text(path, "the caption of the image of the same name"), str(path)):
+                yield Captioned(name, text)
+            else:
+                self.blank += 1
+
+
+def _beside(path: Path) -> tuple[Path, str]:
+    """Equal for an image and its caption."""
+    return path.parent, clean_path(path.stem)
 
 
 class HubCaptions:
     """A Hugging Face dataset, streamed: WebDataset shards, parquet, or a data set of the hub.
 
     ``dataset`` holds the arguments of ``datasets.load_dataset`` (path: "webdataset", "parquet" or a hub name;
-    data_files; split). The image column may hold images or the paths of images under ``images``; images that the
-    data set carries are saved only where a relation of theirs is kept.
+    data_files; split). The image column may hold images or the paths of images under ``images``. Images that the data
+    set carries are saved only where a relation of their caption is kept.
     """
 
     def __init__(
@@ -152,6 +204,7 @@ class HubCaptions:
     ) -> None:
         self.dataset = {key: value for key, value in dataset.items() if value is not None}
         self.image, self.caption = image, caption
+        self.blank = 0
         self.images = Path(images).expanduser() if images else None
 
     @property
@@ -159,10 +212,14 @@ class HubCaptions:
         return {"dataset": self.dataset, "columns": [self.image, self.caption]}
 
     def read(self, start: int = 0) -> Iterator[Captioned]:
+        return islice(self._captioned(), start, None)
+
+    def _captioned(self) -> Iterator[Captioned]:
+        self.blank = 0
         hugging_face: Any = import_module("datasets")  # by name: type checkers take our own folder for it
         try:
             data = hugging_face.load_dataset(**{"split": "train", **self.dataset}, streaming=True)
-            names = data.column_names or list(next(iter(data)))
+            names = data.column_names or list(next(iter(data), {}))
         except Exception as error:  # the library raises whatever its builders and the network raise
             raise CondsimError(f"Hugging Face datasets cannot stream {self.dataset}: {error}") from None
         for column in (self.image, self.caption):
@@ -171,23 +228,53 @@ class HubCaptions:
         if isinstance((data.features or {}).get(self.image), hugging_face.Image):
             data = data.cast_column(self.image, hugging_face.Image(decode=False))
         data = data.select_columns([c for c in (self.image, self.caption, "__key__") if c in names])
-        for row, example in enumerate(data.skip(start), start):
-            yield self._captioned(row, example)
+        for row, example in enumerate(self._examples(data)):
+            where = f"{self.dataset}: row {row}"
+            if text := _caption(example[self.caption], f"{where}: {self.caption}"):
+                image, content = self._image(row, example[self.image], where)
+                yield Captioned(image, text, content)
+            else:
+                self.blank += 1
 
-    def _captioned(self, row: int, example: Mapping[str, Any]) -> Captioned:
-        cell, caption = example[self.image], example[self.caption]
-        caption = caption.decode("utf-8", "replace") if isinstance(caption, bytes) else caption
+    def _examples(self, data: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+        examples = iter(data)
+        row = 0
+        while True:
+            try:
+                example = next(examples)
+            except StopIteration:
+                return
+            except Exception as error:  # as in _captioned
+                raise CondsimError(f"{self.dataset}: row {row} cannot be read: {error}") from None
+            yield example
+            row += 1
+
+    def _image(self, row: int, cell: object, where: str) -> tuple[str, bytes | None]:
+        """The name of an image and, where the data set carries it, its bytes."""
         if isinstance(cell, str):
-            return Captioned(cell, str(caption))
-        content = cell if isinstance(cell, bytes) else (cell or {}).get("bytes")
-        if content is None:
-            raise CondsimError(f"{self.dataset}: row {row}: the column {self.image!r} holds neither image nor path")
-        return Captioned(f"{row // 10_000:05d}/{row:09d}.{_format(content)}", str(caption), content)
+            return relative_file(cell, f"{where}: {self.image}", self.images), None
+        content = cell.get("bytes") if isinstance(cell, Mapping) else cell
+        if not isinstance(content, bytes):
+            raise CondsimError(f"{where}: the column {self.image!r} holds neither an image nor a path")
+        return f"{row // 10_000:05d}/{row:09d}.{_suffix(content)}", content
 
 
-def _format(content: bytes) -> str:
-    """The file suffix of an encoded image, by its first bytes."""
-    for magic, suffix in ((b"\xff\xd8", "jpg"), (b"\x89PNG", "png"), (b"RIFF", "webp"), (b"GIF8", "gif")):
-        if content.startswith(magic):
-            return suffix
-    return "img"
+def _caption(cell: object, where: str) -> str:
+    """A cell as a caption; empty where there is none. Raises CondsimError for what is not text."""
+    if isinstance(cell, bytes):
+        try:
+            cell = cell.decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise CondsimError(f"{where}: byte {error.start} of the caption is not UTF-8 text") from None
+    if is_missing(cell):
+        return ""
+    if not isinstance(cell, str):
+        raise CondsimError(f"{where}: expected a caption as text, found {ascii(cell)[:80]}")
+    if any("\ud800" <= letter <= "\udfff" for letter in cell):
+        raise CondsimError(f"{where}: the caption is not UTF-8 text")
+    return cell.strip()
+
+
+def _suffix(content: bytes) -> str:
+    """The usual suffix of an encoded image, by its first bytes."""
+    return "jpg" if content.startswith(b"\xff\xd8") else image_suffix(content)

@@ -1,4 +1,4 @@
-"""`condsim mine`: captions to triplets. Relations are written shard by shard, so a killed run goes on where it was."""
+"""`condsim mine`: captions to triplets. Relations are written shard by shard, so a killed run resumes where it was."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ RELATIONS = pa.schema(
         ("object_head", pa.string()),
     ]
 )
-"""One row a relation: its caption's number and image, and what it says."""
+"""One row per relation: its caption's number and image, and its words."""
 SHOWN = 100
-"""Subjects that the summary lists, those with most triplets first."""
+"""Number of subjects that the summary lists, those with most triplets first."""
 
 
 def mine(settings: Mapping[str, Any]) -> int:
-    """The command, given what conf/mine.yaml composes: sources and parser by ``_target_``, and plain settings."""
+    """The command: ``settings`` as conf/mine.yaml composes them, sources and parser by ``_target_``."""
     summary = mine_triplets(
         make(settings["captions"], "captions"),
         make(settings["parser"], "parser"),
@@ -73,9 +73,9 @@ def mine_triplets(
     """Write ``triplets.parquet`` and ``summary.json`` into ``output``; returns the summary.
 
     A relation is kept where the mean concreteness of its subject and object is at least ``concreteness`` (1 to 5;
-    0: no filter, unrated words too). ``limit`` is the number of captions to read (None: all), ``shard`` how many are
-    parsed between two files. The same settings and ``seed`` give the same triplets; other thresholds, counts and seeds
-    parse nothing again. Memory holds one shard's captions, and a few numbers and the image's name a kept relation.
+    0: no filter, unrated words too). ``limit`` is the number of captions to read (None: all), ``shard`` the number of
+    captions per file of relations. The same settings and ``seed`` give the same triplets; other thresholds, counts and
+    seeds do not parse again. Memory holds one shard's captions, and per kept relation a few numbers and an image name.
 
     Raises CondsimError where ``output`` holds relations of another source or parser.
     """
@@ -109,7 +109,7 @@ def mine_triplets(
 
 
 def _claim(output: Path, settings: Mapping[str, Any]) -> None:
-    """Shards of other settings in ``output`` would be taken for ours: refuse them."""
+    """Raises CondsimError where ``output`` holds shards of other settings, which must not be mixed with ours."""
     file = output / "settings.json"
     text = json.dumps(settings, indent=2, sort_keys=True, default=str) + "\n"
     if file.is_file() and file.read_text(encoding="utf-8") != text:
@@ -123,7 +123,7 @@ def _claim(output: Path, settings: Mapping[str, Any]) -> None:
 def _parse_all(
     source: CaptionSource, parser: RelationParser, output: Path, folder: Path, limit: int | None, shard: int
 ) -> int:
-    """Parse what no shard holds yet; the number of captions in all. A shorter shard is the source's last one."""
+    """Parse the captions that no shard holds yet; returns the number of all. A shorter shard is the source's last."""
     done = sorted(folder.glob("part-*.parquet"))
     captions = sum(_captions_of(path) for path in done)
     if done and _captions_of(done[-1]) < shard:
@@ -145,6 +145,8 @@ def _parse_all(
             advance(len(batch))
             if len(batch) < shard:
                 break
+    if blank := getattr(source, "blank", 0):
+        console.print(f"{blank:,} rows without a caption are left out")
     return captions
 
 
@@ -237,7 +239,7 @@ def _codes(words: pa.ChunkedArray, codes: dict[str, int]) -> Codes:
 
 
 def _write_triplets(path: Path, kept: Kept, reference: Codes, target: Codes, batch: int = 100_000) -> None:
-    """One row a triplet: the images' names, the condition, and the two relations that it comes from."""
+    """One row per triplet: the images' names, the condition, and the two relations that it comes from."""
     words = pa.array(kept.words, pa.string())
     partial = path.with_name(f".{path.name}.writing")
     writer: pq.ParquetWriter | None = None

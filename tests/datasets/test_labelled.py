@@ -115,7 +115,7 @@ def test_parquet_with_numbers_for_labels(table: Path) -> None:
         (
             lambda f: f.__setitem__("image", f["image"].replace("a/4.png", "a/6.png")),
             {},
-            r"row 6: duplicate image .* \(first in row 4\)",
+            "row 6: duplicate image",
         ),
         (
             lambda f: f.__setitem__("image", f["image"].replace("a/4.png", "a/99.png")),
@@ -135,12 +135,12 @@ def test_parquet_with_numbers_for_labels(table: Path) -> None:
         (
             lambda f: f.__setitem__("image", f["image"].replace("a/4.png", "")),
             {},
-            "row 4: image: .*found an empty cell",
+            "row 4: .*found an empty cell",
         ),
         (
             lambda f: f.__setitem__("image", f["image"].replace("a/4.png", "a/\x1b4.png")),
             {},
-            "holds a control character",
+            "holds a control char",
         ),
         (lambda f: f.rename(columns={"color": "a\x1bb"}, inplace=True), {}, "cannot name a task: rename it"),
         (lambda f: f.rename(columns={"color": " shape"}, inplace=True), {}, r"duplicate column 'shape' \(2 times\)"),

@@ -151,7 +151,7 @@ STUFF = [
 
 
 def rule_of_the_template_builder(name: str) -> str:
-    """The rule that the builder of templates had before it used ``plain_name``: ends are cut off one after the other."""
+    """The rule that the builder of templates had before ``plain_name``: it removes one end after the other."""
     for end in ("-merged", "-other", "-stuff"):
         name = name.removesuffix(end)
     return name.replace("-", " ")
