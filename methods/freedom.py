@@ -1,0 +1,125 @@
+"""FreeDom (Efthymiadis et al., "Composed Image Retrieval for Training-Free Domain Conversion", WACV 2025)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from condsim.harness.errors import CondsimError, did_you_mean
+from condsim.harness.method import Gallery, Method, Queries, Scorer
+from condsim.harness.one_vector import InnerProduct, unit
+from condsim.methods.phrases.lexicon import phrase_source
+from condsim.methods.phrases.source import Phrases
+from condsim.methods.shared.nearest import nearest
+from condsim.methods.shared.per_batch import PerBatch
+from condsim.methods.shared.word_list import word_list
+
+SELF = ("query", "batch", "always", "never")
+SAME_IMAGE = 0.98
+"""A query whose best neighbour is less alike than this is not in the gallery (released code)."""
+
+
+def most_frequent(rows: Tensor, count: int) -> list[list[tuple[int, float]]]:
+    """The ``count`` most frequent numbers of each row of int64 [B, n] with their frequency over the highest one.
+
+    Equally frequent ones are in the order in which they first appear.
+    """
+    found = [Counter(row).most_common(count) for row in rows.tolist()]
+    return [[(word, times / row[0][1]) for word, times in row] for row in found]
+
+
+class Freedom(Method):
+    """query = sum of weight x unit(text("{word} {condition}")) over the words that the image's neighbourhood shows.
+
+    Args:
+        neighbors: kappa, gallery images nearest to the reference.
+        words_each: nu, words of the vocabulary nearest to each of them.
+        words: mu, how many of the most frequent words are kept; each weighs its frequency over the highest one.
+        vocabulary: a file with one word per line, or a condition of ``phrases``.
+        add_self: when the reference takes the place of the last of its neighbours: query (where the best neighbour of
+            this query has a cosine below 0.98), batch (for the whole batch where that holds for any of its queries, as
+            in the released code: the score then depends on the batch), always, never.
+        phrases: where the values of ``vocabulary`` come from if it is no file.
+    """
+
+    def __init__(
+        self,
+        neighbors: int = 20,
+        words_each: int = 7,
+        words: int = 7,
+        vocabulary: str = "category",
+        add_self: str = "query",
+        phrases: Phrases | None = None,
+    ) -> None:
+        for name, size in (("neighbors", neighbors), ("words_each", words_each), ("words", words)):
+            if size < 1:
+                raise CondsimError(f"method.{name} must be 1 or more, not {size}")
+        if add_self not in SELF:
+            raise CondsimError(f"method.add_self={add_self}: unknown. {did_you_mean(add_self, SELF)}")
+        self.neighbors = neighbors
+        self.words_each = words_each
+        self.words = words
+        self.vocabulary = vocabulary
+        self.add_self = add_self
+        self.phrases = phrase_source(phrases)
+
+    def prepare(self, gallery: Gallery) -> Scorer:
+        vocabulary = word_list(
+            self.vocabulary,
+            self.phrases,
+            "method.vocabulary",
+            "OpenImages V7's class names (CC BY 4.0), as open_image_v7_class_names.csv with the code of "
+            "github.com/NikosEfth/freedom",
+        )
+        items = unit(gallery.features)
+        features = unit(gallery.encode_texts(vocabulary).to(items))
+        return InnerProduct(items, PerBatch(_Composer(self, gallery, items, vocabulary, features)))
+
+
+class _Composer:
+    """From queries to their vectors [B, D]."""
+
+    def __init__(
+        self, method: Freedom, gallery: Gallery, items: Tensor, vocabulary: Sequence[str], features: Tensor
+    ) -> None:
+        self.method = method
+        self.gallery = gallery
+        self.items = items
+        self.vocabulary = vocabulary
+        self.features = features
+
+    def __call__(self, queries: Queries) -> Tensor:
+        chosen = most_frequent(self.words_around(unit(queries.reference)), self.method.words)
+        names = [" and ".join(condition) for condition in self.gallery.conditions]
+        conditions = queries.condition.tolist()
+        weights: list[dict[str, float]] = [
+            {f"{self.vocabulary[word]} {names[condition]}": weight for word, weight in row}
+            for row, condition in zip(chosen, conditions, strict=True)
+        ]
+        texts = {text: row for row, text in enumerate(dict.fromkeys(text for row in weights for text in row))}
+        encoded = unit(self.gallery.encode_texts(tuple(texts)).to(self.items))
+        query = torch.zeros_like(queries.reference)
+        places = torch.tensor([texts[text] for row in weights for text in row], device=query.device)
+        owners = torch.tensor([i for i, row in enumerate(weights) for _ in row], device=query.device)
+        share = torch.tensor([weight for row in weights for weight in row.values()]).to(query)
+        return query.index_add(0, owners, share[:, None] * encoded[places])
+
+    def words_around(self, reference: Tensor) -> Tensor:
+        """int64 [B, kappa nu] the words nearest to each of the images around unit ``reference`` [B, D]."""
+        method = self.method
+        values, rows = nearest(reference, self.items, method.neighbors)
+        used, places = torch.unique(rows, return_inverse=True)
+        around = nearest(self.items[used], self.features, method.words_each)[1][places]
+        absent = values[:, 0] < SAME_IMAGE
+        added = {
+            "query": absent,
+            "batch": absent.any().expand_as(absent),
+            "always": torch.ones_like(absent),
+            "never": torch.zeros_like(absent),
+        }[method.add_self]
+        own = nearest(reference, self.features, method.words_each)[1]
+        with_self = torch.cat((own[:, None], around[:, :-1]), dim=1)
+        return torch.where(added[:, None, None], with_self, around).flatten(1)

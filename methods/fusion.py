@@ -1,0 +1,130 @@
+"""Product, slerp and WeiCom: other ways than a sum to join the image's and the text's similarity."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from condsim.harness.errors import CondsimError
+from condsim.harness.method import Gallery, Method, Queries, Scorer
+from condsim.harness.one_vector import OneVector, inner_products, unit
+
+NEARLY_PARALLEL = 0.9995
+"""Above this absolute cosine slerp falls back to linear interpolation (released code of Slerp)."""
+
+
+def checked_weight(weight: float) -> float:
+    """``weight``. Raises CondsimError outside of [0, 1]."""
+    if not 0 <= weight <= 1:
+        raise CondsimError(f"method.weight must be in [0, 1], not {weight}: 1 is the image only, 0 the text only")
+    return weight
+
+
+class Product(Method):
+    """score = max(ref . d, 0) max(text . d, 0) on unit features (baseline of i-CIR and FreeDom).
+
+    Args:
+        clamp: similarities below 0 count as 0, as in i-CIR's code; False: the plain product, as in FreeDom's, which
+            ranks an item that is unlike both above one that is like one of them.
+    """
+
+    def __init__(self, clamp: bool = True) -> None:
+        self.clamp = clamp
+
+    def prepare(self, gallery: Gallery) -> Scorer:
+        items = unit(gallery.features)
+
+        def score(queries: Queries, rows: Tensor | None = None) -> Tensor:
+            sides = [inner_products(unit(side), items, rows) for side in (queries.reference, queries.text)]
+            image, text = [side.clamp(min=0) for side in sides] if self.clamp else sides
+            return image * text
+
+        return score
+
+
+def slerp(start: Tensor, end: Tensor, share: float) -> Tensor:
+    """Unit vectors [B, D] a ``share`` of the way along the great circle from unit ``start`` to unit ``end`` [B, D].
+
+    sin((1 - t) theta) / sin theta start + sin(t theta) / sin theta end, theta = arccos(start . end); the normalised
+    linear interpolation where |start . end| > 0.9995. Opposite vectors at ``share`` 0.5 give 0: many great circles join
+    them.
+    """
+    cosine = (start * end).sum(dim=-1, keepdim=True)
+    parallel = cosine.abs() > NEARLY_PARALLEL
+    theta = torch.acos(cosine.masked_fill(parallel, 0.0))
+    along = torch.sin((1 - share) * theta) * start + torch.sin(share * theta) * end
+    return unit(torch.where(parallel, torch.lerp(start, end, share), along / torch.sin(theta)))
+
+
+class Slerp(OneVector):
+    """query = slerp(unit(text), unit(ref), weight) (Jang et al., "Spherical Linear Interpolation and Text-Anchoring").
+
+    Args:
+        weight: of the image; 1 is image only, 0 is text only. The paper's t runs the other way: t = 1 - weight.
+    """
+
+    def __init__(self, weight: float = 0.5) -> None:
+        self.weight = checked_weight(weight)
+
+    def embed(self, queries: Queries) -> Tensor:
+        return slerp(unit(queries.text), unit(queries.reference), self.weight)
+
+
+class WeiCom(Method):
+    """score = weight Phi(z(ref . d)) + (1 - weight) Phi(z(text . d)) (Psomas et al., IGARSS 2024).
+
+    z is the similarity less its mean over the gallery, divided by its unbiased standard deviation; Phi is the normal
+    distribution function.
+
+    Args:
+        weight: of the image; the paper's lambda weighs the text: lambda = 1 - weight.
+    """
+
+    def __init__(self, weight: float = 0.5) -> None:
+        self.weight = checked_weight(weight)
+
+    def prepare(self, gallery: Gallery) -> Scorer:
+        return WeiComScorer(unit(gallery.features), self.weight)
+
+
+class WeiComScorer:
+    """WeiCom prepared for a gallery of unit ``items`` [N, D].
+
+    The mean of q . d over the gallery is q . m and its variance q^T S q, with m and S the gallery's mean and unbiased
+    covariance: a query needs no pass over the gallery. Scores are WeiCom's less 1, as minus the upper tails: near 1,
+    float32 would tie the best of a large gallery.
+    """
+
+    def __init__(self, items: Tensor, weight: float) -> None:
+        self.items = items
+        self.weight = weight
+        self.mean, self.covariance = moments(items)
+
+    def __call__(self, queries: Queries, rows: Tensor | None = None) -> Tensor:
+        tails = [self._tail(unit(side), rows) for side in (queries.reference, queries.text)]
+        return -(self.weight * tails[0] + (1 - self.weight) * tails[1])
+
+    def _tail(self, query: Tensor, rows: Tensor | None) -> Tensor:
+        """1 - Phi(z), [B, N or C]."""
+        exact = query.double()
+        mean = exact @ self.mean
+        deviation = ((exact @ self.covariance) * exact).sum(dim=1).clamp(min=0).sqrt()
+        # A gallery of one, or one that is all alike: z is 0.
+        scale = torch.where(deviation > 1e-9, 1 / deviation, 0.0)
+        similarity = inner_products(query, self.items, rows).double()
+        tail: Tensor = torch.special.ndtr((mean[:, None] - similarity) * scale[:, None])
+        return tail.to(query.dtype)
+
+
+def moments(items: Tensor, rows_at_once: int = 4096) -> tuple[Tensor, Tensor]:
+    """float64 mean [D] and unbiased covariance [D, D] of the rows of ``items`` [N, D]; zeros for a single row."""
+    width = items.shape[1]
+    mean = torch.zeros(width, dtype=torch.float64, device=items.device)
+    for part in torch.split(items, rows_at_once):
+        mean += part.double().sum(dim=0)
+    mean /= len(items)
+    scatter = torch.zeros(width, width, dtype=torch.float64, device=items.device)
+    for part in torch.split(items, rows_at_once):
+        apart = part.double() - mean
+        scatter += apart.T @ apart
+    return mean, scatter / max(1, len(items) - 1)

@@ -1,0 +1,245 @@
+"""NNN and QB-Norm: another method's scores less what makes an item a hub, which a bank of other queries shows."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from condsim.harness.errors import CondsimError, NotApplicable
+from condsim.harness.method import Gallery, Method, Queries, Scorer
+from condsim.harness.task import Task
+from condsim.methods.neighborhood_rerank import NeighborhoodRerank
+from condsim.methods.shared.base_method import base_method
+from condsim.methods.shared.per_batch import PerBatch, part_of
+from condsim.methods.specific import SpecificObject
+
+_ELEMENTS_AT_ONCE = 1 << 23
+"""Scores of bank queries or queries against the whole gallery at a time: 32 MiB."""
+_KEPT = 64
+"""Conditions whose statistics are kept: they are [N] each, and batches come in runs of conditions."""
+
+
+class WithBank(Method):
+    """A base method corrected by what a bank of queries scores.
+
+    The bank: images as references, each with the condition of the query at hand, where the base needs a reference; else
+    the phrases of the training split as texts. [ours]
+
+    Args:
+        base: the method whose scores are corrected.
+        size: queries of the bank, evenly spaced among the training split's; None: all.
+    """
+
+    transductive: ClassVar[bool] = False
+    """True: the bank is the test gallery's own images. Such a method has a name of its own."""
+
+    def __init__(self, base: Method | None, size: int | None) -> None:
+        if size is not None and size < 1:
+            raise CondsimError(f"method.size must be 1 or more, not {size}")
+        self.base = base_method(base)
+        self.size = size
+        self.needs_reference = self.base.needs_reference
+        self.needs_condition = self.base.needs_condition
+        self.pointwise = self.base.pointwise
+        name = type(self.base).__name__
+        by_row = isinstance(self.base, SpecificObject)
+        if by_row or (isinstance(self.base, NeighborhoodRerank) and self.base.mode == "parts"):
+            raise CondsimError(f"a bank has no rows in the image table, which its base {name} looks pictures up by")
+        if self.transductive and not self.base.needs_reference:
+            raise CondsimError(f"a bank of the gallery's images says nothing about {name}, which needs no reference")
+
+    def check(self, task: Task) -> None:
+        super().check(task)
+        self.base.check(task)
+
+    def prepare(self, gallery: Gallery) -> Scorer:
+        return self.corrected(self.base.prepare(gallery), Bank(self, gallery))
+
+    @abstractmethod
+    def corrected(self, base: Scorer, bank: Bank) -> Scorer:
+        """The corrected scorer."""
+
+
+class Bank:
+    """Queries that are not the task's, for each condition."""
+
+    def __init__(self, method: WithBank, gallery: Gallery) -> None:
+        self.gallery = gallery
+        self.by_condition = method.base.needs_reference and method.base.needs_condition
+        self.references: Tensor | None = None
+        if method.transductive:
+            self.references = self._some(gallery.features, method.size)
+        elif method.base.needs_reference:
+            self.references = self._some(gallery.train().images.to(gallery.features), method.size)
+        else:
+            phrases = gallery.train().phrases
+            if not phrases:
+                raise NotApplicable("the training split has no phrases to make a bank of")
+            self.texts = self._some(gallery.encode_texts(phrases).to(gallery.features), method.size)
+
+    @staticmethod
+    def _some(features: Tensor, size: int | None) -> Tensor:
+        count = len(features) if size is None else min(size, len(features))
+        return features[torch.linspace(0, len(features) - 1, count, device=features.device).round().long()]
+
+    def key(self, queries: Queries) -> list[int]:
+        """[B] what the bank depends on: the condition, or -1 where it does not depend on it."""
+        keys: list[int] = queries.condition.tolist()
+        return keys if self.by_condition else [-1] * len(keys)
+
+    def queries(self, key: int) -> Queries:
+        """The bank for one ``key``."""
+        if self.references is None:
+            text, reference = self.texts, torch.zeros_like(self.texts)
+        else:
+            reference = self.references
+            own = self.gallery.condition_features[key].to(reference) if key >= 0 else torch.zeros_like(reference[0])
+            text = own.expand_as(reference)
+        condition = torch.full((len(text),), key, device=text.device)
+        return Queries(reference, text, condition, torch.full_like(condition, -1))
+
+
+def _in_parts(base: Scorer, queries: Queries, items: int) -> Iterator[Tensor]:
+    """The base's scores of the whole gallery for ``queries``, [b, ``items``] at a time."""
+    step = max(1, _ELEMENTS_AT_ONCE // max(1, items))
+    for start in range(0, len(queries), step):
+        yield base(part_of(queries, slice(start, start + step)), None)
+
+
+def _of_items(statistic: Tensor, rows: Tensor | None) -> Tensor:
+    """``statistic`` [N] for ``rows`` as in ``harness.method.Scorer``."""
+    return statistic if rows is None else statistic[rows.clamp(min=0)]
+
+
+class NearestNeighborNormalization(WithBank):
+    """s'(q, d) = s(q, d) - alpha x the mean of the k highest scores that queries of the bank give d.
+
+    "Nearest Neighbor Normalization Improves Multimodal Retrieval" (Chowdhury et al., EMNLP 2024), NNN.
+
+    Args:
+        base: the method whose scores are corrected.
+        alpha: weight of the correction; 0 is the base exactly.
+        neighbors: k.
+        size: queries of the bank; None: all of the training split.
+    """
+
+    def __init__(
+        self, base: Method | None = None, alpha: float = 0.75, neighbors: int = 128, size: int | None = 1024
+    ) -> None:
+        super().__init__(base, size)
+        if neighbors < 1:
+            raise CondsimError(f"method.neighbors must be 1 or more, not {neighbors}")
+        self.alpha = alpha
+        self.neighbors = neighbors
+
+    def corrected(self, base: Scorer, bank: Bank) -> Scorer:
+        items = len(bank.gallery.features)
+
+        @lru_cache(maxsize=_KEPT)
+        def bias(key: int) -> Tensor:
+            """[N] alpha x the mean of the k highest scores of each item."""
+            best: Tensor | None = None
+            for scores in _in_parts(base, bank.queries(key), items):
+                together = scores if best is None else torch.cat((best, scores))
+                best = together.topk(min(self.neighbors, len(together)), dim=0).values
+            assert best is not None
+            return self.alpha * best.mean(dim=0)
+
+        return _Shifted(base, bank, bias)
+
+
+class _Shifted:
+    """The base's scores less a bias per item and condition."""
+
+    def __init__(self, base: Scorer, bank: Bank, bias: Callable[[int], Tensor]) -> None:
+        self.base, self.bank, self.bias = base, bank, bias
+
+    def __call__(self, queries: Queries, rows: Tensor | None = None) -> Tensor:
+        scores = self.base(queries, rows).clone()
+        for key, mine in _runs(self.bank.key(queries), scores.device):
+            listed = rows[mine] if rows is not None and rows.ndim == 2 else rows
+            scores[mine] -= _of_items(self.bias(key), listed)
+        return scores
+
+
+def _runs(keys: list[int], device: torch.device) -> list[tuple[int, Tensor]]:
+    """(key, int64 places that have it) of every distinct key."""
+    every = torch.tensor(keys, dtype=torch.int64, device=device)
+    return [(key, (every == key).nonzero()[:, 0]) for key in torch.unique(every).tolist()]
+
+
+class QueryBankNormalization(WithBank):
+    """s'(q, d) = beta s(q, d) - log sum over the bank of exp(beta s(b, d)), for queries whose best item is a hub.
+
+    "Cross Modal Retrieval with Querybank Normalisation" (Bogolin et al., CVPR 2022), QB-Norm with the dynamic inverted
+    softmax, in logarithms: the ranking is that of exp(beta s) / sum exp(beta s_b). An item is a hub where it is among
+    the k best of any query of the bank. Other queries keep the base's ranking.
+
+    Args:
+        base: the method whose scores are corrected.
+        beta: inverse temperature.
+        neighbors: k.
+        size: queries of the bank; None: all of the training split.
+    """
+
+    def __init__(
+        self, base: Method | None = None, beta: float = 20.0, neighbors: int = 1, size: int | None = 1024
+    ) -> None:
+        super().__init__(base, size)
+        if beta <= 0:
+            raise CondsimError(f"method.beta must be above 0, not {beta}")
+        if neighbors < 1:
+            raise CondsimError(f"method.neighbors must be 1 or more, not {neighbors}")
+        self.beta = beta
+        self.neighbors = neighbors
+
+    def corrected(self, base: Scorer, bank: Bank) -> Scorer:
+        items = len(bank.gallery.features)
+
+        @lru_cache(maxsize=_KEPT)
+        def statistics(key: int) -> tuple[Tensor, Tensor]:
+            """log sum exp [N] of each item's scores, and whether it is a hub, bool [N]."""
+            total = bank.gallery.features.new_full((items,), -torch.inf)
+            hub = torch.zeros_like(total, dtype=torch.bool)
+            for scores in _in_parts(base, bank.queries(key), items):
+                total = torch.logaddexp(total, (self.beta * scores).logsumexp(dim=0))
+                hub[scores.topk(min(self.neighbors, items), dim=1).indices] = True
+            return total, hub
+
+        def normalized(queries: Queries) -> Tensor:
+            """bool [B]: whether the query's best item of the whole gallery is a hub."""
+            best = torch.cat([scores.argmax(dim=1) for scores in _in_parts(base, queries, items)])
+            out = torch.zeros(len(queries), dtype=torch.bool, device=best.device)
+            for key, mine in _runs(bank.key(queries), best.device):
+                out[mine] = statistics(key)[1][best[mine]]
+            return out
+
+        chosen = PerBatch(normalized)
+
+        def score(queries: Queries, rows: Tensor | None = None) -> Tensor:
+            scores = self.beta * base(queries, rows)
+            changed = chosen(queries)
+            for key, mine in _runs(bank.key(queries), scores.device):
+                mine = mine[changed[mine]]
+                listed = rows[mine] if rows is not None and rows.ndim == 2 else rows
+                scores[mine] -= _of_items(statistics(key)[0], listed)
+            return scores
+
+        return score
+
+
+class TransductiveNearestNeighborNormalization(NearestNeighborNormalization):
+    """NNN with the test gallery's images as its bank: it looks at the candidates, which other methods do not."""
+
+    transductive = True
+
+
+class TransductiveQueryBankNormalization(QueryBankNormalization):
+    """QB-Norm with the test gallery's images as its bank: it looks at the candidates, which other methods do not."""
+
+    transductive = True

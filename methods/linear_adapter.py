@@ -1,0 +1,90 @@
+"""The linear adapter of ILIAS (Kordopatis-Zilos et al., CVPR 2025): one trained linear layer on frozen features."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from condsim.harness.errors import CondsimError
+from condsim.harness.method import Gallery, Method, Queries, Scorer, TrainFeatures
+from condsim.harness.one_vector import unit
+from condsim.harness.task import Task
+from condsim.methods.inner_product import ImageOnly
+from condsim.methods.shared.base_method import base_method
+from condsim.methods.shared.per_batch import PerBatch
+from condsim.methods.training.checkpoints import fit_names, read_checkpoint
+
+PUBLISHED = "https://vrg.fel.cvut.cz/ilias_data/lin_adapt_layers/"
+
+
+class LinearAdapter(Method):
+    """A base method on adapted features: x' = unit(W unit(x) + b), for images and texts.
+
+    Args:
+        base: the method that scores; None: image only, as in ILIAS.
+        checkpoint: weights with the tensors layer.weight [E, D] and layer.bias [E], as ILIAS releases them.
+    """
+
+    def __init__(self, base: Method | None = None, checkpoint: str | None = None) -> None:
+        self.base = base_method(ImageOnly() if base is None else base)
+        self.checkpoint = checkpoint
+        self.needs_reference = self.base.needs_reference
+        self.needs_condition = self.base.needs_condition
+        self.pointwise = self.base.pointwise
+
+    def check(self, task: Task) -> None:
+        super().check(task)
+        self.base.check(task)
+
+    def prepare(self, gallery: Gallery) -> Scorer:
+        weight, bias = (part.to(gallery.features) for part in self._layer(gallery.features.shape[1]))
+
+        def adapted(features: Tensor) -> Tensor:
+            missing = ~features.any(dim=1, keepdim=True)
+            return unit(unit(features) @ weight.T + bias).masked_fill(missing, 0.0)
+
+        def encode_texts(texts: Sequence[str]) -> Tensor:
+            return adapted(gallery.encode_texts(texts).to(weight))
+
+        def train() -> TrainFeatures:
+            split = gallery.train()
+            return dataclasses.replace(split, images=adapted(split.images.to(weight)))
+
+        base = self.base.prepare(
+            dataclasses.replace(
+                gallery,
+                features=adapted(gallery.features),
+                condition_features=adapted(gallery.condition_features.to(weight)),
+                encode_texts=encode_texts,
+                train=train,
+            )
+        )
+
+        def queries_of(queries: Queries) -> Queries:
+            return dataclasses.replace(queries, reference=adapted(queries.reference), text=adapted(queries.text))
+
+        adapted_queries = PerBatch(queries_of)
+        return lambda queries, rows=None: base(adapted_queries(queries), rows)
+
+    def _layer(self, width: int) -> tuple[Tensor, Tensor]:
+        """W [E, ``width``] and b [E]."""
+        if self.checkpoint is None:
+            raise CondsimError(
+                "LinearAdapter has no weights: download the layer of your backbone from "
+                f"{PUBLISHED} and set method.checkpoint=FILE"
+            )
+        checkpoint = read_checkpoint(self.checkpoint)
+        fit_names(checkpoint, {"layer.weight": 2, "layer.bias": 1}, "linear adapter")
+        weight, bias = checkpoint.state["layer.weight"].float(), checkpoint.state["layer.bias"].float()
+        if weight.shape[1] != width:
+            raise CondsimError(
+                f"checkpoint {checkpoint.path} is for features of width {weight.shape[1]}, this backbone's have width "
+                f"{width}: choose the layer of this backbone"
+            )
+        if len(bias) != len(weight):
+            raise CondsimError(
+                f"checkpoint {checkpoint.path}: layer.weight has {len(weight)} outputs and layer.bias {len(bias)}"
+            )
+        return weight, bias

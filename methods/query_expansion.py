@@ -1,0 +1,93 @@
+"""Alpha query expansion (Radenovic et al., "Fine-tuning CNN Image Retrieval with No Human Annotation", TPAMI 2018)."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from condsim.harness.errors import CondsimError
+from condsim.harness.method import Gallery, Method, Queries, Scorer
+from condsim.harness.one_vector import unit
+from condsim.harness.task import Task
+from condsim.methods.inner_product import ImageOnly
+from condsim.methods.shared.base_method import base_method
+from condsim.methods.shared.per_batch import PerBatch, part_of
+
+_ELEMENTS_AT_ONCE = 1 << 23
+"""Scores of the whole gallery at a time: 32 MiB."""
+
+
+class AlphaQueryExpansion(Method):
+    """ref' = unit(unit(ref) + sum over the base's best n items of max(ref . d, 0)^alpha d), then the base again.
+
+    With the base ``image_only`` this is the published method. With any other base the neighbours are the base's best
+    and only the reference moves; its length and the text stay. [ours]
+
+    Args:
+        base: the method whose ranking is expanded; None: image only.
+        neighbors: n, the best items of the gallery; 0 is the base exactly.
+        alpha: exponent of the similarity; 0 is the plain average of query and neighbours.
+    """
+
+    def __init__(self, base: Method | None = None, neighbors: int = 10, alpha: float = 3.0) -> None:
+        if neighbors < 0:
+            raise CondsimError(f"method.neighbors must be 0 or more, not {neighbors}")
+        if alpha < 0:
+            raise CondsimError(f"method.alpha must be 0 or more, not {alpha}")
+        self.base = base_method(ImageOnly() if base is None else base)
+        if not self.base.needs_reference:
+            name = type(self.base).__name__
+            raise CondsimError(f"query expansion moves the reference, and its base {name} does not need one")
+        self.neighbors = neighbors
+        self.alpha = alpha
+        self.needs_condition = self.base.needs_condition
+        self.pointwise = self.base.pointwise
+
+    def check(self, task: Task) -> None:
+        super().check(task)
+        self.base.check(task)
+
+    def prepare(self, gallery: Gallery) -> Scorer:
+        base = self.base.prepare(gallery)
+        return base if self.neighbors == 0 else ExpandedScorer(self, base, gallery)
+
+
+class ExpandedScorer:
+    """A base scorer that gets expanded references."""
+
+    def __init__(self, method: AlphaQueryExpansion, base: Scorer, gallery: Gallery) -> None:
+        self.method = method
+        self.base = base
+        self.items = unit(gallery.features)
+        place = np.full(len(gallery.table), -1, dtype=np.int64)
+        place[gallery.rows] = np.arange(len(gallery.rows))
+        self.place = torch.from_numpy(place).to(self.items.device)
+        """int64 [images of the table]: each image's place in the gallery, -1 where it is not in it."""
+        self.expanded = PerBatch(self._expanded)
+
+    def __call__(self, queries: Queries, rows: Tensor | None = None) -> Tensor:
+        return self.base(self.expanded(queries), rows)
+
+    def _expanded(self, queries: Queries) -> Queries:
+        step = max(1, _ELEMENTS_AT_ONCE // len(self.items))
+        parts = [self._moved(part_of(queries, slice(start, start + step))) for start in range(0, len(queries), step)]
+        return dataclasses.replace(queries, reference=torch.cat(parts))
+
+    def _moved(self, queries: Queries) -> Tensor:
+        """[b, D] the expanded references. An image is never its own neighbour."""
+        scores = self.base(queries, None).clone()
+        own = torch.where(queries.reference_row >= 0, self.place[queries.reference_row], -1)
+        inside = (own >= 0).nonzero()[:, 0]
+        scores[inside, own[inside]] = -torch.inf
+        best, rows = scores.topk(min(self.method.neighbors, scores.shape[1]), dim=1)
+        reference = unit(queries.reference)
+        moved = reference.clone()
+        for place in range(rows.shape[1]):
+            neighbour = self.items[rows[:, place]]
+            weight = (reference * neighbour).sum(dim=1).clamp(min=0).pow(self.method.alpha)
+            moved += weight.masked_fill(best[:, place].isinf(), 0.0)[:, None] * neighbour
+        lengths: Tensor = queries.reference.norm(dim=1, keepdim=True)
+        return unit(moved) * lengths
