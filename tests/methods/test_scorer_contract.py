@@ -1,0 +1,163 @@
+"""Every method of conf/method against the contract of ``harness.method.Scorer``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hydra import compose, initialize_config_module
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+from torch import Tensor
+
+import condsim.conf
+from condsim.harness.method import Gallery, Method, Queries
+from condsim.harness.ranking.engine import Ranking, rank_task
+from condsim.harness.task import Ragged, Task
+from condsim.methods.combiner import CombinerNetwork
+from condsim.methods.query_adaptive import QueryAdaptive
+from condsim.methods.training.checkpoints import write_checkpoint
+
+FOLDER = Path(condsim.conf.__file__).parent / "method"
+METHODS = sorted(path.stem for path in FOLDER.glob("*.yaml") if path.stem != "custom")
+ITEMS, QUERIES = 40, 9
+
+Make = Callable[[str], Method]
+
+
+@pytest.fixture
+def make(tmp_path: Path, space: Any) -> Make:
+    """The method of a YAML, with small random weights and tables where it needs files."""
+    width = space.width
+
+    def checkpoint(name: str) -> Path:
+        path = tmp_path / f"{name}.safetensors"
+        torch.manual_seed(0)
+        if name == "query_adaptive":
+            adaptive = QueryAdaptive(rank=3, steps=2, hidden=16, heads=2, feedforward=16, depth=1)
+            network = adaptive.new_network(width)
+            settings = {"architecture": adaptive.settings_of(network), "width": width}
+            write_checkpoint(path, network.state_dict(), settings)
+        elif name == "linear_adapter":
+            write_checkpoint(path, {"layer.weight": torch.randn(10, width), "layer.bias": torch.randn(10)}, {})
+        else:
+            write_checkpoint(path, CombinerNetwork(width, 12, 14).state_dict(), {"projection": 12, "hidden": 14})
+        return path
+
+    def of(name: str) -> Method:
+        with initialize_config_module("condsim.conf", version_base="1.3"):
+            config = compose(overrides=[f"+method={name}"]).method
+        OmegaConf.set_struct(config, False)
+        if "checkpoint" in config:
+            config.checkpoint = str(checkpoint(name))
+        if name == "specific_object":
+            table = tmp_path / "categories.csv"
+            lines = [f"{i}.jpg,{category}" for i in range(ITEMS) for category in ("color", "shape", f"c{i % 7}")]
+            table.write_text("\n".join(["image,category", *lines]) + "\n")
+            config.categories = str(table)
+        if name == "indirect":
+            config.patience = 5
+        method = instantiate(config, _convert_="all")
+        assert isinstance(method, Method)
+        return method
+
+    return of
+
+
+def queries_of(space: Any, gallery: Gallery) -> Queries:
+    queries: Queries = space.queries(gallery, [3, 8, 8, 21, 39, 0, 17, 5, 30], [0, 1, 2, 3, 0, 1, 1, 2, 0])
+    return queries
+
+
+def part(queries: Queries, which: slice) -> Queries:
+    return Queries(
+        queries.reference[which], queries.text[which], queries.condition[which], queries.reference_row[which]
+    )
+
+
+def close(found: Tensor, expected: Tensor) -> None:
+    scale = float(expected.abs().max().clamp(min=1))
+    torch.testing.assert_close(found, expected, atol=2e-5 * scale, rtol=0)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_three_forms_of_rows_give_equal_scores(name: str, space: Any, make: Make) -> None:
+    gallery = space.gallery(ITEMS)
+    queries = queries_of(space, gallery)
+    method = make(name)
+    scorer = method.prepare(gallery)
+    whole = scorer(queries)
+    assert whole.shape == (QUERIES, ITEMS)
+    assert whole.dtype == torch.float32
+    assert torch.isfinite(whole).all()
+    generator = torch.Generator().manual_seed(1)
+    shuffled = torch.stack([torch.randperm(ITEMS, generator=generator) for _ in range(QUERIES)])
+    close(scorer(queries, torch.arange(ITEMS)), whole)
+    close(scorer(queries, shuffled), whole.gather(1, shuffled))
+    if method.pointwise:
+        some = torch.tensor([4, 39, 0, 7, 8, 9])
+        close(scorer(queries, some), whole[:, some])
+        close(scorer(queries, shuffled[:, :6]), whole.gather(1, shuffled[:, :6]))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_row_twice_in_a_list_ties_exactly_and_padding_changes_nothing(name: str, space: Any, make: Make) -> None:
+    gallery = space.gallery(ITEMS)
+    queries = queries_of(space, gallery)
+    scorer = make(name).prepare(gallery)
+    lists = torch.stack(
+        [torch.randperm(ITEMS, generator=torch.Generator().manual_seed(i))[:13] for i in range(QUERIES)]
+    )
+    lists[:, -1] = lists[:, 0]
+    plain = scorer(queries, lists)
+    assert (plain[:, 0] == plain[:, -1]).all()
+    padded = torch.cat((lists, torch.full((QUERIES, 3), -1)), dim=1)
+    scores = scorer(queries, padded)
+    assert torch.isfinite(scores).all()
+    assert (scores[:, 0] == scores[:, 12]).all()
+    close(scores[:, :13], plain)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_query_scores_the_same_whatever_else_is_in_its_batch(name: str, space: Any, make: Make) -> None:
+    gallery = space.gallery(ITEMS)
+    queries = queries_of(space, gallery)
+    scorer = make(name).prepare(gallery)
+    together = scorer(queries)
+    alone = torch.cat([scorer(part(queries, slice(i, i + 1))) for i in range(QUERIES)])
+    close(alone, together)
+
+
+def ranked(method: Method, task: Task, gallery: Gallery, budget: int) -> Ranking:
+    return rank_task(
+        task, method.prepare(gallery), gallery.features, gallery.condition_features,
+        pointwise=method.pointwise, top=ITEMS, budget_bytes=budget,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_gallery_in_chunks_gives_equal_ranks(name: str, space: Any, make: Make) -> None:
+    gallery = space.gallery(ITEMS)
+    queries = queries_of(space, gallery)
+    method = make(name)
+    task = Task(
+        benchmark="bench",
+        name="toy",
+        images=gallery.table,
+        conditions=gallery.conditions,
+        condition=queries.condition.numpy(),
+        reference=queries.reference_row.numpy(),
+        relevant=Ragged.of([[(7 * i) % ITEMS, (7 * i + 11) % ITEMS] for i in range(QUERIES)]),
+        metrics=("recall@1", "map"),
+        gallery=np.arange(ITEMS),
+    )
+    whole, chunked = ranked(method, task, gallery, 1 << 28), ranked(method, task, gallery, 4 * ITEMS * 4)
+    for group in ("above", "relevant", "irrelevant"):
+        np.testing.assert_array_equal(getattr(chunked.ranks, group), getattr(whole.ranks, group))
+    assert whole.top is not None
+    assert chunked.top is not None
+    np.testing.assert_array_equal(chunked.top[:, :3], whole.top[:, :3])
