@@ -115,6 +115,15 @@ class Kinds:
 
 
 @dataclass(frozen=True)
+class Labels:
+    """What a benchmark says of its queries, by which results are broken down (CIRCO's semantic aspects)."""
+
+    names: tuple[str, ...]
+    codes: Ragged
+    """Q lists of indices into ``names``; a query may have several labels or none."""
+
+
+@dataclass(frozen=True)
 class Submission:
     """The files that a benchmark's own server takes, where the ground truth is withheld from everyone else."""
 
@@ -159,6 +168,13 @@ class Task:
     query_ids: tuple[str, ...] | None = None
     """[Q] the benchmark's own ids (CIRR's pairid); None: the position."""
     kinds: Kinds | None = None
+    labels: Labels | None = None
+    target: Rows | None = None
+    """[Q] the relevant row that the ``target_`` metrics look for, where a query has others too (CIRCO)."""
+    texts: tuple[tuple[str, ...], ...] | None = None
+    """For each condition the texts whose unit features are averaged into its text feature; None: its own text."""
+    variant: str = ""
+    """The settings and the subset of queries that make this another question than the task of this name by default."""
     submission: Submission | None = None
     skipped: tuple[str, ...] = ()
     """What the loader left out because the user asked for ``on_error=skip``, one message each."""
@@ -190,10 +206,21 @@ class Task:
             _within(f"{where}: gallery", self.gallery, 0, images)
             if len(self.gallery) == 0:
                 raise CondsimError(f"{where}: the gallery is empty")
+        if self.texts is not None and (len(self.texts) != len(self.conditions) or not all(self.texts)):
+            raise CondsimError(f"{where}: texts has to name at least one text for each of the conditions")
+        if self.labels is not None:
+            if len(self.labels.codes) != queries:
+                raise CondsimError(f"{where}: labels has {len(self.labels.codes)} lists for {queries} queries")
+            _within(f"{where}: labels", self.labels.codes.values, 0, len(self.labels.names))
         if self.metrics and not self.relevant.lengths.all():
             first = int(np.flatnonzero(self.relevant.lengths == 0)[0])
             raise CondsimError(f"{where}: query {first} has nothing relevant in the gallery")
         _all_among(f"{where}: a relevant row", self.relevant, self.candidates, self.gallery)
+        if self.target is not None:
+            if len(self.target) != queries:
+                raise CondsimError(f"{where}: target has {len(self.target)} entries for {queries} queries")
+            _within(f"{where}: target", self.target, 0, images)
+            _all_among(f"{where}: the target", Ragged.of(self.target[:, None]), self.relevant, None, "relevant rows")
         if self.clusters is not None and len(self.clusters) != queries:
             raise CondsimError(f"{where}: clusters has {len(self.clusters)} entries for {queries} queries")
 
@@ -220,6 +247,10 @@ class Task:
         add("boxes", self.images.boxes)
         for label in ("condition", "reference", "gallery", "clusters"):
             add(label, getattr(self, label))
+        if self.texts is not None:  # tasks without these fields keep the fingerprints that their records have
+            digest.update(f"|texts:{self.texts!r}".encode())
+        if self.target is not None:
+            add("target", self.target)
         for label in ("relevant", "candidates", "excluded", "subset"):
             lists: Ragged | None = getattr(self, label)
             add(f"{label}.offsets", None if lists is None else lists.offsets)
@@ -270,7 +301,9 @@ def _within(label: str, rows: Rows, low: int, high: int) -> None:
         raise CondsimError(f"{label}: rows must be in [{low}, {high}), found {rows.min()} to {rows.max()}")
 
 
-def _all_among(label: str, lists: Ragged, candidates: Ragged | None, gallery: Rows | None) -> None:
+def _all_among(
+    label: str, lists: Ragged, candidates: Ragged | None, gallery: Rows | None, among: str = "candidates"
+) -> None:
     if gallery is not None:
         missing = ~np.isin(lists.values, gallery)
     else:
@@ -281,4 +314,4 @@ def _all_among(label: str, lists: Ragged, candidates: Ragged | None, gallery: Ro
         missing = ~np.isin(owner + lists.values, owned + candidates.values)
     if missing.any():
         query = int(np.searchsorted(lists.offsets, np.flatnonzero(missing)[0], side="right")) - 1
-        raise CondsimError(f"{label} of query {query} is not among its candidates")
+        raise CondsimError(f"{label} of query {query} is not among its {among}")

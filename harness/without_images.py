@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from condsim.harness.errors import CondsimError
-from condsim.harness.task import Kinds, Ragged, Rows, Task
+from condsim.harness.fewer_queries import keep_images, query_ids, take_queries
+from condsim.harness.task import Ragged, Rows, Task
 
 Mask = NDArray[np.bool_]
 
@@ -26,7 +27,7 @@ def without_images(task: Task, faults: Mapping[int, str]) -> Task:
     bad[list(faults)] = True
     culprit, role = _lost(task, bad)
     kept = np.flatnonzero(culprit < 0)
-    ids = task.query_ids or tuple(map(str, range(len(task))))
+    ids = query_ids(task)
     names = task.images.names
     messages = [f"{task.images.path(row)}: {fault}" for row, fault in sorted(faults.items())]
     messages += [f"query {ids[i]}: its {role[i]} {names[culprit[i]]} is left out" for i in np.flatnonzero(culprit >= 0)]
@@ -35,36 +36,7 @@ def without_images(task: Task, faults: Mapping[int, str]) -> Task:
             f"task {task.full_name}: every query needs an image that cannot be used; the first of {len(faults)}: "
             f"{messages[0]}"
         )
-    new_row = np.append(np.cumsum(~bad) - 1, -1).astype(np.int64)  # the last for row -1, which stays -1
-
-    def of_kept(lists: Ragged | None) -> Ragged | None:
-        if lists is None:
-            return None
-        lists = lists.take(kept)
-        lists = lists.keep(~bad[lists.values])
-        return Ragged(lists.offsets, new_row[lists.values])
-
-    relevant = of_kept(task.relevant)
-    assert relevant is not None
-    used = np.unique(task.condition[kept])
-    used = used[used >= 0]
-    condition = task.condition[kept]
-    return replace(
-        task,
-        images=task.images.take(np.flatnonzero(~bad)),
-        conditions=tuple(task.conditions[code] for code in used),
-        condition=np.where(condition < 0, -1, np.searchsorted(used, condition)).astype(np.int64),
-        reference=new_row[task.reference[kept]],
-        relevant=relevant,
-        candidates=of_kept(task.candidates),
-        gallery=None if task.gallery is None else new_row[task.gallery[~bad[task.gallery]]],
-        excluded=of_kept(task.excluded),
-        subset=of_kept(task.subset),
-        clusters=None if task.clusters is None else task.clusters[kept],
-        query_ids=tuple(ids[i] for i in kept),
-        kinds=_kinds(task, kept),
-        skipped=(*task.skipped, *dict.fromkeys(messages)),
-    )
+    return replace(keep_images(take_queries(task, kept), ~bad), skipped=(*task.skipped, *dict.fromkeys(messages)))
 
 
 def _lost(task: Task, bad: Mask) -> tuple[Rows, list[str]]:
@@ -75,6 +47,8 @@ def _lost(task: Task, bad: Mask) -> tuple[Rows, list[str]]:
         "reference": np.where((task.reference >= 0) & bad[task.reference], task.reference, -1),
         "relevant image": np.where(all_relevant_gone, _first(task.relevant, bad), -1),
     }
+    if task.target is not None:
+        culprits["target"] = np.where(bad[task.target], task.target, -1)
     for label, lists in (("candidate", task.candidates), ("subset's", task.subset)):
         if lists is not None:
             culprits[label] = _first(lists, bad)
@@ -91,10 +65,3 @@ def _first(lists: Ragged, bad: Mask) -> Rows:
     out = np.full(len(lists), -1, dtype=np.int64)
     out[np.searchsorted(lists.offsets, hits, side="right") - 1] = lists.values[hits]
     return out
-
-
-def _kinds(task: Task, kept: Rows) -> Kinds | None:
-    """Those of the kept queries' candidates, none of which are left out."""
-    if task.kinds is None or task.candidates is None:
-        return task.kinds
-    return Kinds(task.kinds.names, Ragged(task.candidates.offsets, task.kinds.codes).take(kept).values)

@@ -14,6 +14,7 @@ from condsim.harness.commands.hydra_job import run_jobs
 from condsim.harness.configs import changed_settings, make, make_once, method_name, plain
 from condsim.harness.console import console
 from condsim.harness.errors import CondsimError, NotApplicable, UnusableRowsError
+from condsim.harness.fewer_queries import restrict
 from condsim.harness.results.leaderboard import rows_of_runs, write_leaderboard
 from condsim.harness.results.table import print_leaderboard
 from condsim.harness.run.record import RECORD, Record, read_record
@@ -84,6 +85,8 @@ def bench(config: DictConfig, outcomes: Outcomes) -> None:
         from condsim.harness.run.skipping import without_unusable_images
 
         benchmark = make_once(plain(config.benchmark)).select(config.tasks and list(config.tasks))
+        if config.queries_from:
+            benchmark = restrict(benchmark, config.queries_from)
         backbone = make_once(plain(config.backbone))
         method_config = plain(config.method)
         method = make(method_config, "method")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,24 +30,31 @@ class CandidateLists:
     """Positions of ``task.subset``, each once, less the excluded ones."""
     subset_relevant: Ragged | None
     """Which of ``subset`` are relevant, as 0 and 1."""
+    target: Rows | None = None
+    """[Q] the place of the query's target in its list of ``relevant``."""
 
     @classmethod
     def of(cls, task: Task) -> CandidateLists:
         """Raises CondsimError, naming the query, where the lists contradict each other."""
-        return _own_lists(task) if task.candidates is not None else _shared_gallery(task)
+        lists = _own_lists(task) if task.candidates is not None else _shared_gallery(task)
+        return lists if task.target is None else replace(lists, target=_places_of_targets(lists, task, task.target))
 
     def take(self, which: Rows) -> CandidateLists:
         """The queries ``which``, in that order."""
-        return self._with(self.size[which], lambda lists: lists.take(which))
+        return self._with(lambda rows: rows[which], lambda lists: lists.take(which))
 
     def part(self, start: int, stop: int) -> CandidateLists:
         """The queries from ``start`` to ``stop``, without copying their lists."""
-        return self._with(self.size[start:stop], lambda lists: lists.part(start, stop))
+        return self._with(lambda rows: rows[start:stop], lambda lists: lists.part(start, stop))
 
-    def _with(self, size: Rows, of: Callable[[Ragged], Ragged]) -> CandidateLists:
+    def _with(self, of_rows: Callable[[Rows], Rows], of: Callable[[Ragged], Ragged]) -> CandidateLists:
         optional = (self.local, self.twins, self.subset, self.subset_relevant)
         return CandidateLists(
-            size, of(self.relevant), of(self.excluded), *(None if lists is None else of(lists) for lists in optional)
+            of_rows(self.size),
+            of(self.relevant),
+            of(self.excluded),
+            *(None if lists is None else of(lists) for lists in optional),
+            target=None if self.target is None else of_rows(self.target),
         )
 
 
@@ -125,6 +132,16 @@ def _shared_gallery(task: Task) -> CandidateLists:
         raise CondsimError(f"{where}: query {query} has nothing relevant in its subset")
     flags = Ragged(subset.offsets, is_relevant.astype(np.int64))
     return CandidateLists(pool.size, pool.relevant, pool.excluded, None, None, subset, flags)
+
+
+def _places_of_targets(lists: CandidateLists, task: Task, target: Rows) -> Rows:
+    owner = _owner(lists.relevant)
+    positions = lists.relevant.values
+    if lists.local is not None:
+        positions = lists.local.values[lists.local.offsets[owner] + positions]
+    flat = np.flatnonzero(task.gallery_rows[positions] == target[owner])
+    _, first = np.unique(owner[flat], return_index=True)
+    return np.asarray(flat[first] - lists.relevant.offsets[:-1])
 
 
 def _owner(lists: Ragged) -> Rows:

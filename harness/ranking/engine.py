@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -245,6 +245,9 @@ def _rank_batch(scoring: _Scoring, chunk: int | None, complete: bool, top: int) 
         if top:
             best.add(scores, start)
     ranks = ranks_of(groups, higher, equal, relevant.lengths, lists.size, complete)
+    if lists.target is not None and complete:
+        of_target = listed_scores[relevant.offsets[:-1] + lists.target]
+        ranks = replace(ranks, target=((groups.thresholds > of_target[:, None]) & groups.is_group).sum(axis=1))
     top_rows = _image_rows(scoring, best.top().positions) if top else None
     if subset is None or lists.subset_relevant is None:
         return Ranking(ranks, None, top_rows, None)

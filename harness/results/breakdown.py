@@ -41,6 +41,33 @@ def by_condition(task: Task, values: Values) -> list[ConditionRow]:
     return rows
 
 
+@dataclass(frozen=True)
+class LabelRow:
+    """How every run does on the queries that carry one label."""
+
+    label: str
+    queries: int
+    means: dict[str, float]
+    """Run -> mean of the metric, a fraction."""
+
+
+def by_label(task: Task, values: Values) -> list[LabelRow]:
+    """One row per label of the task that any query carries, in the order of its names; none where it has no labels.
+
+    A query with several labels counts in each of their rows, so the rows are no partition (CIRCO's semantic aspects).
+    """
+    if task.labels is None:
+        return []
+    owner = np.repeat(np.arange(len(task)), task.labels.codes.lengths)
+    rows = []
+    for code, name in enumerate(task.labels.names):
+        queries = np.unique(owner[task.labels.codes.values == code])
+        if len(queries):
+            means = {run: float(value[queries].mean()) for run, value in values.items()}
+            rows.append(LabelRow(name, len(queries), means))
+    return rows
+
+
 def conditions_repeat(task: Task) -> bool:
     """Whether a mean a condition says anything: over CIRR's captions, one for each query, it does not."""
     return len(task.conditions) > 1 and len(task) >= 3 * len(task.conditions)

@@ -31,7 +31,12 @@ class Run:
 
     def values(self, metric: str) -> NDArray[np.float64]:
         """[Q] the metric of every query, a fraction. Raises CondsimError where the record's ranks cannot be read."""
-        return per_query(metric, self.ranks, self.subset_ranks)
+        return per_query(metric, self.ranks, self.subset_ranks, self._clusters if "grouped_" in metric else None)
+
+    @cached_property
+    def _clusters(self) -> Rows | None:
+        path = self.folder.parent / task_path(Path(), "", "", _fingerprint(self.record)).name
+        return load_task(path).clusters
 
     @cached_property
     def ranks(self) -> Ranks:

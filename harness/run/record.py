@@ -67,6 +67,8 @@ class Record:
     versions: dict[str, str]
     headlines: dict[str, list[list[str]]] = field(default_factory=dict)
     skipped: list[str] = field(default_factory=list)
+    variant: str = ""
+    """``Task.variant``: what makes this another question than the task of this name by default."""
     created: str = ""
     """UTC, ISO 8601."""
     top: int = 0

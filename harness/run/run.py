@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from condsim.harness.backbone import Backbone, MapsImages
+from condsim.harness.condition_features import condition_features
 from condsim.harness.errors import NotApplicable
 from condsim.harness.hashing import settings_hash
 from condsim.harness.memory_map import is_mapped
@@ -53,6 +54,7 @@ def run_task(
         versions=_versions(),
         headlines={name: [list(pair) for pair in pairs] for name, pairs in benchmark.headlines.items()},
         skipped=list(task.skipped),
+        variant=task.variant,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     # The task's file comes first: a record never stands without what its rows and ranks point into.
@@ -72,7 +74,7 @@ def rank(
         images = backbone.mapped_images(task.images)
     else:
         images = backbone.encode_images(task.images).to(device)
-    conditions = encode_texts(backbone, [" and ".join(condition) for condition in task.conditions])
+    conditions = condition_features(task, partial(encode_texts, backbone))
     encoded = time.perf_counter()
     gallery = Gallery(
         features=_gallery_features(images, task.gallery_rows, method.reads_mapped),
@@ -105,7 +107,7 @@ def measure(task: Task, ranking: Ranking, resamples: int, seed: int) -> dict[str
     if not task.metrics:
         return {}
     ranks, subset = ranking.ranks, ranking.subset_ranks
-    values = np.stack([per_query(name, ranks, subset) for name in task.metrics], axis=1)
+    values = np.stack([per_query(name, ranks, subset, task.clusters) for name in task.metrics], axis=1)
     intervals = mean_intervals(values, task.clusters, resamples=resamples, seed=seed)
     return {
         name: MetricValue(
@@ -113,7 +115,7 @@ def measure(task: Task, ranking: Ranking, resamples: int, seed: int) -> dict[str
             # A single cluster says nothing about others: the interval is then all that a metric can be.
             0.0 if np.isnan(interval.low) else interval.low,
             1.0 if np.isnan(interval.high) else interval.high,
-            chance_level(name, ranks, subset),
+            chance_level(name, ranks, subset, task.clusters),
         )
         for name, interval in zip(task.metrics, intervals, strict=True)
     }

@@ -15,12 +15,14 @@ from numpy.typing import NDArray
 from condsim.harness.errors import CondsimError
 from condsim.harness.files import atomic
 from condsim.harness.run.record import task_folder
-from condsim.harness.task import ImageTable, Kinds, Ragged, Task
+from condsim.harness.task import ImageTable, Kinds, Labels, Ragged, Task
 
 SCHEMA = 1
 _RAGGED = ("relevant", "candidates", "excluded", "subset")
-_ROWS = ("condition", "reference", "gallery", "clusters")
-_PLAIN = ("benchmark", "name", "conditions", "metrics", "cluster_name", "query_ids", "skipped")
+_ROWS = ("condition", "reference", "gallery", "clusters", "target")
+_PLAIN = ("benchmark", "name", "conditions", "metrics", "cluster_name", "query_ids", "skipped", "texts", "variant")
+_ADDED = {"texts": None, "variant": "", "labels": None}
+"""Entries that files of earlier versions lack, and what they stand for there."""
 
 
 def task_path(results: Path, benchmark: str, task: str, fingerprint: str) -> Path:
@@ -73,6 +75,7 @@ def _meta(task: Task) -> dict[str, Any]:
         "files": dict(task.images.files),
         "dilation": task.images.dilation,
         "kinds": None if task.kinds is None else task.kinds.names,
+        "labels": None if task.labels is None else task.labels.names,
         **{name: getattr(task, name) for name in _PLAIN},
     }
 
@@ -91,12 +94,16 @@ def _arrays(task: Task) -> dict[str, NDArray[Any]]:
         arrays["boxes"] = task.images.boxes
     if task.kinds is not None:
         arrays["kinds"] = task.kinds.codes
+    if task.labels is not None:
+        arrays["labels.offsets"], arrays["labels.values"] = task.labels.codes.offsets, task.labels.codes.values
     return arrays
 
 
 def _task(meta: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Task:
+    meta = _ADDED | meta
     given: dict[str, Any] = {name: meta[name] for name in _PLAIN}
-    given["conditions"] = tuple(tuple(condition) for condition in given["conditions"])
+    for name in ("conditions", "texts"):
+        given[name] = None if given[name] is None else tuple(tuple(texts) for texts in given[name])
     for name in ("metrics", "query_ids", "skipped"):
         given[name] = None if given[name] is None else tuple(given[name])
     given |= {name: arrays.get(name) for name in _ROWS}
@@ -106,6 +113,9 @@ def _task(meta: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Task:
     given["images"] = ImageTable(
         Path(meta["root"]), tuple(meta["names"]), arrays.get("boxes"), meta["dilation"], dict(meta.get("files", {}))
     )
+    if meta["labels"] is not None:
+        codes = Ragged(arrays["labels.offsets"], arrays["labels.values"])
+        given["labels"] = Labels(tuple(meta["labels"]), codes)
     given["kinds"] = None if meta["kinds"] is None else Kinds(tuple(meta["kinds"]), arrays["kinds"])
     return Task(**given)
 

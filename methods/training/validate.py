@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from condsim.harness.condition_features import condition_features
 from condsim.harness.errors import NotApplicable
 from condsim.harness.method import Gallery, TrainFeatures
 from condsim.harness.ranking.engine import rank_task
@@ -51,7 +52,7 @@ def _measure(
     task = validation.task
     method.check(task)
     images = encode_images(task.images)
-    texts = encode_texts([" and ".join(condition) for condition in task.conditions])
+    texts = condition_features(task, encode_texts)
     gallery = Gallery(
         features=images[torch.from_numpy(task.gallery_rows).to(images.device)],
         conditions=task.conditions,
@@ -62,7 +63,7 @@ def _measure(
         rows=task.gallery_rows,
     )
     ranking = rank_task(task, method.score_with(network, gallery), images, texts, pointwise=method.pointwise)
-    return float(per_query(validation.metric, ranking.ranks, ranking.subset_ranks).mean())
+    return float(per_query(validation.metric, ranking.ranks, ranking.subset_ranks, task.clusters).mean())
 
 
 def _no_train_split() -> TrainFeatures:

@@ -1,0 +1,27 @@
+"""The text features of a task's conditions, as every run and every training step reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from condsim.harness.one_vector import unit
+from condsim.harness.task import Task
+
+
+def condition_features(task: Task, encode_texts: Callable[[Sequence[str]], Tensor]) -> Tensor:
+    """[len(task.conditions), D]: raw features of the conditions' texts, several texts joined by " and ".
+
+    A task with ``texts`` has the mean of the unit features of each condition's texts instead, itself made unit (SEARLE
+    on FashionIQ: both orders of the two captions).
+    """
+    if task.texts is None:
+        return encode_texts([" and ".join(condition) for condition in task.conditions])
+    place: dict[str, int] = {}
+    for text in (text for texts in task.texts for text in texts):
+        place.setdefault(text, len(place))
+    features = unit(encode_texts(list(place)))
+    means = [features[[place[text] for text in texts]].mean(dim=0) for texts in task.texts]
+    return unit(torch.stack(means))
