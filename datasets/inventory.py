@@ -9,7 +9,8 @@ from typing import Any
 
 from hydra.utils import get_method
 
-from condsim.datasets import cirr, genecis
+from condsim.datasets import circo, cirr, fashioniq, genecis
+from condsim.datasets.annotations import read_list
 from condsim.datasets.image_files import image_index, moved
 from condsim.harness.errors import CondsimError
 from condsim.harness.task import Benchmark, ImageTable, Task
@@ -50,6 +51,8 @@ def survey(config: Options) -> Survey:
     special: Mapping[str, Callable[[Options], Survey]] = {
         "condsim.datasets.genecis.load": survey_genecis,
         "condsim.datasets.cirr.load": survey_cirr,
+        "condsim.datasets.circo.load": survey_circo,
+        "condsim.datasets.fashioniq.load": survey_fashioniq,
     }
     try:
         return special.get(target, survey_by_loading)(config)
@@ -139,6 +142,91 @@ def survey_cirr(options: Options) -> Survey:
     found = sum(table.path(row).is_file() for row in range(len(table)))
     parts.append(Part(f"{split}: images", str(table.root), found, len(files) or NAMES.get(split)))
     return Survey(tuple(parts), (table,), tuple(problems))
+
+
+CIRCO_QUERIES = {"val": 220, "test": 800}
+CIRCO_GALLERY = 123_403
+
+
+def survey_circo(options: Options) -> Survey:
+    split = str(options.get("split"))
+    parts: list[Part] = []
+    problems: list[str] = []
+    folder, value = options.get("annotations"), options.get("images")
+    root = circo.picture_folder(Path(value).expanduser()) if value else None
+    info = circo.image_info_file(options.get("image_info"), Path(value).expanduser() if value else Path())
+    files: tuple[str, ...] = ()
+    try:
+        files = tuple(circo.read_gallery(info).values())
+    except CondsimError as error:
+        problems.append(str(error))
+    if folder:
+        annotations = circo.annotation_root(Path(folder).expanduser())
+        queries = None
+        try:
+            if files:
+                task = circo.read_task(annotations, info, Path(), split, on_error="skip", find_images=False)
+                problems += task.skipped
+                queries = len(task)
+            else:  # without COCO's list their images cannot be looked up
+                queries = len(read_list(annotations / f"{split}.json", "a list of CIRCO queries"))
+        except CondsimError as error:
+            problems.append(str(error))
+        parts.append(Part(f"{split}: queries", str(annotations), queries, CIRCO_QUERIES.get(split)))
+    else:
+        parts.append(Part(f"{split}: queries", "benchmark.annotations is not set", None, CIRCO_QUERIES.get(split)))
+    parts.append(Part("image names", str(info), len(files) or None, CIRCO_GALLERY))
+    if root is None or not root.is_dir():
+        place = f"{root} is not a folder" if root else "benchmark.images is not set"
+        parts.append(Part("images", place, None, len(files) or CIRCO_GALLERY))
+        return Survey(tuple(parts), (), tuple(problems))
+    found = len(set(files) & image_index(root).keys())
+    parts.append(Part("images", str(root), found, len(files) or CIRCO_GALLERY))
+    return Survey(tuple(parts), (ImageTable(root, files),) if files else (), tuple(problems))
+
+
+FASHIONIQ_QUERIES = {"dress": 2_017, "shirt": 2_038, "toptee": 1_961}
+FASHIONIQ_GALLERIES = {
+    "original": {"dress": 3_817, "shirt": 6_346, "toptee": 5_373},
+    "val": {"dress": 2_628, "shirt": 3_089, "toptee": 2_902},
+}
+
+
+def survey_fashioniq(options: Options) -> Survey:
+    parts: list[Part] = []
+    problems: list[str] = []
+    tables: list[ImageTable] = []
+    folder, value, gallery = options.get("annotations"), options.get("images"), str(options.get("gallery"))
+    root = Path(value).expanduser() if value else None
+    index = fashioniq.index_images(root) if root is not None and root.is_dir() else None
+    for category in tuple(options.get("tasks") or fashioniq.CATEGORIES):
+        queries, size = FASHIONIQ_QUERIES.get(category), FASHIONIQ_GALLERIES.get(gallery, {}).get(category)
+        if not folder:
+            parts.append(Part(f"{category}: queries", "benchmark.annotations is not set", None, queries))
+            continue
+        captions = fashioniq.caption_file(Path(folder).expanduser(), category)
+        splits = fashioniq.split_file(Path(folder).expanduser(), category)
+        try:
+            task = fashioniq.read_task(
+                Path(folder).expanduser(), root or Path(), None, category, gallery=gallery, on_error="skip"
+            )
+            blank = fashioniq.blank_captions(Path(folder).expanduser(), category)
+        except CondsimError as error:
+            problems.append(str(error))
+            parts.append(Part(f"{category}: queries", str(captions), None, queries))
+            continue
+        problems += task.skipped
+        note = f"{len(blank)} blank caption{'s' * (len(blank) > 1)}, kept" if blank else ""
+        parts.append(Part(f"{category}: queries", str(captions), len(task), queries, note))
+        parts.append(Part(f"{category}: gallery {gallery}", str(splits), len(task.images), size))
+        if index is None:
+            place = f"{root} is not a folder" if root else "benchmark.images is not set"
+            parts.append(Part(f"{category}: images", place, None, len(task.images)))
+        else:
+            names = task.images.names
+            parts.append(Part(f"{category}: images", str(root), len(set(names) & index.keys()), len(names)))
+            tables.append(replace(task.images, files=moved(names, index)))
+    return Survey(tuple(parts), tuple(tables), tuple(problems))
 
 
 NOTES = {"mit_states/test": "others' logs say about 82,732 queries over 10,546 images"}

@@ -35,6 +35,8 @@ class Source:
 
 _GENECIS = "https://raw.githubusercontent.com/facebookresearch/genecis/main/genecis"
 _CIRR = "https://raw.githubusercontent.com/Cuberick-Orion/CIRR/cirr_dataset"
+_CIRCO = "https://raw.githubusercontent.com/miccunifi/CIRCO/main/annotations"
+_FASHIONIQ = "https://raw.githubusercontent.com/XiaoxiaoGuo/fashion-iq/master"
 _VISUAL_GENOME = "https://cs.stanford.edu/people/rak248/VG_100K_2"
 _COCO = "http://images.cocodataset.org"
 
@@ -119,6 +121,76 @@ CIRR_ANNOTATIONS = Source(
     ),
 )
 NLVR2_IMAGES = Source("images", "https://lil.nlp.cornell.edu/nlvr", "NLVR2's own terms: ask its authors by their form")
+CIRCO_ANNOTATIONS = Source(
+    "annotations",
+    "https://github.com/miccunifi/CIRCO",
+    "CC BY-NC 4.0: not for commercial use",
+    tuple(
+        Remote(f"{_CIRCO}/{split}.json", f"circo/annotations/{split}.json", size, f"sha256:{digest}")
+        for split, size, digest in (
+            ("val", 111_978, "6b31a1dbc3c85627501d9a250f87708f24a27d74d6a65360b6ddd2537a154d04"),
+            ("test", 167_660, "2f7c37e89220c990b6b0525d6f3ed63d3fc02e03ce336aa42a3b822841b14886"),
+        )
+    ),
+)
+COCO_UNLABELED_LIST = Source(
+    "image_info",
+    "https://cocodataset.org",
+    "CC BY 4.0",
+    (Remote(f"{_COCO}/annotations/image_info_unlabeled2017.zip", "circo/COCO2017_unlabeled/annotations", unpack=True),),
+)
+COCO_UNLABELED = Source(
+    "images",
+    "https://cocodataset.org",
+    "the photographs are Flickr users', each under its own terms; 19 GB",
+    (Remote(f"{_COCO}/zips/unlabeled2017.zip", "circo/COCO2017_unlabeled/unlabeled2017", unpack=True),),
+    wanted=False,
+)
+FASHIONIQ_ANNOTATIONS = Source(
+    "annotations",
+    "https://github.com/XiaoxiaoGuo/fashion-iq",
+    "Community Data License Agreement, as its README says",
+    tuple(
+        Remote(f"{_FASHIONIQ}/{path}", f"fashioniq/{path}", size, f"sha256:{digest}")
+        for path, size, digest in (
+            (
+                "captions/cap.dress.val.json",
+                397_427,
+                "5e5117d45695df9c3ca91fac3e0bc49e6422ae9c8b3793f0ac9b3ab83adb7de9",
+            ),
+            (
+                "captions/cap.shirt.val.json",
+                398_072,
+                "7b7ca3797b85dddfd83e74cdb4454cb63e3e7c09acef2590155efbacea6d7feb",
+            ),
+            (
+                "captions/cap.toptee.val.json",
+                391_897,
+                "b4e09f428e6c255cc4b4ec46e77908305ab83075d82840c960be81af15cdc5eb",
+            ),
+            (
+                "image_splits/split.dress.val.json",
+                68_708,
+                "21ff91d53c23859da91bfd49f3acc139b7f3a3dc944fc4e4a80194468cf14bab",
+            ),
+            (
+                "image_splits/split.shirt.val.json",
+                114_230,
+                "b82effbf7352a6f828b38c45eb32e53d726bd4d6fd81d6290c81eeb2c68e3234",
+            ),
+            (
+                "image_splits/split.toptee.val.json",
+                96_716,
+                "ee42b2505275dd7a19b11ddb88c9264aab2d77f4e59b075fb1c7c3095d02f412",
+            ),
+        )
+    ),
+)
+FASHIONIQ_IMAGES = Source(
+    "images",
+    "https://github.com/hongwang600/fashion-iq-metadata",
+    "Amazon's product photographs, by their addresses; many of the links are dead",
+)
 MIT_STATES = Source(
     "images", "http://web.mit.edu/phillipi/Public/states_and_transformations", "for research; photographs of the web"
 )
@@ -133,6 +205,8 @@ SOURCES: Mapping[str, tuple[Source, ...]] = {
     "genecis": (GENECIS_TEMPLATES, VISUAL_GENOME, COCO, COCO_PANOPTIC),
     "mit_states": (MIT_STATES,),
     "cirr": (CIRR_ANNOTATIONS, NLVR2_IMAGES),
+    "circo": (CIRCO_ANNOTATIONS, COCO_UNLABELED_LIST, COCO_UNLABELED),
+    "fashioniq": (FASHIONIQ_ANNOTATIONS, FASHIONIQ_IMAGES),
     "clevr4": (CLEVR4,),
     "stanford40": (STANFORD40, ICTC_LABELS),
     "clay_object": (CLAY_EVAL,),
@@ -145,5 +219,7 @@ SOURCES: Mapping[str, tuple[Source, ...]] = {
 OPTIONS: Mapping[str, Mapping[str, str]] = {
     "genecis": {"templates": "genecis", "visual_genome": "visual_genome", "coco": "coco"},
     "cirr": {"annotations": "cirr"},
+    "circo": {"annotations": "circo", "images": "circo/COCO2017_unlabeled"},
+    "fashioniq": {"annotations": "fashioniq"},
 }
 """Benchmark name -> those of its options that a download fills, and the folders that they then name."""

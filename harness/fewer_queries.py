@@ -51,6 +51,8 @@ def _only(task: Task, ids: Sequence[str], path: Path) -> Task:
         raise CondsimError(f"{where}: the query id {next(i for i in ids if ids.count(i) > 1)!a} is repeated")
     if len(ids) == len(task):
         return task
+    if task.submission is not None:
+        raise CondsimError(f"{where}: its ground truth is withheld, and the server takes the whole task only")
     smaller = take_queries(task, np.sort(np.array([row_of[ident] for ident in ids], dtype=np.int64)))
     used = np.zeros(len(task.images), dtype=bool)
     lists = (smaller.relevant, smaller.candidates, smaller.excluded, smaller.subset)

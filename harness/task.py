@@ -130,7 +130,8 @@ class Submission:
     top: int
     """How many of each query's best candidates they need."""
     write: Callable[[Task, Rows, Rows, Path], object]
-    """(task, best gallery rows [Q, top], best subset rows [Q, top], folder) -> the files, in that folder."""
+    """(task, best gallery rows [Q, top], best subset rows [Q, top], folder) -> the files, in that folder. Without
+    subsets the third is [Q, 0]."""
 
 
 @dataclass(frozen=True)

@@ -134,8 +134,8 @@ def write_ranking(folder: Path, task: Task, ranking: Ranking, top: int) -> None:
     if top > 0:
         np.save(folder / "top.npy", ranking.top[:, :top])
     if task.submission is not None:
-        assert ranking.subset_top is not None
-        task.submission.write(task, ranking.top, ranking.subset_top, folder / "submission")
+        subset_top = ranking.top[:, :0] if ranking.subset_top is None else ranking.subset_top
+        task.submission.write(task, ranking.top, subset_top, folder / "submission")
 
 
 def encode_texts(backbone: Backbone, texts: Sequence[str]) -> Tensor:

@@ -1,0 +1,81 @@
+"""CIRCO: the file that the official server takes, because the ground truth of the test split is withheld."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Collection
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from condsim.harness.errors import CondsimError
+from condsim.harness.task import Task
+
+QUERIES = 800
+"""Queries of the test split."""
+LENGTH = 50
+"""How many images each query has in the file."""
+
+
+def write_submission(
+    task: Task, top_rows: NDArray[np.integer[Any]], subset_rows: NDArray[np.integer[Any]], folder: Path
+) -> Path:
+    """Write ``circo_<split>.json`` into ``folder``, or nothing where it would not be valid. Returns its path.
+
+    ``top_rows`` [Q, at least 50]: image rows of the best gallery images of each query of ``task``, best first.
+    """
+    value = submission(task, top_rows)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"circo_{task.name}.json"
+    part = folder / f".{path.name}.part"
+    part.write_text(json.dumps(value), encoding="utf-8")
+    os.replace(part, path)
+    return path
+
+
+def submission(task: Task, top_rows: NDArray[np.integer[Any]]) -> dict[str, list[int]]:
+    """Query id -> the 50 best image ids. Raises CondsimError where the server would refuse it or count it wrongly."""
+    where = f"the submission for {task.full_name}"
+    if task.query_ids is None:
+        raise CondsimError(f"{where}: the task has no query ids, so it is not CIRCO's")
+    if top_rows.ndim != 2 or len(top_rows) != len(task) or top_rows.shape[1] < LENGTH:
+        raise CondsimError(f"{where}: needs the best {LENGTH} of each of {len(task)} queries, found {top_rows.shape}")
+    if (top_rows[:, :LENGTH] < 0).any():
+        raise CondsimError(f"{where}: the gallery has {len(task.gallery_rows)} images, fewer than the {LENGTH} wanted")
+    ids = np.array([int(PurePosixPath(name).stem) for name in task.images.names])
+    best = ids[top_rows[:, :LENGTH]].tolist()
+    value = dict(sorted(zip(task.query_ids, best, strict=True), key=lambda item: int(item[0])))
+    gallery = set(ids[task.gallery_rows].tolist())
+    if task.skipped and len(task) < QUERIES:
+        raise CondsimError(f"{where}: the server wants every query, but some were left out: {task.skipped[0]}")
+    require_valid(value, len(task), where, gallery)
+    return value
+
+
+def require_valid(value: object, queries: int, where: str, gallery: Collection[int] | None = None) -> None:
+    """Raises CondsimError unless ``value`` is what the server takes.
+
+    One object with the keys "0" to ``queries`` - 1, all of them and no other; each a list of 50 different integers,
+    ids of images of ``gallery`` (None: not looked up).
+    """
+    if not isinstance(value, dict):
+        raise CondsimError(f"{where}: expected one JSON object, found a {type(value).__name__}")
+    for i in range(queries):
+        if str(i) not in value:
+            raise CondsimError(f"{where}: there is no query {i} (expected the keys 0 to {queries - 1})")
+    if len(value) > queries:
+        other = next(key for key in value if key not in set(map(str, range(queries))))
+        raise CondsimError(f"{where}: there is no query {other!a} in CIRCO (expected the keys 0 to {queries - 1})")
+    for key, images in value.items():
+        if not isinstance(images, list) or not all(type(image) is int for image in images):
+            raise CondsimError(f"{where}: query {key}: expected a list of integer image ids")
+        if len(images) != LENGTH:
+            raise CondsimError(f"{where}: query {key} has {len(images)} images, expected {LENGTH}")
+        if len(set(images)) < LENGTH:
+            raise CondsimError(f"{where}: query {key} names an image twice")
+        if gallery is not None and not set(images) <= set(gallery):
+            other = next(image for image in images if image not in gallery)
+            raise CondsimError(f"{where}: query {key}: image {other} is not in the gallery")
