@@ -13,7 +13,7 @@ DEFAULT = Path(__file__).parents[2].parent / "shared" / "data"
 
 @pytest.fixture(scope="session")
 def annotations() -> Path:
-    """A folder with genecis/ (the four template files) and cirr/ (captions/ and image_splits/)."""
+    """A folder with genecis/ (the four template files), cirr/ and fashioniq/ (captions/ and image_splits/), circo/."""
     folder = Path(os.environ.get(VARIABLE) or DEFAULT)
     if not folder.is_dir():
         pytest.skip(f"no real annotation files: set {VARIABLE} to a folder that holds genecis/ and cirr/")
@@ -32,3 +32,17 @@ def cirr_annotations(annotations: Path) -> Path:
     if not (annotations / "cirr").is_dir():
         pytest.skip(f"{VARIABLE}={annotations} has no cirr/ with CIRR's captions and splits")
     return annotations / "cirr"
+
+
+@pytest.fixture(scope="session")
+def circo_folder(annotations: Path) -> Path:
+    if not (annotations / "circo").is_dir():
+        pytest.skip(f"{VARIABLE}={annotations} has no circo/ with CIRCO's annotations/ and submission_examples/")
+    return annotations / "circo"
+
+
+@pytest.fixture(scope="session")
+def fashioniq_annotations(annotations: Path) -> Path:
+    if not (annotations / "fashioniq").is_dir():
+        pytest.skip(f"{VARIABLE}={annotations} has no fashioniq/ with FashionIQ's captions and splits")
+    return annotations / "fashioniq"

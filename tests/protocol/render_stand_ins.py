@@ -1,10 +1,12 @@
-"""Render small images at the real ids, so that GeneCIS and CIRR run end to end from the real annotation files.
+"""Render small images at the real ids, so that the benchmarks run end to end from the real annotation files.
 
-    python tests/protocol/render_stand_ins.py OUT            300 templates a task, 300 CIRR queries a split
+    python tests/protocol/render_stand_ins.py OUT            300 templates per task, 300 queries per split or category
     python tests/protocol/render_stand_ins.py OUT --all      all of them
 
-OUT is then what a user would have: genecis/{templates,visual_genome,coco} and cirr/{captions,image_splits,images}. The
-pictures mean nothing: what runs on them shows that the protocol's data fit together, and what that costs.
+OUT is then what a user would have: genecis/{templates,visual_genome,coco}, cirr/{captions,image_splits,images},
+circo/{annotations,COCO2017_unlabeled} and fashioniq/{captions,image_splits,images}. The pictures mean nothing: what
+runs on them shows that the data of a protocol fit together, and what that costs. CIRCO's gallery is the images that
+its annotations name, because the list of all of them (COCO) is not at hand.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from typing import Any
 
 from PIL import Image, ImageDraw
 
-from condsim.datasets import cirr, genecis
+from condsim.datasets import circo, cirr, fashioniq, genecis
 
 Box = tuple[float, float, float, float]
 
@@ -81,6 +83,46 @@ def render_cirr(annotations: Path, out: Path, count: int | None, split: str = "v
     return {"annotations": str(out), "images": str(out / "images"), "split": split}
 
 
+def render_circo(annotations: Path, out: Path, count: int | None, split: str = "val") -> dict[str, str]:
+    """The first ``count`` queries of a split (None: all) and the images that both splits name; returns the options."""
+    entries = {name: json.loads((annotations / f"{name}.json").read_text()) for name in circo.SPLITS}
+    ids = {entry["reference_img_id"] for part in entries.values() for entry in part}
+    ids |= {image for entry in entries["val"] for image in entry["gt_img_ids"]}
+    images = out / "COCO2017_unlabeled"
+    for path, value in (
+        (out / "annotations" / f"{split}.json", first(entries[split], count)),
+        (
+            images / "annotations" / circo.IMAGE_INFO,
+            {"images": [{"id": image, "file_name": f"{image:012d}.jpg"} for image in sorted(ids)]},
+        ),
+    ):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(value))
+    for image in sorted(ids):
+        draw(images / "unlabeled2017" / f"{image:012d}.jpg", (32, 24))
+    return {"annotations": str(out), "images": str(images), "split": split}
+
+
+def render_fashioniq(annotations: Path, out: Path, count: int | None) -> dict[str, str]:
+    """The first ``count`` queries of each category (None: all), the images that they name and, with ``count``, as many
+    others of the split; returns the options.
+    """
+    for category in fashioniq.CATEGORIES:
+        queries = first(json.loads(fashioniq.caption_file(annotations, category).read_text()), count)
+        named = {query[key] for query in queries for key in ("candidate", "target")}
+        every = json.loads(fashioniq.split_file(annotations, category).read_text())
+        others = first([name for name in every if name not in named], count)
+        for path, value in (
+            (fashioniq.caption_file(out, category), queries),
+            (fashioniq.split_file(out, category), [name for name in every if name in named or name in set(others)]),
+        ):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(value))
+        for number, name in enumerate((*sorted(named), *others)):
+            draw(out / "images" / f"{name}.{('png', 'jpg')[number % 2]}", (24, 32))
+    return {"annotations": str(out), "images": str(out / "images")}
+
+
 def command(benchmark: str, options: dict[str, str]) -> str:
     return " ".join(
         [f"condsim bench benchmark={benchmark}", *(f"benchmark.{key}={value}" for key, value in options.items())]
@@ -91,16 +133,19 @@ def main(arguments: Iterable[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     parser.add_argument("--annotations", type=Path, default=os.environ.get("CONDSIM_ANNOTATIONS"), required=False)
-    parser.add_argument("--count", type=int, default=300, help="templates a task, and CIRR queries a split")
+    parser.add_argument("--count", type=int, default=300, help="templates per task, queries per split")
     parser.add_argument("--all", action="store_true", help="all templates and queries")
     chosen = parser.parse_args(None if arguments is None else list(arguments))
     if chosen.annotations is None:
-        parser.error("set CONDSIM_ANNOTATIONS or --annotations to a folder that holds genecis/ and cirr/")
+        parser.error("set CONDSIM_ANNOTATIONS or --annotations to the folder of genecis/, cirr/, circo/, fashioniq/")
     count = None if chosen.all else chosen.count
     source = Path(chosen.annotations)
     print(command("genecis", render_genecis(source / "genecis", chosen.out / "genecis", count)))
     for split in cirr.SPLITS:
         print(command("cirr", render_cirr(source / "cirr", chosen.out / "cirr", count, split)))
+    for split in circo.SPLITS:
+        print(command("circo", render_circo(source / "circo" / "annotations", chosen.out / "circo", count, split)))
+    print(command("fashioniq", render_fashioniq(source / "fashioniq", chosen.out / "fashioniq", count)))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,8 @@ from types import ModuleType
 import pytest
 from PIL import Image
 
-from condsim.datasets import cirr, genecis
+from condsim.datasets import circo, cirr, fashioniq, genecis
+from condsim.datasets.circo_submission import require_valid
 from condsim.harness.images import crop_to_square
 from condsim.harness.task import Task
 
@@ -91,3 +92,49 @@ def test_cirr_test1_from_the_real_file_to_the_servers_two_files(
     told = condsim("bench", *(f"benchmark.{key}={value}" for key, value in options.items()), *RUN, folder=tmp_path)
     assert "1 already done" in told
     assert f"own server: {place.relative_to(tmp_path)}" in told
+
+
+def options_of(options: dict[str, str]) -> list[str]:
+    return [f"benchmark.{key}={value}" for key, value in options.items()]
+
+
+def test_circo_from_the_real_files_to_a_row_and_the_servers_file(
+    stand_ins: ModuleType, circo_folder: Path, tmp_path: Path
+) -> None:
+    run = ("bench", "benchmark=circo", "method=image_plus_text", "backbone=shapes-clip", "cache_dir=cache")
+    for split in circo.SPLITS:
+        options = stand_ins.render_circo(circo_folder / "annotations", tmp_path / "circo", 20, split)
+        condsim(*run, *options_of(options), folder=tmp_path)
+    (val,) = tmp_path.glob("results/runs/circo/val/*/record.json")
+    record = json.loads(val.read_text())
+    assert record["queries"] == 20
+    assert set(record["metrics"]) == set(circo.METRICS)
+    expected = 10 / len(json.loads((tmp_path / INFO).read_text())["images"])
+    assert record["metrics"]["target_recall@10"]["chance"] == pytest.approx(expected)
+    (path,) = tmp_path.glob("results/runs/circo/test/*/submission/circo_test.json")
+    require_valid(json.loads(path.read_text()), 20, "the file")
+    assert (tmp_path / "results" / "leaderboard.csv").read_text().count("circo,val,image_plus_text") == 1
+
+
+INFO = "circo/COCO2017_unlabeled/annotations/image_info_unlabeled2017.json"
+
+
+def test_fashioniq_from_the_real_files_to_its_means(
+    stand_ins: ModuleType, fashioniq_annotations: Path, tmp_path: Path
+) -> None:
+    options = stand_ins.render_fashioniq(fashioniq_annotations, tmp_path / "fashioniq", 15)
+    run = ("benchmark=fashioniq", "method=image_plus_text", "backbone=shapes-clip", "cache_dir=cache")
+    condsim("bench", *run, *options_of(options), folder=tmp_path)
+    rows = (tmp_path / "results" / "leaderboard.csv").read_text()
+    for task in (*fashioniq.CATEGORIES, "average", "average@10", "average@50"):
+        assert rows.count(f"fashioniq,{task},image_plus_text") == 1
+    (tmp_path / "ids.txt").write_text("0\n3\n7\n")
+    condsim(
+        "bench", *run, *options_of(options), "benchmark.text=pic2word", "queries_from=ids.txt", "tasks=[shirt]",
+        folder=tmp_path,
+    )  # fmt: skip
+    records = [json.loads(path.read_text()) for path in tmp_path.glob("results/runs/fashioniq/shirt/*/record.json")]
+    assert {(record["queries"], record["variant"]) for record in records} == {
+        (15, ""), (3, "text=pic2word queries_from=ids.txt"),
+    }  # fmt: skip
+    assert len({record["config"]["fingerprint"] for record in records}) == 2
