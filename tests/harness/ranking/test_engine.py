@@ -478,3 +478,23 @@ def test_cirr_val_constant_scorer_gets_chance_in_gallery_and_subset() -> None:
     assert per_query("recall@50", ranking.ranks, ranking.subset_ranks) == pytest.approx(50 / 2296)
     for k in (1, 2, 3):
         assert per_query(f"subset_recall@{k}", ranking.ranks, ranking.subset_ranks) == pytest.approx(k / 5)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_the_place_of_a_target_is_that_of_its_own_score(data: st.DataObject) -> None:
+    queries, size = data.draw(st.integers(1, 4)), 9
+    table = np.array(data.draw(st.lists(st.lists(st.integers(0, 3), min_size=size, max_size=size), min_size=queries,
+                                        max_size=queries)))  # fmt: skip
+    every = st.lists(st.integers(0, size - 1), min_size=1, max_size=4, unique=True)
+    relevant = [data.draw(every) for _ in range(queries)]
+    target = np.array([data.draw(st.sampled_from(rows)) for rows in relevant])
+    shared: dict[str, object] = {"target": target, "metrics": ("map", "target_mrr", "target_recall@2")}
+    whole = a_task(queries, size, relevant, gallery=np.arange(size), **shared)
+    own = a_task(queries, size, relevant, candidates=Ragged.of([range(size)] * queries), **shared)
+    alone = replace(whole, relevant=Ragged.of(target[:, None]), target=None, metrics=("map", "mrr", "recall@2"))
+    expected = rank(alone, table).ranks
+    for ranks in (rank(whole, table).ranks, rank(own, table).ranks, rank(whole, table, budget_bytes=64).ranks):
+        for metric in ("mrr", "recall@2"):
+            np.testing.assert_allclose(per_query(f"target_{metric}", ranks), per_query(metric, expected), atol=1e-12)
+            assert chance_level(f"target_{metric}", ranks) == pytest.approx(chance_level(metric, expected))
