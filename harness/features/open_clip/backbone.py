@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Generator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from condsim.harness.features.cache.table import Encoded, FeatureTable
 from condsim.harness.features.open_clip.batches import InPieces, Load, encode_pictures
 from condsim.harness.features.open_clip.model import PRECISIONS, ClipModel, ModelSpec, load_model
 from condsim.harness.features.open_clip.transforms import TRANSFORMS, Transform
-from condsim.harness.images import crop_to_square, decode, fault_at_a_glance
+from condsim.harness.images import crop_to_square, decode
 from condsim.harness.memory import keep_freed_memory
 from condsim.harness.paths import default_cache_dir, resolve
 from condsim.harness.progress import track
@@ -124,9 +123,6 @@ class OpenClip:
         content = self.store.image_keys(table)
 
         def encode(rows: NDArray[np.int64]) -> Generator[Encoded, None, None]:
-            if faults := _faults_at_a_glance(table, rows, self.workers):
-                yield Encoded(rows[:0], np.zeros((0, 0), np.float32), faults)
-                return
             clip = self.loaded
             transform = clip.transform(self.transform)
             load, pinned = _loader(table, content.digests, transform), self.device.type == "cuda"
@@ -177,23 +173,6 @@ class OpenClip:
         size = self.spec.architecture()["vision_cfg"].get("image_size", 224)
         pixels = size * size if isinstance(size, int) else math.prod(size)
         return 1 << max(16, min(64, _PIECE // (12 * pixels))).bit_length() - 1
-
-
-def _faults_at_a_glance(table: ImageTable, rows: NDArray[np.int64], workers: int) -> dict[int, str]:
-    """Row -> what is wrong with it, before anything is encoded."""
-
-    def look(some: NDArray[np.int64]) -> dict[int, str]:
-        found = {}
-        for row in some.tolist():
-            path = os.path.join(table.root, table.file(table.names[row]))
-            fault = fault_at_a_glance(path, table.box(row), table.dilation)
-            if fault is not None:
-                found[row] = fault
-        return found
-
-    with ThreadPoolExecutor(workers) as pool:
-        parts = pool.map(look, np.array_split(rows, -(-len(rows) // 256)))
-        return {row: fault for part in parts for row, fault in part.items()}
 
 
 def _loader(table: ImageTable, digests: list[bytes], transform: Transform) -> Load:
