@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from condsim.harness.errors import CondsimError, NotApplicable
+from condsim.harness.llm import TryAgainError
 from condsim.methods.clay import Clay
-from condsim.methods.phrases.llm import LLMPhrases, TryAgainError, read_values
+from condsim.methods.phrases.llm import LLMPhrases, read_values
 
 GOOD = json.dumps([f"value {i}" for i in range(12)])
 
@@ -67,7 +68,7 @@ def endpoint(monkeypatch) -> Iterator[FakeEndpoint]:
 @pytest.fixture
 def waits(monkeypatch) -> list[float]:
     waited: list[float] = []
-    monkeypatch.setattr("condsim.methods.phrases.llm.time.sleep", waited.append)
+    monkeypatch.setattr("condsim.harness.llm.sleep", waited.append)
     return waited
 
 
@@ -117,7 +118,7 @@ def test_a_corrected_file_is_what_counts_and_a_broken_one_is_named(phrases):
     assert phrases().values("color") == ("red", "green")
     for broken in ("{", "[]", json.dumps({"values": ["red"]}), json.dumps({"values": [1, 2]})):
         file.write_text(broken)
-        with pytest.raises(CondsimError, match="delete it to ask again"):
+        with pytest.raises(CondsimError, match="delete it to request them again"):
             phrases().values("color")
 
 
@@ -187,7 +188,7 @@ def test_nonsense_is_asked_for_again_and_never_kept(endpoint, phrases, waits, no
     source = phrases()
     assert len(source.values("color")) == 12
     endpoint.replies = [nonsense]
-    with pytest.raises(CondsimError, match="no usable values"):
+    with pytest.raises(CondsimError, match="no usable answer"):
         source.values("shape")
     assert not source.file("shape").exists()
 
