@@ -14,6 +14,7 @@ from condsim.harness.task import Condition, Task
 from condsim.methods.phrases.lexicon import phrase_source
 from condsim.methods.phrases.source import Phrases, check_conditions
 from condsim.methods.shared.conditional_map import ConditionalMap
+from condsim.methods.shared.one_thread import one_thread
 
 
 def reconstruction_angle(texts: Tensor, projection: Tensor) -> Tensor:
@@ -26,6 +27,7 @@ def reconstruction_angle(texts: Tensor, projection: Tensor) -> Tensor:
     return 2 * torch.asin(half.clamp(max=1.0)).mean()
 
 
+@one_thread()
 def fitted_projection(
     texts: Tensor, components: int, *, rate: float = 0.01, patience: int = 100, steps: int = 10_000, seed: int = 0
 ) -> Tensor:

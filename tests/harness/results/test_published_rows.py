@@ -1,0 +1,22 @@
+"""The published numbers that ship with condsim."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import condsim.conf
+from condsim.harness.results.published import read_published
+
+FILE = Path(condsim.conf.__file__).parents[1] / "results/reference/published.csv"
+
+
+def test_training_free_rows_of_five_sets_are_there_and_disagreeing_values_stay_two() -> None:
+    published = read_published(FILE)
+    frozen = ("text_only", "image_only", "image_plus_text_unit", "product", "weicom", "freedom", "basic")
+    sets = (("icir", "test"), *((name, "average") for name in ("imagenet_r", "minidomainnet", "nico_pp", "ltll")))
+    for benchmark, task in sets:
+        for method in frozen:
+            assert published[benchmark, task, method, "ViT-L-14/openai"], (benchmark, method)
+    two = published["nico_pp", "average", "image_only", "ViT-L-14/openai"]
+    assert sorted(reported.values["map_trapezoid_eps"] for reported in two) == [6.32, 6.82]
+    assert published["icir", "test", "basic", "ViT-L-14/openai"][0].values == {"map_trapezoid_eps": 31.64}
