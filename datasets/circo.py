@@ -9,11 +9,12 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import Field
 
-from condsim.datasets.annotations import Entry, Line, Text, keep_valid, read_json, read_list, shown, validate
+from condsim.datasets.annotations import Entry, Line, Text, keep_valid, read_list, shown, validate
 from condsim.datasets.circo_submission import LENGTH, write_submission
 from condsim.datasets.grouping import word_codes
 from condsim.datasets.image_files import folder_of, image_index, relative_file
 from condsim.harness.errors import CondsimError, did_you_mean
+from condsim.harness.json_files import read_json
 from condsim.harness.task import Benchmark, ImageTable, Labels, OnError, Ragged, Submission, Task
 from condsim.harness.without_images import without_images
 

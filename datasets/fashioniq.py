@@ -15,9 +15,7 @@ from condsim.datasets.annotations import (
     ImageName,
     Line,
     keep_valid,
-    read_json,
     read_list,
-    read_text,
     shown,
     validate,
 )
@@ -25,6 +23,7 @@ from condsim.datasets.image_files import IMAGE_SUFFIXES, folder_of, image_index,
 from condsim.harness.console import console
 from condsim.harness.errors import CondsimError, did_you_mean
 from condsim.harness.fewer_queries import join_variants
+from condsim.harness.json_files import read_json, read_text
 from condsim.harness.task import Benchmark, Headline, ImageTable, OnError, Ragged, Task, TrainSplit
 from condsim.harness.without_images import without_images
 
@@ -107,8 +106,8 @@ def load(
         )
         for category in chosen
     )
-    for task in read:
-        for message in blank_captions(folder, task.name):
+    for category in chosen:
+        for message in blank_captions(folder, category):
             console.print(message, style="yellow", markup=False)
     train = None if index is None else read_train(folder, root or folder, index)
     return Benchmark(name, read, train, headlines(chosen, metrics), on_error)

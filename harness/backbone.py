@@ -39,6 +39,27 @@ class Backbone(Protocol):
 
 
 @runtime_checkable
+class DigestsImages(Protocol):
+    """An optional part: what identifies the pictures' content. Without it the bytes of their files do."""
+
+    def images_digest(self, table: ImageTable) -> str:
+        """A digest of all that ``encode_images(table)`` depends on besides ``identity``: pixels and crops, in order.
+
+        Unchanged files are not read again. Raises UnusableRowsError for files that are missing.
+        """
+        ...
+
+
+@runtime_checkable
+class ForgetsFeatures(Protocol):
+    """An optional part: features stay in memory from run to run. Without it, methods receive copies."""
+
+    def forget_features(self) -> None:
+        """Drop all features from memory, because a method has written into them; the next call reads them again."""
+        ...
+
+
+@runtime_checkable
 class MapsImages(Protocol):
     """What a backbone may do besides: leave features that are published as files in their files."""
 

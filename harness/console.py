@@ -2,6 +2,44 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from contextlib import suppress
+from typing import Any
+
 from rich.console import Console
 
-console = Console(soft_wrap=True, highlight=False)
+from condsim.harness.names import escaped
+
+
+class Terminal(Console):
+    """A console that shows every text as it is and never ends the work whose results it shows.
+
+    Control characters and bytes that are not UTF-8 are escaped, markup is not interpreted, letters that the output's
+    encoding lacks are escaped. Where the output cannot be written (a full disk, a closed stream), one message goes to
+    the error stream and the rest is not shown; ``failed`` is then true. A reader that has left is a BrokenPipeError.
+    """
+
+    failed = False
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        if self.failed:
+            return
+        stream: Any = self.file
+        with suppress(AttributeError, ValueError, OSError):
+            if stream.errors == "strict":
+                stream.reconfigure(errors="backslashreplace")
+        try:
+            super().print(*(escaped(part) if isinstance(part, str) else part for part in objects), **options)
+            stream.flush()
+        except BrokenPipeError:
+            raise
+        except (OSError, ValueError) as error:  # ValueError: the stream is closed
+            self.failed = True
+            with suppress(OSError, ValueError):
+                print(f"condsim: the output cannot be written: {error}; the work continues", file=sys.stderr)
+            with suppress(OSError, ValueError, AttributeError):  # or Python itself fails to write it at its end
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+console = Terminal(soft_wrap=True, highlight=False, markup=False)

@@ -25,11 +25,13 @@ class TrainFeatures:
 
 @dataclass(frozen=True)
 class Gallery:
-    """All that may be prepared once before scoring. N items of width D; features are raw (not normalised) float32."""
+    """All that may be prepared once before scoring. N items of width D; features are raw (not normalised) float32.
+
+    All of it is for reading only: a method that writes into its tensors is refused. Clone them first.
+    """
 
     features: Tensor
-    """[N, D], for reading only; for a method that ``reads_mapped`` perhaps in a mapped file (``features.mapped``),
-    perhaps float16."""
+    """[N, D]. For a method that ``reads_mapped`` perhaps in a mapped file (``harness.memory_map``), perhaps float16."""
     conditions: tuple[Condition, ...]
     condition_features: Tensor
     """[C, D] the features of the conditions' bare texts; several texts are joined by " and "."""
@@ -83,6 +85,12 @@ class Method(ABC):
     pointwise: bool = True
     """True: a candidate's score does not depend on the other candidates, so galleries may be scored in chunks. A
     re-ranker sets it to False and is then always given all of a query's candidates at once."""
+    reads_train: bool = False
+    """True: ``prepare`` may call ``Gallery.train``. The pictures and phrases of the training split then count as a part
+    of the run's identity."""
+    protocol: int = 1
+    """Part of the run's identity. Increase it when the same settings may give other scores than before, through this
+    class or through code that it calls; finished runs of this method are then run again."""
     reads_mapped: bool = False
     """True: galleries larger than memory may come as they are in a mapped file, and are read a piece at a time."""
 

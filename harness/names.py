@@ -72,6 +72,21 @@ def unusable_character(text: str) -> str | None:
     return None
 
 
+def escaped(text: str) -> str:
+    """``text`` as a terminal can show it: what :func:`unusable_character` names becomes an escape, but for line ends
+    and tabs.
+
+    >>> escaped("a\\x1b[2Jb")
+    'a\\\\x1b[2Jb'
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        ascii(letter)[1:-1] if letter not in "\n\t" and unicodedata.category(letter) in _NOT_IN_NAMES else letter
+        for letter in text
+    )
+
+
 def alike(texts: Iterable[str]) -> list[tuple[str, ...]]:
     """Groups of different texts that differ only in case, or in the width or form of their letters.
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from condsim.harness.errors import CondsimError, did_you_mean
+from condsim.harness.names import unusable_character
 
 Rows = NDArray[np.int64]
 OnError = Literal["raise", "skip"]
@@ -192,6 +193,9 @@ class Task:
         queries, images = len(self.condition), len(self.images)
         if (self.candidates is None) == (self.gallery is None):
             raise CondsimError(f"{where}: a task has either candidates or a gallery, exactly one of them")
+        for what, name in (("benchmark", self.benchmark), ("task", self.name)):
+            if problem := "no letter" if name == "" else unusable_character(name):
+                raise CondsimError(f"the name of the {what} holds {problem}: {name!a}")
         if queries == 0:
             raise CondsimError(f"{where}: there is no query in it")
         _within(f"{where}: condition", self.condition, -1, len(self.conditions))
@@ -283,6 +287,9 @@ class Benchmark:
     """What the user wants done about images that turn out to be unusable; None: the benchmark has no such setting."""
     notes: tuple[str, ...] = ()
     """What a user should know about the data and nothing in a record says, one sentence each."""
+    protocol: int = 1
+    """Part of a run's identity. Increase it in the loader when numbers may change although tasks keep their
+    fingerprints, as when another rule crops the pictures."""
 
     def select(self, names: Sequence[str] | None) -> Benchmark:
         """Only the tasks ``names`` (None: all of them)."""

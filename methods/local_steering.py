@@ -91,6 +91,7 @@ class LocalSteering(Method):
         self.pool = pool
         self.neutral = neutral
         self.pointwise = self.base.pointwise
+        self.reads_train = self.base.reads_train
 
     def check(self, task: Task) -> None:
         super().check(task)

@@ -86,6 +86,7 @@ class NeighborhoodRerank(Method):
         self.structure = structure
         self.parts = parts
         self.seed = seed
+        self.reads_train = self.base.reads_train or (weight > 0 and parts is None)
         self.needs_reference = self.base.needs_reference or around != "text"
         self.needs_condition = self.base.needs_condition or around != "reference"
 

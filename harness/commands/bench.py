@@ -1,12 +1,15 @@
-"""`condsim bench`: what Hydra composes is run, finished runs are skipped, failures are told and do not stop a sweep."""
+"""`condsim bench`: run methods on benchmarks. Finished runs are skipped; a run that fails does not stop a sweep."""
 
 from __future__ import annotations
 
+import tempfile
 import traceback
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
@@ -15,11 +18,25 @@ from condsim.harness.configs import changed_settings, make, make_once, method_na
 from condsim.harness.console import console
 from condsim.harness.errors import CondsimError, NotApplicable, UnusableRowsError
 from condsim.harness.fewer_queries import restrict
-from condsim.harness.results.leaderboard import rows_of_runs, write_leaderboard
+from condsim.harness.files import atomic
+from condsim.harness.hashing import content_digest
+from condsim.harness.paths import safe_name
+from condsim.harness.results.csv_file import Row
+from condsim.harness.results.leaderboard import read_leaderboard, rows_of_runs, write_leaderboard
 from condsim.harness.results.table import print_leaderboard
-from condsim.harness.run.record import RECORD, Record, read_record
-from condsim.harness.task import Task
+from condsim.harness.run.record import RECORD, Record, RecordError, read_record
+from condsim.harness.run.task_file import save_task, task_path
+from condsim.harness.task import Benchmark, Task
 from condsim.harness.tracker import Tracker
+
+if TYPE_CHECKING:  # they import torch, and help should not
+    from condsim.harness.backbone import Backbone
+    from condsim.harness.method import Method
+    from condsim.harness.run.identity import RunSettings
+    from condsim.harness.run.run import MeasuredRun
+
+UNEXPECTED = (Exception, SystemExit, GeneratorExit)
+"""What code of a method may raise that is one failed run. Only Ctrl-C ends a sweep."""
 
 
 @dataclass
@@ -28,11 +45,15 @@ class Outcomes:
 
     done: list[Record] = field(default_factory=list)
     skipped: list[Record] = field(default_factory=list)
-    not_applicable: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
-    """Method -> (task, why not) of those it was not run on."""
+    not_applicable: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Method -> task -> why the method does not apply to it."""
     failed: list[str] = field(default_factory=list)
     results: Path = Path("results")
     trackers: list[Tracker] = field(default_factory=list)
+    writable: bool | None = None
+    """Whether ``results`` can be written; None: not tried, since nothing had to be run."""
+    spare: Path | None = None
+    """Where records are that could not be written to ``results``."""
 
     @property
     def nothing(self) -> bool:
@@ -46,6 +67,29 @@ class Outcomes:
             parts.append(f"{len(self.failed)} FAILED")
         return ", ".join(parts)
 
+    def fail(self, label: str, error: BaseException) -> None:
+        """Report a failed run; a traceback of what nobody expected goes to a file."""
+        if isinstance(error, CondsimError):
+            self.failed.append(f"{label}: {error}")
+        else:
+            reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+            self.failed.append(f"{label}: {reason} ({_log_traceback(self.results, label)})")
+        console.print(f"failed: {self.failed[-1]}", style="red")
+
+    def can_write(self) -> bool:
+        """Whether records can be written. If not, one failure says so, whatever the number of runs."""
+        if self.writable is None:
+            try:
+                (self.results / "runs").mkdir(parents=True, exist_ok=True)
+                with tempfile.TemporaryFile(dir=self.results / "runs"):
+                    self.writable = True
+            except (OSError, ValueError) as error:
+                self.writable = False
+                reason = getattr(error, "strerror", None) or error
+                message = f"results={self.results} cannot be written ({reason}), so nothing was run"
+                self.fail(message, CondsimError("choose another folder with results=FOLDER"))
+        return self.writable
+
 
 def main(argv: Sequence[str]) -> int:
     outcomes = Outcomes()
@@ -58,38 +102,50 @@ def main(argv: Sequence[str]) -> int:
 
 
 def conclude(outcomes: Outcomes) -> int:
-    """Rebuild the leaderboard, show what this command's runs came to; the exit status says whether all went well."""
+    """Rebuild the leaderboard and show what this command's runs came to. The exit status: 0 if none has failed."""
     for tracker in outcomes.trackers:
         tracker.finish()
     if outcomes.nothing:
         return 0  # --help, --cfg job and the like
-    rows = write_leaderboard(outcomes.results)
+    rows, written = _leaderboard(outcomes)
     ran = {record.run for record in (*outcomes.done, *outcomes.skipped)}
     print_leaderboard(rows_of_runs(rows, ran))
-    for name, left_out in outcomes.not_applicable.items():
-        tasks = ", ".join(task for task, _ in left_out)
-        console.print(f"{name} cannot be asked {tasks}; the first: {left_out[0][1]}", style="dim", markup=False)
+    for name, reasons in outcomes.not_applicable.items():
+        console.print(f"{name} does not apply to {', '.join(reasons)}: {next(iter(reasons.values()))}", style="dim")
     for reason in outcomes.failed:
-        console.print(f"failed: {reason}", style="bold red", markup=False)
-    console.print(f"{outcomes.summary()}; {outcomes.results / 'leaderboard.csv'} written")
+        console.print(f"failed: {reason}", style="bold red")
+    if outcomes.spare is not None:
+        console.print(f"records that could not be written: copy {outcomes.spare / 'runs'} into {outcomes.results}")
+    console.print(f"{outcomes.summary()}; {written}")
     return 1 if outcomes.failed else 0
 
 
+def _leaderboard(outcomes: Outcomes) -> tuple[list[Row], str]:
+    path = outcomes.results / "leaderboard.csv"
+    try:
+        return write_leaderboard(outcomes.results), f"{path} written"
+    except OSError as error:
+        rows: list[Row] = []
+        with suppress(OSError):
+            rows = read_leaderboard(outcomes.results)
+        return rows, f"{path} not written: {error.strerror or error}"
+
+
 def bench(config: DictConfig, outcomes: Outcomes) -> None:
-    """One Hydra job: one method against the chosen tasks of one benchmark."""
+    """One Hydra job: one method on the chosen tasks of one benchmark."""
     outcomes.results = Path(config.results)
     name = method_name(config)
     try:
-        from condsim.harness.run.identity import RunSettings, folder_of_run
-        from condsim.harness.run.run import run_task
-        from condsim.harness.run.skipping import without_unusable_images
+        from condsim.harness.run.identity import RunSettings
+        from condsim.harness.run.isolation import isolated
 
         benchmark = make_once(plain(config.benchmark)).select(config.tasks and list(config.tasks))
         if config.queries_from:
             benchmark = restrict(benchmark, config.queries_from)
         backbone = make_once(plain(config.backbone))
         method_config = plain(config.method)
-        method = make(method_config, "method")
+        with isolated():
+            method = make(method_config, "method")
         tracker: Tracker = make_once(plain(config.tracking))
         if tracker not in outcomes.trackers:
             outcomes.trackers.append(tracker)
@@ -97,44 +153,69 @@ def bench(config: DictConfig, outcomes: Outcomes) -> None:
             name, method_config, changed_settings(method_config), config.statistics.resamples, config.statistics.seed,
             config.top,
         )  # fmt: skip
-    except CondsimError as error:
-        outcomes.failed.append(f"{name}: {error}")
+    except UNEXPECTED as error:
+        outcomes.fail(name, error)
         return
     todo = deque((benchmark, task) for task in benchmark.tasks)
-    while todo:
+    while todo and outcomes.writable is not False:
         benchmark, task = todo.popleft()
-        label = f"{name} on {task.full_name}"
         try:
-            folder = folder_of_run(outcomes.results, task, backbone, settings)
-            finished = None if config.force else finished_run(folder)
-            if finished is not None:
-                outcomes.skipped.append(finished)
-                _tell_submission(task, folder)
-                continue
+            record = _run(benchmark, task, method, backbone, settings, outcomes, force=config.force)
+        except UnusableRowsError as error:
+            from condsim.harness.run.skipping import without_unusable_images
+
             try:
-                record = run_task(outcomes.results, benchmark, task, method, backbone, settings)
-            except UnusableRowsError as error:
                 todo.appendleft(without_unusable_images(benchmark, task, backbone, error))
-                continue
+            except UNEXPECTED as reason:
+                outcomes.fail(f"{name} on {task.full_name}", reason)
         except NotApplicable as reason:
-            outcomes.not_applicable.setdefault(name, []).append((task.full_name, str(reason)))
-        except CondsimError as error:
-            outcomes.failed.append(f"{label}: {error}")
-            console.print(f"{label}: {error}", style="red", markup=False)
-        except Exception as error:  # a fault of ours or of a user's method: the sweep goes on, the log says where
-            log = outcomes.results / "errors" / f"{settings.method}-{task.benchmark}-{task.name}.txt"
-            log.parent.mkdir(parents=True, exist_ok=True)
-            log.write_text(traceback.format_exc(), encoding="utf-8")
-            outcomes.failed.append(f"{label}: {type(error).__name__}: {error} (traceback in {log})")
-            console.print(outcomes.failed[-1], style="red", markup=False)
+            outcomes.not_applicable.setdefault(name, {})[task.full_name] = str(reason)
+        except UNEXPECTED as error:
+            outcomes.fail(f"{name} on {task.full_name}", error)
         else:
-            outcomes.done.append(record)
-            report_run(record)
-            if record.skipped:
-                more = f" and {len(record.skipped) - 1} more" if len(record.skipped) > 1 else ""
-                console.print(f"left out: {record.skipped[0]}{more}, listed in {folder / RECORD}", markup=False)
-            _tell_submission(task, folder)
-            tracker.log(record)
+            if record is not None:
+                tracker.log(record)
+
+
+def _run(
+    benchmark: Benchmark, task: Task, method: Method, backbone: Backbone, settings: RunSettings, outcomes: Outcomes,
+    force: bool,
+) -> Record | None:  # fmt: skip
+    """The record of the run if it was run now; None if it was finished already or could not be run."""
+    from condsim.harness.run.identity import identify
+    from condsim.harness.run.run import measure_task
+
+    method.check(task)
+    identity = identify(benchmark, task, method, backbone, settings)
+    folder = identity.folder(outcomes.results, task)
+    finished = None if force else finished_run(outcomes.results, folder, task, settings.top)
+    if finished is not None:
+        outcomes.skipped.append(finished)
+        _report_submission(task, folder)
+        return None
+    if not outcomes.can_write():
+        return None
+    record = _write(measure_task(benchmark, task, method, backbone, settings, identity), outcomes)
+    outcomes.done.append(record)
+    report_run(record)
+    if record.skipped:
+        more = f" and {len(record.skipped) - 1} more" if len(record.skipped) > 1 else ""
+        console.print(f"skipped: {record.skipped[0]}{more}; full list: {folder / RECORD}")
+    _report_submission(task, folder)
+    return record
+
+
+def _write(measured: MeasuredRun, outcomes: Outcomes) -> Record:
+    """Write the record, elsewhere if the results folder has become unwritable: what was computed is not lost."""
+    try:
+        return measured.write(outcomes.results)
+    except OSError as error:
+        spare = outcomes.spare or Path(tempfile.mkdtemp(prefix="condsim-results-"))
+        record = measured.write(spare)
+        outcomes.spare = spare
+        label = f"{record.method} on {record.full_task}"
+        outcomes.fail(label, CondsimError(f"{outcomes.results} cannot be written ({error.strerror or error})"))
+        return record
 
 
 def report_run(record: Record) -> None:
@@ -145,17 +226,41 @@ def report_run(record: Record) -> None:
     if first is not None:
         name, metric = first
         line += f"  {name} {100 * metric.value:.1f} [{100 * metric.low:.1f}, {100 * metric.high:.1f}]"
-    console.print(f"{line}  {record.seconds.get('score', 0):.2f} s", markup=False)
+    console.print(f"{line}  {record.seconds.get('score', 0):.2f} s")
 
 
-def _tell_submission(task: Task, folder: Path) -> None:
+def _report_submission(task: Task, folder: Path) -> None:
     if task.submission is not None:
-        console.print(f"files for the benchmark's own server: {folder / 'submission'}", markup=False)
+        console.print(f"files for the benchmark's own server: {folder / 'submission'}")
 
 
-def finished_run(folder: Path) -> Record | None:
-    """The record in ``folder``; None where there is none yet or where it is corrupt and so must be made again."""
-    try:
-        return read_record(folder)
-    except ValueError:
+def finished_run(results: Path, folder: Path, task: Task, top: int) -> Record | None:
+    """The record in ``folder``, if the run is finished; a damaged record is named, and None like a missing one.
+
+    The task's file is written again where it is missing or damaged. A record with fewer than ``top`` best candidates
+    is not finished.
+    """
+    if not folder.exists():
         return None
+    try:
+        record = read_record(folder)
+    except RecordError as error:
+        console.print(f"run again: {error}", style="yellow")
+        return None
+    if record.top < top:
+        return None
+    with suppress(OSError):  # results that cannot be written can be read
+        save_task(task_path(results, task.benchmark, task.name, task.fingerprint), task)
+    return record
+
+
+def _log_traceback(results: Path, label: str) -> str:
+    """Write the traceback of the current exception to a file. Where it is, in words."""
+    text = traceback.format_exc()
+    name = f"{safe_name(label, 120)}-{content_digest(text.encode('utf-8', 'backslashreplace'))[:8]}.txt"
+    try:
+        with atomic(results / "errors" / name) as scratch:
+            scratch.write_text(text, encoding="utf-8", errors="backslashreplace")
+    except OSError as error:
+        return f"its traceback could not be written: {error.strerror or error}"
+    return f"traceback in {results / 'errors' / name}"

@@ -48,13 +48,14 @@ class CandidateLists:
         return self._with(lambda rows: rows[start:stop], lambda lists: lists.part(start, stop))
 
     def _with(self, of_rows: Callable[[Rows], Rows], of: Callable[[Ragged], Ragged]) -> CandidateLists:
-        optional = (self.local, self.twins, self.subset, self.subset_relevant)
-        return CandidateLists(
-            of_rows(self.size),
-            of(self.relevant),
-            of(self.excluded),
-            *(None if lists is None else of(lists) for lists in optional),
+        optional = ("local", "twins", "subset", "subset_relevant")
+        return replace(
+            self,
+            size=of_rows(self.size),
+            relevant=of(self.relevant),
+            excluded=of(self.excluded),
             target=None if self.target is None else of_rows(self.target),
+            **{name: of(lists) for name in optional if (lists := getattr(self, name)) is not None},
         )
 
 

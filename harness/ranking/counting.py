@@ -100,6 +100,8 @@ def count(scores: Tensor | Floats, thresholds: Floats) -> Counts:
     if isinstance(scores, np.ndarray):
         scores = torch.from_numpy(scores)
     limits = torch.from_numpy(np.ascontiguousarray(thresholds)).to(scores.device)
+    if limits.dtype != scores.dtype:
+        limits, scores = limits.double(), scores.double()
     if not scores.numel() or not limits.numel():
         nothing = np.zeros(thresholds.shape, dtype=np.int64)
         return Counts(nothing, nothing.copy(), float(scores.sum()))

@@ -170,14 +170,15 @@ class _Scoring:
         """The scores of query ``owner[i]`` (within the batch) for the gallery's item ``position[i]``."""
         items = np.unique(position)
         place = np.searchsorted(items, position)
-        out = np.zeros(len(position), dtype=np.float32)
+        out, types = np.zeros(len(position), dtype=np.float64), set()
         for start in range(0, len(items), size):
             some = items[start : start + size]
             scores = self._items(some, size)
             self.require_finite(scores, float(scores.sum()), items=np.broadcast_to(some, tuple(scores.shape)))
             here = (place >= start) & (place < start + size)
             out[here] = pick(scores, owner[here], place[here] - start)
-        return out
+            types.add(scores.dtype)
+        return out if torch.float64 in types else out.astype(np.float32)
 
     def require_finite(self, scores: Tensor, total: float, *, start: int = 0, items: Rows | None = None) -> None:
         """Raises CondsimError that names one of the ``scores`` that are not finite, if ``total`` says that any may be.
@@ -200,15 +201,32 @@ class _Scoring:
         return self._score(torch.from_numpy(padded).to(self.queries.condition.device), size)[:, : len(items)]
 
     def _score(self, rows: Tensor | None, width: int) -> Tensor:
+        received = {"queries": self.queries.reference, "the queries' texts": self.queries.text, "rows": rows}
+        before = [_writes(tensor) for tensor in received.values()]
         with torch.no_grad():
             scores = self.scorer(self.queries, rows)
+        for (name, tensor), count_before in zip(received.items(), before, strict=True):
+            if _writes(tensor) != count_before:
+                raise CondsimError(f"task {self.task.full_name}: the method wrote into {name}; clone them first")
         expected = (len(self.which), width)
+        if not isinstance(scores, Tensor):
+            raise CondsimError(
+                f"task {self.task.full_name}: the method returned {type(scores).__name__}, expected a float32 tensor "
+                f"of shape {expected}"
+            )
         if tuple(scores.shape) != expected or not scores.is_floating_point():
             raise CondsimError(
                 f"task {self.task.full_name}: the method returned {scores.dtype} scores of shape "
                 f"{tuple(scores.shape)}, expected float32 of shape {expected}"
             )
-        return scores.detach().float()
+        scores = scores.detach()
+        # Scores that differ in float64 alone are no tie, so these are ranked as they are.
+        return scores if scores.dtype == torch.float64 else scores.float()
+
+
+def _writes(tensor: Tensor | None) -> int | None:
+    """torch's count of writes into a tensor."""
+    return None if tensor is None or tensor.is_inference() else int(tensor._version)
 
 
 def _rank_batch(scoring: _Scoring, chunk: int | None, complete: bool, top: int) -> Ranking:

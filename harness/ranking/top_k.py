@@ -119,7 +119,7 @@ class Best:
         assert self._top is not None
         if self._found is None:
             room = self._top.scores.numel()
-            self._found = np.empty(room, np.int64), np.empty(room, np.int64), np.empty(room, np.float32)
+            self._found = np.empty(room, np.int64), np.empty(room, np.int64), np.empty(room, found[2].dtype)
         new = slice(self._used, self._used + len(found[0]))
         if new.stop > len(self._found[0]):
             self._merge(*found)

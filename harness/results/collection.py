@@ -35,8 +35,8 @@ class Run:
 
     @cached_property
     def _clusters(self) -> Rows | None:
-        path = self.folder.parent / task_path(Path(), "", "", _fingerprint(self.record)).name
-        return load_task(path).clusters
+        fingerprint = _fingerprint(self.record)
+        return load_task(self.folder.parent / task_path(Path(), "", "", fingerprint).name, fingerprint).clusters
 
     @cached_property
     def ranks(self) -> Ranks:

@@ -1,49 +1,36 @@
-"""Files that a method's settings name (weights, phrases, ...): what is in them identifies a run, not where they lie."""
+"""What identifies a run: everything that its numbers depend on, and nothing else."""
 
 from __future__ import annotations
 
+import inspect
+import pydoc
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
-from importlib.metadata import version
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from condsim.harness.backbone import Backbone
-from condsim.harness.features.cache.file_digests import digest_now, stamp_files
-from condsim.harness.hashing import settings_hash
-from condsim.harness.paths import resolve
+import numpy as np
+
+from condsim.harness.backbone import Backbone, DigestsImages
+from condsim.harness.features.cache.store import open_store
+from condsim.harness.hashing import canonical_json, content_digest, file_digest, settings_hash
+from condsim.harness.method import Method
+from condsim.harness.paths import default_cache_dir, resolve
 from condsim.harness.run.record import CONTENT, record_folder
-from condsim.harness.task import Task
+from condsim.harness.task import Benchmark, ImageTable, Task, TrainSplit
 
-
-def with_contents(config: Any, images: Path) -> Any:
-    """``config`` with a digest of its content in the place of every file that it names.
-
-    ``images``: the folder of the task's images, where ``images://FILE`` is. Names of no file stay as they are.
-    """
-    if isinstance(config, Mapping):
-        return {key: with_contents(value, images) for key, value in config.items()}
-    if isinstance(config, (list, tuple)):
-        return [with_contents(value, images) for value in config]
-    if not isinstance(config, str):
-        return config
-    try:
-        path = resolve(config, images)
-        named = path.is_file()
-    except (OSError, ValueError, ModuleNotFoundError):  # a name too long for a file, or of no package
-        named = False
-    return CONTENT + _digest(str(path), stamp_files([str(path)]).tobytes()) if named else config
-
-
-@lru_cache(maxsize=1024)
-def _digest(path: str, stamp: bytes) -> str:
-    return digest_now(path).hex()
+PROTOCOL = 1
+"""The harness's own part of a run's identity. Increase it when the ranking, the metrics, the intervals or the way in
+which texts of a condition are joined change so that numbers may differ. A release alone never changes it."""
+OURS = "condsim"
+_NOT_A_USERS = sys.stdlib_module_names | {OURS, "torch"}
 
 
 @dataclass(frozen=True)
 class RunSettings:
-    """What identifies a run besides its task: all of it is hashed into the run's name."""
+    """The settings of a run."""
 
     method: str
     method_config: Mapping[str, Any]
@@ -52,21 +39,108 @@ class RunSettings:
     resamples: int = 10_000
     seed: int = 0
     top: int = 10
-
-    def config(self, task: Task, backbone: Backbone) -> dict[str, Any]:
-        return {
-            "condsim": version("condsim"),
-            "task": task.full_name,
-            "fingerprint": task.fingerprint,
-            "method": self.method,
-            "method_config": with_contents(self.method_config, task.images.root),
-            "backbone": backbone.identity,
-            "statistics": {"resamples": self.resamples, "seed": self.seed},
-            "top": self.top,
-        }
+    """Best candidates to keep per query. No number depends on it, so it is not part of the identity."""
 
 
-def folder_of_run(results: Path, task: Task, backbone: Backbone, settings: RunSettings) -> Path:
-    """Where the record of this run is, or will be."""
-    run = settings_hash(settings.config(task, backbone))
-    return record_folder(results, task.benchmark, task.name, settings.method, run)
+@dataclass(frozen=True)
+class Identity:
+    """What identifies a run: its ``config``, and ``run``, the hash of it."""
+
+    config: dict[str, Any]
+    run: str
+
+    def folder(self, results: Path, task: Task) -> Path:
+        """Where the record of this run is, or will be."""
+        return record_folder(results, task.benchmark, task.name, self.config["method"], self.run)
+
+
+def identify(benchmark: Benchmark, task: Task, method: Method, backbone: Backbone, settings: RunSettings) -> Identity:
+    """The identity of a run. Reads only files that changed since they were last seen.
+
+    It covers the questions (``task.fingerprint``) and the content of their pictures; the method's settings with the
+    content of files that they name, the ``protocol`` of its class, and the source of classes from outside condsim; the
+    backbone's identity; the training split, for a method that reads it; and the statistics. The package's version and
+    places of files do not count, nor does hardware, which may change the last bits of a score.
+
+    Raises UnusableRowsError for pictures that are missing, and CondsimError for settings that JSON cannot hold.
+    """
+    train = benchmark.train if method.reads_train else None
+    config = {
+        "protocol": {"harness": PROTOCOL, "benchmark": benchmark.protocol},
+        "task": task.full_name,
+        "fingerprint": task.fingerprint,
+        "images": images_digest(backbone, task.images),
+        "train": train and _train_digest(backbone, train),
+        "method": settings.method,
+        "method_config": with_contents(settings.method_config, task.images.root),
+        "backbone": {**backbone.identity, **_code(type(backbone))},
+        "statistics": {"resamples": settings.resamples, "seed": settings.seed},
+    }
+    return Identity(config, settings_hash(config))
+
+
+def images_digest(backbone: Backbone, table: ImageTable) -> str:
+    """A digest of the pictures' content, in the order of the table; "" where the features do not depend on files."""
+    if isinstance(backbone, DigestsImages):
+        return backbone.images_digest(table)
+    present = [row for row in range(len(table)) if table.path(row).is_file()]
+    if not present:
+        return ""
+    keys = open_store(default_cache_dir()).image_keys(table.take(np.array(present))).keys
+    return content_digest(b"".join(keys) + repr(present).encode())
+
+
+def with_contents(config: Any, images: Path) -> Any:
+    """``config`` with the digest of its content in place of the name of every file.
+
+    A mapping with a ``_target_`` also gets what identifies the code: the ``protocol`` of a class, and for one from
+    outside condsim ``source``, a digest of the file that defines it and of those of its base classes. What these files
+    import is not followed: increase ``protocol`` when that changes.
+
+    ``images``: the folder of the task's images, where ``images://FILE`` is. Names of no file stay as they are.
+    """
+    if isinstance(config, Mapping):
+        described = {str(key): with_contents(value, images) for key, value in config.items()}
+        target = config.get("_target_")
+        return described | (_code_of_target(target) if isinstance(target, str) else {})
+    if isinstance(config, (list, tuple)):
+        return [with_contents(value, images) for value in config]
+    if not isinstance(config, str):
+        return config
+    try:
+        path = resolve(config, images)
+        return CONTENT + file_digest(path) if path.is_file() else config
+    except (OSError, ValueError, ModuleNotFoundError):  # a name too long for a file, or of no package
+        return config
+
+
+def _train_digest(backbone: Backbone, train: TrainSplit) -> str:
+    table = train.images
+    boxes = None if table.boxes is None else table.boxes.tobytes().hex()
+    named = canonical_json([table.names, table.dilation, boxes, train.phrases])
+    return content_digest(f"{named}{images_digest(backbone, table)}".encode())
+
+
+@cache
+def _code_of_target(target: str) -> dict[str, Any]:
+    try:
+        return _code(pydoc.locate(target))
+    except (pydoc.ErrorDuringImport, AttributeError):
+        return {}
+
+
+def _code(made_by: Any) -> dict[str, Any]:
+    protocol = getattr(made_by, "protocol", None)
+    classes = made_by.__mro__ if isinstance(made_by, type) else (made_by,)
+    sources = sorted(filter(None, map(_source, classes)))
+    return ({"protocol": protocol} if isinstance(protocol, int) else {}) | ({"source": sources} if sources else {})
+
+
+def _source(code: Any) -> str | None:
+    """A digest of the file that defines a class or function, if it is neither ours, torch's nor Python's own."""
+    if str(getattr(code, "__module__", OURS)).partition(".")[0] in _NOT_A_USERS:
+        return None
+    try:
+        return file_digest(Path(inspect.getsourcefile(code) or ""))
+    except (TypeError, OSError):  # built in, or typed into a notebook
+        return None

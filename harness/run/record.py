@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
@@ -18,6 +17,7 @@ from typing import Any
 from condsim.harness.errors import CondsimError
 from condsim.harness.files import SCRATCH, atomic_folder, sweep
 from condsim.harness.hashing import canonical_json, content_digest, file_digest, settings_hash
+from condsim.harness.names import unusable_character
 from condsim.harness.paths import safe_name
 
 SCHEMA = 2
@@ -157,11 +157,6 @@ def find_records(results: Path) -> Iterator[tuple[Path, Record | RecordError]]:
             yield folder, error
 
 
-def is_printable(text: str) -> bool:
-    """Whether a terminal shows ``text`` as it is, on one line: no control characters, no lone surrogates."""
-    return not any(unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") for letter in text)
-
-
 def _text(record: Record) -> str:
     content = asdict(record)
     content["digest"] = _own_digest(content)
@@ -250,7 +245,7 @@ def _is_metric(name: str) -> bool:
 
 
 def _is_name(value: Any) -> bool:
-    return isinstance(value, str) and value != "" and is_printable(value)
+    return isinstance(value, str) and value != "" and unusable_character(value) is None
 
 
 def _is_number(value: Any) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache, partial
 from importlib.metadata import version
@@ -14,38 +15,80 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from condsim.harness.backbone import Backbone, MapsImages
+from condsim.harness.backbone import Backbone, ForgetsFeatures, MapsImages
 from condsim.harness.condition_features import condition_features
-from condsim.harness.errors import NotApplicable
-from condsim.harness.hashing import settings_hash
-from condsim.harness.memory_map import is_mapped
-from condsim.harness.method import Gallery, Method, TrainFeatures
+from condsim.harness.errors import CondsimError, NotApplicable
+from condsim.harness.method import Method, TrainFeatures
 from condsim.harness.progress import track
 from condsim.harness.ranking.engine import Ranking, rank_task
+from condsim.harness.ranking.gallery import make_gallery
 from condsim.harness.ranking.metrics import chance_level, per_query
-from condsim.harness.run.identity import RunSettings
+from condsim.harness.run.identity import Identity, RunSettings, identify, images_digest
+from condsim.harness.run.isolation import isolated
+from condsim.harness.run.read_only import Watch, read_only
 from condsim.harness.run.record import MetricValue, Record, record_folder, write_record
 from condsim.harness.run.task_file import save_task, task_path
 from condsim.harness.statistics.intervals import mean_intervals
-from condsim.harness.task import Benchmark, Rows, Task
+from condsim.harness.task import Benchmark, Task
 
 
 def run_task(
-    results: Path, benchmark: Benchmark, task: Task, method: Method, backbone: Backbone, settings: RunSettings
+    results: Path,
+    benchmark: Benchmark,
+    task: Task,
+    method: Method,
+    backbone: Backbone,
+    settings: RunSettings,
+    identity: Identity | None = None,
 ) -> Record:
-    """Score, rank, measure, and write the record under ``results``. Raises NotApplicable before anything is encoded."""
+    """Score, rank, measure, and write the record under ``results``. Raises NotApplicable before anything is encoded.
+
+    ``identity``: what :func:`condsim.harness.run.identity.identify` says of these arguments, where the caller knows it.
+    """
+    measured = measure_task(benchmark, task, method, backbone, settings, identity)
+    return measured.write(results)
+
+
+@dataclass(frozen=True)
+class MeasuredRun:
+    """A run that is done and not yet written."""
+
+    task: Task
+    ranking: Ranking
+    record: Record
+
+    def write(self, results: Path) -> Record:
+        """Write the record and its files under ``results``. Raises OSError where that is not possible."""
+        record, task = self.record, self.task
+        # The task's file comes first: no record is ever without what its rows and ranks point into.
+        save_task(task_path(results, task.benchmark, task.name, task.fingerprint), task)
+        folder = record_folder(results, task.benchmark, task.name, record.method, record.run)
+        return write_record(folder, record, lambda scratch: write_ranking(scratch, task, self.ranking, record.top))
+
+
+def measure_task(
+    benchmark: Benchmark,
+    task: Task,
+    method: Method,
+    backbone: Backbone,
+    settings: RunSettings,
+    identity: Identity | None = None,
+) -> MeasuredRun:
+    """``run_task`` without writing."""
     method.check(task)
-    ranking, seconds = rank(benchmark, task, method, backbone, settings.top)
-    config = settings.config(task, backbone)
-    run = settings_hash(config)
+    identity = identity or identify(benchmark, task, method, backbone, settings)
+    with isolated():
+        ranking, seconds = rank(benchmark, task, method, backbone, settings.top)
+    if images_digest(backbone, task.images) != identity.config["images"]:
+        raise CondsimError(f"pictures below {task.images.root} changed during the run: run the same command again")
     record = Record(
-        run=run,
+        run=identity.run,
         benchmark=task.benchmark,
         task=task.name,
         method=settings.method,
         backbone=backbone.name,
         settings=dict(settings.settings),
-        config=config,
+        config=identity.config,
         queries=len(task),
         clusters=len(task) if task.clusters is None else len(np.unique(task.clusters)),
         cluster_name=task.cluster_name,
@@ -56,18 +99,18 @@ def run_task(
         skipped=list(task.skipped),
         variant=task.variant,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
+        top=settings.top,
     )
-    # The task's file comes first: a record never stands without what its rows and ranks point into.
-    save_task(task_path(results, task.benchmark, task.name, task.fingerprint), task)
-    folder = record_folder(results, task.benchmark, task.name, settings.method, run)
-    write_record(folder, record, lambda scratch: write_ranking(scratch, task, ranking, settings.top))
-    return record
+    return MeasuredRun(task, ranking, record)
 
 
 def rank(
     benchmark: Benchmark, task: Task, method: Method, backbone: Backbone, top: int
 ) -> tuple[Ranking, dict[str, float]]:
-    """The task's ranking by this method, and the wall seconds of its three stages."""
+    """The task's ranking by this method, and the wall seconds of its three stages.
+
+    Raises CondsimError, among others, where the method writes into features that it received.
+    """
     started = time.perf_counter()
     device = backbone.device
     if method.reads_mapped and isinstance(backbone, MapsImages):
@@ -75,31 +118,29 @@ def rank(
     else:
         images = backbone.encode_images(task.images).to(device)
     conditions = condition_features(task, partial(encode_texts, backbone))
+    if not isinstance(backbone, ForgetsFeatures):  # a user's, which may keep what it returns
+        images, conditions = images.clone(), conditions.clone()
     encoded = time.perf_counter()
-    gallery = Gallery(
-        features=_gallery_features(images, task.gallery_rows, method.reads_mapped),
-        conditions=task.conditions,
-        condition_features=conditions,
-        encode_texts=partial(encode_texts, backbone),
-        train=_train_features(benchmark, backbone),
-        table=task.images,
-        rows=task.gallery_rows,
-    )
-    scorer = method.prepare(gallery)
-    prepared = time.perf_counter()
-    wanted = max(top, task.submission.top if task.submission else 0)
-    with track(len(task), f"scoring {task.full_name}") as advance:
-        ranking = rank_task(task, scorer, images, conditions, pointwise=method.pointwise, top=wanted, progress=advance)
+    with read_only(type(method).__name__, backbone) as watch:
+        gallery = make_gallery(
+            task,
+            images,
+            conditions,
+            lambda texts: encode_texts(backbone, texts).clone(),
+            _train_features(benchmark, method, backbone, watch),
+            reads_mapped=method.reads_mapped,
+        )
+        watch.add("gallery.features", gallery.features)
+        watch.add("gallery.condition_features", conditions)
+        scorer = method.prepare(gallery)
+        prepared = time.perf_counter()
+        wanted = max(top, task.submission.top if task.submission else 0)
+        with track(len(task), f"scoring {task.full_name}") as advance:
+            ranking = rank_task(
+                task, scorer, images, conditions, pointwise=method.pointwise, top=wanted, progress=advance
+            )
     scored = time.perf_counter()
     return ranking, {"encode": encoded - started, "prepare": prepared - encoded, "score": scored - prepared}
-
-
-def _gallery_features(images: Tensor, rows: Rows, reads_mapped: bool) -> Tensor:
-    """The features of the gallery: the beginning of ``images`` themselves where that is what it is, else a copy, as it
-    is of a mapped file for a method that does not read those."""
-    if np.array_equal(rows, np.arange(len(rows))) and (reads_mapped or not is_mapped(images)):
-        return images[: len(rows)]
-    return images[torch.from_numpy(rows).to(images.device)].float()
 
 
 def measure(task: Task, ranking: Ranking, resamples: int, seed: int) -> dict[str, MetricValue]:
@@ -109,16 +150,14 @@ def measure(task: Task, ranking: Ranking, resamples: int, seed: int) -> dict[str
     ranks, subset = ranking.ranks, ranking.subset_ranks
     values = np.stack([per_query(name, ranks, subset, task.clusters) for name in task.metrics], axis=1)
     intervals = mean_intervals(values, task.clusters, resamples=resamples, seed=seed)
-    return {
-        name: MetricValue(
-            interval.value,
-            # A single cluster says nothing about others: the interval is then all that a metric can be.
-            0.0 if np.isnan(interval.low) else interval.low,
-            1.0 if np.isnan(interval.high) else interval.high,
-            chance_level(name, ranks, subset, task.clusters),
-        )
-        for name, interval in zip(task.metrics, intervals, strict=True)
-    }
+    measured = {}
+    for name, interval in zip(task.metrics, intervals, strict=True):
+        value = min(max(interval.value, 0.0), 1.0)  # a mean of ones may be one and a last bit
+        # A single cluster says nothing about others: the interval is then all that a metric can be.
+        low = 0.0 if np.isnan(interval.low) else min(interval.low, value)
+        high = 1.0 if np.isnan(interval.high) else max(interval.high, value)
+        measured[name] = MetricValue(value, low, high, min(chance_level(name, ranks, subset, task.clusters), 1.0))
+    return measured
 
 
 def write_ranking(folder: Path, task: Task, ranking: Ranking, top: int) -> None:
@@ -145,13 +184,25 @@ def encode_texts(backbone: Backbone, texts: Sequence[str]) -> Tensor:
     return backbone.encode_texts(texts).to(backbone.device)
 
 
-def _train_features(benchmark: Benchmark, backbone: Backbone) -> Callable[[], TrainFeatures]:
+def _train_features(
+    benchmark: Benchmark, method: Method, backbone: Backbone, watch: Watch
+) -> Callable[[], TrainFeatures]:
     @cache
     def train() -> TrainFeatures:
         if benchmark.train is None:
             raise NotApplicable(f"benchmark {benchmark.name} has no training split to look things up in")
+        if not method.reads_train:
+            name = type(method).__name__
+            raise CondsimError(
+                f"{name} reads the training split without saying so: set reads_train = True in the class {name}, so "
+                "that the training pictures count as a part of what identifies a run"
+            )
         split = benchmark.train
-        return TrainFeatures(backbone.encode_images(split.images).to(backbone.device), split.images, split.phrases)
+        images = backbone.encode_images(split.images).to(backbone.device)
+        if not isinstance(backbone, ForgetsFeatures):
+            images = images.clone()
+        watch.add("gallery.train().images", images)
+        return TrainFeatures(images, split.images, split.phrases)
 
     return train
 

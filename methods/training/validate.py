@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from condsim.harness.condition_features import condition_features
 from condsim.harness.errors import NotApplicable
-from condsim.harness.method import Gallery, TrainFeatures
+from condsim.harness.method import TrainFeatures
 from condsim.harness.ranking.engine import rank_task
+from condsim.harness.ranking.gallery import make_gallery
 from condsim.harness.ranking.metrics import per_query
 from condsim.harness.task import ImageTable, Task
 from condsim.methods.training.method import TrainedMethod
@@ -53,15 +53,7 @@ def _measure(
     method.check(task)
     images = encode_images(task.images)
     texts = condition_features(task, encode_texts)
-    gallery = Gallery(
-        features=images[torch.from_numpy(task.gallery_rows).to(images.device)],
-        conditions=task.conditions,
-        condition_features=texts,
-        encode_texts=encode_texts,
-        train=_no_train_split,
-        table=task.images,
-        rows=task.gallery_rows,
-    )
+    gallery = make_gallery(task, images, texts, encode_texts, _no_train_split)
     ranking = rank_task(task, method.score_with(network, gallery), images, texts, pointwise=method.pointwise)
     return float(per_query(validation.metric, ranking.ranks, ranking.subset_ranks, task.clusters).mean())
 

@@ -290,6 +290,11 @@ class FeatureTable:
         with suppress(OSError):
             os.utime(self.path.parent / IDENTITY)
 
+    def forget_recent(self) -> None:
+        """Drop what is kept in memory; the next ``fetch`` reads and checks the files again."""
+        with self._guard:
+            self._recent.clear()
+
     def _remember(self, request: bytes, features: Features) -> None:
         self._recent[request] = features
         while sum(array.nbytes for array in self._recent.values()) > REMEMBERED_BYTES:

@@ -138,6 +138,14 @@ class OpenClip:
 
         return torch.from_numpy(self._folder("image").fetch(content.keys, encode, describe_images(table)))
 
+    def images_digest(self, table: ImageTable) -> str:
+        """A digest of every picture's content and crop, in the order of the table."""
+        return digest(b"".join(self.store.image_keys(table).keys)).hex()
+
+    def forget_features(self) -> None:
+        for kind in ("image", "text"):
+            self._folder(kind).forget_recent()
+
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
         if isinstance(texts, str):
             raise TypeError("encode_texts takes a sequence of texts, not one text")

@@ -78,6 +78,14 @@ class Precomputed:
             raise CondsimError(f"{self._images} has features of whole images, and this benchmark asks for crops")
         return self._images.look_up(table.names, describe_images(table), half)
 
+    def images_digest(self, table: ImageTable) -> str:
+        """Empty: ``identity`` holds the digests of all files, so it says which features each name has."""
+        return ""
+
+    def forget_features(self) -> None:
+        for part in filter(None, (self._images, self._texts)):
+            part.read_again()
+
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
         if not len(texts):
             return torch.zeros((0, self.width))
@@ -96,7 +104,8 @@ class Published:
             raise CondsimError("backbone.images and backbone.texts need at least one file of features")
         if beside is not None and len(beside) != len(paths):
             raise CondsimError(f"there are {len(paths)} files of features for {len(beside)} files of names")
-        self.files = [FeatureFile(path, None if beside is None else beside[i]) for i, path in enumerate(paths)]
+        self._paths, self._beside = paths, beside
+        self.read_again()
         self.width = self.files[0].width
         for file in self.files:
             if file.width != self.width:
@@ -104,6 +113,11 @@ class Published:
 
     def __str__(self) -> str:
         return str(self.files[0].path)
+
+    def read_again(self) -> None:
+        """Open the files, or open them again: what was written into their features in memory is lost."""
+        beside: Sequence[Path | None] = self._beside or [None] * len(self._paths)
+        self.files = [FeatureFile(path, names) for path, names in zip(self._paths, beside, strict=True)]
 
     def look_up(self, names: Sequence[str], describe: Callable[[int], str], half: bool = False) -> Tensor:
         """float32 [len(names), D]; the file itself, memory-mapped, where it is float32 and in this very order, or

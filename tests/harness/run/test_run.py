@@ -1,48 +1,232 @@
-"""What identifies a run: its folder is another one exactly where its numbers could be others."""
+"""One run: what a method receives, what it may do with it, and what is recorded."""
 
+from __future__ import annotations
+
+import os
+import random
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
+from condsim.harness.errors import CondsimError, NotApplicable
 from condsim.harness.memory_map import is_mapped, map_npy
-from condsim.harness.run.identity import RunSettings, folder_of_run
-from condsim.harness.run.run import rank
-from condsim.harness.task import Benchmark, ImageTable, Ragged, Task
+from condsim.harness.method import Gallery, Method, Queries, Scorer
+from condsim.harness.run.identity import RunSettings
+from condsim.harness.run.record import read_record, record_folder
+from condsim.harness.run.run import measure_task, rank, run_task
+from condsim.harness.task import Benchmark, ImageTable, Ragged, Task, TrainSplit
 
-BACKBONE = SimpleNamespace(identity={"model": "tiny"})
-
-
-def task(root: Path) -> Task:
-    table = ImageTable(root, ("a.png", "b.png"))
-    shared = {"conditions": (("color",),), "condition": np.array([0]), "reference": np.array([0])}
-    return Task("toy", "one", table, **shared, relevant=Ragged.of([[1]]), metrics=("recall@1",), gallery=np.array([1]))
+ITEMS, WIDTH = 40, 8
 
 
-def folder(tmp_path: Path, **config: object) -> Path:
-    return folder_of_run(tmp_path, task(tmp_path), BACKBONE, RunSettings("mine", config, {}))
+def benchmark(gallery: Sequence[int] = range(ITEMS)) -> Benchmark:
+    rng = np.random.default_rng(0)
+    rows = np.arange(ITEMS)
+    task = Task(
+        "toy", "one", ImageTable(Path("nowhere"), tuple(f"{row}.png" for row in rows)),
+        conditions=(("color",), ("shape", "size")), condition=rng.integers(2, size=ITEMS), reference=rows,
+        relevant=Ragged.of(np.flatnonzero(np.array(gallery) % 4 == row % 4).take([0]) for row in rows),
+        metrics=("recall@1", "map"), gallery=np.array(gallery),
+    )  # fmt: skip
+    return Benchmark("toy", (task,), TrainSplit(task.images, ("a dog",)))
 
 
-def test_weights_trained_anew_under_the_old_name_are_another_run(tmp_path: Path) -> None:
-    weights = tmp_path / "head.safetensors"
-    weights.write_bytes(b"old")
-    before = folder(tmp_path, checkpoint=str(weights))
-    assert folder(tmp_path, checkpoint=str(weights)) == before
-    weights.write_bytes(b"newer")
-    assert folder(tmp_path, checkpoint=str(weights)) != before
+class Backbone:
+    """Keeps its features in memory and hands them out, as ours do."""
+
+    name, width, device = "tiny", WIDTH, torch.device("cpu")
+
+    def __init__(self) -> None:
+        self.identity = {"model": "tiny"}
+        self.forget_features()
+
+    def forget_features(self) -> None:
+        draw = torch.Generator().manual_seed(0)
+        self.images, self.texts = torch.randn(ITEMS, WIDTH, generator=draw), torch.randn(9, WIDTH, generator=draw)
+
+    def images_digest(self, table: ImageTable) -> str:
+        return ""
+
+    def encode_images(self, table: ImageTable) -> Tensor:
+        return self.images[: len(table)]
+
+    def encode_texts(self, texts: Sequence[str]) -> Tensor:
+        return self.texts[: len(texts)]
 
 
-def test_the_same_weights_elsewhere_are_the_same_run(tmp_path: Path) -> None:
-    for name in ("one", "two"):
-        (tmp_path / name).write_bytes(b"weights")
-    assert folder(tmp_path, checkpoint=str(tmp_path / "one")) == folder(tmp_path, checkpoint=str(tmp_path / "two"))
+class Mine(Method):
+    """A user's method. ``act`` may do what it should not, at one of two places."""
+
+    def __init__(
+        self,
+        prepare: Callable[[Gallery], object] = id,
+        score: Callable[[Queries, Tensor | None], object] = lambda q, r: 0,
+    ) -> None:
+        self.acts = prepare, score
+
+    def prepare(self, gallery: Gallery) -> Scorer:
+        self.acts[0](gallery)
+        items = gallery.features.clone()
+
+        def score(queries: Queries, rows: Tensor | None = None) -> Tensor:
+            self.acts[1](queries, rows)
+            assert rows is None
+            return (queries.reference + queries.text) @ items.T
+
+        return score
 
 
-def test_a_setting_counts(tmp_path: Path) -> None:
-    assert folder(tmp_path, rank=5) != folder(tmp_path, rank=6)
+class ReadsTrain(Mine):
+    reads_train = True
+
+
+def scores_of(backbone: Any, method: Method, made: Benchmark | None = None) -> list[float]:
+    made = made or benchmark()
+    ranking, _ = rank(made, made.tasks[0], method, backbone, 5)
+    return ranking.ranks.rank.tolist()
+
+
+WRITES: dict[str, Callable[[Gallery], object]] = {
+    "gallery.features": lambda gallery: gallery.features.abs_(),
+    "features, normalised": lambda gallery: gallery.features.div_(gallery.features.norm(dim=1, keepdim=True)),
+    "features, one number": lambda gallery: gallery.features[3].__setitem__(0, 7.0),
+    "features, by NumPy": lambda gallery: np.copyto(gallery.features.numpy(), 0),
+    "features, as data": lambda gallery: gallery.features.data.mul_(-1),
+    "gallery.condition_features": lambda gallery: gallery.condition_features.mul_(-1),
+    "texts, by NumPy": lambda gallery: np.copyto(gallery.condition_features.numpy(), 0),
+}
+
+
+@pytest.mark.parametrize("how", WRITES)
+def test_a_method_that_writes_into_features_is_refused_and_changes_no_other(how: str) -> None:
+    backbone = Backbone()
+    alone = scores_of(Backbone(), Mine())
+    with pytest.raises(CondsimError, match=r"Mine wrote into gallery\.(condition_)?features.*clone\(\)"):
+        scores_of(backbone, Mine(WRITES[how]))
+    assert scores_of(backbone, Mine()) == alone
+
+
+def test_the_error_of_a_method_that_writes_and_then_fails_is_about_writing() -> None:
+    def write_and_fail(gallery: Gallery) -> None:
+        gallery.features.abs_()
+        raise ZeroDivisionError
+
+    with pytest.raises(CondsimError, match="Mine wrote into"):
+        scores_of(Backbone(), Mine(write_and_fail))
+
+
+def test_writing_into_the_training_split_is_refused() -> None:
+    backbone = Backbone()
+    alone = scores_of(Backbone(), Mine())
+    with pytest.raises(CondsimError, match=r"ReadsTrain wrote into gallery\."):
+        scores_of(backbone, ReadsTrain(lambda gallery: gallery.train().images.abs_()))
+    assert scores_of(backbone, Mine()) == alone
+
+
+def test_texts_that_a_method_encodes_are_its_own() -> None:
+    backbone = Backbone()
+    alone = scores_of(Backbone(), Mine())
+    assert scores_of(backbone, Mine(lambda gallery: gallery.encode_texts(["red", "blue"]).zero_())) == alone
+    assert scores_of(backbone, Mine()) == alone
+
+
+@pytest.mark.parametrize("name", ["reference", "text"])
+def test_writing_into_queries_is_refused(name: str) -> None:
+    with pytest.raises(CondsimError, match="the method wrote into"):
+        scores_of(Backbone(), Mine(score=lambda queries, rows: getattr(queries, name).mul_(0)))
+
+
+def test_a_backbone_that_cannot_forget_gets_its_features_copied() -> None:
+    class Simple:
+        name, width, device, identity = "simple", WIDTH, torch.device("cpu"), {"model": "simple"}
+
+        def __init__(self) -> None:
+            self.images = Backbone().images
+
+        def encode_images(self, table: ImageTable) -> Tensor:
+            return self.images
+
+        def encode_texts(self, texts: Sequence[str]) -> Tensor:
+            return self.images[: len(texts)]
+
+    backbone = Simple()
+    with pytest.raises(CondsimError, match="Mine wrote into"):
+        scores_of(backbone, Mine(WRITES["gallery.features"]))
+    assert torch.equal(backbone.images, Backbone().images)
+
+
+def test_the_training_split_is_for_methods_that_say_so() -> None:
+    with pytest.raises(CondsimError, match=r"reads_train = True in the class Mine"):
+        scores_of(Backbone(), Mine(lambda gallery: gallery.train()))
+    with pytest.raises(NotApplicable, match="no training split"):
+        scores_of(Backbone(), ReadsTrain(lambda gallery: gallery.train()), replace(benchmark(), train=None))
+
+
+def test_what_a_method_changes_in_the_process_is_put_back(tmp_path: Path) -> None:
+    before = os.getcwd(), torch.get_default_dtype(), torch.is_grad_enabled(), sys.stdout, torch.get_num_threads()
+
+    def meddle(gallery: Gallery) -> None:
+        os.chdir(tmp_path)
+        torch.set_default_dtype(torch.float64)
+        torch.set_grad_enabled(False)
+        torch.set_num_threads(before[4] + 1)
+        sys.stdout = None  # type: ignore[assignment]
+
+    made = benchmark()
+    measure_task(made, made.tasks[0], Mine(meddle), Backbone(), RunSettings("mine", {}, {}, 100))
+    after = os.getcwd(), torch.get_default_dtype(), torch.is_grad_enabled(), sys.stdout, torch.get_num_threads()
+    assert before == after
+
+
+def test_a_method_cannot_close_the_output() -> None:
+    made = benchmark()
+    with pytest.raises(CondsimError, match="must not close the output"):
+        measure_task(
+            made, made.tasks[0], Mine(lambda _: sys.stdout.close()), Backbone(), RunSettings("mine", {}, {}, 100)
+        )
+    assert not sys.stdout.closed
+
+
+def test_no_number_depends_on_the_runs_before_it() -> None:
+    drawn: list[tuple[float, ...]] = []
+    method = Mine(lambda _: drawn.append((random.random(), float(np.random.rand()), float(torch.rand(1)))))
+    made = benchmark()
+    state = torch.get_rng_state()
+    for _ in range(2):
+        measure_task(made, made.tasks[0], method, Backbone(), RunSettings("mine", {}, {}, 100))
+    assert drawn[0] == drawn[1]
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_a_record_is_written_with_its_files(tmp_path: Path) -> None:
+    made = benchmark()
+    record = run_task(tmp_path, made, made.tasks[0], Mine(), Backbone(), RunSettings("mine", {}, {}, 100, top=3))
+    folder = record_folder(tmp_path, "toy", "one", "mine", record.run)
+    assert read_record(folder) == record
+    assert set(record.files) == {"ranks.npz", "top.npy"}
+    assert np.load(folder / "top.npy").shape == (ITEMS, record.top) == (ITEMS, 3)
+    assert record.versions["condsim"]
+    assert "0.1.0" not in str(record.config)
+
+
+def test_pictures_that_change_during_a_run_are_no_run() -> None:
+    class Changing(Backbone):
+        seen = 0
+
+        def images_digest(self, table: ImageTable) -> str:
+            self.seen += 1
+            return str(self.seen)
+
+    made = benchmark()
+    with pytest.raises(CondsimError, match="changed during the run"):
+        measure_task(made, made.tasks[0], Mine(), Changing(), RunSettings("mine", {}, {}, 100))
 
 
 @pytest.mark.parametrize(
@@ -56,16 +240,21 @@ def test_a_gallery_is_copied_only_where_it_has_to_be(
     images = map_npy(tmp_path / "features.npy") if mapped else torch.eye(2, 3)
     seen: list[torch.Tensor] = []
 
-    def prepare(given: SimpleNamespace) -> object:
-        seen.append(given.features)
-        return lambda queries, rows=None: queries.reference @ given.features.T
+    class Backbone3(Backbone):
+        width = 3
 
-    one = replace(task(tmp_path), gallery=np.array(gallery))
-    backbone = SimpleNamespace(
-        device=torch.device("cpu"), encode_images=lambda _: images, encode_texts=lambda texts: torch.ones(len(texts), 3)
-    )
-    method = SimpleNamespace(reads_mapped=False, pointwise=True, prepare=prepare)
-    rank(Benchmark("toy", (one,)), one, method, backbone, 1)
+        def encode_images(self, table: ImageTable) -> Tensor:
+            return images
+
+        def encode_texts(self, texts: Sequence[str]) -> Tensor:
+            return torch.ones(len(texts), 3)
+
+    table = ImageTable(tmp_path, ("a.png", "b.png"))
+    task = Task(
+        "toy", "one", table, conditions=(("color",),), condition=np.array([0]), reference=np.array([0]),
+        relevant=Ragged.of([[1]]), metrics=("recall@1",), gallery=np.array(gallery),
+    )  # fmt: skip
+    rank(Benchmark("toy", (task,)), task, Mine(lambda given: seen.append(given.features)), Backbone3(), 1)
     assert torch.equal(seen[0], torch.eye(2, 3)[gallery])
     assert not is_mapped(seen[0])
     assert (seen[0].data_ptr() != images.data_ptr()) == own

@@ -1,0 +1,44 @@
+"""What a method is prepared with, made of a task and features: the same for a run and for validation in a training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from condsim.harness.memory_map import is_mapped
+from condsim.harness.method import Gallery, TrainFeatures
+from condsim.harness.task import Rows, Task
+
+
+def make_gallery(
+    task: Task,
+    images: Tensor,
+    condition_features: Tensor,
+    encode_texts: Callable[[Sequence[str]], Tensor],
+    train: Callable[[], TrainFeatures],
+    *,
+    reads_mapped: bool = False,
+) -> Gallery:
+    """The task's gallery of N items, from ``images`` [len(task.images), D] and ``condition_features`` [C, D].
+
+    Its features are a view of ``images`` where the gallery is their beginning, else a copy.
+    """
+    return Gallery(
+        features=_features(images, task.gallery_rows, reads_mapped),
+        conditions=task.conditions,
+        condition_features=condition_features,
+        encode_texts=encode_texts,
+        train=train,
+        table=task.images,
+        rows=task.gallery_rows,
+    )
+
+
+def _features(images: Tensor, rows: Rows, reads_mapped: bool) -> Tensor:
+    """A mapped file is copied too, for a method that does not read those."""
+    if np.array_equal(rows, np.arange(len(rows))) and (reads_mapped or not is_mapped(images)):
+        return images[: len(rows)]
+    return images[torch.from_numpy(rows).to(images.device)].float()
