@@ -1,4 +1,4 @@
-"""`condsim check benchmark=...`: what was found of a benchmark's data against what should be there. Encodes nothing."""
+"""`condsim check benchmark=...`: a benchmark's files as found and as expected. Encodes nothing."""
 
 from __future__ import annotations
 
@@ -32,14 +32,16 @@ class Report:
     parts: tuple[Part, ...]
     problems: tuple[str, ...]
     """What a loader refuses: options that are not set, files that cannot be read, entries that cannot be used."""
+    notes: tuple[str, ...]
+    """What is not a fault but may not be intended, such as labels that differ only in case."""
     images: int
-    """Distinct image files that the benchmark needs, as far as that is known."""
+    """Number of distinct image files that the benchmark needs, as far as it is known."""
     missing: tuple[str, ...]
-    """Paths of needed images that are not there."""
+    """Paths of needed images that are missing."""
     unreadable: tuple[str, ...]
-    """One message an image that does not decode, or whose box does not fit."""
+    """One message per image that does not decode, or whose box does not fit."""
     decoded: bool
-    """Whether every image was read to its end, and not only looked for."""
+    """Whether every image was decoded, and not only looked for."""
     sources: tuple[Source, ...]
     card: str
     """The protocol card, markdown."""
@@ -51,7 +53,7 @@ class Report:
 
     @property
     def faults(self) -> str:
-        """The full list, one fault a line."""
+        """The full list, one fault per line."""
         missing = (f"{path}: missing" for path in self.missing)
         return "".join(f"{line}\n" for line in (*self.problems, *missing, *self.unreadable))
 
@@ -59,7 +61,7 @@ class Report:
 def check(config: Mapping[str, Any], *, read_images: bool = True, workers: int = 4) -> Report:
     """Look for everything that the benchmark of ``config`` (its YAML with the user's overrides) needs.
 
-    ``read_images``: decode each image and fit its boxes, in ``workers`` threads; False only looks whether it is there.
+    ``read_images``: decode each image and fit its boxes, in ``workers`` threads; False only looks for its file.
     """
     target = str(config.get("_target_", ""))
     name = str(config.get("name") or _loader(target))
@@ -72,6 +74,7 @@ def check(config: Mapping[str, Any], *, read_images: bool = True, workers: int =
         benchmark=name,
         parts=found.parts,
         problems=found.problems,
+        notes=found.notes,
         images=len(boxes),
         missing=missing,
         unreadable=unreadable,
@@ -146,6 +149,7 @@ def render(report: Report, list_path: Path | None = None) -> RenderableType:
     lines = [f"{report.images:,} images needed, {looked}: {faults}" if report.images else "No image to look for yet."]
     lines += _first("missing", report.missing) + _first("unreadable", report.unreadable)
     lines += _first("refused", report.problems)
+    lines += [f"  note: {note}" for note in report.notes]
     if list_path is not None:
         lines.append(f"The full list is in {list_path}")
     lines += ["", "Where the parts are had:"] if report.sources else []

@@ -1,4 +1,4 @@
-"""What is there of a benchmark's data, file by file and folder by folder, even where most of it is missing."""
+"""Which of a benchmark's files and folders are there, even where most of them are missing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hydra.utils import get_method
 
 from condsim.datasets import circo, cirr, fashioniq, genecis
 from condsim.datasets.annotations import read_list
-from condsim.datasets.image_files import image_index, moved
+from condsim.datasets.image_files import NamedFiles, image_index, moved
 from condsim.harness.errors import CondsimError
 from condsim.harness.task import Benchmark, ImageTable, Task
 
@@ -21,12 +21,12 @@ Options = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Part:
-    """A file or folder: how many entries it has, and how many it should have."""
+    """A file or folder: how many entries it has, and how many are expected."""
 
     what: str
     place: str
     found: int | None
-    """None: it is not there or cannot be read."""
+    """None: it is missing or cannot be read."""
     expected: int | None = None
     """None: nothing is published, or it is the user's own."""
     note: str = ""
@@ -38,15 +38,17 @@ class Part:
 
 @dataclass(frozen=True)
 class Survey:
-    """``tables``: every picture that the benchmark needs, found or not. ``problems``: what a loader refuses."""
+    """``tables``: every image that the benchmark needs, found or not. ``problems``: what a loader refuses."""
 
     parts: tuple[Part, ...]
     tables: tuple[ImageTable, ...]
     problems: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    """``Benchmark.notes``."""
 
 
 def survey(config: Options) -> Survey:
-    """The survey of the benchmark that ``config`` describes. Raises nothing: what is wrong becomes a problem."""
+    """The survey of the benchmark that ``config`` describes. Raises nothing: each fault becomes a problem."""
     target = str(config.get("_target_", ""))
     special: Mapping[str, Callable[[Options], Survey]] = {
         "condsim.datasets.genecis.load": survey_genecis,
@@ -58,7 +60,7 @@ def survey(config: Options) -> Survey:
         return special.get(target, survey_by_loading)(config)
     except CondsimError as error:
         return Survey((), (), (str(error),))
-    except Exception as error:  # a loader of the user's own: what ails it is part of the answer
+    except Exception as error:  # a loader of the user's own: its fault is part of the answer
         return Survey((), (), (f"{target}: {type(error).__name__}: {error}",))
 
 
@@ -139,7 +141,9 @@ def survey_cirr(options: Options) -> Survey:
         parts.append(Part(f"{split}: images", place, None, len(files) or NAMES.get(split)))
         return Survey(tuple(parts), (), tuple(problems))
     table = ImageTable(cirr.image_root(root), tuple(files.values()))
-    found = sum(table.path(row).is_file() for row in range(len(table)))
+    on_disk = NamedFiles(table.root)
+    found = sum(on_disk.find(name) for name in table.names)
+    table = replace(table, files=on_disk.files)
     parts.append(Part(f"{split}: images", str(table.root), found, len(files) or NAMES.get(split)))
     return Survey(tuple(parts), (table,), tuple(problems))
 
@@ -233,7 +237,7 @@ NOTES = {"mit_states/test": "others' logs say about 82,732 queries over 10,546 i
 
 
 def survey_by_loading(options: Options) -> Survey:
-    """For a loader that needs all it is told of: its tasks, or its complaint."""
+    """For a loader that needs all of its files: its tasks, or its error."""
     arguments = {key: value for key, value in options.items() if key != "_target_"}
     if "on_error" in arguments:
         arguments["on_error"] = "skip"
@@ -249,7 +253,7 @@ def survey_by_loading(options: Options) -> Survey:
     if benchmark.train is not None:
         tables.append(benchmark.train.images)
         parts.append(Part("training split: images", str(benchmark.train.images.root), len(benchmark.train.images)))
-    return Survey(tuple(parts), tuple(tables), problems)
+    return Survey(tuple(parts), tuple(tables), problems, benchmark.notes)
 
 
 def _distinct(tables: Iterator[ImageTable]) -> Iterator[ImageTable]:

@@ -1,10 +1,11 @@
-"""What is said on the terminal: rich where there is one, plain where not or where NO_COLOR is set."""
+"""Output on the terminal: rich where there is one, plain where not or where NO_COLOR is set."""
 
 from __future__ import annotations
 
 import os
 import sys
 from contextlib import suppress
+from functools import cache
 from typing import Any
 
 from rich.console import Console
@@ -43,3 +44,9 @@ class Terminal(Console):
 
 
 console = Terminal(soft_wrap=True, highlight=False, markup=False)
+
+
+@cache
+def print_note(message: str) -> None:
+    """Print ``message`` the first time that the process has it: the jobs of a sweep share benchmarks."""
+    console.print(f"note: {message}", style="yellow")

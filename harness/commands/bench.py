@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 
 from condsim.harness.commands.hydra_job import run_jobs
 from condsim.harness.configs import changed_settings, make, make_once, method_name, plain
-from condsim.harness.console import console
+from condsim.harness.console import console, print_note
 from condsim.harness.errors import CondsimError, NotApplicable, UnusableRowsError
 from condsim.harness.fewer_queries import restrict
 from condsim.harness.files import atomic
@@ -142,6 +142,8 @@ def bench(config: DictConfig, outcomes: Outcomes) -> None:
         benchmark = make_once(plain(config.benchmark)).select(config.tasks and list(config.tasks))
         if config.queries_from:
             benchmark = restrict(benchmark, config.queries_from)
+        for note in benchmark.notes:
+            print_note(note)
         backbone = make_once(plain(config.backbone))
         method_config = plain(config.method)
         with isolated():

@@ -9,7 +9,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from condsim.datasets import genecis
-from condsim.datasets.make_templates import command, read_instances, read_panoptic
+from condsim.datasets.make_templates import command, read_attribute_types, read_instances, read_panoptic
 from condsim.harness.commands.overrides import checked_arguments, compose_config
 from condsim.harness.errors import CondsimError
 
@@ -145,3 +145,61 @@ def test_rules_that_nothing_meets_write_no_file(panoptic: Path, tmp_path: Path) 
     out = tmp_path / "out"
     assert command(config(f"panoptic={panoptic}", f"output={out}", "objects.min_categories=15")) == 1
     assert not out.exists()
+
+
+VAW_TYPES = {"red": "color", "blue": "color", "round": "shape", "square": "shape"}
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("t.csv", "attribute,type\nred,color\nblue,color\nround,shape\nsquare,shape\n"),
+        ("t.csv", "attribute, type\nred, color\nblue,color \nround\u00a0,shape\nsquare,\ufeffshape\n"),
+        ("t.tsv", "attribute\ttype\nred\tcolor\nblue\tcolor\nround\tshape\nsquare\tshape\n"),
+        ("t.json", json.dumps(VAW_TYPES)),
+        ("t.JSON", json.dumps({"color": ["red", "blue "], "shape": ["round", "square"]})),
+    ],
+)
+def test_attribute_types_in_either_direction(tmp_path: Path, name: str, content: str) -> None:
+    (tmp_path / name).write_text(content)
+    assert read_attribute_types(tmp_path / name) == VAW_TYPES
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        (
+            "t.csv",
+            "attribute,type\nred,color\nred,mood\n",
+            r"row 1: duplicate attribute 'red' \(type 'color', then 'mood'",
+        ),
+        ("t.csv", "attribute,type\nred,color\nred ,mood\n", "row 1: duplicate attribute 'red'"),
+        ("t.json", '{"color": ["red"], "mood": ["red"]}', "duplicate attribute 'red'"),
+        ("t.json", '{"red": "color", "red": "mood"}', "duplicate key 'red'"),
+        ("t.json", '{"red": "color", "mood": ["red"]}', "expected the type of each attribute"),
+        ("t.json", '{"color": [["red"]]}', "attribute: expected text"),
+        ("t.json", "{}", "is empty"),
+        ("t.json", '{"color": []}', "is empty"),
+        ("t.csv", "attribute,type\nred,\n", "row 0: type is empty"),
+        ("t.csv", "attribute,type\n ,color\n", "row 0: attribute is empty"),
+    ],
+)
+def test_attribute_types_that_contradict_each_other(tmp_path: Path, name: str, content: str, message: str) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(CondsimError, match=message):
+        read_attribute_types(tmp_path / name)
+
+
+def test_instances_may_have_numbers_as_ids_and_odd_blanks(tmp_path: Path) -> None:
+    entry = {
+        "image_id": 1000, "instance_bbox": [0, 0, 5, 5], "object_name": "cup ",
+        "positive_attributes": ["red\u00a0", "red"], "negative_attributes": ["blue"],
+    }  # fmt: skip
+    (tmp_path / "val.json").write_text(json.dumps([entry, {**entry, "image_id": "1001", "object_name": "cup"}]))
+    one, two = read_instances(tmp_path / "val.json")
+    assert (one.image, one.category, one.positive) == ("1000", "cup", frozenset({"red"}))
+    assert one.item["image_id"] == "1000"
+    assert (two.image, two.category) == ("1001", "cup")
+    (tmp_path / "val.json").write_text(json.dumps([{**entry, "image_id": True}]))
+    with pytest.raises(CondsimError, match="entry 0: image_id"):
+        read_instances(tmp_path / "val.json")

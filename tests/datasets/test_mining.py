@@ -1,5 +1,6 @@
 """Captions to triplets, with the real parser and the real ratings."""
 
+import csv
 import io
 import json
 import subprocess
@@ -292,6 +293,119 @@ def test_tables_that_cannot_be_read_are_named(tmp_path, name, content, message):
 def test_a_caption_without_its_image_is_named(tmp_path):
     (tmp_path / "a.txt").write_text("a horse")
     with pytest.raises(CondsimError, match=r"a\.txt: there is no image"):
+        list(FolderCaptions(tmp_path).read())
+
+
+TSV = 'image\tcaption\na.jpg\tA red cup\nb.jpg\t"Red cup with a 5" plate\nc.jpg\tA cat on "the" sofa\nd.jpg\t"stop"\n'
+
+
+def test_a_quote_in_a_tsv_is_a_letter(tmp_path: Path) -> None:
+    rows = "".join(f"{i}.jpg\tcaption {i}\n" for i in range(100))
+    (tmp_path / "c.tsv").write_text(TSV + rows)
+    captions = [captioned.caption for captioned in TableCaptions(tmp_path / "c.tsv").read()]
+    assert captions[:4] == ["A red cup", '"Red cup with a 5" plate', 'A cat on "the" sofa', '"stop"']
+    assert len(captions) == 104
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("c.csv", b"image,caption\na.jpg,Un caf\xe9\n", r"c\.csv: row 0 \(line 2\) is not UTF-8"),
+        ("c.tsv", b"image\tcaption\na.jpg\tx\nb.jpg\tUn caf\xe9\n", r"c\.tsv: row 1 \(line 3\) is not UTF-8"),
+        ("c.csv", b"image,caption\na.jpg\n", r"c\.csv: row 0 has 1 cells, but the header has 2"),
+        ("c.tsv", b"image\tcaption\na.jpg\ta\tb\n", r"c\.tsv: row 0 has 3 cells, but the header has 2"),
+        (
+            "c.csv",
+            b'image,caption\na.jpg,x\nb.jpg,"Red cup\nc.jpg,x\n',
+            r"malformed CSV in row 1, which begins at line 3",
+        ),
+        ("c.csv", b"image,caption\n,x\n", r"row 0: image: expected the path of an image file, found an empty cell"),
+        ("c.csv", b"image,caption\n../a.jpg,x\n", r"row 0: image: the path '../a.jpg' leads out"),
+        ("c.csv", b"image,caption,caption\na.jpg,x,y\n", r"duplicate column 'caption'"),
+        ("c.csv", "image,caption\na.jpg,x\n".encode("utf-16"), r"c\.csv: the header is not UTF-8"),
+        ("c.jsonl", b'{"image": "a.jpg", "caption": "Un caf\xe9"}\n', r"c\.jsonl: line 1: it is not UTF-8 text"),
+        ("c.jsonl", b"[" * 100_000, r"c\.jsonl: line 1: the JSON is nested too deeply"),
+        ("c.jsonl", b"[1, 2]\n", r"c\.jsonl: line 1: expected an object with 'image' and 'caption', found list"),
+        ("c.jsonl", b'{"image": "a.jpg", "caption": ["x"]}\n', r"row 0: caption: expected a caption as text"),
+        ("c.jsonl", b'{"image": "a.jpg", "caption": 3}\n', r"row 0: caption: expected a caption as text, found 3"),
+        ("c.jsonl", b'{"image": "a.jpg", "caption": "\\ud800"}\n', r"row 0: caption: the caption is not UTF-8"),
+    ],
+)
+def test_a_bad_row_of_captions_is_named(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(CondsimError, match=message):
+        list(TableCaptions(tmp_path / name).read())
+
+
+def test_a_field_may_be_long_and_the_process_keeps_its_limit(tmp_path: Path) -> None:
+    limit = csv.field_size_limit()
+    (tmp_path / "c.csv").write_text("image,caption\na.jpg," + "x" * 200_000 + "\n")
+    (captioned,) = TableCaptions(tmp_path / "c.csv").read()
+    assert len(captioned.caption) == 200_000
+    assert csv.field_size_limit() == limit
+
+
+def test_rows_without_a_caption_are_left_out_and_counted(tmp_path: Path) -> None:
+    (tmp_path / "c.csv").write_text("\ufeffimage, caption\na.jpg,red\nb.jpg,\nc.jpg, \u00a0\nd.jpg,None\n")
+    frame = pd.DataFrame({"image": list("abcd"), "caption": ["red", None, float("nan"), "None"]})
+    frame.to_parquet(tmp_path / "c.parquet")
+    (tmp_path / "c.jsonl").write_text(
+        '{"image": "a", "caption": "red"}\n\n{"image": "b", "caption": null}\n{"image": "c", "caption": NaN}\n'
+        '{"image": "d", "caption": "None"}\n'
+    )
+    for name in ("c.csv", "c.parquet", "c.jsonl"):
+        source = TableCaptions(tmp_path / name)
+        assert [captioned.caption for captioned in source.read()] == ["red", "None"], "a text is a text"
+        assert source.blank == 2
+        assert [captioned.image[0] for captioned in source.read(start=1)] == ["d"]
+
+
+def test_a_streamed_data_set_without_some_captions(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"jpg": ["a.jpg", "b.jpg", "c.jpg", "d.jpg"], "txt": ["red", None, " ", "a cup"]})
+    frame.to_parquet(tmp_path / "c.parquet")
+    source = HubCaptions({"path": "parquet", "data_files": str(tmp_path / "c.parquet")})
+    assert [(c.image, c.caption) for c in source.read()] == [("a.jpg", "red"), ("d.jpg", "a cup")]
+    assert source.blank == 2
+    assert [c.image for c in source.read(start=1)] == ["d.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("caption", "message"),
+    [(b"caf\xe9", "row 0: txt: byte 3 of the caption is not UTF-8"), (7, "caption as text, found 7")],
+)
+def test_a_streamed_caption_that_is_no_text_is_named(tmp_path: Path, caption: object, message: str) -> None:
+    pd.DataFrame({"jpg": ["a.jpg"], "txt": [caption]}).to_parquet(tmp_path / "c.parquet")
+    with pytest.raises(CondsimError, match=message):
+        list(HubCaptions({"path": "parquet", "data_files": str(tmp_path / "c.parquet")}).read())
+
+
+@pytest.mark.parametrize(
+    ("image", "text"),
+    [
+        ("A.JPG", "A.txt"),
+        ("a.jfif", "a.TXT"),
+        ("a.b.png", "a.b.txt"),
+        ("e\u0301.png", "\u00e9.txt"),
+        ("a.avif", "a.txt"),
+    ],
+)
+def test_folders_find_images_of_any_spelling(tmp_path: Path, image: str, text: str) -> None:
+    (tmp_path / image).write_bytes(jpeg(0))
+    (tmp_path / text).write_bytes(b"\xef\xbb\xbfa red cup\n")
+    assert [(c.image, c.caption) for c in FolderCaptions(tmp_path).read()] == [(image, "a red cup")]
+
+
+def test_faults_of_folders_are_named(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(jpeg(0))
+    (tmp_path / "a.txt").write_bytes(b"un caf\xe9")
+    with pytest.raises(CondsimError, match=r"a\.txt: byte 6 is not UTF-8"):
+        list(FolderCaptions(tmp_path).read())
+    (tmp_path / "a.txt").write_text(" \n")
+    assert list(FolderCaptions(tmp_path).read()) == []
+    odd = b"caf\xe9".decode("utf-8", "surrogateescape")
+    (tmp_path / f"{odd}.jpg").write_bytes(jpeg(0))
+    (tmp_path / f"{odd}.txt").write_text("a cup")
+    with pytest.raises(CondsimError, match=r"the name holds bytes that are not UTF-8"):
         list(FolderCaptions(tmp_path).read())
 
 
