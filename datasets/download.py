@@ -1,4 +1,4 @@
-"""`condsim download benchmark=...`: fetch what may be fetched without an agreement, and say where the rest is had.
+"""`condsim download benchmark=...`: fetch the files that need no agreement, and print where to get the rest.
 
 The transfer is Hugging Face's (progress, retries, resume by byte ranges); checksums, unpacking and places are here.
 """
@@ -14,6 +14,7 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import urlsplit
 
 from filelock import FileLock
 from huggingface_hub.file_download import http_get
@@ -22,6 +23,18 @@ from rich.console import Console
 from condsim.datasets.sources import OPTIONS, SOURCES, Remote, Source
 from condsim.harness.errors import CondsimError, did_you_mean
 from condsim.harness.progress import track
+
+
+MAX_UNPACKED = 200 * 10**9
+"""Bytes that an archive may unpack to."""
+MAX_RATIO = 50
+"""An archive may unpack to so many times its own size: images hardly shrink, annotations to about a tenth."""
+SMALL = 10**7
+"""Bytes up to which ``MAX_RATIO`` does not apply."""
+_OF_THE_MACHINE = (
+    errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE,
+)  # fmt: skip
+"""Errors of writing that say nothing about the archive."""
 
 
 def command(settings: Mapping[str, Any]) -> int:
@@ -35,21 +48,21 @@ def command(settings: Mapping[str, Any]) -> int:
             console.print(f"  {fetch(remote, folder)}", markup=False)
     for source in SOURCES[name]:
         if not source.remotes:
-            console.print(f"Not to be fetched here: {source.name}, from {source.home} ({source.licence})", markup=False)
+            console.print(f"Download by hand: {source.name} from {source.home} ({source.licence})", markup=False)
     filled = (f"benchmark.{option}={folder / place}" for option, place in OPTIONS.get(name, {}).items())
     console.print(" ".join(["Next: condsim check", f"benchmark={name}", *filled]), markup=False)
     return 0
 
 
 def choose(benchmark: str, parts: Sequence[str] | None) -> list[Source]:
-    """The parts of ``benchmark`` to fetch. Raises CondsimError where there is nothing that may be fetched."""
+    """The parts of ``benchmark`` to fetch. Raises CondsimError where no part may be fetched."""
     known = SOURCES.get(benchmark, ())
     offered = {source.name: source for source in known if source.remotes}
     if not offered:
         homes = "; ".join(f"{s.name}: {s.home} ({s.licence})" for s in known) or "Its data are your own"
         raise CondsimError(
-            f"nothing of benchmark {benchmark} may be fetched without an agreement. {homes}. "
-            f"`condsim check benchmark={benchmark}` says how to lay them out"
+            f"no file of benchmark {benchmark} may be fetched without an agreement. {homes}. "
+            f"`condsim check benchmark={benchmark}` shows where to put the files"
         )
     for part in parts or ():
         if part not in offered:
@@ -60,21 +73,25 @@ def choose(benchmark: str, parts: Sequence[str] | None) -> list[Source]:
 def fetch(remote: Remote, folder: Path) -> Path:
     """The file or folder ``remote.place`` under ``folder``, fetched (and unpacked) unless it is there already.
 
-    What was transferred before an interruption is kept beside it and gone on from. Nothing stands at its final place
-    before it is whole. Raises CondsimError where the transfer fails, the checksum differs, or the archive is unsafe.
+    A partial transfer is kept beside it, and the next call resumes it. A file gets its final name once it is complete.
+    Raises CondsimError where the address is not https, the transfer fails, the checksum differs, or the archive is
+    unsafe: it would leave the folder, or unpack to more than ``MAX_UNPACKED`` bytes or ``MAX_RATIO`` times its size.
     """
+    _require_https(remote.url)
     target = folder / remote.place
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
+        _remove_link(folder / ".download.lock")
         with FileLock(folder / ".download.lock"):
             if target.exists():
                 if not remote.unpack:
-                    _verify(target, remote, "it was there before: move it away to fetch the published one")
+                    _verify(target, remote, "it was there before: move it away to fetch the published file")
                 return target
             part = target.with_name(f".{target.name}.part")
+            _remove_link(part)
             _transfer(remote, part)
             try:
-                _verify(part, remote, "it is removed: the same command fetches it anew")
+                _verify(part, remote, "it is removed: the same command fetches it again")
                 if remote.unpack:
                     _unpack(part, target)
             except CondsimError:
@@ -89,22 +106,37 @@ def fetch(remote: Remote, folder: Path) -> Path:
     return target
 
 
+def _require_https(url: str) -> None:
+    """Raises CondsimError for an address that anyone on the way can change; this machine itself is no such way."""
+    address = urlsplit(url)
+    if address.scheme != "https" and address.hostname not in ("127.0.0.1", "::1", "localhost"):
+        raise CondsimError(f"{url} is not an https address, so what it sends cannot be trusted: it is not fetched")
+
+
+def _remove_link(path: Path) -> None:
+    """Make sure that writing to ``path`` overwrites no file that a link there points to."""
+    if path.is_symlink():
+        path.unlink()
+    elif path.exists() and not path.is_file() and not path.is_dir():
+        raise CondsimError(f"{path} is not a file: remove it")
+
+
 def _transfer(remote: Remote, part: Path) -> None:
     done = part.stat().st_size if part.exists() else 0
     if remote.size is not None and done > remote.size:
         part.unlink()
         done = 0
     try:
-        with part.open("ab") as file:
+        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o666), "ab") as file:
             http_get(remote.url, file, resume_size=done, expected_size=remote.size, displayed_filename=part.name[1:-5])
     except Exception as error:  # the library lets those of its HTTP client and of the Hub through
         if done and getattr(getattr(error, "response", None), "status_code", None) == 416:
-            part.unlink()  # what is kept is not the beginning of what is there now
+            part.unlink()  # the kept bytes are not the beginning of the file that is published now
             return _transfer(remote, part)
         kept = part.stat().st_size if part.exists() else 0
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CondsimError(
-            f"{remote.url} could not be fetched: {reason}. {kept:,} bytes are kept: the same command goes on from there"
+            f"{remote.url} could not be fetched: {reason}. {kept:,} bytes are kept: the same command resumes from there"
         ) from None
 
 
@@ -123,10 +155,12 @@ def _verify(path: Path, remote: Remote, advice: str) -> None:
 def _unpack(archive: Path, target: Path) -> None:
     """Unpack beside ``target`` and rename the folder of its name into place."""
     scratch = target.with_name(f".{target.name}.unpacking")
+    _remove_link(scratch)
     shutil.rmtree(scratch, ignore_errors=True)
     try:
         with zipfile.ZipFile(archive) as opened:
             members = opened.infolist()
+            _require_room(sum(member.file_size for member in members), archive, target)
             for member in members:
                 if not _stays_inside(member):
                     raise CondsimError(
@@ -141,14 +175,27 @@ def _unpack(archive: Path, target: Path) -> None:
         os.replace(scratch / target.name, target)
     except CondsimError:
         raise
-    except Exception as error:  # each decompressor has errors of its own for damage; a bare OSError is one of them
-        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+    except Exception as error:  # each decompressor has errors of its own for damage, and names can be too long
+        if isinstance(error, OSError) and error.errno in _OF_THE_MACHINE:
             raise
         raise CondsimError(
-            f"the archive for {target} is damaged: {error}; it is removed: the same command fetches it anew"
+            f"the archive for {target} is damaged: {error}; it is removed: the same command fetches it again"
         ) from None
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _require_room(unpacked: int, archive: Path, target: Path) -> None:
+    """Raises CondsimError where an archive says that it unpacks to more than it should; zipfile writes no more."""
+    packed = archive.stat().st_size
+    if unpacked > MAX_UNPACKED or (unpacked > SMALL and unpacked > MAX_RATIO * packed):
+        raise CondsimError(
+            f"the archive for {target} is refused: its {packed:,} bytes unpack to {unpacked:,}, "
+            f"{unpacked / packed:,.0f} times as many (at most {MAX_RATIO} times and {MAX_UNPACKED:,} bytes are allowed); it is removed"
+        )
+    free = shutil.disk_usage(archive.parent).free
+    if unpacked > free:
+        raise OSError(errno.ENOSPC, f"{unpacked:,} bytes are needed to unpack it, {free:,} are free")
 
 
 def _stays_inside(member: zipfile.ZipInfo) -> bool:

@@ -1,4 +1,4 @@
-"""Where each part of the benchmarks is had and under which licence: plain data for `condsim check` and `download`."""
+"""Where to get each part of the benchmarks and under which licence: plain data for `condsim check` and `download`."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class Source:
     home: str
     licence: str
     remotes: tuple[Remote, ...] = ()
-    """Empty: to be had from ``home`` only, by hand."""
+    """Empty: from ``home`` only, by hand."""
     wanted: bool = True
-    """False: fetched only when asked for by name."""
+    """False: fetched only where its name is given."""
 
 
 _GENECIS = "https://raw.githubusercontent.com/facebookresearch/genecis/main/genecis"
@@ -38,7 +38,8 @@ _CIRR = "https://raw.githubusercontent.com/Cuberick-Orion/CIRR/cirr_dataset"
 _CIRCO = "https://raw.githubusercontent.com/miccunifi/CIRCO/main/annotations"
 _FASHIONIQ = "https://raw.githubusercontent.com/XiaoxiaoGuo/fashion-iq/master"
 _VISUAL_GENOME = "https://cs.stanford.edu/people/rak248/VG_100K_2"
-_COCO = "http://images.cocodataset.org"
+_COCO = "https://s3.amazonaws.com/images.cocodataset.org"
+"""The bucket behind images.cocodataset.org, whose own name has no certificate."""
 
 GENECIS_TEMPLATES = Source(
     "templates",
@@ -222,4 +223,4 @@ OPTIONS: Mapping[str, Mapping[str, str]] = {
     "circo": {"annotations": "circo", "images": "circo/COCO2017_unlabeled"},
     "fashioniq": {"annotations": "fashioniq"},
 }
-"""Benchmark name -> those of its options that a download fills, and the folders that they then name."""
+"""Benchmark name -> its options that a download fills, and the folders that they then name."""

@@ -160,7 +160,7 @@ def test_what_is_kept_may_be_whole_too_long_or_of_another_file(server: Server, t
         part.with_name(f".{place}.part").write_bytes(kept)
         assert fetch(remote(server, place, size=size), tmp_path).read_bytes() == BODY
     part.with_name(".d.part").write_bytes(b"x" * 1000)
-    with pytest.raises(CondsimError, match=r"sha256 is .*, published is .*the same command fetches it anew"):
+    with pytest.raises(CondsimError, match=r"sha256 is .*, published is .*the same command fetches it again"):
         fetch(remote(server, "d"), tmp_path)
     assert fetch(remote(server, "d"), tmp_path).read_bytes() == BODY
 
@@ -183,7 +183,7 @@ def test_a_file_that_was_there_is_neither_trusted_nor_overwritten(server: Server
 
 
 def test_nobody_there_and_nothing_there(server: Server, tmp_path: Path) -> None:
-    with pytest.raises(CondsimError, match=r"none\.json could not be fetched: .*404.*the same command goes on"):
+    with pytest.raises(CondsimError, match=r"none\.json could not be fetched: .*404.*the same command resumes"):
         fetch(Remote(f"{server.url}/none.json", "none.json"), tmp_path)
     with pytest.raises(CondsimError, match="could not be fetched"):
         fetch(Remote("http://127.0.0.1:9/none.json", "none.json"), tmp_path)
@@ -285,6 +285,73 @@ def test_an_interrupted_unpacking_leaves_no_half_folder(
     assert len(server.asked) == 1, "the archive was kept"
 
 
+def test_an_archive_that_unpacks_to_too_much_is_refused_and_removed(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("VG/1.jpg", bytes(20_000_000))
+    bomb = remote(server, "vg.zip", buffer.getvalue(), place="VG", unpack=True)
+    with pytest.raises(
+        CondsimError, match=r"unpack to 20,000,000, [\d,]+ times as many \(at most 50 times and 200,0"
+    ) as bad:
+        fetch(bomb, tmp_path)
+    assert "it is removed" in str(bad.value)
+    assert leftovers(tmp_path) == []
+    assert not (tmp_path / "VG").exists()
+    monkeypatch.setattr(downloading, "MAX_UNPACKED", 100)
+    with pytest.raises(CondsimError, match=r"at most 50 times and 100 bytes"):
+        fetch(remote(server, "b.zip", zipped({"VG/1.jpg": b"x" * 101}), place="VG", unpack=True), tmp_path)
+    fetch(remote(server, "c.zip", zipped({"VG/1.jpg": b"x" * 100}), place="VG", unpack=True), tmp_path)
+
+
+def test_an_archive_needs_room_before_it_is_unpacked(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked_for = remote(server, "vg.zip", zipped({"VG/1.jpg": b"x" * 1000}), place="VG", unpack=True)
+    with monkeypatch.context() as context:
+        context.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10_000, 9_001, 999))  # type: ignore[attr-defined]
+        with pytest.raises(CondsimError, match=r"1,000 bytes are needed to unpack it, 999 are free"):
+            fetch(asked_for, tmp_path)
+    fetch(asked_for, tmp_path)
+    assert len(server.asked) == 1, "the archive was kept"
+
+
+@pytest.mark.parametrize("members", [{f"VG/{'x' * 300}": b""}, {"VG/a": b"", "VG/a/b": b""}])
+def test_an_archive_whose_names_cannot_be_written_is_removed(
+    server: Server, tmp_path: Path, members: dict[str, bytes]
+) -> None:
+    with pytest.raises(CondsimError, match=r"is damaged: .*it is removed"):
+        fetch(remote(server, "vg.zip", zipped(members), place="VG", unpack=True), tmp_path)
+    assert leftovers(tmp_path) == []
+
+
+@pytest.mark.parametrize("planted", ["x/.a.json.part", ".download.lock"])
+def test_a_planted_link_is_not_followed(server: Server, tmp_path: Path, planted: str) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("precious")
+    link = tmp_path / "data" / planted
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to(precious)
+    assert fetch(remote(server), tmp_path / "data").read_bytes() == BODY
+    assert precious.read_text() == "precious"
+    assert not (tmp_path / "data" / "x" / "a.json").is_symlink()
+
+
+def test_a_planted_folder_is_not_unpacked_into(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / ".VG.unpacking").symlink_to(tmp_path / "elsewhere")
+    fetch(remote(server, "vg.zip", zipped({"VG/1.jpg": b"one"}), place="VG", unpack=True), tmp_path)
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+@pytest.mark.parametrize("url", ["http://example.org/a.json", "ftp://example.org/a.json", "file:///etc/passwd"])
+def test_only_https_is_fetched(tmp_path: Path, url: str) -> None:
+    with pytest.raises(CondsimError, match="is not an https address"):
+        fetch(Remote(url, "a.json"), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_command(
     server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -298,14 +365,14 @@ def test_the_command(
     assert command(settings) == 0
     told = capsys.readouterr().out
     assert "CC BY-NC 4.0" in told
-    assert "Not to be fetched here: images, from https://ask.there (by agreement)" in told
+    assert "Download by hand: images from https://ask.there (by agreement)" in told
     assert f"condsim check benchmark=genecis benchmark.templates={tmp_path}/genecis" in told
     assert not (tmp_path / "x" / "extra.json").exists()
     command(settings | {"parts": ["extra"]})
     assert (tmp_path / "x" / "extra.json").exists()
     with pytest.raises(CondsimError, match=r"no part 'template' to fetch. Did you mean 'templates'"):
         command(settings | {"parts": ["template"]})
-    with pytest.raises(CondsimError, match="nothing of benchmark shapes may be fetched"):
+    with pytest.raises(CondsimError, match="no file of benchmark shapes may be fetched"):
         choose("shapes", None)
 
 
@@ -314,7 +381,7 @@ def test_the_published_sources() -> None:
         for source in parts:
             assert source.licence
             for file in source.remotes:
-                assert file.url.startswith(("https://", "http://images.cocodataset.org/"))
+                assert file.url.startswith("https://")
                 assert file.unpack == file.url.endswith(".zip")
                 assert file.checksum is None or len(file.checksum) in (len("sha256:") + 64, len("md5:") + 32)
     assert {source.name for source in choose("genecis", None)} == {"templates", "visual_genome", "coco"}
