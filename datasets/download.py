@@ -24,7 +24,6 @@ from condsim.datasets.sources import OPTIONS, SOURCES, Remote, Source
 from condsim.harness.errors import CondsimError, did_you_mean
 from condsim.harness.progress import track
 
-
 MAX_UNPACKED = 200 * 10**9
 """Bytes that an archive may unpack to."""
 MAX_RATIO = 50

@@ -156,12 +156,10 @@ def test_what_is_no_file_stays(tmp_path: Path) -> None:
 
 
 def test_our_classes_count_by_their_protocol(tmp_path: Path) -> None:
-    config = {
-        "_target_": "condsim.methods.inner_product.ImageOnly",
-        "base": {"_target_": "condsim.methods.inner_product.TextOnly"},
-    }
+    place = "condsim.methods.inner_product"
+    config: dict[str, Any] = {"_target_": f"{place}.ImageOnly", "base": {"_target_": f"{place}.TextOnly"}}
     seen = with_contents(config, tmp_path)
-    assert seen == {**config, "protocol": 1, "base": {**config["base"], "protocol": 1}}  # type: ignore[dict-item]
+    assert seen == {**config, "protocol": 1, "base": {**config["base"], "protocol": 1}}
 
 
 @pytest.fixture

@@ -140,6 +140,8 @@ def test_wandb_writes_offline_runs_in_one_group(
     results = results_maker(tmp_path / "results", queries=10, methods=TWO)
     for name in ("WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR"):
         monkeypatch.setenv(name, str(tmp_path / "wandb-home"))
+    monkeypatch.setenv("WANDB_SERVICE", "")  # W&B sets it: so it is put back
+    monkeypatch.delenv("WANDB_SERVICE")
     started: list[dict[str, Any]] = []
     logged: list[dict[str, Any]] = []
     init = wandb.init
