@@ -46,6 +46,7 @@ class WithBank(Method):
         self.needs_reference = self.base.needs_reference
         self.needs_condition = self.base.needs_condition
         self.pointwise = self.base.pointwise
+        self.reads_train = self.base.reads_train or not self.transductive
         name = type(self.base).__name__
         by_row = isinstance(self.base, SpecificObject)
         if by_row or (isinstance(self.base, NeighborhoodRerank) and self.base.mode == "parts"):

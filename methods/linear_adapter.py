@@ -33,6 +33,7 @@ class LinearAdapter(Method):
         self.needs_reference = self.base.needs_reference
         self.needs_condition = self.base.needs_condition
         self.pointwise = self.base.pointwise
+        self.reads_train = self.base.reads_train
 
     def check(self, task: Task) -> None:
         super().check(task)

@@ -91,7 +91,7 @@ class LocalSteering(Method):
         self.pool = pool
         self.neutral = neutral
         self.pointwise = self.base.pointwise
-        self.reads_train = self.base.reads_train
+        self.reads_train = self.base.reads_train or (theta != 0 and pool == "train")
 
     def check(self, task: Task) -> None:
         super().check(task)
