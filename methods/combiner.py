@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from condsim.harness.errors import CondsimError
 from condsim.harness.method import Gallery, Queries, Scorer
 from condsim.harness.one_vector import InnerProduct, unit
-from condsim.methods.training.checkpoints import Checkpoint, fit_names
+from condsim.harness.state_dict import Checkpoint
+from condsim.methods.training.checkpoints import fit_names
 from condsim.methods.training.losses import in_batch_loss
 from condsim.methods.training.method import Batch, Objective, TrainedMethod
 
@@ -62,7 +63,7 @@ class Combiner(TrainedMethod):
         temperature: of the training loss.
     """
 
-    wrappings = ("Combiner", "combiner")
+    wrappers = ("Combiner", "combiner")
 
     def __init__(
         self,
@@ -89,8 +90,7 @@ class Combiner(TrainedMethod):
     def load_network(self, checkpoint: Checkpoint) -> tuple[CombinerNetwork, int, Mapping[str, Any]]:
         """Sizes are read off the shapes."""
         expected = {f"{layer}.weight": 2 for layer in LAYERS} | {f"{layer}.bias": 1 for layer in LAYERS}
-        fit_names(checkpoint, expected, "Combiner")
-        state = checkpoint.state
+        state = fit_names(checkpoint, expected, "Combiner")
         projection, width = state["text_projection_layer.weight"].shape
         hidden = len(state["combiner_layer.bias"])
         network = CombinerNetwork(width, projection, hidden, self.dropout)

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from condsim.harness.errors import CondsimError
 from condsim.harness.method import Gallery, Queries, Scorer
 from condsim.harness.one_vector import unit
+from condsim.harness.state_dict import Checkpoint
 from condsim.methods.shared.hypernetwork import Architecture, HyperNetwork, QueryHead
 from condsim.methods.shared.low_rank import Factors
-from condsim.methods.training.checkpoints import Checkpoint, fit_names
+from condsim.methods.training.checkpoints import fit_names
 from condsim.methods.training.losses import symmetric_soft_loss
 from condsim.methods.training.method import Batch, Objective, TrainedMethod
 from condsim.methods.training.semi_positives import nearest_images, with_semi_positives
@@ -82,9 +83,9 @@ class QueryAdaptive(TrainedMethod):
             ) from None
         network = HyperNetwork(width, architecture)
         shapes = {name: tensor.ndim for name, tensor in network.state_dict().items()}
-        fit_names(checkpoint, shapes, "query-adaptive transform")
+        state = fit_names(checkpoint, shapes, "query-adaptive transform")
         try:
-            network.load_state_dict({name: tensor.float() for name, tensor in checkpoint.state.items()})
+            network.load_state_dict({name: tensor.float() for name, tensor in state.items()})
         except RuntimeError as error:
             reason = str(error).splitlines()[-1].strip()
             raise CondsimError(f"checkpoint {checkpoint.path} contradicts its own settings: {reason}") from None
@@ -95,6 +96,11 @@ class QueryAdaptive(TrainedMethod):
         return dataclasses.asdict(network.architecture)
 
     def objective(self, images: Tensor) -> Objective:
+        if self.semi_positives and not len(images):
+            raise CondsimError(
+                "semi-positives need fixed features of all training images, but training.backbone=true changes them in "
+                "every step: set method.semi_positives=0"
+            )
         neighbours = nearest_images(images, self.semi_positives) if self.semi_positives else None
 
         def loss(network: nn.Module, batch: Batch) -> Tensor:

@@ -1,4 +1,4 @@
-"""`condsim train`: what Hydra composes is trained and then run like any method; what is finished is skipped."""
+"""`condsim train`: train the composed method, then run it like any method. Finished trainings are skipped."""
 
 from __future__ import annotations
 
@@ -7,14 +7,19 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.utils import get_method
 from omegaconf import DictConfig, OmegaConf
 
+from condsim.harness.backbone import Trainable
 from condsim.harness.commands.bench import Outcomes, bench, conclude
 from condsim.harness.commands.hydra_job import run_jobs
-from condsim.harness.configs import make_once, method_name
+from condsim.harness.configs import make, make_once, method_name, plain
+from condsim.harness.console import console
 from condsim.harness.errors import CondsimError
+from condsim.harness.task import Task
 from condsim.harness.tracker import Tracker
+from condsim.methods.training.estimate import estimate
+from condsim.methods.training.plan import HeldOut, Plan, make_plan
+from condsim.methods.training.train import train
 
 
 def main(argv: Sequence[str]) -> int:
@@ -29,12 +34,10 @@ def main(argv: Sequence[str]) -> int:
 
 
 def train_and_run(config: DictConfig, outcomes: Outcomes) -> None:
-    """One Hydra job: one training, then the trained method against the chosen tasks of the benchmark."""
+    """One Hydra job: one training, then the trained method on the chosen tasks of the benchmark."""
     outcomes.results = Path(config.results)
     name = method_name(config)
-    settings = OmegaConf.to_container(config, resolve=True)
-    assert isinstance(settings, dict)
-    trainer = get_method(settings["_target_"])
+    settings = plain(config)
     tracker: Tracker = make_once(settings["tracking"])  # the one that `bench` below reports to
     if tracker not in outcomes.trackers:
         outcomes.trackers.append(tracker)
@@ -45,13 +48,47 @@ def train_and_run(config: DictConfig, outcomes: Outcomes) -> None:
         tracker.log_step(title, int(row["step"]), {key: value for key, value in row.items() if key != "step"})
 
     try:
-        overrides: Mapping[str, Any] = trainer(settings, name, on_row)
+        plan = plan_of(settings, name)
+        path = plan.checkpoint(Path(settings["checkpoints"]).expanduser())
+        if config.dry:
+            for label, value in {**estimate(plan), "would write": str(path)}.items():
+                _say(f"{label:<30} {value}")
+            return
+        train(plan, path, _say, on_row, force=config.force)
     except CondsimError as error:
         outcomes.failed.append(f"training {name}: {error}")
         return
-    if not overrides or not config.evaluate:
+    if not config.evaluate:
         return
     evaluated = config.copy()
-    for key, value in overrides.items():
+    trained: dict[str, Any] = {"method.checkpoint": str(path)}
+    if plan.tune_backbone and isinstance(plan.backbone, Trainable):
+        weights = plan.backbone.settings_with(plan.backbone_weights(path))
+        trained |= {f"backbone.{key}": value for key, value in weights.items()}
+    for key, value in trained.items():
         OmegaConf.update(evaluated, key, value, force_add=True)
     bench(evaluated, outcomes)
+
+
+def plan_of(settings: Mapping[str, Any], name: str) -> Plan:
+    """The training that the composed settings describe. Raises CondsimError, see ``make_plan``."""
+    method_settings = settings["method"] | ({"checkpoint": None} if "checkpoint" in settings["method"] else {})
+    validation = settings["validation"]
+    watch: HeldOut | Sequence[Task] = HeldOut(validation["share"], validation["most"])
+    if validation["benchmark"]:
+        watch = make(validation["benchmark"]).select(validation["tasks"]).tasks
+    return make_plan(
+        name,
+        make(method_settings, "method"),
+        method_settings,
+        make(settings["backbone"], "backbone"),
+        [make(source, f"triplets.{key}") for key, source in settings["triplets"].items() if source],
+        settings["training"],
+        watch,
+        validation["metric"],
+        dry=settings["dry"],
+    )
+
+
+def _say(line: str) -> None:
+    console.print(line, markup=False)

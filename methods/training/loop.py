@@ -1,4 +1,4 @@
-"""The training loop that all trained methods share: seeded step by step, resumable after a kill, stopped early."""
+"""The training loop of all trained methods: seeded per step, resumable after a kill, with early stopping."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from condsim.harness.errors import CondsimError, did_you_mean
 from condsim.harness.progress import track
+from condsim.harness.state_dict import check_archive
 
 OPTIMIZERS = ("adamw", "adam")
 
@@ -29,7 +30,7 @@ class Recipe:
     optimizer: Literal["adamw", "adam"] = "adamw"
     weight_decay: float = 0.01
     warmup: int = 0
-    """Steps of a linear ramp; after it, cosine to zero."""
+    """Steps of a linear ramp; then cosine to zero."""
     clip: float | None = None
     """Largest norm of the gradient."""
     precision: Literal["fp32", "bf16"] = "fp32"
@@ -37,7 +38,7 @@ class Recipe:
     seed: int = 0
     validate_every: int = 500
     patience: int = 5
-    """Stop after so many validations without a better one; 0: never."""
+    """Stop after this many validations without a better one; 0: never."""
     checkpoint_every: int = 500
 
     def __post_init__(self) -> None:
@@ -61,14 +62,14 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Fitted:
-    """The end of a training: the best weights seen (the last ones without validation), and what happened on the way."""
+    """A finished training: the best weights (the last ones without validation) and its history."""
 
     state: dict[str, Tensor]
     step: int
-    """After which step these weights were."""
+    """The step after which these weights were saved."""
     validation: float | None
     history: list[dict[str, float]]
-    """A row a validation: step, mean loss since the last row, validation."""
+    """One row per validation: step, mean loss since the last row, validation."""
 
 
 def fit(
@@ -79,19 +80,26 @@ def fit(
     running: Path,
     validate: Callable[[], float] | None = None,
     on_row: Callable[[Mapping[str, float]], None] = lambda row: None,
+    report: Callable[[str], None] = lambda line: None,
     description: str = "training",
 ) -> Fitted:
-    """Train the parameters of ``model`` that ask for gradients, which ``loss(batches(step))`` depends on.
+    """Minimise ``loss(batches(step))`` over the parameters of ``model`` that require gradients.
 
-    ``validate`` gives a value to be made large. The running state is kept in the file ``running`` and found again
-    there: on the same machine and device a training that was killed any number of times ends in the same weights as
-    one that was not, bit for bit on a CPU, because every step draws from a generator seeded by its number. The caller
-    deletes the file.
+    The training state is saved in the file ``running`` and restored from it: on the same machine and device a training
+    that was killed any number of times ends in the same weights as one that was not, bit for bit on a CPU, because
+    every step draws from a generator seeded by its number. A damaged file is reported and training starts again from
+    the first step. The caller deletes the file.
+
+    Args:
+        validate: returns the value to maximise; None keeps the last weights.
+        on_row: receives each row of the history.
+        report: receives each line for the terminal.
+
+    Raises CondsimError where the loss is not finite.
     """
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     device = parameters[0].device
-    optimizer = _optimizer(parameters, recipe)
-    start = _restore(running, model, optimizer)
+    optimizer, start = _restore(running, model, parameters, recipe, report)
     step, history = start.step, start.history
     best_state, best_step, best_value = start.best_state, start.best_step, start.best_value
     total, summed = start.loss_sum, start.loss_steps
@@ -156,7 +164,7 @@ def _rows_since(history: list[dict[str, float]], best_step: int) -> int:
 def _optimizer(parameters: list[nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:
     if recipe.optimizer == "adam":
         return torch.optim.Adam(parameters, lr=recipe.learning_rate)
-    # No decay on gains, biases and tables of positions, which are no linear maps.
+    # No decay on gains, biases and position tables, which are not linear maps.
     groups = [
         {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": recipe.weight_decay},
         {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
@@ -183,16 +191,30 @@ def _save(path: Path, running: _Running, model: nn.Module, optimizer: torch.opti
     os.replace(partial, path)
 
 
-def _restore(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> _Running:
-    device = next(model.parameters()).device
+def _restore(
+    path: Path,
+    model: nn.Module,
+    parameters: list[nn.Parameter],
+    recipe: Recipe,
+    report: Callable[[str], None],
+) -> tuple[torch.optim.Optimizer, _Running]:
+    """The optimizer and the state to continue from: the saved one, or that of step 0."""
+    device, optimizer = parameters[0].device, _optimizer(parameters, recipe)
+    first = _Running(0, [], None, 0, None, torch.zeros((), dtype=torch.float64, device=device), 0, False)
     if not path.is_file():
-        return _Running(0, [], None, 0, None, torch.zeros((), dtype=torch.float64, device=device), 0, False)
+        return optimizer, first
+    untrained = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
     try:
+        check_archive(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         running = _Running(**state["running"])
+        running.loss_sum = running.loss_sum.to(device)
     except Exception as error:  # whatever torch raises for a damaged file
-        raise CondsimError(f"{path} is damaged ({error}): delete it to start this training anew") from None
-    running.loss_sum = running.loss_sum.to(device)
-    return running
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        report(f"{reason.removeprefix(f'{path}: ')} ({path}): this training starts again from its first step")
+        path.unlink()
+        model.load_state_dict(untrained)
+        return _optimizer(parameters, recipe), first
+    return optimizer, running

@@ -1,4 +1,4 @@
-"""What trained methods share: settings that a checkpoint must agree with, and the way from weights to a scorer."""
+"""The contract of trained methods: a network, its loss, its checkpoint, and its scorer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from condsim.harness.errors import CondsimError
 from condsim.harness.method import Gallery, Method, Scorer
-from condsim.methods.training.checkpoints import Checkpoint, read_checkpoint
+from condsim.harness.state_dict import Checkpoint
+from condsim.methods.training.checkpoints import read_checkpoint
 
 
 @dataclass(frozen=True)
@@ -29,17 +30,17 @@ class Batch:
 
 
 Objective = Callable[[nn.Module, Batch], Tensor]
-"""The loss of a network on a batch, to be made small."""
+"""Network, batch -> the loss to minimise."""
 
 
 class TrainedMethod(Method):
-    """A method with a network in it.
+    """A method with a trained network.
 
-    Its architecture settings may be None: as the checkpoint has them when scoring, as published when training.
+    An architecture setting of None means: as in the checkpoint when scoring, as published when training.
     """
 
-    wrappings: ClassVar[tuple[str, ...]] = ()
-    """Keys under which others' checkpoints keep their weights."""
+    wrappers: ClassVar[tuple[str, ...]] = ()
+    """Keys under which released checkpoints store their weights."""
 
     def __init__(self, checkpoint: str | None, **architecture: Any) -> None:
         self.checkpoint = checkpoint
@@ -51,36 +52,37 @@ class TrainedMethod(Method):
 
     @abstractmethod
     def load_network(self, checkpoint: Checkpoint) -> tuple[nn.Module, int, Mapping[str, Any]]:
-        """The network in a checkpoint, the width of its features, and its architecture settings."""
+        """A checkpoint's network, the width of its features, and its architecture settings."""
 
     @abstractmethod
     def objective(self, images: Tensor) -> Objective:
-        """What training makes small. ``images`` [M, D] are the raw features that ``Batch.target_row`` points into."""
+        """The loss to minimise. ``images`` [M, D] are the raw features that ``Batch.target_row`` points into; [0, D]
+        where the backbone is trained too, since its features then change in every step."""
 
     @abstractmethod
     def score_with(self, network: nn.Module, gallery: Gallery) -> Scorer:
-        """Scoring with this network."""
+        """A scorer with this network, which is in evaluation mode on the gallery's device."""
 
     @abstractmethod
     def settings_of(self, network: nn.Module) -> Mapping[str, Any]:
-        """The architecture settings of a network, none of them None, as ``load_network`` gives them back."""
+        """The architecture settings of a network, none of them None, as ``load_network`` returns them."""
 
     def prepare(self, gallery: Gallery) -> Scorer:
         network = self.trained_network(gallery.features.shape[1])
         return self.score_with(network.to(gallery.features.device).eval(), gallery)
 
     def trained_network(self, width: int) -> nn.Module:
-        """The checkpoint's network. Raises CondsimError where it is of another architecture or feature width."""
+        """The checkpoint's network. Raises CondsimError where its architecture or feature width is another."""
         name = type(self).__name__
         if self.checkpoint is None:
             raise CondsimError(f"{name} has no weights: set method.checkpoint to a file, or train one: `condsim train`")
-        checkpoint = read_checkpoint(self.checkpoint, self.wrappings)
+        checkpoint = read_checkpoint(self.checkpoint, self.wrappers)
         network, trained_width, found = self.load_network(checkpoint)
-        for key, asked in self.architecture.items():
-            if asked is not None and asked != found[key]:
+        for key, wanted in self.architecture.items():
+            if wanted is not None and wanted != found[key]:
                 raise CondsimError(
-                    f"method.{key}={asked}, but checkpoint {checkpoint.path} has {key}={found[key]}: leave "
-                    f"method.{key} out to use it, or train another: condsim train method.{key}={asked}"
+                    f"method.{key}={wanted}, but checkpoint {checkpoint.path} has {key}={found[key]}: leave "
+                    f"method.{key} out to use it, or train another: condsim train method.{key}={wanted}"
                 )
         if trained_width != width:
             raise CondsimError(

@@ -1,4 +1,4 @@
-"""Semi-positives (QuARI): images near a target are sought a little too, since they often show the same thing."""
+"""Semi-positives (QuARI): images near a target are targets with a smaller weight: they often show the same thing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _ROWS_AT_ONCE = 512
 
 @dataclass(frozen=True)
 class Neighbours:
-    """Each of M images' nearest others, the nearest first, and how much each is sought beside it."""
+    """The nearest other images of each of M images, the nearest first, and their weights as targets."""
 
     rows: Tensor
     """int64 [M, k]"""
@@ -27,7 +27,7 @@ class Neighbours:
 def nearest_images(images: Tensor, count: int) -> Neighbours:
     """The ``count`` nearest of ``images`` [M, D] for each of them, weighted by the softmax over the nearest 100.
 
-    Similarities are cosines, at temperature 1 (ours: none is stated). Memory: 512 M numbers at a time.
+    Similarities are cosines, at temperature 1 (ours: no source states one). Memory: 512 M numbers at a time.
     """
     items = unit(images)
     pool, count = min(POOL, len(items) - 1), min(count, len(items) - 1)
@@ -45,10 +45,11 @@ def nearest_images(images: Tensor, count: int) -> Neighbours:
 def with_semi_positives(
     target: Tensor, target_row: Tensor, images: Tensor, neighbours: Neighbours | None
 ) -> tuple[Tensor, Tensor]:
-    """(columns [M, D], weights [B, M]): the distinct images that a batch seeks, and how much each query seeks each.
+    """(columns [M, D], weights [B, M]): the distinct target images of a batch, and the weight of each for each query.
 
-    ``target`` [B, D] are the targets' raw features and ``target_row`` [B] their rows of ``images``. A query seeks its
-    own target with weight 1 and its neighbours with theirs; an image that several seek is one column.
+    ``target`` [B, D] are the targets' raw features and ``target_row`` [B] their rows of ``images`` (not read without
+    ``neighbours``). The weight of a query's own target is 1, and of its neighbours theirs; an image that several
+    queries seek is one column.
     """
     wanted = target_row[:, None]
     amounts = torch.ones_like(wanted, dtype=target.dtype)
@@ -57,6 +58,5 @@ def with_semi_positives(
         amounts = torch.cat([amounts, neighbours.weights[target_row].to(target)], dim=1)
     distinct, column = torch.unique(wanted, return_inverse=True)
     weights = target.new_zeros(len(target), len(distinct)).scatter_add(1, column, amounts)
-    columns = images[distinct]
-    columns = columns.index_copy(0, column[:, 0], target)  # the batch's own features, which a trained backbone changes
-    return columns, weights
+    columns = target.new_zeros(len(distinct), target.shape[1]) if neighbours is None else images[distinct]
+    return columns.index_copy(0, column[:, 0], target), weights

@@ -10,10 +10,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from condsim.harness.errors import CondsimError
 from condsim.harness.method import Queries
 from condsim.harness.one_vector import unit
+from condsim.harness.state_dict import write_state_dict
 from condsim.methods.query_adaptive import QueryAdaptive, compose
 from condsim.methods.shared.hypernetwork import Architecture, HyperNetwork
 from condsim.methods.shared.low_rank import Factors, Transforms
-from condsim.methods.training.checkpoints import write_checkpoint
 from condsim.methods.training.losses import symmetric_soft_loss
 from condsim.methods.training.method import Batch
 from condsim.methods.training.semi_positives import nearest_images, with_semi_positives
@@ -134,7 +134,7 @@ def checkpoint(tmp_path):
     torch.manual_seed(1)
     network = HyperNetwork(WIDTH, Architecture(**SMALL))
     settings = {"architecture": dataclasses.asdict(network.architecture), "width": WIDTH}
-    write_checkpoint(tmp_path / "h.safetensors", network.state_dict(), settings)
+    write_state_dict(tmp_path / "h.safetensors", network.state_dict(), settings)
     return tmp_path / "h.safetensors", network.eval()
 
 
@@ -180,11 +180,11 @@ def test_a_rank_that_the_checkpoint_does_not_have_is_refused_with_the_way_to_tra
 
 def test_weights_without_settings_and_of_other_networks_are_refused(checkpoint, tmp_path):
     _, network = checkpoint
-    write_checkpoint(tmp_path / "bare.safetensors", network.state_dict(), {})
+    write_state_dict(tmp_path / "bare.safetensors", network.state_dict(), {})
     with pytest.raises(CondsimError, match="holds no settings"):
         QueryAdaptive(str(tmp_path / "bare.safetensors")).trained_network(WIDTH)
     inside = {"architecture": dataclasses.asdict(Architecture(**{**SMALL, "rank": 5})), "width": WIDTH}
-    write_checkpoint(tmp_path / "wrong.safetensors", network.state_dict(), inside)
+    write_state_dict(tmp_path / "wrong.safetensors", network.state_dict(), inside)
     with pytest.raises(CondsimError, match="contradicts its own settings"):
         QueryAdaptive(str(tmp_path / "wrong.safetensors")).trained_network(WIDTH)
 

@@ -7,6 +7,7 @@ import os
 from collections.abc import Generator, Sequence
 from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +19,8 @@ from condsim.harness.features.cache.file_digests import available_cores, digest
 from condsim.harness.features.cache.store import FeatureStore, describe_images, open_store, text_keys
 from condsim.harness.features.cache.table import Encoded, FeatureTable
 from condsim.harness.features.open_clip.batches import InPieces, Load, encode_pictures
-from condsim.harness.features.open_clip.model import PRECISIONS, ClipModel, ModelSpec, load_model
+from condsim.harness.features.open_clip.model import PRECISIONS, ClipModel, ModelSpec, load_model, uses_quick_gelu
+from condsim.harness.features.open_clip.trainable import TrainableClip
 from condsim.harness.features.open_clip.transforms import TRANSFORMS, Transform
 from condsim.harness.images import crop_to_square, decode
 from condsim.harness.memory import keep_freed_memory
@@ -165,6 +167,13 @@ class OpenClip:
 
         folder = self._folder("text")
         return torch.from_numpy(folder.fetch(text_keys(texts), encode, lambda row: f"text {row}, {texts[row]!r}"))
+
+    def trainable(self) -> TrainableClip:
+        return TrainableClip(self.loaded, self.loaded.transform(self.transform), self.workers)
+
+    def settings_with(self, weights: Path) -> dict[str, Any]:
+        quick_gelu = self.spec.quick_gelu or uses_quick_gelu(self.spec.model, self.spec.pretrained)
+        return {"weights": str(weights), "pretrained": None, "quick_gelu": quick_gelu}
 
     def _folder(self, kind: str) -> FeatureTable:
         return self.store.folder(self.identity, kind, self.width)

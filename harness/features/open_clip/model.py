@@ -146,6 +146,11 @@ def pretrained_tags(model: str) -> list[str]:
     return tags
 
 
+def uses_quick_gelu(model: str, tag: str | None) -> bool:
+    """Whether the weights of this tag were trained with QuickGELU, as OpenAI's were."""
+    return tag is not None and bool(_tag_config(model, tag)["quick_gelu"])
+
+
 def _config_folder() -> Path:
     found = find_spec("open_clip")
     if found is None or not found.submodule_search_locations:

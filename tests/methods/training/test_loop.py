@@ -20,7 +20,7 @@ SCRIPT = """
 import sys
 from pathlib import Path
 import numpy as np, torch
-from condsim.methods.training.checkpoints import write_checkpoint
+from condsim.harness.state_dict import write_state_dict
 from condsim.methods.query_adaptive import QueryAdaptive
 from condsim.methods.training.method import Batch
 from condsim.methods.training.loop import Recipe, fit
@@ -42,7 +42,7 @@ recipe = Recipe(steps=STEPS, batch_size=12, learning_rate=1e-2, clip=1.0, warmup
                 checkpoint_every=3, seed=3)
 fitted = fit(network, loss, Batches([40, 20], [2, 1], 12, 3), recipe, folder / "running",
              validate=lambda: float(-objective(network, Batch(images, texts, images, torch.arange(60)))))
-write_checkpoint(folder / "end.safetensors", fitted.state, {"step": fitted.step, "history": fitted.history})
+write_state_dict(folder / "end.safetensors", fitted.state, {"step": fitted.step, "history": fitted.history})
 """
 
 
@@ -127,11 +127,25 @@ def test_a_finished_training_that_is_asked_for_again_runs_no_step(tmp_path):
     torch.testing.assert_close(first.state["weight"], again.state["weight"])
 
 
-def test_a_damaged_state_and_a_loss_that_is_no_number_are_told(tmp_path):
-    (tmp_path / "state").write_bytes(b"no state")
+def test_a_damaged_state_is_reported_and_training_starts_again(tmp_path):
+    state = tmp_path / "state"
+    settings = recipe(checkpoint_every=5)
+    whole = fit(model := linear(), square(model), Batches([9], [1], 4, 0), settings, state)
+    saved = state.read_bytes()
+    for place in range(0, len(saved), 211):
+        lines: list[str] = []
+        state.write_bytes(saved[:place] + bytes([saved[place] ^ 1 << place % 8]) + saved[place + 1 :])
+        again = fit(model := linear(), square(model), Batches([9], [1], 4, 0), settings, state, report=lines.append)
+        torch.testing.assert_close(again.state["weight"], whole.state["weight"], rtol=0, atol=0)
+        assert again.history == whole.history
+        assert all(str(state) in line and "starts again" in line for line in lines)
+    state.write_bytes(b"no state")
+    fit(model := linear(), square(model), Batches([9], [1], 4, 0), settings, state, report=lines.append)
+    assert "starts again from its first step" in lines[-1]
+
+
+def test_a_loss_that_is_not_finite_is_an_error(tmp_path):
     model = linear()
-    with pytest.raises(CondsimError, match="is damaged"):
-        fit(model, square(model), Batches([9], [1], 4, 0), recipe(), tmp_path / "state")
     with pytest.raises(CondsimError, match="loss is nan after step 1"):
         fit(model, lambda which: model.weight.sum() * math.nan, Batches([9], [1], 4, 0), recipe(), tmp_path / "other")
 

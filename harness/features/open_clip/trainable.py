@@ -1,0 +1,64 @@
+"""An open_clip model whose weights are trained: the same transforms and tokenizer, features with gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from condsim.harness.backbone import TrainableEncoder
+from condsim.harness.errors import CondsimError
+from condsim.harness.features.open_clip.model import ClipModel
+from condsim.harness.features.open_clip.transforms import Transform
+from condsim.harness.images import crop_to_square, decode
+from condsim.harness.task import ImageTable, Rows
+
+_FIXED = ("logit_scale", "logit_bias")
+"""Parameters of CLIP's own loss; the training loss has its own temperature."""
+
+
+class TrainableClip(TrainableEncoder):
+    """A copy of ``clip`` in fp32 whose weights, but not batch norm's running statistics, are trained."""
+
+    def __init__(self, clip: ClipModel, transform: Transform, workers: int) -> None:
+        super().__init__()
+        self.model = deepcopy(clip.model).requires_grad_(True)
+        for name, parameter in self.model.named_parameters():
+            if name in _FIXED:
+                parameter.requires_grad_(False)
+        if clip.device.type == "cuda":
+            checkpointing: Callable[[bool], None] = self.model.set_grad_checkpointing  # type: ignore[assignment]
+            checkpointing(True)
+        self._tokenizer, self._transform, self._device = clip.tokenizer, transform, clip.device
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="train")
+        self.eval()
+
+    def train(self, mode: bool = True) -> TrainableClip:
+        """Always in evaluation mode: batch norm keeps its statistics and there is no dropout."""
+        super().train(False)
+        return self
+
+    def images(self, table: ImageTable, rows: Rows) -> Tensor:
+        def load(row: int) -> Tensor:
+            try:
+                picture = decode(table.path(row).read_bytes())
+            except OSError as error:
+                raise CondsimError(f"{table.path(row)}: {error.strerror or error}") from None
+            except CondsimError as error:
+                raise CondsimError(f"{table.path(row)}: {error}") from None
+            if (box := table.box(row)) is not None:
+                picture = crop_to_square(picture, box, table.dilation)
+            return torch.from_numpy(np.array(self._transform.pixels(picture)))
+
+        pixels = torch.stack(list(self._pool.map(load, rows.tolist()))).to(self._device)
+        features: Tensor = self.model.encode_image(self._transform.normalise(pixels))  # type: ignore[operator]
+        return features.float()
+
+    def texts(self, texts: Sequence[str]) -> Tensor:
+        tokens = self._tokenizer(list(texts)).to(self._device)
+        features: Tensor = self.model.encode_text(tokens)  # type: ignore[operator]
+        return features.float()
