@@ -190,8 +190,8 @@ def _require_room(unpacked: int, archive: Path, target: Path) -> None:
     if unpacked > MAX_UNPACKED or (unpacked > SMALL and unpacked > MAX_RATIO * packed):
         raise CondsimError(
             f"the archive for {target} is refused: its {packed:,} bytes unpack to {unpacked:,}, "
-            f"{unpacked / packed:,.0f} times as many (at most {MAX_RATIO} times and {MAX_UNPACKED:,} bytes are allowed). "
-            "It is removed"
+            f"{unpacked / packed:,.0f} times as many (at most {MAX_RATIO} times and {MAX_UNPACKED:,} bytes "
+            "are allowed). It is removed"
         )
     free = shutil.disk_usage(archive.parent).free
     if unpacked > free:
