@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from condsim.harness.task import ImageTable, Rows
+from condsim.harness.task import ImageTable
 
 if TYPE_CHECKING:  # readers of records need the contract but not torch
     import torch
-    from torch import Tensor, nn
+    from torch import Tensor
 
 
 class Backbone(Protocol):
@@ -66,32 +65,4 @@ class MapsImages(Protocol):
 
     def mapped_images(self, table: ImageTable) -> Tensor:
         """``encode_images``, or the same in a mapped file (``harness.memory_map``), and then perhaps float16."""
-        ...
-
-
-class TrainableEncoder(nn.Module):
-    """An encoder whose weights require gradients."""
-
-    model: nn.Module
-    """Holds the weights: its ``state_dict()`` is what a weights file of the backbone contains."""
-
-    def images(self, table: ImageTable, rows: Rows) -> Tensor:
-        """[len(rows), width] raw float32 features of these rows, with gradients. Raises CondsimError naming a file."""
-        raise NotImplementedError
-
-    def texts(self, texts: Sequence[str]) -> Tensor:
-        """[len(texts), width] raw float32 features, with gradients."""
-        raise NotImplementedError
-
-
-@runtime_checkable
-class Trainable(Protocol):
-    """An optional part of a backbone: its own weights can be trained (`condsim train training.backbone=true`)."""
-
-    def trainable(self) -> TrainableEncoder:
-        """A copy of the encoder, on the backbone's device; training it leaves the backbone itself unchanged."""
-        ...
-
-    def settings_with(self, weights: Path) -> Mapping[str, Any]:
-        """The settings of this backbone in its YAML that change when its weights come from the file ``weights``."""
         ...

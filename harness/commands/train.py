@@ -9,7 +9,6 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from condsim.harness.backbone import Trainable
 from condsim.harness.commands.bench import Outcomes, bench, conclude
 from condsim.harness.commands.hydra_job import run_jobs
 from condsim.harness.configs import make, make_once, method_name, plain
@@ -17,6 +16,7 @@ from condsim.harness.console import console
 from condsim.harness.errors import CondsimError
 from condsim.harness.task import Task
 from condsim.harness.tracker import Tracker
+from condsim.harness.trainable import Trainable
 from condsim.methods.training.estimate import estimate
 from condsim.methods.training.plan import HeldOut, Plan, make_plan
 from condsim.methods.training.train import train

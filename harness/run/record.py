@@ -301,6 +301,7 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "clusters": (_is_count, "a count"),
     "metrics": (_mapping(lambda value: True), "a mapping"),
     "seconds": (_mapping(lambda value: _is_number(value) and value >= 0), "a mapping to numbers"),
+    "variant": (_is_text, "a text"),
     "versions": (_mapping(_is_text), "a mapping to texts"),
     "headlines": (_mapping(_list(_is_pair_of_names)), "a mapping to lists of (task, metric)"),
     "skipped": (_list(_is_text), "a list of texts"),

@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from condsim.harness.backbone import Backbone, Trainable, TrainableEncoder
+from condsim.harness.backbone import Backbone
 from condsim.harness.errors import CondsimError
 from condsim.harness.task import ImageTable, Rows
+from condsim.harness.trainable import Trainable, TrainableEncoder
 from condsim.methods.training.data import Joined
 from condsim.methods.training.method import Batch
 

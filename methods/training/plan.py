@@ -9,11 +9,12 @@ from typing import Any
 
 import torch
 
-from condsim.harness.backbone import Backbone, Trainable
+from condsim.harness.backbone import Backbone
 from condsim.harness.errors import CondsimError
 from condsim.harness.hashing import settings_hash
 from condsim.harness.method import Method
 from condsim.harness.task import Task
+from condsim.harness.trainable import Trainable
 from condsim.harness.triplets import Triplets
 from condsim.methods.training.data import Joined, hold_out
 from condsim.methods.training.hard_targets import with_hard_targets

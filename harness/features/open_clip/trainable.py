@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from condsim.harness.backbone import TrainableEncoder
 from condsim.harness.errors import CondsimError
 from condsim.harness.features.open_clip.model import ClipModel
 from condsim.harness.features.open_clip.transforms import Transform
 from condsim.harness.images import crop_to_square, decode
 from condsim.harness.task import ImageTable, Rows
+from condsim.harness.trainable import TrainableEncoder
 
 _FIXED = ("logit_scale", "logit_bias")
 """Parameters of CLIP's own loss; the training loss has its own temperature."""
