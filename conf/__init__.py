@@ -1,1 +1,1 @@
-"""Hydra's config groups: what can be chosen, one YAML a choice. A package, so that `pkg://condsim.conf` resolves."""
+"""Hydra's config groups, one YAML file per choice. A package, so that `pkg://condsim.conf` resolves."""

@@ -1,4 +1,4 @@
-"""`condsim check benchmark=...`: a benchmark's files as found and as expected. Encodes nothing."""
+"""A benchmark's files as found and as expected. Encodes nothing."""
 
 from __future__ import annotations
 
@@ -8,11 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console, Group, RenderableType
-from rich.markdown import Markdown
-from rich.table import Table
-from rich.text import Text
-
 from condsim.datasets.inventory import Part, survey
 from condsim.datasets.sources import SOURCES, Source
 from condsim.harness.errors import CondsimError
@@ -20,7 +15,6 @@ from condsim.harness.images import crop_box, decode
 from condsim.harness.progress import track
 from condsim.harness.task import ImageTable
 
-SHOWN = 10
 CARDS = Path(__file__).with_name("cards")
 
 
@@ -132,50 +126,3 @@ def unreadable_images(
             if message is not None:
                 faults.append(message)
     return tuple(faults)
-
-
-def render(report: Report, list_path: Path | None = None) -> RenderableType:
-    """The report for people; ``list_path`` is where the full list of faults was written."""
-    table = Table(title=f"{report.benchmark}: what is there", title_justify="left")
-    for column in ("", "part", "place", "found", "expected"):
-        table.add_column(column, justify="right" if column in ("found", "expected") else "left", overflow="fold")
-    for part in report.parts:
-        found = "none" if part.found is None else f"{part.found:,}"
-        expected = "" if part.expected is None else f"{part.expected:,}"
-        place = f"{part.place}\n{part.note}" if part.note else part.place
-        table.add_row(Text("ok" if part.complete else "NO"), Text(part.what), Text(place), found, expected)
-    looked = "read to their ends" if report.decoded else "looked for, not read"
-    faults = f"{len(report.missing):,} missing, {len(report.unreadable):,} unreadable"
-    lines = [f"{report.images:,} images needed, {looked}: {faults}" if report.images else "No image to look for yet."]
-    lines += _first("missing", report.missing) + _first("unreadable", report.unreadable)
-    lines += _first("refused", report.problems)
-    lines += [f"  note: {note}" for note in report.notes]
-    if list_path is not None:
-        lines.append(f"The full list is in {list_path}")
-    lines += ["", "Where the parts are had:"] if report.sources else []
-    for source in report.sources:
-        lines.append(f"  {source.name}: {source.home} ({source.licence})")
-        if source.remotes:
-            lines.append(f"    condsim download benchmark={report.benchmark} 'parts=[{source.name}]'")
-    verdict = "complete" if report.complete else "NOT complete"
-    body: list[RenderableType] = [table] if report.parts else []
-    body += [Text("\n".join(lines)), Text("")]
-    body += [Markdown(report.card)] if report.card else []
-    return Group(*body, Text(f"\n{report.benchmark} is {verdict}"))
-
-
-def _first(label: str, faults: Sequence[str]) -> list[str]:
-    more = [f"  ... and {len(faults) - SHOWN:,} more"] if len(faults) > SHOWN else []
-    return [f"  {label}: {fault}" for fault in faults[:SHOWN]] + more
-
-
-def command(settings: Mapping[str, Any]) -> int:
-    """`conf/check.yaml`: print the report, write the full list of faults; the status says whether all is there."""
-    report = check(settings["benchmark"], read_images=bool(settings["decode"]), workers=int(settings["workers"]))
-    list_path = None
-    if report.faults:
-        list_path = Path(settings["output"] or f"check-{report.benchmark}.txt")
-        list_path.parent.mkdir(parents=True, exist_ok=True)
-        list_path.write_text(report.faults, encoding="utf-8")
-    Console(highlight=False).print(render(report, list_path))
-    return 0 if report.complete else 1

@@ -1,4 +1,4 @@
-"""`condsim download benchmark=...`: fetch the files that need no agreement, and print where to get the rest.
+"""Fetch the files of a benchmark that need no licence agreement.
 
 The transfer is Hugging Face's (progress, retries, resume by byte ranges); checksums, unpacking and places are here.
 """
@@ -11,16 +11,14 @@ import os
 import shutil
 import stat
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
 from urllib.parse import urlsplit
 
 from filelock import FileLock
 from huggingface_hub.file_download import http_get
-from rich.console import Console
 
-from condsim.datasets.sources import OPTIONS, SOURCES, Remote, Source
+from condsim.datasets.sources import SOURCES, Remote, Source
 from condsim.harness.errors import CondsimError, did_you_mean
 from condsim.harness.progress import track
 
@@ -34,23 +32,6 @@ _OF_THE_MACHINE = (
     errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE,
 )  # fmt: skip
 """Errors of writing that say nothing about the archive."""
-
-
-def command(settings: Mapping[str, Any]) -> int:
-    """Fetch the parts ``settings["parts"]`` (None: all that are wanted) of a benchmark into ``settings["folder"]``."""
-    name, folder = str(settings["benchmark"]["name"]), Path(str(settings["folder"])).expanduser()
-    console = Console(soft_wrap=True, highlight=False)
-    chosen = choose(name, settings["parts"])
-    for source in chosen:
-        console.print(f"{name}: {source.name}. Licence: {source.licence}. Home: {source.home}", markup=False)
-        for remote in source.remotes:
-            console.print(f"  {fetch(remote, folder)}", markup=False)
-    for source in SOURCES[name]:
-        if not source.remotes:
-            console.print(f"Download by hand: {source.name} from {source.home} ({source.licence})", markup=False)
-    filled = (f"benchmark.{option}={folder / place}" for option, place in OPTIONS.get(name, {}).items())
-    console.print(" ".join(["Next: condsim check", f"benchmark={name}", *filled]), markup=False)
-    return 0
 
 
 def choose(benchmark: str, parts: Sequence[str] | None) -> list[Source]:

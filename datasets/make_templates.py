@@ -1,4 +1,4 @@
-"""`condsim templates`: GeneCIS-style templates from annotations, in the form that `benchmark=genecis` reads."""
+"""The annotations that `condsim templates` reads: instances with attributes, attribute types, panoptic segments."""
 
 from __future__ import annotations
 
@@ -6,21 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 from pydantic import BeforeValidator, Field
 
 from condsim.datasets.annotations import Entry, ImageName, Text, read_list, validate
 from condsim.datasets.genecis import Crop
 from condsim.datasets.templates import (
     Instance,
-    Templates,
-    change_attribute_templates,
-    focus_attribute_templates,
-    object_templates,
-    write_templates,
 )
 from condsim.harness.categories import bags_from_panoptic
-from condsim.harness.console import console
 from condsim.harness.errors import CondsimError
 from condsim.harness.json_files import read_json
 from condsim.harness.tables import cell_text, is_missing, read_frame
@@ -66,44 +59,6 @@ class Panoptic(Entry):
     images: list[CocoImage]
     categories: list[CocoCategory]
     annotations: list[Segments]
-
-
-def command(config: Mapping[str, Any]) -> int:
-    """What `conf/templates.yaml` composes. Raises CondsimError naming the file, the entry and what was expected."""
-    output = Path(config["output"]).expanduser()
-    rng = np.random.default_rng(config["seed"])
-    made: dict[str, Templates] = {}
-    if config["instances"]:
-        if not config["attribute_types"]:
-            raise CondsimError(
-                "instances need attribute_types=FILE: a table with the columns attribute and type, or a JSON object"
-            )
-        types = read_attribute_types(Path(config["attribute_types"]).expanduser())
-        instances = read_instances(Path(config["instances"]).expanduser())
-        wanted = config["per_condition"]
-        made["focus_attribute"] = focus_attribute_templates(instances, types, wanted["focus"], rng)
-        made["change_attribute"] = change_attribute_templates(instances, types, wanted["change"], rng)
-    if config["panoptic"]:
-        bags = read_panoptic(Path(config["panoptic"]).expanduser(), config["objects"]["min_share"])
-        rules = {key: value for key, value in config["objects"].items() if key not in ("count", "min_share")}
-        for task, change in (("focus_object", False), ("change_object", True)):
-            made[task] = object_templates(bags, config["objects"]["count"], rng, **rules, change=change)
-    if not made:
-        raise CondsimError("name what templates are made of: instances=FILE attribute_types=FILE, or panoptic=FILE")
-    for task, templates in made.items():
-        count = len(templates.templates)
-        if count:
-            write_templates(output, task, templates, count, rng)
-        conditions = len({template["condition"] for template in templates.templates})
-        reason = "" if count else ": no reference has the distractors that the rules ask for, so no file is written"
-        console.print(f"{task:<17} {count:,} templates, {conditions:,} conditions{reason}", markup=False)
-    if not any(templates.templates for templates in made.values()):
-        return 1
-    tasks = ",".join(task for task, templates in made.items() if templates.templates)
-    console.print(
-        f"{output} written: condsim bench benchmark=genecis benchmark.templates={output} tasks=[{tasks}]", markup=False
-    )
-    return 0
 
 
 def read_instances(path: Path) -> list[Instance]:

@@ -1,33 +1,32 @@
-"""`condsim`: names the commands and hands over to them. Imports nothing slow, so that help answers at once."""
+"""`condsim`: finds the command and calls it. Imports nothing slow, so that help answers at once."""
 
 from __future__ import annotations
 
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
 from importlib.metadata import version
 
 from condsim.harness.errors import CondsimError, did_you_mean
 
-HYDRA = "condsim.harness.commands.hydra_job"
-"""The module of those commands that are one function of one config."""
-
 COMMANDS: dict[str, tuple[str, str]] = {
-    "bench": ("condsim.harness.commands.bench", "run methods on benchmarks; `-m` sweeps over settings"),
-    "leaderboard": ("condsim.harness.commands.leaderboard", "build the leaderboard from the records"),
-    "compare": ("condsim.harness.commands.compare", "test methods pairwise on the same queries"),
-    "report": (HYDRA, "write the records as one HTML page"),
-    "plot": ("condsim.harness.commands.plot", "write the records as figures for a paper"),
-    "check": (HYDRA, "say what of a benchmark is there, what is missing and where it is had"),
-    "download": (HYDRA, "fetch the parts of a benchmark that may be fetched"),
-    "templates": (HYDRA, "make GeneCIS-style templates from annotations"),
-    "train": ("condsim.harness.commands.train", "train a method that has weights, and run it"),
-    "mine": (HYDRA, "mine training triplets from captions"),
-    "train-backbone": (HYDRA, "train the embedded backbone shapes-clip"),
-    "cache": ("condsim.harness.commands.cache", "list, verify or prune the stored features"),
+    "bench": ("bench", "run methods on benchmarks; -m sweeps over settings"),
+    "leaderboard": ("leaderboard", "build the leaderboard from the records, and show or export it"),
+    "compare": ("compare", "test methods pairwise on the same queries"),
+    "report": ("report", "write the records as one HTML page"),
+    "plot": ("plot", "write the records as figures for a paper"),
+    "ls": ("ls", "list methods, benchmarks, backbones and other choices"),
+    "check": ("check", "show which files of a benchmark you have, which are missing and where to get them"),
+    "download": ("download", "fetch the files of a benchmark that need no licence agreement"),
+    "templates": ("templates", "make GeneCIS-style templates from annotations"),
+    "train": ("train", "train a method that has weights, and run it"),
+    "mine": ("mine", "mine training triplets from captions"),
+    "train-backbone": ("train_backbone", "train the embedded backbone shapes-clip"),
+    "cache": ("cache", "list, verify or prune the stored features"),
 }
-"""Command -> (module with a ``main(argv) -> exit status``, what it does)."""
+"""Command -> (module in harness/commands with ``main(argv) -> exit status``, what the command does)."""
 
 USAGE = """\
 condsim: which candidate is most similar to a reference, given a condition?
@@ -36,8 +35,8 @@ usage: condsim COMMAND [...]
 
 {commands}
 
-  condsim COMMAND --help    what a command takes
-  condsim --version         which version this is
+  condsim COMMAND --help    show the settings of a command
+  condsim --version         show the version
 
 Start with `condsim bench`, which runs image_plus_text on the embedded benchmark, and `condsim leaderboard`.
 """
@@ -61,22 +60,52 @@ def main(argv: Sequence[str] | None = None) -> int:
     if name not in COMMANDS:
         print(f"condsim: there is no command {name!r}. {did_you_mean(name, COMMANDS)}", file=sys.stderr)
         return 2
-    sys.path.insert(0, os.getcwd())  # a user's own method in the current folder can be named by `_target_`
     try:
-        module = import_module(COMMANDS[name][0])
-        return int((module.main(name, rest) if module.__name__ == HYDRA else module.main(rest)) or 0)
+        return _run(name, rest)
+    except BrokenPipeError:
+        _leave_stdout()  # the reader (head, less) has left: nothing more to print
+        return 0
+
+
+def _run(name: str, argv: Sequence[str]) -> int:
+    try:
+        module = import_module(f"condsim.harness.commands.{COMMANDS[name][0]}")
+        status = int(module.main(argv))
+        sys.stdout.flush()
+        return status
     except CondsimError as error:
-        print(f"condsim {name}: {error}", file=sys.stderr)
+        _print_error(f"condsim {name}: {error}")
         return 2
     except KeyboardInterrupt:
-        print(
-            f"\ncondsim {name}: stopped; what is finished is kept, and the same command goes on from there",
-            file=sys.stderr,
-        )
+        _print_error(f"\ncondsim {name}: interrupted. Finished runs are saved; run the same command again to resume")
         return 130
+    except UnicodeEncodeError as error:
+        _leave_stdout()
+        unprintable = error.object[error.start : error.end]
+        _print_error(
+            f"condsim {name}: the output's encoding ({error.encoding}) has no {unprintable!a}: "
+            "set PYTHONIOENCODING=utf-8"
+        )
+        return 2
     except BrokenPipeError:
-        sys.stdout = None  # type: ignore[assignment]  # the reader (head, less) has left: nothing more to say
-        return 0
+        raise
+    except OSError as error:
+        _leave_stdout()
+        place = error.filename if error.filename is not None else "the output"
+        _print_error(f"condsim {name}: {place}: {error.strerror or error}")
+        return 2
+
+
+def _print_error(message: str) -> None:
+    with suppress(OSError, ValueError):
+        print(message.encode("ascii" if sys.stderr is None else sys.stderr.encoding or "ascii", "backslashreplace")
+              .decode(sys.stderr.encoding or "ascii"), file=sys.stderr)  # fmt: skip
+
+
+def _leave_stdout() -> None:
+    """Nothing more can be written to stdout; the interpreter must not try to flush it when it ends."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""`condsim mine`: captions to triplets. Relations are written shard by shard, so a killed run resumes where it was."""
+"""Captions to triplets. Relations are written shard by shard, so a killed run resumes where it was."""
 
 from __future__ import annotations
 
@@ -20,8 +20,6 @@ from condsim.datasets.mining.captions import CaptionSource
 from condsim.datasets.mining.concreteness import Rating, brysbaert
 from condsim.datasets.mining.relations import RelationParser
 from condsim.datasets.mining.triplets import Codes, sample_triplets
-from condsim.harness.configs import make
-from condsim.harness.console import console
 from condsim.harness.errors import CondsimError
 from condsim.harness.progress import track
 
@@ -38,24 +36,6 @@ RELATIONS = pa.schema(
 """One row per relation: its caption's number and image, and its words."""
 SHOWN = 100
 """Number of subjects that the summary lists, those with most triplets first."""
-
-
-def mine(settings: Mapping[str, Any]) -> int:
-    """The command: ``settings`` as conf/mine.yaml composes them, sources and parser by ``_target_``."""
-    summary = mine_triplets(
-        make(settings["captions"], "captions"),
-        make(settings["parser"], "parser"),
-        Path(settings["output"]).expanduser(),
-        concreteness=settings["concreteness"],
-        count=settings["count"],
-        seed=settings["seed"],
-        limit=settings["limit"],
-        shard=settings["shard"],
-    )
-    for key in ("captions", "relations", "rated", "kept", "subjects", "triplets"):
-        console.print(f"{key:<10} {summary[key]:>12,}")
-    console.print(f"{Path(settings['output']) / 'triplets.parquet'} and summary.json written", markup=False)
-    return 0
 
 
 def mine_triplets(

@@ -11,10 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from omegaconf import DictConfig
-
-from condsim.harness.commands.hydra_job import run_jobs
-from condsim.harness.configs import changed_settings, make, make_once, method_name, plain
+from condsim.harness.commands.composition import Job, jobs
+from condsim.harness.configs import make, make_once, plain
 from condsim.harness.console import console, print_note
 from condsim.harness.errors import CondsimError, NotApplicable, UnusableRowsError
 from condsim.harness.fewer_queries import restrict
@@ -93,11 +91,8 @@ class Outcomes:
 
 def main(argv: Sequence[str]) -> int:
     outcomes = Outcomes()
-
-    def job(config: DictConfig) -> None:
-        bench(config, outcomes)
-
-    run_jobs("bench", argv, job)
+    for job in jobs("bench", argv):
+        bench(job, outcomes)
     return conclude(outcomes)
 
 
@@ -131,28 +126,28 @@ def _leaderboard(outcomes: Outcomes) -> tuple[list[Row], str]:
         return rows, f"{path} not written: {error.strerror or error}"
 
 
-def bench(config: DictConfig, outcomes: Outcomes) -> None:
-    """One Hydra job: one method on the chosen tasks of one benchmark."""
+def bench(job: Job, outcomes: Outcomes) -> None:
+    """One job: one method on the chosen tasks of one benchmark."""
+    config, name = job.config, job.method_name
     outcomes.results = Path(config.results)
-    name = method_name(config)
     try:
         from condsim.harness.run.identity import RunSettings
         from condsim.harness.run.isolation import isolated
 
-        benchmark = make_once(plain(config.benchmark)).select(config.tasks and list(config.tasks))
+        benchmark = make_once(plain(config.benchmark), "benchmark").select(config.tasks and list(config.tasks))
         if config.queries_from:
             benchmark = restrict(benchmark, config.queries_from)
         for note in benchmark.notes:
             print_note(note)
-        backbone = make_once(plain(config.backbone))
+        backbone = make_once(plain(config.backbone), "backbone")
         method_config = plain(config.method)
         with isolated():
             method = make(method_config, "method")
-        tracker: Tracker = make_once(plain(config.tracking))
+        tracker: Tracker = make_once(plain(config.tracking), "tracking")
         if tracker not in outcomes.trackers:
             outcomes.trackers.append(tracker)
         settings = RunSettings(
-            name, method_config, changed_settings(method_config), config.statistics.resamples, config.statistics.seed,
+            name, method_config, job.changed_settings, config.statistics.resamples, config.statistics.seed,
             config.top,
         )  # fmt: skip
     except UNEXPECTED as error:

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from condsim.harness.commands.composition import run_jobs
 from condsim.harness.console import console
 from condsim.harness.errors import CondsimError
 from condsim.harness.results.report.write import ReportSettings, write_report
 
 
-def report(config: Mapping[str, Any]) -> int:
-    """What `conf/report.yaml` composes."""
-    chosen = dict(config["report"])
+def main(argv: Sequence[str]) -> int:
+    return run_jobs("report", argv, run)
+
+
+def run(settings: Mapping[str, Any]) -> int:
+    """Write the page by the settings of conf/report.yaml, and print what it holds."""
+    chosen = dict(settings["report"])
     path = Path(chosen.pop("path"))
-    for name in ("budget_mb", "queries", "top", "thumbnail"):
-        least = 0 if name == "queries" else 1
-        if not isinstance(chosen[name], (int, float)) or isinstance(chosen[name], bool) or chosen[name] < least:
-            raise CondsimError(f"report.{name}={chosen[name]} should be a number, {least} or more")
     if path.is_dir():
         raise CondsimError(f"report.path={path} is a folder: name the HTML file to write, as in {path / 'report.html'}")
-    facts = write_report(Path(config["results"]), path, ReportSettings(**chosen))
+    facts = write_report(Path(settings["results"]), path, ReportSettings(**chosen))
     size = path.stat().st_size / 1e6
     line = f"{path} written, {size:.1f} MB: {facts['records']} runs"
     line += f", {facts['shown_queries']} of {facts['total_queries']} queries"

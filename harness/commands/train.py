@@ -4,44 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from typing import TYPE_CHECKING, Any
 
 from condsim.harness.commands.bench import Outcomes, bench, conclude
-from condsim.harness.commands.hydra_job import run_jobs
-from condsim.harness.configs import make, make_once, method_name, plain
+from condsim.harness.commands.composition import Job, jobs
+from condsim.harness.configs import make, make_once, plain
 from condsim.harness.console import console
 from condsim.harness.errors import CondsimError
 from condsim.harness.task import Task
 from condsim.harness.tracker import Tracker
-from condsim.harness.trainable import Trainable
-from condsim.methods.training.estimate import estimate
-from condsim.methods.training.plan import HeldOut, Plan, make_plan
-from condsim.methods.training.train import train
+
+if TYPE_CHECKING:  # it imports torch, and help should not
+    from condsim.methods.training.plan import Plan
 
 
 def main(argv: Sequence[str]) -> int:
     argv = ["dry=true" if argument == "--dry" else argument for argument in argv]
     outcomes = Outcomes()
-
-    def job(config: DictConfig) -> None:
-        train_and_run(config, outcomes)
-
-    run_jobs("train", argv, job)
+    for job in jobs("train", argv):
+        train_and_run(job, outcomes)
     return conclude(outcomes)
 
 
-def train_and_run(config: DictConfig, outcomes: Outcomes) -> None:
-    """One Hydra job: one training, then the trained method on the chosen tasks of the benchmark."""
+def train_and_run(job: Job, outcomes: Outcomes) -> None:
+    """One job: one training, then the trained method on the chosen tasks of the benchmark."""
+    from condsim.harness.trainable import Trainable
+    from condsim.methods.training.estimate import estimate
+    from condsim.methods.training.train import train
+
+    config, name = job.config, job.method_name
     outcomes.results = Path(config.results)
-    name = method_name(config)
     settings = plain(config)
-    tracker: Tracker = make_once(settings["tracking"])  # the one that `bench` below reports to
+    tracker: Tracker = make_once(settings["tracking"], "tracking")  # the one that `bench` below reports to
     if tracker not in outcomes.trackers:
         outcomes.trackers.append(tracker)
-    chosen = (text for text in HydraConfig.get().overrides.task if not text.startswith(("method=", "tracking")))
+    chosen = (text for text in job.arguments if not text.startswith(("method=", "tracking")))
     title = " ".join(["train", name, *chosen])
 
     def on_row(row: Mapping[str, float]) -> None:
@@ -60,18 +57,17 @@ def train_and_run(config: DictConfig, outcomes: Outcomes) -> None:
         return
     if not config.evaluate:
         return
-    evaluated = config.copy()
     trained: dict[str, Any] = {"method.checkpoint": str(path)}
     if plan.tune_backbone and isinstance(plan.backbone, Trainable):
         weights = plan.backbone.settings_with(plan.backbone_weights(path))
         trained |= {f"backbone.{key}": value for key, value in weights.items()}
-    for key, value in trained.items():
-        OmegaConf.update(evaluated, key, value, force_add=True)
-    bench(evaluated, outcomes)
+    bench(job.replaced(trained), outcomes)
 
 
 def plan_of(settings: Mapping[str, Any], name: str) -> Plan:
     """The training that the composed settings describe. Raises CondsimError, see ``make_plan``."""
+    from condsim.methods.training.plan import HeldOut, make_plan
+
     method_settings = settings["method"] | ({"checkpoint": None} if "checkpoint" in settings["method"] else {})
     validation = settings["validation"]
     watch: HeldOut | Sequence[Task] = HeldOut(validation["share"], validation["most"])

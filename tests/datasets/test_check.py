@@ -14,8 +14,10 @@ from rich.console import Console
 
 from condsim.datasets import check as checking
 from condsim.datasets import inventory
-from condsim.datasets.check import Report, check, command, render
-from condsim.harness.commands.overrides import compose_config
+from condsim.datasets.check import Report, check
+from condsim.harness.commands.check import render
+from condsim.harness.commands.check import run as command
+from condsim.harness.commands.composition import compose_config
 
 BENCHMARKS = sorted(path.stem for path in (Path(__file__).parents[2] / "conf" / "benchmark").glob("*.yaml"))
 REAL = [name for name in BENCHMARKS if name != "shapes"]
@@ -47,7 +49,7 @@ def test_nothing_is_there_yet(name: str) -> None:
     report = check(config_of(name))
     told = text_of(report)
     assert not report.complete
-    assert f"{name} is NOT complete" in told
+    assert f"{name} is incomplete" in told
     assert "is not set" in told, "says which options to set"
     for heading in ("Layout", "Protocol", "Traps"):
         assert heading in told, "the protocol card is printed"

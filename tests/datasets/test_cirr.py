@@ -14,7 +14,7 @@ from hydra.utils import instantiate
 
 from condsim.datasets import cirr
 from condsim.datasets.cirr_submission import write_submission
-from condsim.harness.commands.overrides import compose_config
+from condsim.harness.commands.composition import compose_config
 from condsim.harness.errors import CondsimError
 from condsim.harness.task import Task
 

@@ -19,9 +19,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from condsim.datasets import download as downloading
-from condsim.datasets.download import _unpack, choose, command, fetch
+from condsim.datasets.download import _unpack, choose, fetch
 from condsim.datasets.sources import SOURCES, Remote, Source
-from condsim.harness.commands.overrides import compose_config
+from condsim.harness.commands import download as download_command
+from condsim.harness.commands.composition import compose_config
+from condsim.harness.commands.download import run as command
 from condsim.harness.errors import CondsimError
 
 BODY = bytes(range(256)) * 4000
@@ -361,6 +363,7 @@ def test_the_command(
         Source("images", "https://ask.there", "by agreement"),
     )
     monkeypatch.setattr(downloading, "SOURCES", {"genecis": parts})
+    monkeypatch.setattr(download_command, "SOURCES", {"genecis": parts})
     settings = {"benchmark": {"name": "genecis"}, "folder": str(tmp_path), "parts": None}
     assert command(settings) == 0
     told = capsys.readouterr().out

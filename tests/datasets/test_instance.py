@@ -12,7 +12,7 @@ from hydra.utils import instantiate
 from PIL import Image
 
 from condsim.datasets import instance
-from condsim.harness.commands.overrides import compose_config
+from condsim.harness.commands.composition import compose_config
 from condsim.harness.errors import CondsimError
 from condsim.harness.ranking.engine import rank_task
 from condsim.harness.ranking.metrics import per_query

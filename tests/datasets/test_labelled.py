@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from condsim.datasets import labelled
-from condsim.harness.commands.overrides import compose_config
+from condsim.harness.commands.composition import compose_config
 from condsim.harness.errors import CondsimError
 
 COLORS, SHAPES = ("red", "blue", "green"), ("disc", "star")

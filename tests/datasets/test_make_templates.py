@@ -9,15 +9,16 @@ import pytest
 from omegaconf import OmegaConf
 
 from condsim.datasets import genecis
-from condsim.datasets.make_templates import command, read_attribute_types, read_instances, read_panoptic
-from condsim.harness.commands.overrides import checked_arguments, compose_config
+from condsim.datasets.make_templates import read_attribute_types, read_instances, read_panoptic
+from condsim.harness.commands import templates
+from condsim.harness.commands.composition import compose_config
 from condsim.harness.errors import CondsimError
 
 TYPES = {"red": "color", "green": "color", "round": "shape", "square": "shape"}
 
 
 def config(*overrides: str) -> dict:
-    composed = OmegaConf.to_container(compose_config("templates", checked_arguments("templates", overrides)))
+    composed = OmegaConf.to_container(compose_config("templates", overrides))
     assert isinstance(composed, dict)
     return composed
 
@@ -58,7 +59,7 @@ def panoptic(tmp_path: Path) -> Path:
 def test_attribute_templates_from_a_table(table: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     arguments = [f"instances={table}", f"attribute_types={tmp_path / 'types.json'}", f"output={out}"]
-    assert command(config(*arguments, "per_condition.focus=20")) == 0
+    assert templates.run(config(*arguments, "per_condition.focus=20")) == 0
     of = {i.item["image_id"]: i for i in read_instances(table)}
     focus = json.loads((out / "focus_attribute.json").read_text())
     assert {entry["condition"] for entry in focus} == {"color", "shape"}
@@ -75,7 +76,7 @@ def test_attribute_templates_from_a_table(table: Path, tmp_path: Path) -> None:
     loaded = genecis.load(str(out), str(tmp_path), tasks=["focus_attribute", "change_attribute"])
     assert [len(task.reference) for task in loaded.tasks] == [40, 80]
     again = tmp_path / "again"
-    command(config(*arguments[:2], f"output={again}", "per_condition.focus=20"))
+    templates.run(config(*arguments[:2], f"output={again}", "per_condition.focus=20"))
     assert (again / "focus_attribute.json").read_bytes() == (out / "focus_attribute.json").read_bytes()
 
 
@@ -95,7 +96,7 @@ def test_a_table_and_vaws_json_are_the_same_instances(table: Path, tmp_path: Pat
 
 def test_object_templates_from_panoptic_annotations(panoptic: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    assert command(config(f"panoptic={panoptic}", f"output={out}", "objects.count=30", "objects.max_far=9")) == 0
+    assert templates.run(config(f"panoptic={panoptic}", f"output={out}", "objects.count=30", "objects.max_far=9")) == 0
     bags = read_panoptic(panoptic, 0.01)
     assert all(len(bag) == 14 and "thing3-merged" not in bag and "crumb" not in bag for bag in bags.values())
     change = json.loads((out / "change_object.json").read_text())
@@ -131,9 +132,9 @@ def test_a_bad_row_is_named(table: Path, change: dict, told: str) -> None:
 
 def test_what_is_missing_is_told(table: Path, panoptic: Path, tmp_path: Path) -> None:
     with pytest.raises(CondsimError, match="attribute_types=FILE"):
-        command(config(f"instances={table}"))
-    with pytest.raises(CondsimError, match="name what templates are made of"):
-        command(config())
+        templates.run(config(f"instances={table}"))
+    with pytest.raises(CondsimError, match="nothing to make templates from"):
+        templates.run(config())
     content = json.loads(panoptic.read_text())
     content["annotations"][5]["segments_info"][0]["category_id"] = 99
     panoptic.write_text(json.dumps(content))
@@ -143,7 +144,7 @@ def test_what_is_missing_is_told(table: Path, panoptic: Path, tmp_path: Path) ->
 
 def test_rules_that_nothing_meets_write_no_file(panoptic: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    assert command(config(f"panoptic={panoptic}", f"output={out}", "objects.min_categories=15")) == 1
+    assert templates.run(config(f"panoptic={panoptic}", f"output={out}", "objects.min_categories=15")) == 1
     assert not out.exists()
 
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from condsim.datasets import mit_states
-from condsim.harness.commands.overrides import compose_config
+from condsim.harness.commands.composition import compose_config
 from condsim.harness.errors import CondsimError
 from condsim.harness.task import Task
 

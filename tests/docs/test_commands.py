@@ -24,15 +24,15 @@ from PIL import Image, ImageDraw
 
 from condsim.datasets.shapes import benchmark as shapes
 from condsim.harness import cli, configs
-from condsim.harness.commands.overrides import checked_arguments
+from condsim.harness.commands.composition import jobs
 from condsim.harness.errors import CondsimError
 from condsim.harness.task import Benchmark, ImageTable, Ragged, Task
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
-HYDRA = {"bench", "train"} | {name for name, (module, _) in cli.COMMANDS.items() if module == cli.HYDRA}
+COMPOSED = {name for name in cli.COMMANDS if (ROOT / f"conf/{name.replace('-', '_')}.yaml").is_file()}
 FENCE = re.compile(r"^(?:`(?P<name>[\w./-]+)`[^\n]*:\n\n)?```(?P<language>\w*)\n(?P<body>.*?)^```$", re.S | re.M)
-MISSING = re.compile(r"is not a folder|does not exist|NOT complete")
+MISSING = re.compile(r"is not a folder|does not exist|is incomplete")
 COLORS, KINDS = ("red", "green", "blue", "yellow"), ("circle", "square")
 
 
@@ -81,9 +81,9 @@ def pyproject_has_the_extra(words: list[str], line: str) -> None:
 
 def it_composes(words: list[str], line: str) -> None:
     """Every choice and setting exists; "method=..." and "benchmark=NAME" stand for any."""
-    if words[1] in HYDRA:
+    if words[1] in COMPOSED:
         known = [word for word in words[2:] if not word.endswith(("=...", "=NAME"))]
-        checked_arguments(words[1].replace("-", "_"), known)
+        list(jobs(words[1], [word for word in known if word != "--dry"]))
     else:
         assert words[1] in cli.COMMANDS or words[1].startswith("--")
 
@@ -219,7 +219,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             cells = {cell for row in csv.reader(text.splitlines()) for cell in row}
             for number, cell in enumerate(sorted(cell for cell in cells if cell.endswith(".png"))):
                 draw(own / "photos" / cell, COLORS[number % 4], KINDS[number % 2], number)
-    configs._make_cached.cache_clear()
+    configs.forget()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CONDSIM_CACHE", str(home / "cache"))
         patch.setenv("NO_COLOR", "1")
@@ -231,7 +231,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             status, told = condsim(["bench", "-m", *runs, "statistics.resamples=100"])
             assert status == 0, told
         yield own
-    configs._make_cached.cache_clear()
+    configs.forget()
 
 
 @pytest.fixture

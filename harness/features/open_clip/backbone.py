@@ -7,7 +7,7 @@ import os
 from collections.abc import Generator, Sequence
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, Literal
 
 import numpy as np
 import torch
@@ -28,7 +28,7 @@ from condsim.harness.paths import default_cache_dir, resolve
 from condsim.harness.progress import track
 from condsim.harness.task import ImageTable
 
-AUTO = "auto"
+AUTO: Final = "auto"
 BATCH_SIZES = {"cuda": 512, "mps": 128}
 _PIECE = 10 << 20
 """Bytes of float32 pixels that a core takes at once, where the model runs on the processor; 16 to 64 pictures."""
@@ -45,8 +45,8 @@ class OpenClip:
         transform: str = "stock",
         precision: str = "fp32",
         device: str = AUTO,
-        batch_size: int | str = AUTO,
-        workers: int | str = AUTO,
+        batch_size: int | Literal["auto"] = AUTO,
+        workers: int | Literal["auto"] = AUTO,
         cache_dir: str | Path | None = None,
         model_config: str | Path | None = None,
         weights: str | Path | None = None,

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from condsim.harness.commands.overrides import compose_config
+from condsim.harness.commands.composition import compose_config
 from condsim.harness.errors import CondsimError
 from condsim.harness.run.record import Record, find_records
 from condsim.harness.tracking.careful import CarefulTracker, metric_numbers

@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from condsim.harness.commands.hydra_job import main
-from condsim.harness.commands.report import report
+from condsim.harness.commands.report import main
+from condsim.harness.commands.report import run as run_report
 from condsim.harness.errors import CondsimError
 from condsim.harness.results.breakdown import by_condition, fooled, informative_order, kind_shares, sweeps, wins
 from condsim.harness.results.collection import runs_by_task, values_of
@@ -326,10 +326,8 @@ def test_what_cannot_be_reported_is_one_message(results_folder: Path, tmp_path: 
         write_report(results_folder, tmp_path / "report.html", ReportSettings(benchmarks=["nothing_such"]))
     chosen = {"path": str(tmp_path), "budget_mb": 20, "queries": 1, "top": 1, "thumbnail": 1}
     with pytest.raises(CondsimError, match="is a folder"):
-        report({"results": str(results_folder), "report": chosen})
+        run_report({"results": str(results_folder), "report": chosen})
     with pytest.raises(CondsimError, match=r"report\.budget_mb=-1"):
-        report(
-            {"results": str(results_folder), "report": {**chosen, "path": str(tmp_path / "a.html"), "budget_mb": -1}}
-        )
+        main([f"results={results_folder}", "report.budget_mb=-1"])
     with pytest.raises(CondsimError, match="budget_mb"):
-        main("report", ["report.budget=3"])
+        main(["report.budget=3"])

@@ -1,0 +1,246 @@
+"""From a command line to one config per job: Hydra composes the chosen groups, the settings are set on top.
+
+Hydra composes each combination of choices once, however many settings are swept: a composition takes 0.1 s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from functools import cache
+from itertools import product
+from typing import Any
+
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from condsim.harness.commands.arguments import Arguments, Setting, read_arguments
+from condsim.harness.commands.help import print_help
+from condsim.harness.commands.mistakes import explain_choices, explain_setting
+from condsim.harness.commands.settings import as_typed, check_settings
+from condsim.harness.configs import plain
+from condsim.harness.errors import CondsimError
+
+CONFIGS = "pkg://condsim.conf"
+OPTIONAL = ("recipe", "triplets", "experiment")
+"""Groups of which nothing must be chosen: ``recipe=null``."""
+REFUSALS = (HydraException, OmegaConfBaseException, ValueError)
+"""What Hydra raises for a config that cannot be composed."""
+
+
+@dataclass(frozen=True)
+class Composed:
+    """One combination of choices, before any setting is set: the config with its node ``hydra``."""
+
+    config: DictConfig
+    groups: tuple[str, ...]
+    """The overrides that chose it."""
+
+    @property
+    def choices(self) -> dict[str, str | None]:
+        """Config group, such as "method" or "method@method.base" -> what is chosen."""
+        return {str(group): choice for group, choice in self.config.hydra.runtime.choices.items()}
+
+    @property
+    def parts(self) -> dict[str, str]:
+        """Where the method has exchangeable parts ("method.base") -> the config group that fills them."""
+        groups = [group for group in self.choices if group.startswith(("method@", "method/"))]
+        return {group.rsplit("@", 1)[-1].replace("/", "."): group for group in groups}
+
+
+class Composer:
+    """Composes the config of one command, with the user's own config folders first."""
+
+    def __init__(self, command: str, folders: Sequence[str] = ()) -> None:
+        self.name = command.replace("-", "_")
+        search_path = create_config_search_path(CONFIGS)
+        for folder in folders:
+            search_path.prepend("command-line", f"file://{folder}")
+        self.folders = tuple(folders)
+        self.hydra = Hydra(f"condsim {command}", ConfigLoaderImpl(search_path))
+        self.groups = {group.split("@")[0] for group in self.hydra.config_loader.list_groups("")} - {"hydra"}
+        self.compose = cache(self._compose)
+
+    def _compose(self, groups: tuple[str, ...]) -> Composed:
+        """Raises what is in ``REFUSALS``."""
+        config = self.hydra.compose_config(self.name, list(groups), RunMode.RUN, validate_sweep_overrides=False)
+        return Composed(config, groups)
+
+    def is_group(self, name: str) -> bool:
+        """Whether an override of ``name`` chooses from a config group: "method", "method@method.base", "hydra/..."."""
+        group = name.split("@")[0]
+        return "." not in group and group.split("/")[0] in {*self.groups, "hydra"}
+
+    def chosen(self, settings: Sequence[Setting]) -> Composed:
+        """What the groups among ``settings`` choose. Raises CondsimError with the nearest valid names."""
+        groups = [_group_override(setting) for setting in settings if self.is_group(setting.name)]
+        try:
+            return self.compose(tuple(groups))
+        except REFUSALS as error:
+            raise CondsimError(explain_choices(self, groups, error)) from None
+
+    def job(self, settings: Sequence[Setting]) -> Job:
+        """One job, checked; its config has the node ``hydra``. Raises CondsimError that names the setting at fault."""
+        groups = [setting for setting in settings if self.is_group(setting.name)]
+        values = [setting for setting in settings if not self.is_group(setting.name)]
+        composed = self.chosen(groups)
+        while part := next((setting for setting in values if setting.names_a_choice(composed.parts)), None):
+            # Once more after each: a part that was chosen may have parts of its own, such as method.base.phrases=llm.
+            values.remove(part)
+            groups.append(Setting.read(f"{composed.parts[part.name]}={part.text}"))
+            composed = self.chosen(groups)
+        config = deepcopy(composed.config)
+        # The class first: it says what type the other settings have.
+        for setting in sorted(values, key=lambda setting: not setting.name.endswith("_target_")):
+            try:
+                ConfigLoaderImpl._apply_overrides_to_config([as_typed(setting, config, self.name)], config)
+            except REFUSALS as error:
+                raise CondsimError(explain_setting(self, config, setting, error)) from None
+        HydraConfig.instance().set_config(config)  # settings may refer to it: ${hydra:runtime.choices.captions}
+        check_settings(config, self.name)
+        return Job(config, tuple(setting.argument for setting in settings), self, composed)
+
+
+def _group_override(setting: Setting) -> str:
+    if setting.text == "null" and setting.name in OPTIONAL:
+        return f"~{setting.name}"
+    return setting.argument
+
+
+@dataclass(frozen=True)
+class Job:
+    """What one job runs with."""
+
+    config: DictConfig
+    """Its settings, composed and checked."""
+    arguments: tuple[str, ...]
+    """The choices and settings that make it, as they were typed."""
+    composer: Composer
+    composed: Composed
+
+    @property
+    def method_name(self) -> str:
+        """The name of the chosen YAML; the class's where another class was put in its place."""
+        node = self.config.method
+        target = None if OmegaConf.is_missing(node, "_target_") else OmegaConf.select(node, "_target_")
+        usual = self._usual.config.method
+        known = None if OmegaConf.is_missing(usual, "_target_") else OmegaConf.select(usual, "_target_")
+        if target is not None and target != known:
+            return str(target).rsplit(".", 1)[-1]
+        return str(self.composed.choices["method"])
+
+    @property
+    def changed_settings(self) -> dict[str, Any]:
+        """Those settings of the method, flat, that differ from its YAML as composed for this benchmark and recipe.
+
+        A wrapped method that was exchanged is one setting ("base": "clay"), beside those that differ from its own YAML.
+        """
+        usual, choices = self._usual, self.composed.choices
+        places = {group: place for place, group in self.composed.parts.items()}
+        exchanged = {g: str(choices[g]) for g in places if usual.choices.get(g, choices[g]) != choices[g]}
+        if exchanged:
+            usual = self.composer.compose((*usual.groups, *(f"{g}={c}" for g, c in sorted(exchanged.items()))))
+        defaults = _flat(plain(usual.config.method))
+        changed = {
+            key: value
+            for key, value in _flat(plain(self.config.method)).items()
+            if not key.endswith("_target_") and (key not in defaults or defaults[key] != value)
+        }
+        parts = {places[group].removeprefix("method."): choice for group, choice in sorted(exchanged.items())}
+        return parts | changed
+
+    def replaced(self, settings: Mapping[str, Any]) -> Job:
+        """The job with other values, by full name ("method.checkpoint")."""
+        config = self.config.copy()
+        for name, value in settings.items():
+            OmegaConf.update(config, name, value, force_add=True)
+        return replace(self, config=config)
+
+    @property
+    def _usual(self) -> Composed:
+        """Composed with what a method's own settings may depend on: benchmark, and recipe of `condsim train`."""
+        choices = self.composed.choices
+        groups = [group for group in ("method", "benchmark", "recipe") if group in choices]
+        typed = tuple(text for text in self.composed.groups if text.lstrip("+~").partition("=")[0] in groups)
+        usual = self.composer.compose(typed)
+        if all(usual.choices.get(group) == choices[group] for group in groups):
+            return usual
+        return self.composer.compose(tuple(f"{g}={choices[g]}" if choices[g] else f"~{g}" for g in groups))
+
+
+def jobs(command: str, argv: Sequence[str]) -> Iterator[Job]:
+    """Each job that ``condsim command argv`` means, in order; none for --help and --cfg, which print.
+
+    All are composed and checked before the first is given: CondsimError names what is wrong. While a job is worked on,
+    Hydra's ``HydraConfig`` is the job's, for ``${hydra:runtime.choices...}``.
+    """
+    arguments = read_arguments(command, argv)
+    composer = Composer(command, arguments.config_folders)
+    if arguments.help:
+        composed = composer.chosen(arguments.settings)
+        print_help(command, composed.config, composed.choices, arguments.config_folders)
+        return
+    planned = [composer.job(settings) for settings in _combinations(composer, arguments)]
+    for number, job in enumerate(planned):
+        HydraConfig.instance().set_config(job.config)
+        with open_dict(job.config):
+            del job.config["hydra"]
+        if arguments.show_config:
+            print("---\n" * (number > 0) + OmegaConf.to_yaml(job.config), end="")
+        else:
+            yield job
+
+
+def run_jobs(command: str, argv: Sequence[str], run: Callable[[dict[str, Any]], int]) -> int:
+    """Call ``run`` with the settings of each job; the largest of their exit statuses.
+
+    A job that raises CondsimError does not stop the others: the error is raised after the last one.
+    """
+    statuses, errors = [0], []
+    for job in jobs(command, argv):
+        try:
+            statuses.append(run(plain(job.config)))
+        except CondsimError as error:
+            errors.append(error)
+    if errors:
+        raise errors[0] if len(errors) == 1 else CondsimError("; ".join(map(str, errors)))
+    return max(statuses)
+
+
+def _combinations(composer: Composer, arguments: Arguments) -> Iterator[tuple[Setting, ...]]:
+    """The settings of each job: one, or with -m one per combination of the values that are swept."""
+    settings = arguments.settings
+    config = composer.chosen([setting.each()[0] if setting.is_sweep else setting for setting in settings]).config
+    if not arguments.multirun and config.hydra.mode != RunMode.MULTIRUN:
+        for setting in settings:
+            if setting.is_sweep and composer.is_group(setting.name):
+                raise CondsimError(f"{setting.argument} has several values: add -m to run each of them")
+        yield settings
+        return
+    typed = {setting.name for setting in settings}
+    swept = OmegaConf.select(config, "hydra.sweeper.params") or {}
+    own = [Setting.read(f"{name}={value}") for name, value in swept.items() if name not in typed]
+    yield from product(*(setting.each() for setting in (*own, *settings)))
+
+
+def compose_config(command: str, arguments: Sequence[str]) -> DictConfig:
+    """The config of the only job that ``arguments`` mean."""
+    (job,) = jobs(command, arguments)
+    return job.config
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat

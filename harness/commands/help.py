@@ -1,0 +1,75 @@
+"""`condsim COMMAND --help` of a composed command: its groups with their choices, its settings with their meaning."""
+
+from __future__ import annotations
+
+import shutil
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+
+from omegaconf import DictConfig, OmegaConf
+
+from condsim.harness.commands.choices import choices_of, comments, config_roots, description
+from condsim.harness.commands.settings import is_filled
+
+FLAGS = """\
+  -m, --multirun       run once per combination of values that are separated by commas: method.rank=2,5,10
+  --config-dir FOLDER  search your own choices in FOLDER first: FOLDER/method/mine.yaml is method=mine
+  --cfg job            print the settings and run nothing
+  -h, --help           show this page; with method=NAME it shows that method's settings
+"""
+
+
+def print_help(
+    command: str, config: DictConfig, choices: Mapping[str, str | None], folders: Sequence[str] = ()
+) -> None:
+    """Print the page for what is chosen: only the groups and settings of this command."""
+    main = config_roots()[-1] / f"{command.replace('-', '_')}.yaml"
+    groups = {group: choice for group, choice in choices.items() if not group.startswith("hydra/")}
+    print(description(main))
+    print(f"\nusage: condsim {command} [GROUP=CHOICE ...] [SETTING=VALUE ...] [options]" if groups else
+          f"\nusage: condsim {command} [SETTING=VALUE ...] [options]")  # fmt: skip
+    if groups:
+        print("\nGroups (the current choice in brackets; `condsim ls GROUP` describes the choices):")
+        for group, choice in groups.items():
+            place = group.rsplit("@", 1)[-1].replace("/", ".")
+            known = choices_of(group.split("@")[0], folders)
+            print(_wrapped(f"  {place:<17} ", f"[{choice or 'null'}]  {', '.join(known)}"))
+    print("\nSettings:")
+    said = {**comments(main)}
+    for group, choice in groups.items():
+        path = choices_of(group.split("@")[0], folders).get(str(choice))
+        if path is not None:
+            package = group.rsplit("@", 1)[-1].replace("/", ".")
+            is_global = "# @package _global_" in path.read_text(encoding="utf-8")
+            said |= {key if is_global else f"{package}.{key}": text for key, text in comments(path).items()}
+    entries = [(name, value) for name, value in _entries(config, "") if not name.startswith("hydra.")]
+    width = min(48, max((len(f"{name}={value}") for name, value in entries), default=0))
+    for name, value in entries:
+        print(_wrapped(f"  {f'{name}={value}':<{width}}  ", said.get(name, "")))
+    print("\nOptions:")
+    print(FLAGS, end="")
+
+
+def _entries(node: DictConfig, prefix: str) -> Iterator[tuple[str, str]]:
+    for key in map(str, node):
+        name, value = f"{prefix}{key}", node._get_node(key)
+        if is_filled(value):
+            yield from _entries(value, f"{name}.")
+        elif key != "_target_":
+            plain = OmegaConf.to_container(node, resolve=False)
+            assert isinstance(plain, dict)
+            yield name, _shown(plain[key])
+
+
+def _shown(value: object) -> str:
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else str(value).lower()
+    if isinstance(value, list):
+        return f"[{','.join(map(_shown, value))}]"
+    return str(value)
+
+
+def _wrapped(start: str, text: str) -> str:
+    columns = max(60, shutil.get_terminal_size((110, 24)).columns)
+    lines = textwrap.wrap(text, max(30, columns - len(start)), break_long_words=False) or [""]
+    return "\n".join([(start + lines[0]).rstrip(), *(" " * len(start) + line for line in lines[1:])])

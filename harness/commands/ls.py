@@ -1,0 +1,53 @@
+"""`condsim ls`: the choices of a config group, one line per choice."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from condsim.harness.commands.choices import choices_of, description, groups
+from condsim.harness.errors import CondsimError, did_you_mean
+
+EXAMPLES = """\
+examples:
+  condsim ls                                 the groups
+  condsim ls methods                         every method, with what it does
+  condsim ls methods --config-dir my_configs  those in my_configs too
+"""
+
+
+def main(argv: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(
+        "condsim ls", description="List what can be chosen: methods, benchmarks, backbones, experiments, ...",
+        epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument("group", nargs="?", help="such as methods (default: list the groups)")
+    parser.add_argument("--config-dir", "-cd", action="append", default=[], metavar="FOLDER", help="your own configs")
+    options = parser.parse_args(argv)
+    folders = [str(Path(folder).expanduser()) for folder in options.config_dir]
+    for folder in folders:
+        if not Path(folder).is_dir():
+            raise CondsimError(f"--config-dir {folder}: there is no such folder")
+    known = groups(folders)
+    if options.group is None:
+        _print_lines({group: f"{len(choices_of(group, folders))} choices" for group in known})
+        return 0
+    group = _group(options.group, known)
+    _print_lines({name: description(path).split("\n")[0] for name, path in choices_of(group, folders).items()})
+    return 0
+
+
+def _group(name: str, known: Sequence[str]) -> str:
+    """The group that ``name`` means: "methods", "method" and "phrases" for "method/phrases"."""
+    names = {group: group for group in known} | {group.rsplit("/", 1)[-1]: group for group in known}
+    for candidate in (name, name.removesuffix("s"), name.removesuffix("es")):
+        if candidate in names:
+            return names[candidate]
+    raise CondsimError(f"there is no group {name!r}. {did_you_mean(name, names)}")
+
+
+def _print_lines(lines: dict[str, str]) -> None:
+    width = max(map(len, lines), default=0)
+    for name, text in lines.items():
+        print(f"{name.ljust(width)}  {text}".rstrip())

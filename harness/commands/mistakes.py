@@ -1,0 +1,54 @@
+"""What is wrong with a choice or a setting that does not exist: a sentence with the nearest valid names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from condsim.harness.commands.arguments import Setting
+from condsim.harness.commands.choices import choices_of
+from condsim.harness.errors import did_you_mean
+
+if TYPE_CHECKING:
+    from condsim.harness.commands.composition import Composer
+
+
+def explain_choices(composer: Composer, groups: Sequence[str], error: Exception) -> str:
+    """Which of the overrides ``groups`` chooses what does not exist, found by adding them one by one."""
+    accepted: list[str] = []
+    for argument in groups:
+        try:
+            composer.compose((*accepted, argument))
+            accepted.append(argument)
+        except (HydraException, OmegaConfBaseException, ValueError) as reason:
+            setting = Setting.read(argument)
+            group = setting.name.split("@")[0]
+            known = choices_of(group, composer.folders)
+            if setting.text in known or not known:
+                return f"{argument}: {_first_line(reason)}"
+            return f"there is no {group} {setting.text!r}. {did_you_mean(setting.text, known)}"
+    return _first_line(error)
+
+
+def explain_setting(composer: Composer, config: DictConfig, setting: Setting, error: Exception) -> str:
+    """Which part of the setting's name does not exist in ``config``; else what Hydra says."""
+    node: Any = config
+    walked: list[str] = []
+    for part in setting.name.split("."):
+        if not OmegaConf.is_dict(node) or part not in node:
+            names = {str(name) for name in node} if OmegaConf.is_dict(node) else set()
+            names |= composer.groups if not walked else set()
+            names -= {"_target_", "hydra"}
+            place = f"{'.'.join(walked)} has no setting" if walked else "there is no setting"
+            return f"{setting.argument}: {place} {part!r}. {did_you_mean(part, names)}"
+        node = node._get_node(part) if OmegaConf.is_missing(node, part) else node[part]
+        walked.append(part)
+    return f"{setting.argument}: {_first_line(error)}"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]

@@ -1,0 +1,63 @@
+"""`condsim templates`: make GeneCIS-style templates from annotations, in the form that `benchmark=genecis` reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from condsim.datasets.make_templates import read_attribute_types, read_instances, read_panoptic
+from condsim.datasets.templates import (
+    Templates,
+    change_attribute_templates,
+    focus_attribute_templates,
+    object_templates,
+    write_templates,
+)
+from condsim.harness.commands.composition import run_jobs
+from condsim.harness.console import console
+from condsim.harness.errors import CondsimError
+
+
+def main(argv: Sequence[str]) -> int:
+    return run_jobs("templates", argv, run)
+
+
+def run(settings: Mapping[str, Any]) -> int:
+    """Raises CondsimError naming the file, the entry and what was expected."""
+    output = Path(settings["output"]).expanduser()
+    rng = np.random.default_rng(settings["seed"])
+    made: dict[str, Templates] = {}
+    if settings["instances"]:
+        if not settings["attribute_types"]:
+            raise CondsimError(
+                "instances need attribute_types=FILE: a table with the columns attribute and type, or a JSON object"
+            )
+        types = read_attribute_types(Path(settings["attribute_types"]).expanduser())
+        instances = read_instances(Path(settings["instances"]).expanduser())
+        wanted = settings["per_condition"]
+        made["focus_attribute"] = focus_attribute_templates(instances, types, wanted["focus"], rng)
+        made["change_attribute"] = change_attribute_templates(instances, types, wanted["change"], rng)
+    if settings["panoptic"]:
+        bags = read_panoptic(Path(settings["panoptic"]).expanduser(), settings["objects"]["min_share"])
+        rules = {key: value for key, value in settings["objects"].items() if key not in ("count", "min_share")}
+        for task, change in (("focus_object", False), ("change_object", True)):
+            made[task] = object_templates(bags, settings["objects"]["count"], rng, **rules, change=change)
+    if not made:
+        raise CondsimError("nothing to make templates from: set instances=FILE attribute_types=FILE, or panoptic=FILE")
+    for task, templates in made.items():
+        count = len(templates.templates)
+        if count:
+            write_templates(output, task, templates, count, rng)
+        conditions = len({template["condition"] for template in templates.templates})
+        reason = "" if count else ": no reference has the distractors that the rules require, so no file is written"
+        console.print(f"{task:<17} {count:,} templates, {conditions:,} conditions{reason}", markup=False)
+    if not any(templates.templates for templates in made.values()):
+        return 1
+    tasks = ",".join(task for task, templates in made.items() if templates.templates)
+    console.print(
+        f"{output} written: condsim bench benchmark=genecis benchmark.templates={output} tasks=[{tasks}]", markup=False
+    )
+    return 0
