@@ -20,6 +20,7 @@ from condsim.datasets.mining.captions import CaptionSource
 from condsim.datasets.mining.concreteness import Rating, brysbaert
 from condsim.datasets.mining.relations import RelationParser
 from condsim.datasets.mining.triplets import Codes, sample_triplets
+from condsim.harness.console import console
 from condsim.harness.errors import CondsimError
 from condsim.harness.progress import track
 

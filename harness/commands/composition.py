@@ -184,8 +184,8 @@ def jobs(command: str, argv: Sequence[str]) -> Iterator[Job]:
     arguments = read_arguments(command, argv)
     composer = Composer(command, arguments.config_folders)
     if arguments.help:
-        composed = composer.chosen(arguments.settings)
-        print_help(command, composed.config, composed.choices, arguments.config_folders)
+        job = composer.job(next(_combinations(composer, arguments)))
+        print_help(command, job.config, job.composed.choices, arguments.config_folders)
         return
     planned = [composer.job(settings) for settings in _combinations(composer, arguments)]
     for number, job in enumerate(planned):

@@ -6,7 +6,8 @@ import shutil
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from condsim.harness.commands.choices import choices_of, comments, config_roots, description
 from condsim.harness.commands.settings import is_filled
@@ -56,15 +57,16 @@ def _entries(node: DictConfig, prefix: str) -> Iterator[tuple[str, str]]:
         if is_filled(value):
             yield from _entries(value, f"{name}.")
         elif key != "_target_":
-            plain = OmegaConf.to_container(node, resolve=False)
-            assert isinstance(plain, dict)
-            yield name, _shown(plain[key])
+            try:
+                yield name, _shown("???" if OmegaConf.is_missing(node, key) else node[key])
+            except OmegaConfBaseException:  # it refers to something that is not set yet
+                yield name, "???"
 
 
 def _shown(value: object) -> str:
     if value is None or isinstance(value, bool):
         return "null" if value is None else str(value).lower()
-    if isinstance(value, list):
+    if isinstance(value, (list, ListConfig)):
         return f"[{','.join(map(_shown, value))}]"
     return str(value)
 

@@ -108,7 +108,11 @@ def _describe(expected: Any) -> str:
     if origin is Annotated:
         words = describe(arguments[0])
         for bound in arguments[1:]:
-            words += str(bound) if isinstance(bound, Range) else " with at least one entry"
+            words = (
+                f"{words}{bound}"
+                if isinstance(bound, Range)
+                else words.replace("list", "list with at least one entry", 1)
+            )
         return words
     if origin is Literal:
         return " or ".join(map(str, arguments))

@@ -54,7 +54,7 @@ def _of_class(module: str, node: ast.ClassDef) -> dict[str, Any] | None:
     for base in node.bases:
         if isinstance(base, ast.Name) and (found := _parameters(module, base.id)) is not None:
             return found
-    return None
+    return {}
 
 
 def _of_function(module: str, node: ast.FunctionDef, skip: int) -> dict[str, Any] | None:

@@ -49,14 +49,16 @@ class Lexicon:
     def how_to_add(self, conditions: Sequence[str]) -> str:
         return (
             f'To add it, write a line such as "{conditions[0]}: [first value, second value, ...]" into a YAML file and '
-            "give method.phrases.file=FILE, or ask a language model with method/phrases=llm"
+            "give method.phrases.file=FILE, or use a language model with method.phrases=llm"
         )
 
 
 def phrase_source(phrases: Phrases | None) -> Phrases:
     """``phrases``, or the lexicon if None. Raises CondsimError where a name was given instead of a source."""
     if isinstance(phrases, str):
-        raise CondsimError(f"method.phrases={phrases}: a source of phrases is chosen by method/phrases={phrases}")
+        raise CondsimError(
+            f"method.phrases={phrases} is no source of phrases: choose one with method.phrases=lexicon or method.phrases=llm"
+        )
     return Lexicon() if phrases is None else phrases
 
 

@@ -1,4 +1,4 @@
-"""What a method that wraps another takes as its base."""
+"""The base of a method that wraps another."""
 
 from __future__ import annotations
 
@@ -12,5 +12,5 @@ def base_method(base: Method | None) -> Method:
     if base is None:
         return ImagePlusText()
     if not isinstance(base, Method):
-        raise CondsimError(f"method.base={base}: a method is put in place of another by method@method.base={base}")
+        raise CondsimError(f"method.base={base} is no method: name one on the command line, as in method.base=clay")
     return base
