@@ -1,39 +1,47 @@
-# Every target sets up what it needs: nothing but Python 3.11+ is expected. PYTHON=... chooses another interpreter.
+# Every target installs what it needs; only Python 3.11 or newer must be there. PYTHON=... chooses the interpreter.
 PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.14; do \
 	$$p -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+DEV := $(VENV)/.ready-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help setup bench test perf lint typecheck clean
+.PHONY: help setup bench test test-fast perf lint typecheck clean
 
-help:  ## Show what can be made
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+help:  ## Show this list
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
 
-setup: $(READY)  ## Make the virtual environment .venv and install condsim into it
+setup: $(READY)  ## Install condsim into the virtual environment .venv, with what a run needs
 
 $(READY): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "no Python 3.11+ with venv was found: make PYTHON=/path/to/python3.11"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
+	@touch $@
+
+$(DEV): $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-bench: $(READY)  ## Run every method on the embedded benchmark and write results/leaderboard.csv
+bench: $(READY)  ## Run every method on the embedded benchmark and write its leaderboard
 	$(BIN)/condsim bench experiment=embedded
 
-test: $(READY)  ## Run the tests
+test: $(DEV)  ## Install the developers' tools and run all tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
-perf: $(READY)  ## Measure speed and memory, as ratios in one run
+test-fast: $(DEV)  ## Run the tests that take seconds
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile -m 'not slow'
+
+perf: $(DEV)  ## Measure speed and memory, as ratios to a baseline in the same run
 	$(BIN)/python benchmarks $(ONLY)
 
-lint: $(READY)  ## Check style, and that imports run one way
+lint: $(DEV)  ## Check style, and that imports run one way
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-logo --no-cache
 
-typecheck: $(READY) build/typecheck/condsim  ## Check types, with condsim.* resolved
+typecheck: $(DEV) build/typecheck/condsim  ## Check types with mypy --strict
 	$(BIN)/mypy -p condsim.harness -p condsim.methods -p condsim.datasets
 
 # mypy follows folders, not import hooks: give it the import root as a folder of links.
@@ -49,6 +57,6 @@ docs: $(READY)  ## Build the documentation site in site/
 	sed -i.bak -E 's#(\.\./)?README\.md#index.md#g; s#(\]\(|src=")docs/#\1#g' build/docs/pages/*.md && rm build/docs/pages/*.bak
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
-clean:  ## Remove what was built and the records of runs (not the feature cache: `condsim cache prune`)
+clean:  ## Remove .venv, build files and records of runs (for stored features: `condsim cache prune`)
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis results/runs results/multirun results/errors
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

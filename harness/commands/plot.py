@@ -30,7 +30,10 @@ def main(argv: Sequence[str]) -> int:
         if form not in FORMATS:
             raise CondsimError(f"--formats {options.formats}: {did_you_mean(form, FORMATS)}")
     groups = chosen_groups(options.results, options.filters)
-    from condsim.harness.results.plots import write_plots  # matplotlib: a second to import
+    try:
+        from condsim.harness.results.plots import write_plots  # matplotlib: a second to import
+    except ImportError as error:
+        raise CondsimError(f"plots need matplotlib ({error}): pip install 'condsim[plot]'") from None
 
     output = options.output or options.results / "plots"
     written = write_plots(groups, output, formats)

@@ -57,9 +57,12 @@ class CarefulTracker(ABC):
         from condsim.harness.results.leaderboard import (
             read_leaderboard,  # read again by the command: these are small files
         )
-        from condsim.harness.results.plots import write_plots
 
         rows = [row for row in read_leaderboard(self.results) if row["run"] in self.runs]
+        try:
+            from condsim.harness.results.plots import write_plots
+        except ImportError:  # matplotlib, the extra condsim[plot]: only the tables are reported
+            return rows, []
         return rows, write_plots(keep_runs(runs_by_task(self.results), set(self.runs)), folder, ["png"])
 
     def _attempt(self, report: Callable[[], None]) -> None:

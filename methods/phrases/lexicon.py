@@ -57,7 +57,8 @@ def phrase_source(phrases: Phrases | None) -> Phrases:
     """``phrases``, or the lexicon if None. Raises CondsimError where a name was given instead of a source."""
     if isinstance(phrases, str):
         raise CondsimError(
-            f"method.phrases={phrases} is no source of phrases: choose one with method.phrases=lexicon or method.phrases=llm"
+            f"method.phrases={phrases} is no source of phrases: choose one with method.phrases=lexicon or "
+            "method.phrases=llm"
         )
     return Lexicon() if phrases is None else phrases
 

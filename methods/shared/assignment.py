@@ -83,7 +83,7 @@ def fused_gromov_wasserstein(
     try:
         from ot.gromov import fused_gromov_wasserstein as solve
     except ImportError:
-        raise CondsimError("solver=fgw needs the package POT: pip install pot") from None
+        raise CondsimError("method.solver=fgw needs the package POT: pip install 'condsim[fgw]'") from None
 
     cost, inner_left, inner_right = (
         1 - part.double().cpu().numpy() for part in (similarity, within_left, within_right)

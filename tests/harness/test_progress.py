@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import fcntl
+import io
 import os
 import pty
+import struct
 import subprocess
 import sys
+import termios
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from tqdm import tqdm
+
+from condsim.harness.progress import track
 
 CODE = """
 import time
@@ -25,7 +34,8 @@ print("done")
 
 def on_a_terminal(patience: float) -> str:
     controller, terminal = pty.openpty()
-    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
+    environment = {**os.environ, "TERM": "xterm"}
     code = CODE.format(patience=patience)
     process = subprocess.Popen([sys.executable, "-c", code], stderr=terminal, stdout=subprocess.PIPE, env=environment)
     os.close(terminal)
@@ -62,14 +72,28 @@ def test_a_pipe_shows_nothing() -> None:
     assert ran.stdout == b"done\n"
 
 
-def test_work_that_fails_leaves_no_display_behind(monkeypatch: pytest.MonkeyPatch) -> None:
-    from condsim.harness import progress
+def test_work_that_fails_leaves_no_display_and_no_thread_behind() -> None:
+    before = threading.active_count()
 
     def fail() -> None:
-        with progress.track(3, "work", patience=0) as advance:
+        with track(3, "work", patience=0) as advance:
             advance(1)
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
         fail()
-    assert progress._shown is None
+    assert len(tqdm._instances) == 0
+    assert threading.active_count() == before
+
+
+def test_threads_advance_one_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    """4 threads, 1,000 steps each: none is lost."""
+    shown = io.StringIO()
+    shown.isatty = lambda: True  # type: ignore[method-assign]
+    monkeypatch.setattr(sys, "stderr", shown)
+    with track(4000, "work", patience=0) as advance, ThreadPoolExecutor(4) as pool:
+        for _ in range(4000):
+            pool.submit(advance, 1)
+        pool.shutdown()
+        (bar,) = tqdm._instances
+        assert bar.n == 4000
