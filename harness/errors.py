@@ -13,6 +13,10 @@ class CondsimError(Exception):
     """Something the user can mend: bad input, a missing file, an unknown name. The message says where and how."""
 
 
+class BackboneError(CondsimError):
+    """A backbone cannot be loaded, so every run that needs it fails in the same way. It is reported once."""
+
+
 class NotApplicable(CondsimError):  # noqa: N818 - a verdict, not a fault: the run is left out and its cell stays empty
     """This method cannot be asked this task's question; the message says why."""
 

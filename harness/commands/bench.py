@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from condsim.harness.commands.composition import Job, jobs
 from condsim.harness.configs import make, make_once, plain
 from condsim.harness.console import console, print_note
-from condsim.harness.errors import CondsimError, NotApplicable, UnusableRowsError
+from condsim.harness.errors import BackboneError, CondsimError, NotApplicable, UnusableRowsError
 from condsim.harness.fewer_queries import restrict
 from condsim.harness.files import atomic
 from condsim.harness.hashing import content_digest
@@ -46,6 +46,8 @@ class Outcomes:
     not_applicable: dict[str, dict[str, str]] = field(default_factory=dict)
     """Method -> task -> why the method does not apply to it."""
     failed: list[str] = field(default_factory=list)
+    unusable: dict[str, str] = field(default_factory=dict)
+    """Backbone that cannot be loaded -> why."""
     results: Path = Path("results")
     trackers: list[Tracker] = field(default_factory=list)
     writable: bool | None = None
@@ -73,6 +75,13 @@ class Outcomes:
             reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
             self.failed.append(f"{label}: {reason} ({_log_traceback(self.results, label)})")
         console.print(f"failed: {self.failed[-1]}", style="red")
+
+    def fail_backbone(self, name: str, error: BackboneError) -> None:
+        """Report a backbone that cannot be loaded, once; the runs of other backbones continue."""
+        if name not in self.unusable:
+            self.unusable[name] = str(error)
+            self.failed.append(f"backbone {name} cannot be loaded (see above): its runs were not made")
+            console.print(f"backbone {name} cannot be loaded: {error}", style="red")
 
     def can_write(self) -> bool:
         """Whether records can be written. If not, one failure says so, whatever the number of runs."""
@@ -165,6 +174,8 @@ def bench(job: Job, outcomes: Outcomes) -> None:
                 todo.appendleft(without_unusable_images(benchmark, task, backbone, error))
             except UNEXPECTED as reason:
                 outcomes.fail(f"{name} on {task.full_name}", reason)
+        except BackboneError as error:
+            outcomes.fail_backbone(backbone.name, error)
         except NotApplicable as reason:
             outcomes.not_applicable.setdefault(name, {})[task.full_name] = str(reason)
         except UNEXPECTED as error:

@@ -104,3 +104,16 @@ def test_killing_and_running_again_ends_in_the_same_leaderboard(folder: Path, tm
         process.wait()
     bench(folder, *sweep)
     assert leaderboard(folder) == leaderboard(untouched)
+
+
+def test_a_backbone_that_cannot_be_loaded_is_reported_once(folder: Path) -> None:
+    shown = bench(folder, "-m", "backbone=unloadable,toy", "method=constant,image_only", status=1)
+    assert shown.count("the weights are not on this machine") == 1
+    assert shown.count("backbone unloadable cannot be loaded") == 2, "at once, and in the summary"
+    assert {row["backbone"] for row in leaderboard(folder)} == {"toy"}
+    assert "4 run, 0 already done, 1 FAILED" in shown
+
+
+def test_what_does_not_apply_is_one_line_per_method(folder: Path) -> None:
+    shown = bench(folder, "-m", "method=specific_object", "method.min_score=0,0.1,0.2")
+    assert shown.count("does not apply to") == 1

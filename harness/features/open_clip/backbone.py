@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from condsim.harness.errors import CondsimError, did_you_mean
+from condsim.harness.errors import BackboneError, CondsimError, did_you_mean
 from condsim.harness.features.cache.file_digests import available_cores, digest
 from condsim.harness.features.cache.store import FeatureStore, describe_images, open_store, text_keys
 from condsim.harness.features.cache.table import Encoded, FeatureTable
@@ -77,13 +77,17 @@ class OpenClip:
         marks = [mark for mark, usual in ((transform, "stock"), (precision, "fp32")) if mark != usual]
         self.name = "+".join([name or f"{model}/{source}", *marks])
         self.width = int(self.spec.architecture()["embed_dim"])
+        self._failure: BackboneError | None = None
         self._device, self._batch_size, self._workers = device, batch_size, workers
         self._cache_dir = Path(cache_dir).expanduser() if cache_dir else default_cache_dir()
 
     @cached_property
     def identity(self) -> dict[str, str]:
         marks = {"transform": TRANSFORMS[self.transform], "precision": self.precision}
-        return self.spec.identity(self.store.digests.digest_file) | marks
+        try:
+            return self.spec.identity(self.store.digests.digest_file) | marks
+        except CondsimError as error:
+            raise BackboneError(str(error)) from error
 
     @cached_property
     def device(self) -> torch.device:
@@ -102,8 +106,15 @@ class OpenClip:
 
     @property
     def loaded(self) -> ClipModel:
-        """The model itself, loaded now if it is not yet."""
-        return load_model(self.spec, str(self.device), self.identity["architecture"] + self.identity.get("weights", ""))
+        """The model itself, loaded on first use. Raises BackboneError; after a failure nothing is tried again."""
+        if self._failure is not None:
+            raise self._failure
+        try:
+            weights = self.identity["architecture"] + self.identity.get("weights", "")
+            return load_model(self.spec, str(self.device), weights)
+        except CondsimError as error:
+            self._failure = BackboneError(str(error))
+            raise self._failure from error
 
     @property
     def batch_size(self) -> int:

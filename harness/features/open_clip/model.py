@@ -179,9 +179,9 @@ def _not_loaded(name: str, tag: str | None, error: Exception) -> CondsimError:
     config = _tag_config(name, tag)
     source = f"huggingface.co/{config['hf_hub'].rstrip('/')}" if config.get("hf_hub") else config.get("url")
     return CondsimError(
-        f"the weights {tag} of {name} are not on this machine and could not be downloaded ({reason}). With internet "
-        f"access they come from {source} into {HF_HUB_CACHE} (HF_HOME in the environment moves it). Without, fetch the "
-        "file elsewhere and give it as backbone.weights=FILE"
+        f"the weights {tag} of {name} are not on this machine and could not be downloaded ({reason[:160]}).\n"
+        f"  With internet access they come from {source} into {HF_HUB_CACHE} (HF_HOME in the environment moves it).\n"
+        "  Without, fetch the file elsewhere and give it as backbone.weights=FILE"
     )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from condsim.harness.errors import CondsimError
+from condsim.harness.errors import BackboneError, CondsimError
 from condsim.harness.method import Gallery, Method, Queries, Scorer
 from condsim.harness.task import Benchmark, ImageTable, Ragged, Task
 
@@ -51,6 +51,15 @@ class Backbone:
 
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
         return torch.stack([_draw(text) for text in texts])
+
+
+class Unloadable(Backbone):
+    """Its weights are not there."""
+
+    name = "unloadable"
+
+    def encode_images(self, table: ImageTable) -> Tensor:
+        raise BackboneError("the weights are not on this machine: fetch them elsewhere")
 
 
 def _draw(name: str) -> Tensor:
