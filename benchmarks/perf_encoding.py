@@ -2,7 +2,7 @@
 
 The bare model is open_clip's, as it makes it, on tensors that are in memory and normalised already, in the same batches
 (on a processor in a process of its own, which knows nothing of condsim); on a processor a second time as the backbone
-runs it: channels last in memory, a piece of the batch a core, memory that is let go kept. Weights are random; the
+runs it: channels last in memory, a piece of the batch per core. Weights are random; the
 pictures are like the embedded benchmark's (64 x 64 PNG) and like COCO's (500 x 375 JPEG).
 """
 
@@ -23,8 +23,8 @@ from PIL import Image, ImageDraw
 from safetensors.torch import save_file
 
 from condsim.harness.features.cache.file_digests import RACY_NS
+from condsim.harness.features.cache.request import Encoded
 from condsim.harness.features.cache.store import FeatureStore
-from condsim.harness.features.cache.table import Encoded
 from condsim.harness.features.open_clip.backbone import OpenClip
 from condsim.harness.features.open_clip.batches import InPieces
 from condsim.harness.features.open_clip.model import load_model
@@ -70,7 +70,7 @@ def stored(folder: Path) -> Row:
     def fetch() -> None:
         store = FeatureStore(folder / "stored")
         keys = store.image_keys(table).keys
-        store.folder({"model": "any"}, "image", 512).fetch(keys, encode, str)
+        store.table({"model": "any"}, "image", 512).fetch(keys, encode, str)
 
     fetch()
     times = in_turn(fetch, lambda: np.load(folder / "features.npy"))

@@ -1,4 +1,4 @@
-"""Feature files: a segment is one immutable safetensors file of keys, features and a checksum a row."""
+"""Feature files: a segment is one immutable safetensors file of keys, features, notes and one checksum per row."""
 
 from __future__ import annotations
 
@@ -18,79 +18,111 @@ from condsim.harness.features.cache.file_digests import DIGEST
 
 SUFFIX = ".safetensors"
 TEMPORARY = ".tmp"
-FORMAT = "condsim features 1"
-_DTYPES: dict[str, np.dtype[Any]] = {"keys": np.dtype("u1"), "features": np.dtype("<f4"), "checksums": np.dtype("<u4")}
+FORMAT = "condsim features 2"
+_OLD_FORMATS = ("condsim features 1",)
+_DTYPES: dict[str, np.dtype[Any]] = {
+    "keys": np.dtype("u1"),
+    "features": np.dtype("<f4"),
+    "notes": np.dtype("u1"),
+    "checksums": np.dtype("<u4"),
+}
 
 Keys = NDArray[np.uint8]
 """[n, 16]"""
 Features = NDArray[np.float32]
 """[n, D]"""
+Notes = NDArray[np.uint8]
+"""[n] What a reader of results should know about each row, as bits; the encoder gives them their meaning."""
+Checksums = NDArray[np.uint32]
+"""[n]"""
 
 
 class DamagedSegmentError(Exception):
-    """The file is not a whole segment; the message says how that shows."""
+    """The file is not a complete segment of the expected features; the message says why."""
 
 
 class Segment:
-    """A segment as it lies on the disk, memory-mapped: nothing of it is read until it is asked for."""
+    """A segment on the disk, memory-mapped: nothing is read before it is used.
 
-    def __init__(self, path: Path, width: int) -> None:
-        """Raises DamagedSegmentError where the file is not a whole segment of features of this width."""
-        self.path = path
+    ``owner`` says which backbone and which kind of input the features belong to. It is in the file's metadata and
+    seeds the checksum of every row, so a file that was moved to another backbone's folder is not taken for its own.
+    """
+
+    def __init__(self, path: Path, width: int, owner: str) -> None:
+        """Raises DamagedSegmentError if the file is not a complete segment of ``owner`` with this width."""
+        self.path, self.owner = path, owner
         with open(path, "rb") as file:
             self.size = os.fstat(file.fileno()).st_size
             if self.size == 0:
-                raise DamagedSegmentError("it is empty")
+                raise DamagedSegmentError("the file is empty")
             data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         try:
             start = 8 + int.from_bytes(data[:8], "little")
             header = json.loads(data[8:start])
+            metadata = dict(header["__metadata__"])
+            _check_owner(metadata, owner)
             end = start + max(header[name]["data_offsets"][1] for name in _DTYPES)
             self.keys: Keys = _view(data, start, header, "keys")
             self.features: Features = _view(data, start, header, "features")
-            self.checksums: NDArray[np.uint32] = _view(data, start, header, "checksums")
+            self.notes: Notes = _view(data, start, header, "notes")
+            self.checksums: Checksums = _view(data, start, header, "checksums")
+            rows = len(self.keys)
         except (ValueError, KeyError, TypeError, IndexError, OverflowError, RecursionError) as error:
-            raise DamagedSegmentError(f"its header makes no sense ({error})") from error
-        rows = len(self.keys)
+            raise DamagedSegmentError(f"its header cannot be read ({error})") from error
         if end != self.size:
-            raise DamagedSegmentError(f"it has {self.size} bytes where its header says {end}")
-        if self.keys.shape != (rows, DIGEST) or self.features.shape != (rows, width) or self.checksums.shape != (rows,):
-            raise DamagedSegmentError(f"its arrays do not belong together, or are not of width {width}")
-        self.keys_whole = header.get("__metadata__") == _metadata(self.keys, self.checksums)
-        """Whether its keys and checksums are as they were written; rows that are still fit their own checksums."""
+            raise DamagedSegmentError(f"it has {self.size} bytes, but its header says {end}")
+        shapes = {"keys": (rows, DIGEST), "features": (rows, width), "notes": (rows,), "checksums": (rows,)}
+        if any(getattr(self, name).shape != shape for name, shape in shapes.items()):
+            raise DamagedSegmentError(f"the shapes of its arrays do not fit each other or the width {width}")
+        self.keys_intact = metadata == _metadata(owner, self.keys, self.checksums)
+        """Whether its keys and checksums are as they were written; single rows may still match their checksums."""
 
     def __len__(self) -> int:
         return len(self.keys)
 
     def read(self, rows: NDArray[np.int64]) -> tuple[Features, NDArray[np.bool_]]:
-        """The features of ``rows``, and which of them are as they were written."""
+        """The features of ``rows``, and which of them match their checksums."""
         features = self.features[rows]
-        return features, checksums_of(self.keys[rows], features) == self.checksums[rows]
+        return features, self.intact(rows, features)
+
+    def intact(self, rows: NDArray[np.int64], features: Features | None = None) -> NDArray[np.bool_]:
+        """Which of ``rows`` match their checksums."""
+        features = self.features[rows] if features is None else features
+        present = checksums_of(self.owner, self.keys[rows], features, self.notes[rows])
+        return np.equal(present, self.checksums[rows])
 
 
-def checksums_of(keys: Keys, features: Features) -> NDArray[np.uint32]:
-    """[n] CRC-32 of each row's key and features."""
-    crc32 = zlib.crc32
-    keys, features = np.ascontiguousarray(keys), np.ascontiguousarray(features)
-    return np.fromiter((crc32(row, crc32(key)) for key, row in zip(keys, features, strict=True)), np.uint32, len(keys))
+def checksums_of(owner: str, keys: Keys, features: Features, notes: Notes) -> Checksums:
+    """[n] CRC-32 of the owner and of each row's key, note and features."""
+    crc32, seed = zlib.crc32, zlib.crc32(owner.encode())
+    labels = np.concatenate([keys, notes[:, None]], axis=1)
+    features = np.ascontiguousarray(features)
+    pairs = zip(labels, features, strict=True)
+    return np.fromiter((crc32(row, crc32(label, seed)) for label, row in pairs), np.uint32, len(keys))
 
 
 def write_segment(
-    folder: Path, keys: Keys, features: Features, checksums: NDArray[np.uint32] | None = None, sync: bool = False
+    folder: Path,
+    owner: str,
+    keys: Keys,
+    features: Features,
+    notes: Notes,
+    checksums: Checksums | None = None,
+    sync: bool = False,
 ) -> Path:
-    """A new segment in ``folder``, whole or not at all: written beside its place, then renamed into it.
+    """Write a new segment into ``folder``, complete or not at all: under a temporary name, then renamed.
 
-    ``checksums``: those the rows had, where they are copied (None: computed). ``sync``: on the disk for good before
-    this returns; without, a power cut may tear the file, which its checksums then tell. Raises OSError.
+    ``checksums``: those of the rows where they are copied (None: computed). ``sync``: flush to the disk before this
+    returns; without it a power cut may tear the file, which its checksums then show. Raises OSError.
     """
-    checksums = checksums_of(keys, features) if checksums is None else checksums
-    arrays = {"keys": keys, "features": features, "checksums": checksums}
-    name = uuid.uuid4().hex
-    temporary, final = folder / f"{name}{TEMPORARY}", folder / f"{name}{SUFFIX}"
+    checksums = checksums_of(owner, keys, features, notes) if checksums is None else checksums
+    arrays = {"keys": keys, "features": features, "notes": notes, "checksums": checksums}
+    content = {name: np.ascontiguousarray(array, dtype=_DTYPES[name]) for name, array in arrays.items()}
+    stem = uuid.uuid4().hex
+    temporary, final = folder / f"{stem}{TEMPORARY}", folder / f"{stem}{SUFFIX}"
     try:
         with open(temporary, "wb") as file:
-            content = {label: np.ascontiguousarray(array) for label, array in arrays.items()}
-            file.write(save(content, _metadata(content["keys"], content["checksums"])))
+            file.write(save(content, _metadata(owner, content["keys"], content["checksums"])))
             if sync:
                 file.flush()
                 os.fsync(file.fileno())
@@ -104,7 +136,7 @@ def write_segment(
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in ``folder`` outlast a power cut."""
+    """Flush the names in ``folder`` to the disk, so that they survive a power cut."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -112,8 +144,17 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def _metadata(keys: Keys, checksums: NDArray[np.uint32]) -> dict[str, str]:
-    return {"format": FORMAT, "keys": f"{zlib.crc32(checksums.tobytes(), zlib.crc32(keys.tobytes())):08x}"}
+def _metadata(owner: str, keys: Keys, checksums: Checksums) -> dict[str, str]:
+    crc = zlib.crc32(checksums.tobytes(), zlib.crc32(keys.tobytes(), zlib.crc32(owner.encode())))
+    return {"format": FORMAT, "owner": owner, "keys": f"{crc:08x}"}
+
+
+def _check_owner(metadata: dict[str, Any], owner: str) -> None:
+    if metadata.get("format") in _OLD_FORMATS:
+        raise DamagedSegmentError("it has an older format, which does not say which backbone its features belong to")
+    found = metadata.get("owner")
+    if found != owner and isinstance(found, str) and metadata.get("format") == FORMAT:
+        raise DamagedSegmentError("its features belong to another backbone or another kind of input")
 
 
 def _view(data: mmap.mmap, start: int, header: dict[str, Any], name: str) -> NDArray[Any]:

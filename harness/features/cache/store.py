@@ -1,8 +1,8 @@
-"""The feature store: features on disk, keyed by what was encoded, so that nothing is ever encoded twice.
+"""The feature cache: features on disk, keyed by the content that was encoded, so that nothing is encoded twice.
 
 ``<cache>/features/<model>-<hash of the backbone's identity>/{image,text}/`` holds the features of one backbone. A row's
-key is a digest of its content (image bytes and crop, or text), so names, tables, tasks and processes share features: a
-renamed or copied image is known, an edited one is not.
+key is a digest of its content (image bytes and crop, or text). Names, tables, tasks and processes therefore share
+features: a renamed or copied image is found, an edited one is encoded again.
 """
 
 from __future__ import annotations
@@ -20,17 +20,19 @@ from pathlib import Path
 import numpy as np
 
 from condsim.harness.errors import UnusableRowsError
-from condsim.harness.features.cache.file_digests import DigestIndex, digest, stamp_files
+from condsim.harness.features.cache.digest_index import DigestIndex
+from condsim.harness.features.cache.file_digests import digest, stamp_files
 from condsim.harness.features.cache.table import FeatureTable
 from condsim.harness.task import ImageTable
 
+DIGESTS = "digests.sqlite"
 CROP_RULE = b"genecis crop 1"
-"""Part of a crop's key: change it whenever ``harness.images`` crops or pads differently."""
+"""Part of a crop's key: change it whenever ``harness/images.py`` crops or pads differently."""
 
 
 @dataclass(frozen=True)
 class ImageKeys:
-    """What an image table holds: a digest a row of the file's bytes, and a key a row that also knows the crop."""
+    """Per row of an image table: the digest of the file's bytes, and the key, which also depends on the crop."""
 
     digests: list[bytes]
     keys: list[bytes]
@@ -41,23 +43,21 @@ class FeatureStore:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.digests = DigestIndex(root / "digests.sqlite")
-        self._folders: dict[Path, FeatureTable] = {}
+        self.digests = DigestIndex(root / DIGESTS)
+        self._tables: dict[Path, FeatureTable] = {}
         self._image_keys: OrderedDict[bytes, ImageKeys] = OrderedDict()
 
-    def folder(self, identity: Mapping[str, str], kind: str, width: int) -> FeatureTable:
-        """Where features of ``kind`` ("image" or "text") of the backbone with this identity are."""
-        text = json.dumps(dict(identity), sort_keys=True)
-        slug = re.sub(r"[^\w.-]+", "-", identity.get("model", "backbone"))[:60]
-        path = self.root / "features" / f"{slug}-{blake2b(text.encode(), digest_size=8).hexdigest()}" / kind
-        if path not in self._folders:
-            self._folders[path] = FeatureTable(path, width, identity)
-        return self._folders[path]
+    def table(self, identity: Mapping[str, str], kind: str, width: int) -> FeatureTable:
+        """The features of ``kind`` ("image" or "text") by the backbone with this identity."""
+        path = self.root / "features" / folder_name(identity) / kind
+        if path not in self._tables:
+            self._tables[path] = FeatureTable(path, width, identity)
+        return self._tables[path]
 
     def image_keys(self, table: ImageTable) -> ImageKeys:
-        """The keys of every row. Only files that changed since they were last seen are read; copies have equal keys.
+        """The key of every row. Only files that changed since they were last read are read; copies have equal keys.
 
-        Raises UnusableRowsError, naming row and file, for files that are missing or cannot be read.
+        Raises UnusableRowsError with row and file for files that are missing or cannot be read.
         """
         names = list(dict.fromkeys(table.names))
         folder = os.path.join(table.root, "")
@@ -81,9 +81,16 @@ class FeatureStore:
             self._image_keys.popitem(last=False)
 
 
+def folder_name(identity: Mapping[str, str]) -> str:
+    """The name of the folder with the features of this backbone."""
+    text = json.dumps(dict(identity), sort_keys=True)
+    slug = re.sub(r"[^\w.-]+", "-", identity.get("model", "backbone"))[:60]
+    return f"{slug}-{blake2b(text.encode(), digest_size=8).hexdigest()}"
+
+
 @lru_cache(maxsize=8)
 def open_store(root: Path) -> FeatureStore:
-    """The store under ``root``, one object a process, so that its callers share memory."""
+    """The cache under ``root``, one object per process, so that its callers share memory."""
     return FeatureStore(root)
 
 
@@ -93,7 +100,7 @@ def text_keys(texts: Sequence[str]) -> list[bytes]:
 
 
 def describe_images(table: ImageTable) -> Callable[[int], str]:
-    """Row -> how a message names it."""
+    """Row -> its description in messages."""
     return lambda row: f"row {row}, {table.path(row)}"
 
 

@@ -1,9 +1,9 @@
-"""One folder of the feature store: the features of one kind by one backbone, and how they survive what can go wrong.
+"""One folder of the feature cache: the features of one kind of input by one backbone, and how damage is handled.
 
-Every encoded batch is a segment (``harness.segments``) before the next one is begun, so a killed process loses one
-batch. One process at a time writes to a folder, by a lock that the system frees when its holder dies; reading takes no
-lock. What does not fit its checksum counts as missing: its file is named in a warning, what is whole of it is kept, and
-the rest is encoded again. Small segments are merged now and then.
+Every encoded batch is written as a segment (``segment.py``) before the next one begins, so a killed process loses one
+batch. One process at a time writes to a folder, under a lock that the system frees when its holder dies; readers need
+no lock. A row that does not match its checksum counts as missing: a warning names its file, the intact rows are kept
+and the others are encoded again.
 """
 
 from __future__ import annotations
@@ -14,10 +14,8 @@ import logging
 import os
 import uuid
 from collections import OrderedDict
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, field
-from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
 from threading import RLock
@@ -28,12 +26,13 @@ from numpy.typing import NDArray
 
 from condsim.harness.errors import CondsimError, UnusableRowsError
 from condsim.harness.features.cache.file_digests import DIGEST
+from condsim.harness.features.cache.request import Encode, Encoded, Request
 from condsim.harness.features.cache.segment import (
     SUFFIX,
     TEMPORARY,
     DamagedSegmentError,
     Features,
-    Keys,
+    Notes,
     Segment,
     write_segment,
 )
@@ -43,32 +42,29 @@ log = logging.getLogger(__name__)
 SMALL_BYTES = 64 << 20
 """Segments below this size may be merged."""
 MOST_SMALL = 64
-"""Small segments that a folder may hold while it is written to; afterwards, an eighth of it."""
+"""Small segments that a folder may hold before they are merged into one."""
 REMEMBERED_BYTES = 512 << 20
-"""Features of recent requests that stay in memory, a folder."""
+"""Features of recent requests that stay in memory, per folder."""
 LOCK = ".lock"
 IDENTITY = "identity.json"
-_ROWS_DAMAGED = "{} of its {} rows do not fit their checksums"
+_ROW = (1 << 40) - 1
+"""The bits of a row within its segment, below the number of the segment."""
+ROWS_DAMAGED = "{} of its {} rows do not match their checksums"
 
 
-@dataclass(frozen=True)
-class Encoded:
-    """One batch out of an encoder: the rows that went well with their features [n, D], and what ails the others."""
-
-    rows: NDArray[np.int64]
-    features: Features
-    faults: Mapping[int, str] = field(default_factory=dict)
-
-
-Encode = Callable[[NDArray[np.int64]], Generator[Encoded]]
-"""Rows -> their batches, each stored as soon as it is there."""
+def owner_of(identity: Mapping[str, str], kind: str) -> str:
+    """What a segment says it belongs to: 32 hexadecimal digits of a backbone's identity and the kind of input."""
+    text = json.dumps([dict(identity), kind], sort_keys=True)
+    return blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 class FeatureTable:
-    """The features of one kind by one backbone."""
+    """Features by key, of one kind of input by one backbone. Threads of one process may share it."""
 
-    def __init__(self, path: Path, width: int, identity: Mapping[str, str] | None = None) -> None:
+    def __init__(self, path: Path, width: int, identity: Mapping[str, str]) -> None:
+        """``path``: its folder, which is named after the kind of input ("image", "text")."""
         self.path, self.width, self.identity = path, width, identity
+        self.owner = owner_of(identity, path.name)
         self._segments: dict[str, Segment] = {}
         self._order: list[Segment] = []
         self._index: dict[bytes, int] = {}
@@ -77,21 +73,21 @@ class FeatureTable:
         self._guard = RLock()
 
     def fetch(self, keys: Sequence[bytes], encode: Encode, describe: Callable[[int], str]) -> Features:
-        """float32 [len(keys), width]: from the store where it has them, else encoded now and kept.
+        """float32 [len(keys), width], of the caller's own: from the folder where it has them, else encoded and stored.
 
         ``encode`` gets the positions in ``keys`` that are missing, each distinct key once. ``describe`` names a
-        position in messages. The result is shared between callers: do not write into it. Raises UnusableRowsError once
-        all other rows are encoded and kept; CondsimError if the store cannot be written to.
+        position in messages. Raises UnusableRowsError after all other rows are encoded and stored; CondsimError if the
+        folder cannot be written to.
         """
         with self._guard:
             request = blake2b(b"".join(keys), digest_size=DIGEST).digest()
             if request in self._recent:
                 self._recent.move_to_end(request)
-                return self._recent[request]
+                return self._recent[request].copy()
             first: dict[bytes, int] = {}
             for row, key in enumerate(keys):
                 first.setdefault(key, row)
-            wanted = _Wanted(list(first), np.fromiter(first.values(), np.int64, len(first)), self.width)
+            wanted = Request(list(first), np.fromiter(first.values(), np.int64, len(first)), self.width)
             self._read(wanted)
             if wanted.missing.any():
                 self._encode(wanted, encode, describe, keys)
@@ -100,8 +96,17 @@ class FeatureTable:
             if len(first) < len(keys):
                 place = {key: i for i, key in enumerate(first)}
                 features = features[[place[key] for key in keys]]
-            self._remember(request, features)
+            if features.nbytes <= REMEMBERED_BYTES:
+                self._remember(request, features.copy())  # a caller that writes into its features changes no others
             return features
+
+    def notes(self, keys: Sequence[bytes]) -> Notes:
+        """[len(keys)] the bits that the encoder stored with each row; 0 where a key is not stored."""
+        with self._guard:
+            self._refresh()
+            places = [self._index.get(key, -1) for key in keys]
+            pairs = ((self._order[place >> 40], place & _ROW) if place >= 0 else None for place in places)
+            return np.fromiter((0 if pair is None else pair[0].notes[pair[1]] for pair in pairs), np.uint8, len(keys))
 
     def __len__(self) -> int:
         """How many distinct features are stored."""
@@ -109,7 +114,7 @@ class FeatureTable:
         return len(self._index)
 
     def segments(self) -> Iterator[tuple[Path, Segment | DamagedSegmentError]]:
-        """Every feature file, opened; those that cannot be, with the reason."""
+        """Every feature file, opened; for a damaged one, what is wrong with it."""
         self._refresh()
         for name in sorted(self._segments.keys() | self._damaged.keys()):
             if name in self._segments:
@@ -118,20 +123,20 @@ class FeatureTable:
                 yield self.path / name, DamagedSegmentError(self._damaged[name])
 
     def discard_damaged(self) -> dict[str, str]:
-        """Rewrite every damaged file with those rows that are whole; file name -> what was wrong."""
+        """Rewrite every damaged file with its intact rows; file name -> what was wrong."""
         with self._guard, self._locked("repair"):
             for path, segment in list(self.segments()):
                 if isinstance(segment, Segment):
-                    bad = int((~segment.read(np.arange(len(segment)))[1]).sum())
+                    bad = int((~segment.intact(np.arange(len(segment)))).sum())
                     if bad:
-                        self._damaged[path.name] = _ROWS_DAMAGED.format(bad, len(segment))
-            found = dict(self._damaged)
+                        self._damaged[path.name] = ROWS_DAMAGED.format(bad, len(segment))
+            damaged = dict(self._damaged)
             self._repair()
-        return found
+        return damaged
 
     @contextmanager
     def _locked(self, purpose: str) -> Iterator[None]:
-        """Nobody else writes here meanwhile. Waits for who does; a holder that dies lets go."""
+        """Hold the exclusive write lock of the folder, waiting for it; the system frees it if its holder dies."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             lock = FileLock(self.path / LOCK)
@@ -143,15 +148,15 @@ class FeatureTable:
         except OSError as error:
             damage = "".join(f" {self.path / name} is damaged: {fault}." for name, fault in self._damaged.items())
             raise CondsimError(
-                f"{purpose} needs to write to {self.path}, which is not possible ({error.strerror or error}).{damage} "
-                "Give a cache folder that can be written to: cache_dir=FOLDER, or CONDSIM_CACHE in the environment"
+                f"{purpose} must write to {self.path}, which is not possible ({error.strerror or error}).{damage} "
+                "Choose a cache folder that can be written to: cache_dir=FOLDER, or CONDSIM_CACHE in the environment"
             ) from error
         try:
             yield
         finally:
             lock.release()
 
-    def _encode(self, wanted: _Wanted, encode: Encode, describe: Callable[[int], str], keys: Sequence[bytes]) -> None:
+    def _encode(self, wanted: Request, encode: Encode, describe: Callable[[int], str], keys: Sequence[bytes]) -> None:
         with self._locked(f"encoding {int(wanted.missing.sum())} features that the cache does not hold"):
             self._describe_folder()
             self._repair()
@@ -164,54 +169,54 @@ class FeatureTable:
             with closing(encode(wanted.rows[wanted.missing])) as batches:
                 for batch in batches:
                     faults |= batch.faults
-                    rows, features = self._finite(batch, infinite)
+                    rows, features, notes = self._finite(batch, infinite)
                     if not len(rows):
                         continue
                     where = wanted.places_of(rows)
                     try:
-                        write_segment(self.path, wanted.keys_of(where), features)
+                        write_segment(self.path, self.owner, wanted.keys_of(where), features, notes)
                     except OSError as error:
                         raise _cannot_write(self.path, error, done, to_do) from error
                     wanted.put(where, features)
                     done += len(rows)
-                    self._merge(MOST_SMALL)
-            self._merge(MOST_SMALL // 8)
+                    self._merge()
             if faults or infinite:
-                kept = f"the other {done} are encoded and kept." if done else ""
+                kept = f"the other {done} are encoded and stored." if done else ""
                 by_key = {keys[row]: fault for row, fault in (faults | infinite).items()}
                 every = {row: by_key[key] for row, key in enumerate(keys) if key in by_key}
                 raise UnusableRowsError(len(keys), every, describe, kept, skippable=not infinite)
             if wanted.missing.any():
                 raise RuntimeError(f"the encoder left out {int(wanted.missing.sum())} rows")
 
-    def _finite(self, batch: Encoded, faults: dict[int, str]) -> tuple[NDArray[np.int64], Features]:
-        """The rows of a batch that may be stored; the others are noted in ``faults``."""
+    def _finite(self, batch: Encoded, faults: dict[int, str]) -> tuple[NDArray[np.int64], Features, Notes]:
+        """The rows of a batch that may be stored; the others are added to ``faults``."""
         features = np.ascontiguousarray(batch.features, dtype=np.float32)
         if len(batch.rows) and features.shape != (len(batch.rows), self.width):
             raise CondsimError(
                 f"the backbone gave features of shape {features.shape} for {len(batch.rows)} rows of width {self.width}"
             )
         finite = np.isfinite(features).all(axis=1)
-        faults |= {int(row): "its features hold NaN or infinity" for row in batch.rows[~finite]}
-        return batch.rows[finite], features[finite]
+        faults |= {int(row): "its features contain NaN or infinity" for row in batch.rows[~finite]}
+        notes = np.zeros(len(batch.rows), np.uint8) if batch.notes is None else batch.notes
+        return batch.rows[finite], features[finite], notes[finite]
 
-    def _read(self, wanted: _Wanted) -> None:
-        """Fill in what the store has; note rows whose checksum does not fit as missing and their file as damaged."""
+    def _read(self, wanted: Request) -> None:
+        """Fill in the stored rows. A row that does not match its checksum stays missing, and its file is damaged."""
         self._refresh()
         places = np.array([self._index.get(wanted.keys[i], -1) for i in np.flatnonzero(wanted.missing)], dtype=np.int64)
-        found = np.flatnonzero(wanted.missing)[places >= 0]
+        stored = np.flatnonzero(wanted.missing)[places >= 0]
         places = places[places >= 0]
         for number in np.unique(places >> 40):
             segment, here = self._order[number], places >> 40 == number
-            features, whole = segment.read(places[here] & ((1 << 40) - 1))
-            if whole.all():
-                wanted.put(found[here], features)
+            features, intact = segment.read(places[here] & _ROW)
+            if intact.all():
+                wanted.put(stored[here], features)
             else:
-                wanted.put(found[here][whole], features[whole])
-                self._damaged[segment.path.name] = _ROWS_DAMAGED.format((~whole).sum(), len(segment))
+                wanted.put(stored[here][intact], features[intact])
+                self._damaged[segment.path.name] = ROWS_DAMAGED.format((~intact).sum(), len(segment))
 
     def _refresh(self) -> None:
-        """Take note of segments that have come and gone."""
+        """Open segments that are new and forget those that are gone."""
         try:
             names = {entry.name for entry in os.scandir(self.path) if entry.name.endswith(SUFFIX)}
         except FileNotFoundError:
@@ -225,11 +230,11 @@ class FeatureTable:
         self._damaged = {name: fault for name, fault in self._damaged.items() if name in names}
         for name in sorted(names - self._segments.keys() - self._damaged.keys()):
             try:
-                self._segments[name] = Segment(self.path / name, self.width)
-                if not self._segments[name].keys_whole:
-                    self._damaged[name] = "its keys or its header are not as they were written"
+                self._segments[name] = Segment(self.path / name, self.width, self.owner)
+                if not self._segments[name].keys_intact:
+                    self._damaged[name] = "its keys or its header have changed since they were written"
             except FileNotFoundError:
-                continue  # merged by another process since the listing; looked at again under the lock
+                continue  # merged by another process since the listing; listed again under the lock
             except DamagedSegmentError as error:
                 self._damaged[name] = str(error)
             except OSError as error:
@@ -240,43 +245,46 @@ class FeatureTable:
             self._order.append(segment)
 
     def _repair(self) -> None:
-        """Under the lock: leave no half-written and no damaged file behind."""
+        """Under the lock: remove unfinished and damaged files; the intact rows of a damaged one are written again."""
         for name in os.listdir(self.path):
             if name.endswith(TEMPORARY):
                 (self.path / name).unlink(missing_ok=True)
         self._refresh()
         for name, fault in self._damaged.items():
-            log.warning("%s is damaged: %s; what is lost is encoded again when it is needed", self.path / name, fault)
+            log.warning(
+                "%s is not used: %s. Its features are encoded again when they are needed", self.path / name, fault
+            )
             if name in self._segments:
                 segment = self._segments[name]
-                _, whole = segment.read(np.arange(len(segment)))
-                if whole.any():
+                intact = segment.intact(np.arange(len(segment)))
+                if intact.any():
+                    rows = (segment.keys[intact], segment.features[intact], segment.notes[intact])
                     try:
-                        write_segment(self.path, segment.keys[whole], segment.features[whole], sync=True)
+                        write_segment(self.path, self.owner, *rows, sync=True)
                     except OSError as error:
                         raise _cannot_write(self.path, error) from error
             (self.path / name).unlink(missing_ok=True)
         self._refresh()
 
-    def _merge(self, most: int) -> None:
-        """Under the lock: turn small segments into one if there are more than ``most``. A merge that fails is left."""
+    def _merge(self) -> None:
+        """Under the lock: merge the small segments into one if there are too many. A merge that fails is left out."""
         self._refresh()
         small = [segment for segment in self._order if segment.size < SMALL_BYTES]
-        if len(small) <= most:
+        if len(small) <= MOST_SMALL:
             return
-        arrays = [(segment.keys, segment.features, segment.checksums) for segment in small]
-        keys, features, checksums = (np.concatenate(parts) for parts in zip(*arrays, strict=True))
+        arrays = [(segment.keys, segment.features, segment.notes, segment.checksums) for segment in small]
+        keys, features, notes, checksums = (np.concatenate(parts) for parts in zip(*arrays, strict=True))
         once = np.sort(np.unique(keys, axis=0, return_index=True)[1])  # a killed merge leaves its rows twice
         with suppress(OSError):
-            write_segment(self.path, keys[once], features[once], checksums[once], sync=True)
+            write_segment(self.path, self.owner, keys[once], features[once], notes[once], checksums[once], sync=True)
             for segment in small:
                 segment.path.unlink(missing_ok=True)
         self._refresh()
 
     def _describe_folder(self) -> None:
-        """Say beside the features which backbone they are of."""
+        """Write beside the features which backbone they belong to."""
         file = self.path.parent / IDENTITY
-        if self.identity is None or file.exists():
+        if file.exists():
             return
         temporary = file.with_name(f"{uuid.uuid4().hex}{TEMPORARY}")
         try:
@@ -301,32 +309,9 @@ class FeatureTable:
             self._recent.popitem(last=False)
 
 
-class _Wanted:
-    """Distinct keys, the row that stands for each, and their features as far as they are known."""
-
-    def __init__(self, keys: list[bytes], rows: NDArray[np.int64], width: int) -> None:
-        self.keys, self.rows = keys, rows
-        self.features: Features = np.empty((len(keys), width), dtype=np.float32)
-        self.missing = np.ones(len(keys), dtype=bool)
-
-    @cached_property
-    def _place(self) -> dict[int, int]:
-        return {int(row): place for place, row in enumerate(self.rows)}
-
-    def places_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        return np.array([self._place[int(row)] for row in rows], dtype=np.int64)
-
-    def put(self, where: NDArray[np.int64], features: Features) -> None:
-        self.features[where] = features
-        self.missing[where] = False
-
-    def keys_of(self, where: NDArray[np.int64]) -> Keys:
-        return np.frombuffer(b"".join(self.keys[i] for i in where), np.uint8).reshape(len(where), DIGEST)
-
-
 def _cannot_write(path: Path, error: OSError, done: int = 0, total: int = 0) -> CondsimError:
     full = error.errno in (errno.ENOSPC, errno.EDQUOT)
     reason = "there is no space left on the disk" if full else str(error.strerror or error)
-    kept = f" {done} of {total} features are encoded and kept; the next run goes on from there." if total else ""
-    advice = "Free some space (`condsim cache ls` shows what is stored) or give another cache_dir" if full else ""
+    kept = f" {done} of {total} features are encoded and stored; the next run encodes the others." if total else ""
+    advice = "Free some space (`condsim cache ls` lists what is stored) or set another cache_dir" if full else ""
     return CondsimError(f"cannot write to {path}: {reason}.{kept} {advice}".rstrip())

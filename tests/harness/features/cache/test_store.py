@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import sqlite3
 import time
 from collections.abc import Generator, Sequence
 from pathlib import Path
@@ -13,12 +12,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-import condsim.harness.features.cache.file_digests as digests_module
+import condsim.harness.features.cache.digest_index as digests_module
 from condsim.harness.errors import CondsimError, UnusableRowsError
 from condsim.harness.features.cache import table as feature_table
-from condsim.harness.features.cache.file_digests import DigestIndex, digest, stamp_files
+from condsim.harness.features.cache.digest_index import DigestIndex
+from condsim.harness.features.cache.file_digests import digest, stamp_files
+from condsim.harness.features.cache.request import Encoded
 from condsim.harness.features.cache.store import FeatureStore, text_keys
-from condsim.harness.features.cache.table import Encoded, FeatureTable
+from condsim.harness.features.cache.table import FeatureTable
 from condsim.harness.task import ImageTable
 
 WIDTH = 5
@@ -47,7 +48,7 @@ def features_of(texts: Sequence[str]) -> NDArray[np.float32]:
 def fetch(root: Path, texts: Sequence[str], batch: int = 4) -> tuple[NDArray[np.float32], list[int]]:
     """The features, and the rows that had to be encoded; by a store that knows only what is on the disk."""
     encoder = Encoder(texts, batch)
-    folder = FeatureStore(root).folder(IDENTITY, "text", WIDTH)
+    folder = FeatureStore(root).table(IDENTITY, "text", WIDTH)
     return folder.fetch(text_keys(texts), encoder, lambda row: f"text {row}"), encoder.rows
 
 
@@ -79,17 +80,37 @@ def test_an_empty_request_has_the_right_width_and_writes_nothing(tmp_path: Path)
 
 def test_a_request_repeated_in_one_process_reads_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     texts = ["a", "b"]
-    folder = FeatureStore(tmp_path).folder(IDENTITY, "text", WIDTH)
-    first = folder.fetch(text_keys(texts), Encoder(texts), str)
+    table = FeatureStore(tmp_path).table(IDENTITY, "text", WIDTH)
+    table.fetch(text_keys(texts), Encoder(texts), str)
     monkeypatch.setattr(feature_table, "Segment", None)
     shutil.rmtree(tmp_path)
-    assert folder.fetch(text_keys(texts), Encoder(texts), str) is first
+    assert (table.fetch(text_keys(texts), Encoder(texts), str) == features_of(texts)).all()
+
+
+def test_a_caller_that_writes_into_its_features_changes_no_others(tmp_path: Path) -> None:
+    texts = ["a", "b", "a"]
+    table = FeatureStore(tmp_path).table(IDENTITY, "text", WIDTH)
+    for _ in range(3):
+        features = table.fetch(text_keys(texts), Encoder(texts), str)
+        assert (features == features_of(texts)).all()
+        features[:] = 0
+
+
+def test_notes_are_stored_with_the_features_they_belong_to(tmp_path: Path) -> None:
+    def encode(rows: NDArray[np.int64]) -> Generator[Encoded, None, None]:
+        yield Encoded(rows, np.ones((len(rows), WIDTH), np.float32), notes=(rows % 3).astype(np.uint8))
+
+    texts = [f"text {i}" for i in range(9)]
+    FeatureStore(tmp_path).table(IDENTITY, "text", WIDTH).fetch(text_keys(texts), encode, str)
+    FeatureStore(tmp_path).table(IDENTITY, "text", WIDTH).fetch(text_keys(["more"]), Encoder(["more"]), str)
+    again = FeatureStore(tmp_path).table(IDENTITY, "text", WIDTH)
+    assert again.notes(text_keys([*texts[::-1], "more", "unknown"])).tolist() == [*reversed([0, 1, 2] * 3), 0, 0]
 
 
 def test_other_backbones_and_kinds_share_nothing(tmp_path: Path) -> None:
     store = FeatureStore(tmp_path)
     folders = [
-        store.folder(identity, kind, WIDTH)
+        store.table(identity, kind, WIDTH)
         for identity in (IDENTITY, {**IDENTITY, "transform": "targetpad-1.25"}, {**IDENTITY, "precision": "bf16"})
         for kind in ("image", "text")
     ]
@@ -103,7 +124,7 @@ def test_many_batches_end_in_few_files(tmp_path: Path) -> None:
     texts = [f"text {i}" for i in range(600)]
     features, _ = fetch(tmp_path, texts, batch=2)
     files = list(tmp_path.rglob("*.safetensors"))
-    assert len(files) <= feature_table.MOST_SMALL // 8
+    assert len(files) <= feature_table.MOST_SMALL
     again, encoded = fetch(tmp_path, texts)
     assert not encoded
     assert (again == features).all()
@@ -113,10 +134,10 @@ def test_large_files_are_left_out_of_merges(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(feature_table, "SMALL_BYTES", 1000)
     fetch(tmp_path, [f"text {i}" for i in range(100)], batch=100)
     (large,) = tmp_path.rglob("*.safetensors")
-    for i in range(30):
+    for i in range(feature_table.MOST_SMALL + 5):
         fetch(tmp_path, [f"more {i}"])
     assert large.exists()
-    assert len(list(tmp_path.rglob("*.safetensors"))) <= 2 + feature_table.MOST_SMALL // 8
+    assert len(list(tmp_path.rglob("*.safetensors"))) <= 2 + feature_table.MOST_SMALL
 
 
 def test_features_that_are_not_finite_are_refused_by_name_and_the_rest_kept(tmp_path: Path) -> None:
@@ -128,12 +149,12 @@ def test_features_that_are_not_finite_are_refused_by_name_and_the_rest_kept(tmp_
         features[rows == 5, 4] = np.inf
         yield Encoded(rows, features)
 
-    folder = FeatureStore(tmp_path).folder(IDENTITY, "text", WIDTH)
+    folder = FeatureStore(tmp_path).table(IDENTITY, "text", WIDTH)
     with pytest.raises(UnusableRowsError) as caught:
         folder.fetch(text_keys(texts), encode, lambda row: f"the {texts[row]!r}")
     assert list(caught.value.faults) == [2, 5]
     assert "2 of 8 rows" in str(caught.value)
-    assert "the 'text 2': its features hold NaN or infinity" in str(caught.value)
+    assert "the 'text 2': its features contain NaN or infinity" in str(caught.value)
     assert fetch(tmp_path, texts)[1] == [2, 5]
 
 
@@ -146,7 +167,7 @@ def test_faults_of_the_encoder_are_told_after_everything_else_is_kept(tmp_path: 
             part = np.array([] if bad else [row], dtype=np.int64)
             yield Encoded(part, features_of([texts[row]])[: len(part)], bad)
 
-    folder = FeatureStore(tmp_path).folder(IDENTITY, "text", WIDTH)
+    folder = FeatureStore(tmp_path).table(IDENTITY, "text", WIDTH)
     with pytest.raises(UnusableRowsError) as caught:
         folder.fetch(text_keys(texts), encode, lambda row: f"text {row}")
     message = str(caught.value)
@@ -159,7 +180,7 @@ def test_faults_of_the_encoder_are_told_after_everything_else_is_kept(tmp_path: 
 
 
 def test_features_of_another_width_are_refused(tmp_path: Path) -> None:
-    folder = FeatureStore(tmp_path).folder(IDENTITY, "text", WIDTH)
+    folder = FeatureStore(tmp_path).table(IDENTITY, "text", WIDTH)
 
     def encode(rows: NDArray[np.int64]) -> Generator[Encoded, None, None]:
         yield Encoded(rows, np.zeros((len(rows), WIDTH + 1), np.float32))
@@ -254,23 +275,12 @@ def test_a_folder_in_place_of_a_file_is_a_fault(tmp_path: Path, pictures: Path) 
 def test_unchanged_files_are_not_read_again(tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = keys(tmp_path, pictures, "a.png", "b.png")
     read: list[str] = []
-    real = digests_module._digest_file
-    monkeypatch.setattr(digests_module, "_digest_file", lambda path: read.append(path) or real(path))
+    real = digests_module.digest_files
+    monkeypatch.setattr(digests_module, "digest_files", lambda paths: read.extend(paths) or real(paths))
     assert keys(tmp_path, pictures, "a.png", "b.png") == before
     assert not read
     keys(tmp_path, pictures, "a.png", "sub/c.png")
     assert read == [str(pictures / "sub/c.png")]
-
-
-@pytest.mark.parametrize("content", [b"", b"no database at all, but long enough to look like something" * 50])
-def test_a_damaged_index_of_digests_costs_only_time(tmp_path: Path, pictures: Path, content: bytes) -> None:
-    before = keys(tmp_path, pictures, "a.png")
-    (tmp_path / "digests.sqlite").write_bytes(content)
-    assert keys(tmp_path, pictures, "a.png") == before
-    assert keys(tmp_path, pictures, "a.png") == before
-    keys(tmp_path, pictures, "a.png")
-    with sqlite3.connect(tmp_path / "digests.sqlite") as connection:
-        assert connection.execute("SELECT count(*) FROM files").fetchone() == (1,), "it is made anew"
 
 
 def test_names_that_are_not_utf8_are_files_like_others(tmp_path: Path) -> None:
@@ -295,8 +305,7 @@ def test_features_lie_under_the_backbones_name(tmp_path: Path) -> None:
     fetch(tmp_path, ["a"])
     (identity,) = tmp_path.glob("features/stub-*/identity.json")
     assert '"transform": "stock"' in identity.read_text()
-    assert isinstance(FeatureTable(identity.parent / "text", WIDTH), FeatureTable)
-    assert len(FeatureTable(identity.parent / "text", WIDTH)) == 1
+    assert len(FeatureTable(identity.parent / "text", WIDTH, IDENTITY)) == 1
 
 
 def test_a_fault_is_told_of_every_row_that_holds_the_same(tmp_path: Path) -> None:
@@ -304,6 +313,6 @@ def test_a_fault_is_told_of_every_row_that_holds_the_same(tmp_path: Path) -> Non
         yield Encoded(rows[:0], np.zeros((0, 0), np.float32), {int(row): "does not decode" for row in rows})
 
     with pytest.raises(UnusableRowsError) as caught:
-        FeatureStore(tmp_path).folder(IDENTITY, "image", WIDTH).fetch(text_keys(["a", "b", "a"]), fails, str)
+        FeatureStore(tmp_path).table(IDENTITY, "image", WIDTH).fetch(text_keys(["a", "b", "a"]), fails, str)
     assert caught.value.faults == dict.fromkeys(range(3), "does not decode")
     assert caught.value.skippable

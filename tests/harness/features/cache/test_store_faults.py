@@ -26,16 +26,26 @@ from condsim.harness.errors import CondsimError
 from condsim.harness.features.cache import segment as feature_segment
 from condsim.harness.features.cache import table as feature_table
 from condsim.harness.features.cache.file_digests import digest
+from condsim.harness.features.cache.request import Encode, Encoded
 from condsim.harness.features.cache.segment import Segment
-from condsim.harness.features.cache.table import Encoded, FeatureTable
+from condsim.harness.features.cache.table import FeatureTable, owner_of
 
 WIDTH, ROWS, BATCH = 6, 120, 8
 KEYS = [digest(f"row {row}".encode()) for row in range(ROWS)]
 FEATURES = np.random.default_rng(7).normal(size=(ROWS, WIDTH)).astype(np.float32)
 KILLS = 40
+IDENTITY = {"model": "stub"}
 
 
-def encode(note: Callable[[NDArray[np.int64]], object] = lambda rows: None) -> feature_table.Encode:
+@pytest.fixture
+def tmp_path(tmp_path: Path) -> Path:
+    """A folder for one kind of features, below the folder of its backbone."""
+    folder = tmp_path / "stub" / "image"
+    folder.mkdir(parents=True)
+    return folder
+
+
+def encode(note: Callable[[NDArray[np.int64]], object] = lambda rows: None) -> Encode:
     """An encoder that notes each batch it begins."""
 
     def batches(rows: NDArray[np.int64]) -> Generator[Encoded, None, None]:
@@ -48,7 +58,7 @@ def encode(note: Callable[[NDArray[np.int64]], object] = lambda rows: None) -> f
 
 
 def fetch(folder: Path, note: Callable[[NDArray[np.int64]], object] = lambda rows: None) -> NDArray[np.float32]:
-    return FeatureTable(folder, WIDTH).fetch(KEYS, encode(note), str)
+    return FeatureTable(folder, WIDTH, IDENTITY).fetch(KEYS, encode(note), str)
 
 
 def rows_of(log: Path) -> list[int]:
@@ -63,10 +73,10 @@ def stored_rows(folder: Path) -> set[int]:
     """Which rows the store holds whole, checked against what they should be; no file of it may be damaged."""
     rows = {key: row for row, key in enumerate(KEYS)}
     found = set()
-    for path, segment in FeatureTable(folder, WIDTH).segments():
+    for path, segment in FeatureTable(folder, WIDTH, IDENTITY).segments():
         assert isinstance(segment, Segment), f"{path}: {segment}"
-        features, whole = segment.read(np.arange(len(segment)))
-        assert whole.all()
+        features, intact = segment.read(np.arange(len(segment)))
+        assert intact.all()
         here = [rows[bytes(key)] for key in segment.keys]
         assert (features == FEATURES[here]).all()
         found |= set(here)
@@ -243,7 +253,7 @@ def test_any_flipped_byte_is_noticed_named_and_mended(tmp_path: Path, caplog: py
 def test_a_flipped_byte_of_a_feature_costs_that_one_row(tmp_path: Path) -> None:
     fetch(tmp_path)
     (file,) = merged(tmp_path)
-    segment = Segment(file, WIDTH)
+    segment = Segment(file, WIDTH, owner_of(IDENTITY, file.parent.name))
     at = file.read_bytes().index(segment.features[33].tobytes())
     flip(file, at + 5)
     encoded: list[int] = []
@@ -259,7 +269,7 @@ def test_a_truncated_file_is_noticed_and_mended(tmp_path: Path, keep: float, cap
     os.truncate(file, int(keep * size) if 0 < keep < 1 else int(keep) % size)
     assert (fetch(tmp_path) == FEATURES).all()
     assert str(file) in caplog.text
-    assert "damaged" in caplog.text
+    assert "is not used" in caplog.text
     assert stored_rows(tmp_path) == set(range(ROWS))
 
 
@@ -298,7 +308,7 @@ def test_a_full_disk_is_a_clear_error_and_leaves_the_store_usable(
         fetch(tmp_path)
     assert str(tmp_path) in str(caught.value)
     assert "no space left" in str(caught.value)
-    assert f"{5 * BATCH} of {ROWS} features are encoded and kept" in str(caught.value)
+    assert f"{5 * BATCH} of {ROWS} features are encoded and stored" in str(caught.value)
     assert stored_rows(tmp_path) == set(range(5 * BATCH))
     assert not list(tmp_path.glob("*.tmp"))
     encoded: list[int] = []
@@ -336,8 +346,10 @@ def test_a_disk_that_is_really_full(small_disk: Path) -> None:
 def unprivileged() -> Iterator[tuple[Path, Callable[[Callable[[], object]], int]]]:
     """A folder that anybody may read, and a way to run something as somebody who may not write to it."""
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        folder.chmod(0o755)
+        folder = Path(name) / "stub" / "image"
+        folder.mkdir(parents=True)
+        for path in (folder, folder.parent, folder.parent.parent):
+            path.chmod(0o755)
 
         def run(work: Callable[[], object]) -> int:
             def as_nobody() -> None:
@@ -373,7 +385,7 @@ def test_what_a_read_only_cache_lacks_is_a_clear_error(
     unprivileged: tuple[Path, Callable[[Callable[[], object]], int]],
 ) -> None:
     folder, run = unprivileged
-    FeatureTable(folder, WIDTH).fetch(KEYS[: ROWS - 3], encode(), str)
+    FeatureTable(folder, WIDTH, IDENTITY).fetch(KEYS[: ROWS - 3], encode(), str)
     (file,) = merged(folder)
     flip(file, len(file.read_bytes()) - 1)
 
@@ -408,8 +420,8 @@ def test_waiting_for_another_process_is_said(tmp_path: Path, caplog: pytest.LogC
 def merged(folder: Path) -> list[Path]:
     """The folder's one feature file."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(feature_table, "MOST_SMALL", 8)
-        FeatureTable(folder, WIDTH)._merge(1)
+        patch.setattr(feature_table, "MOST_SMALL", 1)
+        FeatureTable(folder, WIDTH, IDENTITY)._merge()
     return list(folder.glob("*.safetensors"))
 
 
