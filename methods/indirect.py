@@ -37,20 +37,23 @@ def fitted_projection(
     """
     generator = torch.Generator().manual_seed(seed)
     texts = unit(texts.float().cpu())
-    start = 0.1 * torch.randn(components, texts.shape[1], generator=generator)
-    with torch.enable_grad():
-        projection = start.requires_grad_()
-        optimizer = torch.optim.Adam([projection], lr=rate)
-        best, best_loss, best_step = projection.detach().clone(), torch.inf, 0
-        for step in range(steps):
-            optimizer.zero_grad()
-            loss = reconstruction_angle(texts, projection)
-            if (value := float(loss.detach())) < best_loss:
-                best, best_loss, best_step = projection.detach().clone(), value, step
-            elif step - best_step >= patience:
-                break
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
+    projection = 0.1 * torch.randn(components, texts.shape[1], generator=generator)
+    first, second = torch.zeros_like(projection), torch.zeros_like(projection)
+    best, best_loss, best_step = projection.clone(), torch.inf, 0
+    for step in range(steps):
+        with torch.enable_grad():
+            variable = projection.clone().requires_grad_()
+            loss = reconstruction_angle(texts, variable)
+            (gradient,) = torch.autograd.grad(loss, variable)
+        if (value := float(loss.detach())) < best_loss:
+            best, best_loss, best_step = projection.clone(), value, step
+        elif step - best_step >= patience:
+            break
+        # Adam by hand: torch's takes seconds to import, and sets an environment variable.
+        first.lerp_(gradient, 1 - 0.9)
+        second.lerp_(gradient.square(), 1 - 0.999)
+        scale = (second / (1 - 0.999 ** (step + 1))).sqrt() + 1e-8
+        projection -= rate * first / (1 - 0.9 ** (step + 1)) / scale
     return best
 
 

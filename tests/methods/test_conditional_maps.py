@@ -40,6 +40,15 @@ def test_texts_in_a_plane_are_rebuilt_by_two_components() -> None:
     assert not torch.equal(fitted, fitted_projection(texts, 2, patience=200, seed=1))
 
 
+def test_the_first_step_is_that_of_adam() -> None:
+    """Adam's first step moves every entry by the learning rate against the sign of its gradient."""
+    texts = unit(torch.randn(9, 12, generator=torch.Generator().manual_seed(1)))
+    start = (0.1 * torch.randn(3, 12, generator=torch.Generator().manual_seed(0))).requires_grad_()
+    (gradient,) = torch.autograd.grad(reconstruction_angle(texts, start), start)
+    found = fitted_projection(texts, 3, rate=0.01, steps=2)
+    torch.testing.assert_close(found, start.detach() - 0.01 * gradient.sign(), atol=1e-5, rtol=0)
+
+
 def test_indirect_scores_are_cosines_of_the_mapped_images(space: Any) -> None:
     gallery = space.gallery()
     queries = space.queries(gallery, [3, 8, 21], [0, 3, 0])
