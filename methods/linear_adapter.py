@@ -77,8 +77,8 @@ class LinearAdapter(Method):
                 f"{PUBLISHED} and set method.checkpoint=FILE"
             )
         checkpoint = read_checkpoint(self.checkpoint)
-        fit_names(checkpoint, {"layer.weight": 2, "layer.bias": 1}, "linear adapter")
-        weight, bias = checkpoint.state["layer.weight"].float(), checkpoint.state["layer.bias"].float()
+        state = fit_names(checkpoint, {"layer.weight": 2, "layer.bias": 1}, "linear adapter")
+        weight, bias = state["layer.weight"].float(), state["layer.bias"].float()
         if weight.shape[1] != width:
             raise CondsimError(
                 f"checkpoint {checkpoint.path} is for features of width {weight.shape[1]}, this backbone's have width "

@@ -45,6 +45,7 @@ class AlphaQueryExpansion(Method):
         self.alpha = alpha
         self.needs_condition = self.base.needs_condition
         self.pointwise = self.base.pointwise
+        self.reads_train = self.base.reads_train
 
     def check(self, task: Task) -> None:
         super().check(task)

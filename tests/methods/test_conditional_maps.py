@@ -11,12 +11,12 @@ import torch
 
 from condsim.harness.errors import CondsimError, NotApplicable
 from condsim.harness.one_vector import unit
+from condsim.harness.state_dict import write_state_dict
 from condsim.methods.combiner import CombinerNetwork
 from condsim.methods.combiner_both_sides import CombinerBothSides
 from condsim.methods.crl import POSITIONS, Crl, CrlComposed
 from condsim.methods.indirect import Indirect, fitted_projection, reconstruction_angle
 from condsim.methods.phrases.lexicon import Lexicon
-from condsim.methods.training.checkpoints import write_checkpoint
 
 
 def test_the_loss_is_the_mean_angle_to_the_rebuilt_text() -> None:
@@ -113,7 +113,7 @@ def test_the_combiner_composes_query_and_candidate_with_the_same_text(space: Any
     torch.manual_seed(0)
     network = CombinerNetwork(space.width, 10, 14).eval()
     path = tmp_path / "combiner.safetensors"
-    write_checkpoint(path, network.state_dict(), {"projection": 10, "hidden": 14})
+    write_state_dict(path, network.state_dict(), {"projection": 10, "hidden": 14})
     gallery = space.gallery()
     queries = space.queries(gallery, [3, 8, 8], [0, 3, 1])
     found = CombinerBothSides(str(path)).prepare(gallery)(queries)

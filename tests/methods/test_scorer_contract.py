@@ -17,10 +17,10 @@ from torch import Tensor
 import condsim.conf
 from condsim.harness.method import Gallery, Method, Queries
 from condsim.harness.ranking.engine import Ranking, rank_task
+from condsim.harness.state_dict import write_state_dict
 from condsim.harness.task import Ragged, Task
 from condsim.methods.combiner import CombinerNetwork
 from condsim.methods.query_adaptive import QueryAdaptive
-from condsim.methods.training.checkpoints import write_checkpoint
 
 FOLDER = Path(condsim.conf.__file__).parent / "method"
 METHODS = sorted(path.stem for path in FOLDER.glob("*.yaml") if path.stem != "custom")
@@ -41,11 +41,11 @@ def make(tmp_path: Path, space: Any) -> Make:
             adaptive = QueryAdaptive(rank=3, steps=2, hidden=16, heads=2, feedforward=16, depth=1)
             network = adaptive.new_network(width)
             settings = {"architecture": adaptive.settings_of(network), "width": width}
-            write_checkpoint(path, network.state_dict(), settings)
+            write_state_dict(path, network.state_dict(), settings)
         elif name == "linear_adapter":
-            write_checkpoint(path, {"layer.weight": torch.randn(10, width), "layer.bias": torch.randn(10)}, {})
+            write_state_dict(path, {"layer.weight": torch.randn(10, width), "layer.bias": torch.randn(10)}, {})
         else:
-            write_checkpoint(path, CombinerNetwork(width, 12, 14).state_dict(), {"projection": 12, "hidden": 14})
+            write_state_dict(path, CombinerNetwork(width, 12, 14).state_dict(), {"projection": 12, "hidden": 14})
         return path
 
     def of(name: str) -> Method:

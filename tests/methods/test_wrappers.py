@@ -13,6 +13,7 @@ from torch import Tensor
 from condsim.harness.errors import CondsimError, NotApplicable
 from condsim.harness.method import Method, Queries
 from condsim.harness.one_vector import unit
+from condsim.harness.state_dict import write_state_dict
 from condsim.methods.clay import Clay
 from condsim.methods.hubness import (
     NearestNeighborNormalization,
@@ -24,7 +25,6 @@ from condsim.methods.inner_product import ImageOnly, ImagePlusText, TextOnly
 from condsim.methods.linear_adapter import LinearAdapter
 from condsim.methods.query_expansion import AlphaQueryExpansion
 from condsim.methods.specific import SpecificObject
-from condsim.methods.training.checkpoints import write_checkpoint
 
 
 def of_bank(base: Method, gallery: Any, condition: int, images: Tensor) -> Tensor:
@@ -187,7 +187,7 @@ def test_the_adapter_maps_unit_features_of_both_kinds(space: Any, tmp_path: Path
 
 def test_around_clay_prompts_are_adapted_too(space: Any, tmp_path: Path) -> None:
     path = tmp_path / "identity.safetensors"
-    write_checkpoint(path, {"layer.weight": torch.eye(space.width), "layer.bias": torch.zeros(space.width)}, {})
+    write_state_dict(path, {"layer.weight": torch.eye(space.width), "layer.bias": torch.zeros(space.width)}, {})
     gallery = space.gallery()
     queries = space.queries(gallery, [3, 8], [0, 1])
     found = LinearAdapter(Clay(rank=4), str(path)).prepare(gallery)(queries)
