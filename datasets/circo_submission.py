@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Collection
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from condsim.harness.errors import CondsimError
+from condsim.harness.files import atomic
 from condsim.harness.task import Task
 
 QUERIES = 800
@@ -28,11 +28,9 @@ def write_submission(
     ``top_rows`` [Q, at least 50]: image rows of the best gallery images of each query of ``task``, best first.
     """
     value = submission(task, top_rows)
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"circo_{task.name}.json"
-    part = folder / f".{path.name}.part"
-    part.write_text(json.dumps(value), encoding="utf-8")
-    os.replace(part, path)
+    with atomic(path) as scratch:
+        scratch.write_text(json.dumps(value), encoding="utf-8")
     return path
 
 

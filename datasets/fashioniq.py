@@ -10,15 +10,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from condsim.datasets.annotations import (
-    Entry,
-    ImageName,
-    Line,
-    keep_valid,
-    read_list,
-    shown,
-    validate,
-)
+from condsim.datasets.annotations import Entry, ImageName, Line, keep_valid, read_list, shown, validate
 from condsim.datasets.image_files import IMAGE_SUFFIXES, folder_of, image_index, moved
 from condsim.harness.console import console
 from condsim.harness.errors import CondsimError, did_you_mean
@@ -87,9 +79,9 @@ def load(
     root = folder_of(images, "benchmark.images", IMAGES) if images else None
     index = None if root is None else index_images(root)
     chosen = tuple(tasks or CATEGORIES)
-    for task in chosen:
-        if task not in CATEGORIES:
-            raise CondsimError(f"FashionIQ has no category {task!r}. {did_you_mean(str(task), CATEGORIES)}")
+    for category in chosen:
+        if category not in CATEGORIES:
+            raise CondsimError(f"FashionIQ has no category {category!r}. {did_you_mean(str(category), CATEGORIES)}")
     listed = None if available is None else (Path(available).name, read_available(Path(available).expanduser()))
     read = tuple(
         read_task(
@@ -106,8 +98,8 @@ def load(
         )
         for category in chosen
     )
-    for category in chosen:
-        for message in blank_captions(folder, category):
+    for task in read:
+        for message in blank_captions(folder, task.name):
             console.print(message, style="yellow", markup=False)
     train = None if index is None else read_train(folder, root or folder, index)
     return Benchmark(name, read, train, headlines(chosen, metrics), on_error)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from condsim.harness.errors import CondsimError, did_you_mean
+from condsim.harness.json_files import read_json, read_text
 from condsim.harness.task import Benchmark, Kinds, Labels, Ragged, Rows, Task
 
 EXPECTED = 'one query id per line, a JSON list of ids, or a JSON object {"<task>": [ids]}'
@@ -133,16 +133,9 @@ def keep_images(task: Task, keep: NDArray[np.bool_]) -> Task:
 
 
 def _read(path: Path) -> list[str] | dict[str, list[str]]:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise CondsimError(f"queries_from={path} cannot be read: {error} (expected {EXPECTED})") from None
     if path.suffix.lower() != ".json":
-        return [line.strip() for line in text.splitlines() if line.strip()]
-    try:
-        value = json.loads(text)
-    except ValueError as error:
-        raise CondsimError(f"queries_from={path} is not valid JSON: {error} (expected {EXPECTED})") from None
+        return [line.strip() for line in read_text(path, EXPECTED).splitlines() if line.strip()]
+    value = read_json(path, EXPECTED)
     if isinstance(value, dict):
         return {str(task): _ids(ids, f"{path}, task {task}") for task, ids in value.items()}
     return _ids(value, str(path))

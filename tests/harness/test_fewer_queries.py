@@ -112,7 +112,7 @@ def test_a_faulty_json_file_is_refused(text: str, tmp_path: Path) -> None:
     (tmp_path / "list.json").write_text(text)
     with pytest.raises(CondsimError, match=r"list\.json"):
         restrict(Benchmark("toy", (gallery_task(),)), tmp_path / "list.json")
-    with pytest.raises(CondsimError, match="cannot be read"):
+    with pytest.raises(CondsimError, match="does not exist"):
         restrict(Benchmark("toy", (gallery_task(),)), tmp_path / "none.txt")
 
 
