@@ -12,7 +12,6 @@ from pydantic import Field
 
 from condsim.datasets.annotations import Entry, ImageName, Line, keep_valid, read_list, shown, validate
 from condsim.datasets.image_files import IMAGE_SUFFIXES, folder_of, image_index, moved
-from condsim.harness.console import console
 from condsim.harness.errors import CondsimError, did_you_mean
 from condsim.harness.fewer_queries import join_variants
 from condsim.harness.json_files import read_json, read_text
@@ -98,11 +97,9 @@ def load(
         )
         for category in chosen
     )
-    for task in read:
-        for message in blank_captions(folder, task.name):
-            console.print(message, style="yellow", markup=False)
     train = None if index is None else read_train(folder, root or folder, index)
-    return Benchmark(name, read, train, headlines(chosen, metrics), on_error)
+    notes = tuple(note for category in chosen for note in blank_captions(folder, category))
+    return Benchmark(name, read, train, headlines(chosen, metrics), on_error, notes)
 
 
 def headlines(chosen: Collection[str], metrics: Collection[str]) -> dict[str, Headline]:
@@ -276,7 +273,7 @@ def _with_files(task: Task, index: Mapping[str, str], on_error: OnError) -> Task
 
 
 def blank_captions(folder: Path, category: str) -> list[str]:
-    """One message for each blank caption. The queries are kept, and joined as any other, as the released codes do."""
+    """One note for each blank caption. The queries are kept, and joined as any other, as the released codes do."""
     path = caption_file(folder, category)
     entries = read_list(path, "a list of FashionIQ queries")
     return [

@@ -199,6 +199,7 @@ FASHIONIQ_GALLERIES = {
 def survey_fashioniq(options: Options) -> Survey:
     parts: list[Part] = []
     problems: list[str] = []
+    notes: list[str] = []
     tables: list[ImageTable] = []
     folder, value, gallery = options.get("annotations"), options.get("images"), str(options.get("gallery"))
     root = Path(value).expanduser() if value else None
@@ -220,8 +221,8 @@ def survey_fashioniq(options: Options) -> Survey:
             parts.append(Part(f"{category}: queries", str(captions), None, queries))
             continue
         problems += task.skipped
-        note = f"{len(blank)} blank caption{'s' * (len(blank) > 1)}, kept" if blank else ""
-        parts.append(Part(f"{category}: queries", str(captions), len(task), queries, note))
+        notes += blank
+        parts.append(Part(f"{category}: queries", str(captions), len(task), queries))
         parts.append(Part(f"{category}: gallery {gallery}", str(splits), len(task.images), size))
         if index is None:
             place = f"{root} is not a folder" if root else "benchmark.images is not set"
@@ -230,7 +231,7 @@ def survey_fashioniq(options: Options) -> Survey:
             names = task.images.names
             parts.append(Part(f"{category}: images", str(root), len(set(names) & index.keys()), len(names)))
             tables.append(replace(task.images, files=moved(names, index)))
-    return Survey(tuple(parts), tuple(tables), tuple(problems))
+    return Survey(tuple(parts), tuple(tables), tuple(problems), tuple(notes))
 
 
 NOTES = {"mit_states/test": "others' logs say about 82,732 queries over 10,546 images"}
