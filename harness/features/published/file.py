@@ -22,7 +22,7 @@ class FeatureFile:
     """A published matrix and the names of its rows."""
 
     def __init__(self, path: Path, names: Path | None) -> None:
-        """Raises CondsimError where a file is missing, not understood, or of another length than its names."""
+        """Raises CondsimError if a file is missing, cannot be read, or has another length than its names."""
         self.path = path
         readers: dict[str, Callable[[Path], tuple[Tensor, tuple[str, ...] | None]]] = {
             ".npy": _read_npy,
@@ -51,9 +51,13 @@ class FeatureFile:
                     f"{path}: the names of its rows are missing; expected them in {path.with_suffix('.txt')}"
                 )
             self.names = read_names(file)
+            while len(self.names) > len(self.features) and not self.names[-1].strip():
+                self.names = self.names[:-1]  # blank lines at the end of the file
             self.paths.append(file)
         if len(self.names) != len(self.features):
-            raise CondsimError(f"{path}: there are {len(self.features)} rows of features for {len(self.names)} names")
+            raise CondsimError(
+                f"{path} has {len(self.features)} rows of features, but there are {len(self.names)} names"
+            )
 
     @property
     def width(self) -> int:
@@ -61,14 +65,14 @@ class FeatureFile:
 
 
 def read_names(path: Path) -> tuple[str, ...]:
-    """One name a line, or a JSON list of names. Raises CondsimError where it is neither."""
+    """The names of a text file with one name per line, or of a JSON list. Raises CondsimError if it is neither."""
     try:
         if path.suffix == ".json":
-            names = json.loads(path.read_text(encoding="utf-8"))
+            names = json.loads(path.read_text(encoding="utf-8-sig"))
         else:
-            with path.open(encoding="utf-8", newline="\n") as file:  # line by line: there may be millions
+            with path.open(encoding="utf-8-sig", newline="\n") as file:  # line by line: there may be millions
                 names = [line.removesuffix("\n").removesuffix("\r") for line in file]
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CondsimError(f"{path}: cannot be read as names: {error}") from error
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise CondsimError(f"{path}: expected a list of names")
@@ -111,7 +115,10 @@ def _read_parquet(path: Path) -> tuple[Tensor, tuple[str, ...]]:
         or len(set(lists.value_lengths().to_pylist())) > 1
     ):
         raise CondsimError(f"{path}: the features of its rows are not all of one width")
-    names = tuple(map(str, table.column(columns["names"]).to_pylist()))
+    column = table.column(columns["names"])
+    if column.null_count:
+        raise CondsimError(f"{path}: {column.null_count} of its {len(table)} rows have no name")
+    names = tuple(map(str, column.to_pylist()))
     return torch.from_numpy(np.array(values).reshape(len(table), -1)), names
 
 

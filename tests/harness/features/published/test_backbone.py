@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -52,7 +53,7 @@ def test_rows_are_found_by_name_in_any_order(tmp_path: Path, suffix: str, dtype:
 def test_a_name_twice_is_refused_in_the_files_own_order_too(tmp_path: Path) -> None:
     names = (NAMES[0], NAMES[1], NAMES[0])
     path = write(tmp_path / "twice.npy", FEATURES[:3].astype(np.float16), names)
-    with pytest.raises(CondsimError, match=f"{NAMES[0]!r} stands more than once"):
+    with pytest.raises(CondsimError, match=f"duplicate name {NAMES[0]!r}"):
         Precomputed(path, cache_dir=tmp_path).encode_images(ImageTable(tmp_path, names))
 
 
@@ -66,7 +67,7 @@ def test_queries_and_database_may_be_files_of_their_own(tmp_path: Path) -> None:
     assert (found[[1, 3]] == FEATURES[[2, 4]]).all()
     assert len(backbone.identity) == 1 + 4
     again = write(tmp_path / "again.npy", FEATURES[:3], NAMES[2:5])
-    with pytest.raises(CondsimError, match=f"{NAMES[2]!r} stands more than once"):
+    with pytest.raises(CondsimError, match=f"duplicate name {NAMES[2]!r}"):
         Precomputed([queries, again]).encode_images(ImageTable(tmp_path, NAMES[:2]))
     with pytest.raises(CondsimError, match="2 files of features for 1 files of names"):
         Precomputed([queries, database], image_names=[tmp_path / "queries.txt"])
@@ -103,9 +104,9 @@ def test_what_is_missing_or_wrong_is_named(tmp_path: Path) -> None:
         Precomputed(images).encode_images(ImageTable(tmp_path, NAMES, np.ones((20, 4))))
     with pytest.raises(CondsimError, match="empty"):
         Precomputed(images).encode_images(ImageTable(tmp_path, ()))
-    with pytest.raises(CondsimError, match=r"there are 20 rows of features for 3 names"):
+    with pytest.raises(CondsimError, match=r"has 20 rows of features, but there are 3 names"):
         Precomputed(images, image_names=write(tmp_path / "texts.npy", FEATURES[:3], TEXTS).with_suffix(".txt"))
-    with pytest.raises(CondsimError, match=r"width 6, and .* of 4"):
+    with pytest.raises(CondsimError, match=r"width 6, but .* of 4"):
         Precomputed(images, write(tmp_path / "texts.npy", FEATURES[:3, :4], TEXTS))
     with pytest.raises(CondsimError, match="no such file"):
         Precomputed(tmp_path / "gone.npy")
@@ -134,6 +135,48 @@ def test_features_that_are_not_finite_are_refused_by_name(tmp_path: Path, dtype:
     features = FEATURES.astype(dtype)
     features[4, 2] = np.nan
     backbone = Precomputed(write(tmp_path / "images.npy", features, NAMES))
-    with pytest.raises(UnusableRowsError, match=r"row 4, .*folder/4\.jpg: its features hold NaN"):
+    with pytest.raises(UnusableRowsError, match=r"row 4, .*folder/4\.jpg: its features contain NaN"):
         backbone.encode_images(ImageTable(tmp_path, NAMES))
     assert len(backbone.encode_images(ImageTable(tmp_path, NAMES[:4]))) == 4
+
+
+@pytest.mark.parametrize(
+    "spell",
+    [
+        lambda name: f"./{name}",
+        lambda name: name.replace("/", "\\"),
+        lambda name: f"{name} ",
+        lambda name: f"\ufeff{name}",
+        lambda name: f"{name}\u00a0",
+        lambda name: name,
+    ],
+)
+@pytest.mark.parametrize("suffix", [".txt", ".json"])
+def test_one_image_may_be_written_in_several_ways(tmp_path: Path, spell: Callable[[str], str], suffix: str) -> None:
+    path = write(tmp_path / "images.npy", FEATURES, tuple(map(spell, NAMES)), suffix)
+    features = Precomputed(path, cache_dir=tmp_path).encode_images(ImageTable(tmp_path, NAMES[::-1]))
+    assert (features.numpy() == FEATURES[::-1]).all()
+    written_so = ImageTable(tmp_path, tuple(map(spell, NAMES)))
+    path = write(tmp_path / "others.npy", FEATURES, NAMES, suffix)
+    assert (Precomputed(path, cache_dir=tmp_path).encode_images(written_so).numpy() == FEATURES).all()
+
+
+def test_texts_in_another_unicode_form_are_found(tmp_path: Path) -> None:
+    images = write(tmp_path / "images.npy", FEATURES, NAMES)
+    texts = write(tmp_path / "texts.npy", FEATURES[:2], ("cafe\u0301", "\ufeffa dog "))
+    features = Precomputed(images, texts, cache_dir=tmp_path).encode_texts(["a dog", "caf\u00e9"])
+    assert (features.numpy() == FEATURES[[1, 0]]).all()
+
+
+def test_a_name_that_two_rows_may_mean_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "images.npy", FEATURES[:3], ("./a.png", "a.png ", "b.png"))
+    backbone = Precomputed(path, cache_dir=tmp_path)
+    with pytest.raises(UnusableRowsError, match="several rows have its name"):
+        backbone.encode_images(ImageTable(tmp_path, ("b.png", "a.png")))
+    assert (backbone.encode_images(ImageTable(tmp_path, ("./a.png",))).numpy() == FEATURES[:1]).all()
+
+
+def test_blank_lines_at_the_end_of_the_names_are_no_names(tmp_path: Path) -> None:
+    path = write(tmp_path / "images.npy", FEATURES, NAMES)
+    path.with_suffix(".txt").write_text("\r\n".join(NAMES) + "\r\n\r\n  \n")
+    assert (Precomputed(path, cache_dir=tmp_path).encode_images(ImageTable(tmp_path, NAMES)).numpy() == FEATURES).all()
