@@ -1,4 +1,4 @@
-"""Matrices in files that are mapped into memory: larger than memory, read where they lie."""
+"""Matrices in memory-mapped files: they may be larger than memory and are read directly from the file."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from torch import Tensor
 _ROWS_AT_ONCE = 64
 
 _maps: WeakValueDictionary[int, mmap.mmap] = WeakValueDictionary()
-"""First address of a matrix -> its map, for as long as it is open."""
+"""First address of a matrix -> its map, while it is open."""
 
 
 def map_npy(path: Path) -> Tensor:
-    """The array of an .npy file, mapped. It is for reading only: what is written to it is lost or is not, by chance."""
+    """The array of an .npy file, memory-mapped. For reading only: the map is private, and writes may be lost."""
     array = np.load(path, mmap_mode="c", allow_pickle=False)
     matrix = torch.from_numpy(array)
     _maps[matrix.untyped_storage().data_ptr()] = array._mmap
@@ -30,8 +30,8 @@ def is_mapped(matrix: Tensor) -> bool:
 
 
 def gather(matrix: Tensor, rows: Tensor) -> Tensor:
-    """``matrix[rows]`` for ``rows`` [C]. Of a mapped matrix only a few rows at a time: a row that is read may bring the
-    megabytes around it into memory."""
+    """``matrix[rows]`` for ``rows`` [C]. A mapped matrix is read a few rows at a time, since reading a row may bring
+    the megabytes around it into memory."""
     if not is_mapped(matrix):
         return matrix.index_select(0, rows)
     out = matrix.new_empty(len(rows), *matrix.shape[1:])
@@ -43,9 +43,9 @@ def gather(matrix: Tensor, rows: Tensor) -> Tensor:
 
 
 def let_go(matrix: Tensor) -> None:
-    """Give the memory back that reading a mapped matrix took; what is read again comes from the system's file cache.
+    """Free the memory that reading a mapped matrix took; the next read comes from the system's file cache.
 
-    Does nothing to a matrix that is not mapped, nor where the system cannot be told.
+    Does nothing if the matrix is not mapped or the system has no ``madvise``.
     """
     held = _maps.get(matrix.untyped_storage().data_ptr())
     if held is not None and hasattr(mmap, "MADV_DONTNEED"):
