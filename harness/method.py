@@ -82,6 +82,8 @@ class Method(ABC):
 
     needs_reference: bool = True
     needs_condition: bool = True
+    needs_text: bool = True
+    """False: text features are never read, so the method also works with a backbone that has none."""
     pointwise: bool = True
     """True: a candidate's score does not depend on the other candidates, so galleries may be scored in chunks. A
     re-ranker sets it to False and is then always given all of a query's candidates at once."""

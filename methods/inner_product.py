@@ -14,6 +14,7 @@ class ImageOnly(OneVector):
     """query = ref (GeneCIS, section 6.1)."""
 
     needs_condition = False
+    needs_text = False
 
     def embed(self, queries: Queries) -> Tensor:
         return queries.reference

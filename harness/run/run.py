@@ -117,7 +117,10 @@ def rank(
         images = backbone.mapped_images(task.images)
     else:
         images = backbone.encode_images(task.images).to(device)
-    conditions = condition_features(task, partial(encode_texts, backbone))
+    if method.needs_text:
+        conditions = condition_features(task, partial(encode_texts, backbone))
+    else:
+        conditions = torch.zeros(len(task.conditions), backbone.width, device=device)
     if not isinstance(backbone, ForgetsFeatures):  # a user's, which may keep what it returns
         images, conditions = images.clone(), conditions.clone()
     encoded = time.perf_counter()
