@@ -60,8 +60,17 @@ class ForgetsFeatures(Protocol):
 
 
 @runtime_checkable
+class NotesInputs(Protocol):
+    """An optional part: says which inputs were not read as they are, such as texts that were cut."""
+
+    def notes(self, table: ImageTable, texts: Sequence[str]) -> list[str]:
+        """One sentence with a count per kind of such inputs; all of them have been encoded before."""
+        ...
+
+
+@runtime_checkable
 class MapsImages(Protocol):
-    """What a backbone may do besides: leave features that are published as files in their files."""
+    """An optional part: leaves features that are published as files in their files."""
 
     def mapped_images(self, table: ImageTable) -> Tensor:
         """``encode_images``, or the same in a mapped file (``harness.memory_map``), and then perhaps float16."""

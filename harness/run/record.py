@@ -305,7 +305,6 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "versions": (_mapping(_is_text), "a mapping to texts"),
     "headlines": (_mapping(_list(_is_pair_of_names)), "a mapping to lists of (task, metric)"),
     "skipped": (_list(_is_text), "a list of texts"),
-    "variant": (lambda value: value == "" or _is_name(value), "a printable text"),
     "created": (_is_time, "a time with its zone"),
     "top": (_is_count, "a count"),
     "files": (lambda value: _mapping(_is_digest)(value) and all(map(_is_inside, value)), "a mapping to digests"),

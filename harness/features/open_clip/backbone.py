@@ -1,10 +1,12 @@
-"""Backbones: frozen encoders of pictures and texts, with the feature store in front of the model."""
+"""The backbone of open_clip's models: a frozen encoder of pictures and texts behind the feature cache."""
 
 from __future__ import annotations
 
+import json
 import math
 import os
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import asdict
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -16,14 +18,15 @@ from torch import Tensor
 
 from condsim.harness.errors import BackboneError, CondsimError, did_you_mean
 from condsim.harness.features.cache.file_digests import available_cores, digest
+from condsim.harness.features.cache.request import Encoded
 from condsim.harness.features.cache.store import FeatureStore, describe_images, open_store, text_keys
-from condsim.harness.features.cache.table import Encoded, FeatureTable
+from condsim.harness.features.cache.table import FeatureTable
 from condsim.harness.features.open_clip.batches import InPieces, Load, encode_pictures
-from condsim.harness.features.open_clip.model import PRECISIONS, ClipModel, ModelSpec, load_model, uses_quick_gelu
+from condsim.harness.features.open_clip.model import PRECISIONS, ClipModel, ModelSpec, load_model
+from condsim.harness.features.open_clip.preprocessing import GivenPreprocessing
 from condsim.harness.features.open_clip.trainable import TrainableClip
 from condsim.harness.features.open_clip.transforms import TRANSFORMS, Transform
-from condsim.harness.images import crop_to_square, decode
-from condsim.harness.memory import keep_freed_memory
+from condsim.harness.images import ImageNote, crop_to_square, decode_noted
 from condsim.harness.paths import default_cache_dir, resolve
 from condsim.harness.progress import track
 from condsim.harness.task import ImageTable
@@ -31,11 +34,13 @@ from condsim.harness.task import ImageTable
 AUTO: Final = "auto"
 BATCH_SIZES = {"cuda": 512, "mps": 128}
 _PIECE = 10 << 20
-"""Bytes of float32 pixels that a core takes at once, where the model runs on the processor; 16 to 64 pictures."""
+"""Bytes of float32 pixels that a core takes at once if the model runs on the processor; 16 to 64 pictures."""
+_TEXT_CUT = 1
+"""The note of a text that has more tokens than the model reads."""
 
 
 class OpenClip:
-    """A model of open_clip. It is loaded only when something has to be encoded that the feature store does not hold."""
+    """A model of open_clip. It is loaded only when something has to be encoded that is not in the feature cache."""
 
     def __init__(
         self,
@@ -50,19 +55,26 @@ class OpenClip:
         cache_dir: str | Path | None = None,
         model_config: str | Path | None = None,
         weights: str | Path | None = None,
-        quick_gelu: bool = False,
+        mean: float | Sequence[float] | None = None,
+        std: float | Sequence[float] | None = None,
+        interpolation: str | None = None,
+        resize_mode: str | None = None,
+        quick_gelu: bool | None = None,
         name: str | None = None,
     ) -> None:
         """
-        ``model``: an open_clip model name, or one for the architecture in the file ``model_config``. ``pretrained``: a
-        tag of open_clip's; ``weights``: a file instead (safetensors, or tensors saved by PyTorch), with ``quick_gelu``
-        where they were trained so, as OpenAI's were (tags know this themselves). ``transform``: "stock" or "targetpad"
-        (1.25). ``precision``: "fp32", or "bf16" or "fp16" autocast. ``workers``: threads that read pictures.
-        ``cache_dir``: None is the default cache. Files may be named as ``pkg://package/file``.
+        ``model``: an open_clip model name, or any name for the architecture in the file ``model_config``.
+        ``pretrained``: a tag of open_clip's. ``weights``: a file (safetensors, or tensors saved by PyTorch) in place of
+        the tag's own; ``pretrained`` then names the tag whose preprocessing the file needs.
+        ``mean``, ``std`` (three numbers each), ``interpolation`` ("bicubic", "bilinear"), ``resize_mode`` ("shortest",
+        "longest", "squash"), ``quick_gelu``: None is what the tag says, else an ``open_clip_config.json`` beside the
+        weights, else what all tags of the model agree on, else OpenAI's preprocessing.
+        ``transform``: "stock" or "targetpad" (1.25). ``precision``: "fp32", or "bf16" or "fp16" autocast. ``workers``:
+        threads that read pictures. ``cache_dir``: None is the default cache. Files may be ``pkg://package/file``.
         """
-        if (pretrained is None) == (weights is None):
+        if pretrained is None and weights is None:
             raise CondsimError(
-                f"backbone {model}: give either backbone.pretrained (a tag such as openai) or backbone.weights (a file)"
+                f"backbone {model}: set backbone.pretrained (a tag such as openai) or backbone.weights (a file)"
             )
         for label, value, known in (("transform", transform, TRANSFORMS), ("precision", precision, PRECISIONS)):
             if value not in known:
@@ -71,15 +83,16 @@ class OpenClip:
             if count != AUTO and (not isinstance(count, int) or count < 1):
                 raise CondsimError(f"backbone.{label}={count}: must be auto or at least 1")
         config, file = resolve(model_config) if model_config else None, resolve(weights) if weights else None
-        self.spec = ModelSpec(model, pretrained, config, file, quick_gelu)
+        given = GivenPreprocessing.checked(mean, std, interpolation, resize_mode, quick_gelu)
+        self.spec = ModelSpec(model, pretrained, config, file, given)
         self.transform, self.precision = transform, precision
-        source = pretrained if pretrained is not None else Path(str(weights)).stem
+        source = Path(str(weights)).stem if weights is not None else pretrained
         marks = [mark for mark, usual in ((transform, "stock"), (precision, "fp32")) if mark != usual]
         self.name = "+".join([name or f"{model}/{source}", *marks])
         self.width = int(self.spec.architecture()["embed_dim"])
-        self._failure: BackboneError | None = None
         self._device, self._batch_size, self._workers = device, batch_size, workers
         self._cache_dir = Path(cache_dir).expanduser() if cache_dir else default_cache_dir()
+        self._failure: str | None = None
 
     @cached_property
     def identity(self) -> dict[str, str]:
@@ -106,15 +119,15 @@ class OpenClip:
 
     @property
     def loaded(self) -> ClipModel:
-        """The model itself, loaded on first use. Raises BackboneError; after a failure nothing is tried again."""
+        """The model itself, loaded now if it is not yet. Raises BackboneError, the second time without trying again."""
         if self._failure is not None:
-            raise self._failure
+            raise BackboneError(self._failure)
         try:
-            weights = self.identity["architecture"] + self.identity.get("weights", "")
-            return load_model(self.spec, str(self.device), weights)
-        except CondsimError as error:
-            self._failure = BackboneError(str(error))
-            raise self._failure from error
+            content = json.dumps(self.identity, sort_keys=True)
+            return load_model(self.spec, str(self.device), content)
+        except BackboneError as error:
+            self._failure = str(error)
+            raise
 
     @property
     def batch_size(self) -> int:
@@ -132,7 +145,9 @@ class OpenClip:
     def encode_images(self, table: ImageTable) -> Tensor:
         if not len(table):
             raise CondsimError(f"the image table of {table.root} is empty: there is nothing to encode")
-        keep_freed_memory()
+        features_table = self._table("image")
+        if not len(features_table):
+            self.loaded  # noqa: B018 - a backbone that cannot be loaded fails before every picture is read
         content = self.store.image_keys(table)
 
         def encode(rows: NDArray[np.int64]) -> Generator[Encoded, None, None]:
@@ -149,7 +164,7 @@ class OpenClip:
                     yield batch
                     advance(len(batch.rows) + len(batch.faults))
 
-        return torch.from_numpy(self._folder("image").fetch(content.keys, encode, describe_images(table)))
+        return torch.from_numpy(features_table.fetch(content.keys, encode, describe_images(table)))
 
     def images_digest(self, table: ImageTable) -> str:
         """A digest of every picture's content and crop, in the order of the table."""
@@ -157,7 +172,7 @@ class OpenClip:
 
     def forget_features(self) -> None:
         for kind in ("image", "text"):
-            self._folder(kind).forget_recent()
+            self._table(kind).forget_recent()
 
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
         if isinstance(texts, str):
@@ -173,21 +188,40 @@ class OpenClip:
             with self._pieces as pieces, track(len(rows), f"{self.name}: encoding texts") as advance:
                 for start in range(0, len(rows), size):
                     part = rows[start : start + size]
-                    yield Encoded(part, pieces(features, [texts[row] for row in part]).numpy())
+                    part_texts = [texts[row] for row in part]
+                    notes = clip.cut_texts(part_texts).astype(np.uint8) * _TEXT_CUT
+                    yield Encoded(part, pieces(features, part_texts).numpy(), notes=notes)
                     advance(len(part))
 
-        folder = self._folder("text")
-        return torch.from_numpy(folder.fetch(text_keys(texts), encode, lambda row: f"text {row}, {texts[row]!r}"))
+        describe = _describe_texts(texts)
+        return torch.from_numpy(self._table("text").fetch(text_keys(texts), encode, describe))
 
     def trainable(self) -> TrainableClip:
         return TrainableClip(self.loaded, self.loaded.transform(self.transform), self.workers)
 
     def settings_with(self, weights: Path) -> dict[str, Any]:
-        quick_gelu = self.spec.quick_gelu or uses_quick_gelu(self.spec.model, self.spec.pretrained)
-        return {"weights": str(weights), "pretrained": None, "quick_gelu": quick_gelu}
+        values = {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self.spec.preprocessing()).items()}
+        return {"weights": str(weights), "pretrained": None, **values}
 
-    def _folder(self, kind: str) -> FeatureTable:
-        return self.store.folder(self.identity, kind, self.width)
+    def notes(self, table: ImageTable, texts: Sequence[str]) -> list[str]:
+        """One sentence per kind of input that was not read as it is, with how many there are; all are encoded."""
+        rows = self._table("image").notes(self.store.image_keys(table).keys)
+        notes = [
+            f"{_counted(rows & note > 0, len(table), 'images')} {sentence}"
+            for note, sentence in _IMAGE_NOTES
+            if (rows & note).any()
+        ]
+        cut = self._table("text").notes(text_keys(texts)) & _TEXT_CUT > 0
+        if cut.any():
+            example = texts[int(cut.argmax())]
+            notes.append(
+                f"{_counted(cut, len(texts), 'texts')} have more tokens than the model reads, so their ends are cut "
+                f"off, such as {example[:80]!r}"
+            )
+        return notes
+
+    def _table(self, kind: str) -> FeatureTable:
+        return self.store.table(self.identity, kind, self.width)
 
     @cached_property
     def _pieces(self) -> InPieces:
@@ -203,10 +237,25 @@ class OpenClip:
         return 1 << max(16, min(64, _PIECE // (12 * pixels))).bit_length() - 1
 
 
-def _loader(table: ImageTable, digests: list[bytes], transform: Transform) -> Load:
-    """Row -> its pixels. What is read has to be what was digested, or features would be stored under a wrong key."""
+_IMAGE_NOTES = (
+    (ImageNote.ROTATED, "have an EXIF rotation, which is not applied (open_clip does not apply it either)"),
+    (ImageNote.TRANSPARENT, "have transparent pixels, which show the colour below, often black"),
+    (ImageNote.SCALED, "have more than 8 bits per channel and are scaled to 8"),
+)
 
-    def load(row: int) -> NDArray[np.uint8]:
+
+def _counted(marks: NDArray[np.bool_], total: int, what: str) -> str:
+    return f"{int(marks.sum()):,} of {total:,} {what}"
+
+
+def _describe_texts(texts: Sequence[str]) -> Callable[[int], str]:
+    return lambda row: f"text {row}, {texts[row]!r}"
+
+
+def _loader(table: ImageTable, digests: list[bytes], transform: Transform) -> Load:
+    """Row -> its pixels and note. What is read must be what was digested, or features get a wrong key."""
+
+    def load(row: int) -> tuple[NDArray[np.uint8], int]:
         try:
             with open(os.path.join(table.root, table.file(table.names[row])), "rb") as file:
                 data = file.read()
@@ -214,12 +263,12 @@ def _loader(table: ImageTable, digests: list[bytes], transform: Transform) -> Lo
             raise CondsimError(str(error.strerror or error)) from None
         if digest(data) != digests[row]:
             raise CondsimError("the file changed while it was being encoded")
-        image = decode(data)
+        image, note = decode_noted(data)
         if (box := table.box(row)) is not None:
             image = crop_to_square(image, box, table.dilation)
         try:
-            return transform.pixels(image)
+            return transform.pixels(image), int(note)
         except (OSError, ValueError, MemoryError) as error:
-            raise CondsimError(f"does not go through the transform ({error})") from error
+            raise CondsimError(f"cannot be transformed for the model ({error})") from error
 
     return load

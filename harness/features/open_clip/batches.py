@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from condsim.harness.errors import CondsimError
-from condsim.harness.features.cache.table import Encoded
+from condsim.harness.features.cache.request import Encoded
 
 AHEAD = 4
 """Batches that are read ahead of the one in the model."""
@@ -22,15 +22,15 @@ PER_JOB = 32
 """Pictures that a loader thread takes at once."""
 
 Batch = TypeVar("Batch", Tensor, list[str])
-Load = Callable[[int], NDArray[np.uint8]]
-"""Row -> uint8 [H, W, 3], or CondsimError with what ails that row."""
+Load = Callable[[int], tuple[NDArray[np.uint8], int]]
+"""Row -> uint8 [H, W, 3] and its note (a byte of bits); CondsimError says what is wrong with the row."""
 
 
 class InPieces:
-    """A model that gets its batches in pieces: at most ``size`` rows, half as many from each out-of-memory on.
+    """A model that gets its batches in pieces of at most ``size`` rows; running out of memory halves the size for good.
 
     On a processor, ``threads`` pieces at a time, each on one core: quicker than all cores on one piece, whose layers
-    are too small to share out and wait for the slowest core one by one. Use it in a ``with`` statement.
+    are too small to divide and wait for the slowest core one by one. Use it in a ``with`` statement.
     """
 
     def __init__(self, size: int, threads: int = 1) -> None:
@@ -63,7 +63,7 @@ class InPieces:
         half = len(piece) // 2
         if half == 0:
             raise CondsimError(
-                "the memory does not suffice for a single row; a smaller backbone, backbone.precision=bf16 or "
+                "out of memory even for a single row; a smaller backbone, backbone.precision=bf16 or "
                 "backbone.device=cpu may help"
             )
         self.size = min(self.size, half)
@@ -109,6 +109,7 @@ class _Batch:
         self.rows, self.load = rows, load
         self.pixels = torch.empty((len(rows), *size, 3), dtype=torch.uint8, pin_memory=pinned)
         self.slots: NDArray[np.uint8] = self.pixels.numpy()
+        self.notes = np.zeros(len(rows), np.uint8)
         self.jobs: list[Future[dict[int, str]]] = [
             pool.submit(self._fill, start, min(start + PER_JOB, len(rows))) for start in range(0, len(rows), PER_JOB)
         ]
@@ -120,13 +121,13 @@ class _Batch:
         if not len(good):
             return Encoded(self.rows[good], np.zeros((0, 0), np.float32), by_row)
         pixels = self.pixels if not faults else self.pixels[torch.from_numpy(good)]
-        return Encoded(self.rows[good], model(pixels).numpy(), by_row)
+        return Encoded(self.rows[good], model(pixels).numpy(), by_row, self.notes[good])
 
     def _fill(self, start: int, stop: int) -> dict[int, str]:
         faults = {}
         for slot in range(start, stop):
             try:
-                self.slots[slot] = self.load(int(self.rows[slot]))
+                self.slots[slot], self.notes[slot] = self.load(int(self.rows[slot]))
             except CondsimError as error:
                 faults[slot] = str(error)
         return faults

@@ -1,4 +1,4 @@
-"""An open_clip model as condsim runs it: found, loaded and applied. Everything that knows open_clip is in this file."""
+"""An open_clip model as condsim runs it: found, loaded and applied."""
 
 from __future__ import annotations
 
@@ -6,18 +6,30 @@ import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from hashlib import blake2b
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from condsim.harness.errors import CondsimError, did_you_mean
+from condsim.harness.errors import BackboneError, did_you_mean
+from condsim.harness.features.open_clip.preprocessing import (
+    CONFIG_BESIDE,
+    NOTHING_GIVEN,
+    GivenPreprocessing,
+    Preprocessing,
+    apply,
+    of_tag,
+    of_weights_file,
+)
 from condsim.harness.features.open_clip.transforms import Transform, make_transform
 from condsim.harness.features.open_clip.weights import load_weights
 
@@ -30,26 +42,61 @@ class ModelSpec:
 
     model: str
     pretrained: str | None = None
+    """The tag of the weights; with ``weights``, the tag whose preprocessing the file needs."""
     model_config: Path | None = None
     weights: Path | None = None
-    quick_gelu: bool = False
+    given: GivenPreprocessing = NOTHING_GIVEN
 
     def architecture(self) -> dict[str, Any]:
-        """The model config, read without importing open_clip, which takes seconds. Raises CondsimError: no such."""
+        """The model config, read without importing open_clip, which takes seconds. Raises BackboneError: no such."""
         folder = _config_folder()
         path = self.model_config or folder / f"{self.model.replace('/', '-')}.json"
         try:
             config = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             if self.model_config is not None:
-                raise CondsimError(f"{path}: there is no such model config") from None
+                raise BackboneError(f"{path}: there is no such model config") from None
             known = (file.stem for file in folder.glob("*.json"))
-            raise CondsimError(f"open_clip has no model {self.model!r}. {did_you_mean(self.model, known)}") from None
-        except (OSError, ValueError) as error:
-            raise CondsimError(f"{path}: cannot be read as a model config: {error}") from error
+            raise BackboneError(f"open_clip has no model {self.model!r}. {did_you_mean(self.model, known)}") from None
+        except (OSError, ValueError, RecursionError) as error:
+            raise BackboneError(f"{path}: cannot be read as a model config: {error}") from error
+        if isinstance(config, dict) and isinstance(config.get("model_cfg"), dict):
+            config = config["model_cfg"]  # of the form of open_clip_config.json
         if not isinstance(config, dict) or not {"embed_dim", "vision_cfg", "text_cfg"} <= config.keys():
-            raise CondsimError(f"{path}: a model config has the keys embed_dim, vision_cfg and text_cfg")
+            raise BackboneError(f"{path}: a model config needs the keys embed_dim, vision_cfg and text_cfg")
         return config
+
+    @property
+    def name(self) -> str:
+        """Under which open_clip knows the architecture."""
+        return self.model if self.model_config is None else self.model_config.stem
+
+    def preprocessing(self) -> Preprocessing:
+        """What the weights expect, with the user's own settings. Raises BackboneError where that is not known."""
+        architecture = self.architecture()
+        if self.weights is None:
+            source = of_tag(_tag_config(self.name, str(self.pretrained)), architecture)
+        else:
+            beside = self.weights.with_name(CONFIG_BESIDE)
+            if self.model_config is not None and "preprocess_cfg" in _keys(self.model_config):
+                beside = self.model_config
+            source = of_weights_file(
+                self.model,
+                self.given,
+                architecture,
+                self.pretrained,
+                self._tags(),
+                beside if beside.is_file() else None,
+            )
+        return apply(self.given, source)
+
+    def _tags(self) -> dict[str, dict[str, Any]]:
+        """The configs of the tags that may say what a weights file needs."""
+        if self.pretrained is not None:
+            return {self.pretrained: _tag_config(self.model, self.pretrained)}
+        if self.model_config is not None:
+            return {}
+        return {tag: _tag_config(self.model, tag) for tag in pretrained_tags(self.model)}
 
     def identity(self, weights_digest: Callable[[Path], bytes]) -> dict[str, str]:
         """What the features depend on, in words: the same on every machine, changed whenever they may change."""
@@ -60,11 +107,15 @@ class ModelSpec:
             # Its stock transforms and tokenizers have changed between releases, though not between patches.
             "open_clip": ".".join(version("open_clip_torch").split(".")[:2]),
         }
-        if self.weights is not None:
-            identity["weights"] = weights_digest(self.weights).hex()
-        else:
+        if self.weights is None:
             identity["pretrained"] = str(self.pretrained)
-        return identity | ({"quick_gelu": "true"} if self.quick_gelu else {})
+            if not self.given.values:
+                return identity
+            usual = of_tag(_tag_config(self.name, str(self.pretrained)), self.architecture())
+        else:
+            identity["weights"] = weights_digest(self.weights).hex()
+            usual = Preprocessing(quick_gelu=bool(self.architecture().get("quick_gelu", False)))
+        return identity | self.preprocessing().differences(usual)
 
 
 @dataclass(frozen=True)
@@ -72,7 +123,7 @@ class ClipModel:
     """A loaded model in evaluation mode on its device."""
 
     model: nn.Module
-    tokenizer: Callable[[list[str]], Tensor]
+    tokenizer: Callable[..., Tensor]
     stock: Any
     """open_clip's own inference transform."""
     size: tuple[int, int]
@@ -96,35 +147,45 @@ class ClipModel:
     def transform(self, kind: str) -> Transform:
         return make_transform(self.stock, kind)
 
+    def cut_texts(self, texts: Sequence[str]) -> NDArray[np.bool_]:
+        """[B] Which of ``texts`` have more tokens than the model reads, so that their end is cut off."""
+        tokens = self.tokenizer(list(texts))
+        length = tokens.shape[1]
+        longer = self.tokenizer([*texts, ""], context_length=length + 1)
+        padding = longer[-1, -1]
+        cut: NDArray[np.bool_] = (longer[:-1, -1] != padding).numpy()
+        return cut
+
 
 @lru_cache(maxsize=1)
 def load_model(spec: ModelSpec, device: str, content: str = "") -> ClipModel:
     """Build the model and load its weights; the last one is kept, so that the runs of a sweep share it.
 
     ``content`` tells files of the same name apart: another one has the model loaded again.
-    Raises CondsimError for a tag that the model does not have, weights that are not there and cannot be downloaded,
-    weights of another model, and Python packages that the model needs and that are not installed.
+    Raises BackboneError for a tag that the model does not have, weights that are missing and cannot be downloaded,
+    weights of another model, and missing Python packages that the model needs.
     """
     import open_clip
     from open_clip.transform import PreprocessCfg, image_transform_v2
 
-    spec.architecture()
+    architecture, preprocessing = spec.architecture(), spec.preprocessing()
     if spec.model_config is not None:
-        open_clip.add_model_config(spec.model_config)
-    name = spec.model if spec.model_config is None else spec.model_config.stem
-    tag = None if spec.weights is not None else spec.pretrained
-    quick_gelu = spec.quick_gelu or (tag is not None and _tag_config(name, tag)["quick_gelu"])
+        _add_architecture(spec.name, architecture)
+    name, tag = spec.name, None if spec.weights is not None else spec.pretrained
+    usual_gelu = bool(architecture.get("quick_gelu")) and not preprocessing.quick_gelu
+    options = {"quick_gelu": False} if usual_gelu else {"force_quick_gelu": preprocessing.quick_gelu}
     try:
         with _quiet():
-            model = open_clip.create_model(name, tag, force_quick_gelu=quick_gelu, device="cpu", pretrained_text=False)
+            model = open_clip.create_model(name, tag, device="cpu", pretrained_text=False, **options)
             tokenizer = open_clip.get_tokenizer(name)
     except ImportError as error:
-        raise CondsimError(f"{spec.model} needs a Python package that is not installed: {error}") from error
+        raise BackboneError(f"{spec.model} needs a Python package that is not installed: {error}") from error
     except (RuntimeError, OSError) as error:
         raise _not_loaded(name, tag, error) from error
     if spec.weights is not None:
         load_weights(spec.weights, model)
     size = model.visual.image_size
+    resize = {key: value for key, value in asdict(preprocessing).items() if key != "quick_gelu"}
     model = model.eval().requires_grad_(False).to(device)
     if device == "cpu":
         # The same arithmetic; a ResNet takes two thirds of the time, since no layer has to move the channels first.
@@ -132,29 +193,24 @@ def load_model(spec: ModelSpec, device: str, content: str = "") -> ClipModel:
     return ClipModel(
         model,
         tokenizer,
-        image_transform_v2(PreprocessCfg(**model.visual.preprocess_cfg), is_train=False),
+        image_transform_v2(PreprocessCfg(size=size, **resize), is_train=False),
         (size, size) if isinstance(size, int) else tuple(size),
         torch.device(device),
     )
 
 
 def pretrained_tags(model: str) -> list[str]:
-    """The tags under which open_clip has weights of ``model``."""
+    """The tags of open_clip's weights for ``model``."""
     import open_clip
 
     tags: list[str] = open_clip.list_pretrained_tags_by_model(model)
     return tags
 
 
-def uses_quick_gelu(model: str, tag: str | None) -> bool:
-    """Whether the weights of this tag were trained with QuickGELU, as OpenAI's were."""
-    return tag is not None and bool(_tag_config(model, tag)["quick_gelu"])
-
-
 def _config_folder() -> Path:
     found = find_spec("open_clip")
     if found is None or not found.submodule_search_locations:
-        raise CondsimError("the package open_clip_torch is not installed: pip install open_clip_torch")
+        raise BackboneError("the package open_clip_torch is not installed: pip install open_clip_torch")
     return Path(found.submodule_search_locations[0]) / "model_configs"
 
 
@@ -164,24 +220,39 @@ def _tag_config(model: str, tag: str) -> dict[str, Any]:
     config: Mapping[str, Any] = open_clip.get_pretrained_cfg(model, tag)
     if not config:
         if known := pretrained_tags(model):
-            raise CondsimError(f"{model} has no pretrained weights {tag!r}. {did_you_mean(tag, known)}")
+            raise BackboneError(f"{model} has no pretrained weights {tag!r}. {did_you_mean(tag, known)}")
         others = sorted({name for name, _ in open_clip.list_pretrained()})
-        raise CondsimError(f"open_clip has no pretrained weights of {model}. {did_you_mean(model, others)}")
+        raise BackboneError(f"open_clip has no pretrained weights of {model}. {did_you_mean(model, others)}")
     return {"quick_gelu": False, **config}
 
 
-def _not_loaded(name: str, tag: str | None, error: Exception) -> CondsimError:
+def _add_architecture(name: str, architecture: Mapping[str, Any]) -> None:
+    """Make an architecture known to open_clip, which reads architectures from files."""
+    import open_clip
+
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / f"{name}.json"
+        file.write_text(json.dumps(architecture), encoding="utf-8")
+        open_clip.add_model_config(file)
+
+
+def _keys(config: Path) -> set[str]:
+    content = json.loads(config.read_text(encoding="utf-8"))
+    return set(content) if isinstance(content, dict) else set()
+
+
+def _not_loaded(name: str, tag: str | None, error: Exception) -> BackboneError:
     reason = " ".join(str(error).split())[:300]
     if tag is None:
-        return CondsimError(f"the model {name} cannot be made: {reason}")
+        return BackboneError(f"the model {name} cannot be created: {reason}")
     from huggingface_hub.constants import HF_HUB_CACHE
 
     config = _tag_config(name, tag)
     source = f"huggingface.co/{config['hf_hub'].rstrip('/')}" if config.get("hf_hub") else config.get("url")
-    return CondsimError(
-        f"the weights {tag} of {name} are not on this machine and could not be downloaded ({reason[:160]}).\n"
-        f"  With internet access they come from {source} into {HF_HUB_CACHE} (HF_HOME in the environment moves it).\n"
-        "  Without, fetch the file elsewhere and give it as backbone.weights=FILE"
+    return BackboneError(
+        f"the weights {tag} of {name} are not on this machine and could not be downloaded ({reason}). With internet "
+        f"access they are downloaded from {source} to {HF_HUB_CACHE} (HF_HOME in the environment moves it). Without, "
+        f"copy the file to this machine and set backbone.weights=FILE beside backbone.pretrained={tag}"
     )
 
 

@@ -1,69 +1,72 @@
-"""Weights files: what is read from them, and how the embedded backbone's is kept small.
+"""Weights files: how they are read, and how the embedded backbone's is kept small.
 
 The open_clip vocabulary has 49,408 rows, the embedded benchmark's captions use some two hundred: a compact file holds
-only those, and beside them ``token_rows`` says which they are.
+only those, and ``token_rows`` says which they are.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from pickle import UnpicklingError
-from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from condsim.harness.errors import CondsimError
+from condsim.harness.errors import BackboneError, CondsimError
+from condsim.harness.state_dict import read_state_dict, without_prefix
 
 TOKEN_TABLE = "token_embedding.weight"
 TOKEN_ROWS = "token_rows"
-_WRAPPERS = ("state_dict", "model", "CLIP", "clip")
+_WRAPPERS = ("CLIP", "clip")
+"""Keys that hold the weights in some papers' files, beside the usual ones of ``read_state_dict``."""
 _NOT_WEIGHTS = ("input_resolution", "context_length", "vocab_size")
+"""Entries of OpenAI's own files that are settings."""
 
 
 def load_weights(path: Path, model: nn.Module) -> None:
     """Load ``path`` (safetensors, or a PyTorch file of plain tensors) into ``model``, every weight of it.
 
-    Accepts a bare state dict, one under a key such as ``state_dict``, names with a leading ``module.``, and the compact
-    form. Raises CondsimError where the file cannot be read or is of another model.
+    Accepts all that ``harness/state_dict.py`` reads, and the compact form. Raises BackboneError if the file cannot be
+    read or is of another model.
     """
     from open_clip.convert import convert_state_dict
 
-    state = read_state_dict(path)
+    own = model.state_dict()
+    try:
+        state = without_prefix(read_state_dict(path, _WRAPPERS).state, own.keys())
+    except CondsimError as error:
+        raise BackboneError(str(error)) from None
+    state = {name: tensor for name, tensor in state.items() if name not in _NOT_WEIGHTS}
     if TOKEN_ROWS in state:
         state = expand_state_dict(state, model)
     try:
         model.load_state_dict(convert_state_dict(model, state))
     except (RuntimeError, KeyError) as error:
-        reason = " ".join(str(error).split())[:400]
-        raise CondsimError(f"{path}: these weights are not of the model asked for: {reason}") from error
+        raise BackboneError(f"{path}: {_mismatch(state, own, error)}") from error
 
 
-def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """The tensors of a weights file by name. Never unpickles anything else."""
-    try:
-        content: Any = (
-            load_file(path)
-            if path.suffix == ".safetensors"
-            else torch.load(path, map_location="cpu", weights_only=True)
+def _mismatch(state: Mapping[str, Tensor], own: Mapping[str, Tensor], error: Exception) -> str:
+    """How the names and shapes in the file differ from the model's."""
+    shared = state.keys() & own.keys()
+    shapes = [name for name in sorted(shared) if state[name].shape != own[name].shape]
+    if not shared:
+        return (
+            "these weights are not of the chosen model: the names in the file begin with "
+            f"{min(state)!r}, expected names such as {min(own)!r}"
         )
-    except FileNotFoundError:
-        raise CondsimError(f"{path}: there is no such weights file") from None
-    except (SafetensorError, UnpicklingError, RuntimeError, OSError, EOFError, ValueError) as error:
-        reason = next(iter(str(error).splitlines()), "it ends too early")[:200]
-        raise CondsimError(
-            f"{path}: cannot be read as weights ({reason}). It should be a safetensors file, "
-            "or a state dict saved by torch.save; a TorchScript archive has to be saved again as one of these"
-        ) from error
-    while isinstance(content, dict) and (wrapper := next((key for key in _WRAPPERS if key in content), None)):
-        content = content[wrapper]
-    if not isinstance(content, dict) or not content:
-        raise CondsimError(f"{path}: holds no state dict")
-    state = {str(name).removeprefix("module."): value for name, value in content.items() if name not in _NOT_WEIGHTS}
-    return {name: value for name, value in state.items() if isinstance(value, Tensor)}
+    if shapes:
+        name = shapes[0]
+        return (
+            f"these weights are not of the chosen model: {name!r} has the shape {tuple(state[name].shape)}, "
+            f"expected {tuple(own[name].shape)}"
+        )
+    missing, unexpected = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
+    parts = [
+        f"{len(names)} {label}, such as {names[0]!r}"
+        for names, label in ((missing, "weights of the model are missing"), (unexpected, "names are unknown to it"))
+        if names
+    ]
+    return f"these weights are not of the chosen model: {'; '.join(parts) or ' '.join(str(error).split())[:200]}"
 
 
 def compact_state_dict(state: Mapping[str, Tensor], token_rows: Tensor) -> dict[str, Tensor]:

@@ -184,9 +184,9 @@ def test_a_users_class_is_checked_by_its_annotations(tmp_path: Path, monkeypatch
         "class Mine(Base): ...\n"
     )
     mine = ["method=custom", "method._target_=mine_for_settings.Mine"]
-    with pytest.raises(CondsimError, match="method.size=big should be a whole number"):
+    with pytest.raises(CondsimError, match=r"method.size=big should be a whole number"):
         list(jobs("bench", [*mine, "+method.size=big"]))
-    with pytest.raises(CondsimError, match="method.mode=three should be one or two"):
+    with pytest.raises(CondsimError, match=r"method.mode=three should be one or two"):
         list(jobs("bench", [*mine, "+method.mode=three"]))
     assert value("method.other", *mine, "+method.other=[1,2]") == [1, 2]
 
@@ -195,7 +195,7 @@ def test_a_class_without_annotations_is_checked_by_its_yaml(tmp_path: Path) -> N
     (tmp_path / "method").mkdir()
     (tmp_path / "method/mine.yaml").write_text("_target_: nowhere_to_be_found.Mine\nsize: 3\n")
     mine = ["--config-dir", str(tmp_path), "method=mine"]
-    with pytest.raises(CondsimError, match="method.size=big should be a number or null"):
+    with pytest.raises(CondsimError, match=r"method.size=big should be a number or null"):
         list(jobs("bench", [*mine, "method.size=big"]))
     assert value("method.size", *mine, "method.size=2.5") == 2.5
 
@@ -203,7 +203,7 @@ def test_a_class_without_annotations_is_checked_by_its_yaml(tmp_path: Path) -> N
 def test_a_value_in_a_users_yaml_is_checked_too(tmp_path: Path) -> None:
     (tmp_path / "method").mkdir()
     (tmp_path / "method/mine.yaml").write_text("defaults: [clay, _self_]\nrank: many\n")
-    with pytest.raises(CondsimError, match="method.rank=many should be a whole number"):
+    with pytest.raises(CondsimError, match=r"method.rank=many should be a whole number"):
         list(jobs("bench", ["--config-dir", str(tmp_path), "method=mine"]))
 
 

@@ -18,7 +18,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from condsim.harness.backbone import Backbone
-from condsim.harness.errors import CondsimError, UnusableRowsError
+from condsim.harness.errors import BackboneError, CondsimError, UnusableRowsError
 from condsim.harness.features.cache.store import open_store
 from condsim.harness.features.open_clip import backbone as backbone_module
 from condsim.harness.features.open_clip import model as clip_model
@@ -208,25 +208,26 @@ def copy_of(files: Path, folder: Path, table: ImageTable) -> ImageTable:
     return ImageTable(folder, table.names)
 
 
-def test_pictures_that_cannot_be_used_are_told_together_before_anything_is_encoded(
-    make: Make, files: Path, tmp_path: Path, table: ImageTable, monkeypatch: pytest.MonkeyPatch
+def test_pictures_that_cannot_be_used_are_reported_together(
+    make: Make, files: Path, tmp_path: Path, table: ImageTable
 ) -> None:
     copy_of(files, tmp_path, table)
     (tmp_path / "1.png").write_bytes(b"nothing")
     half = (tmp_path / "3.png").read_bytes()
     (tmp_path / "3.png").write_bytes(half[: len(half) // 2])
+    Image.fromarray(np.array([[0, 70_000]], dtype=np.int32)).save(tmp_path / "6.tiff")
+    (tmp_path / "6.tiff").rename(tmp_path / "6.png")
     boxes = np.full((len(table), 4), np.nan)
     boxes[5] = (500, 0, 10, 10)
-    monkeypatch.setattr(backbone_module, "load_model", lambda *_: pytest.fail("the model was loaded"))
     with pytest.raises(UnusableRowsError) as caught:
         make().encode_images(ImageTable(tmp_path, table.names, boxes))
     message = str(caught.value)
-    assert list(caught.value.faults) == [1, 3, 5]
-    assert "3 of 7 rows cannot be encoded" in message
+    assert list(caught.value.faults) == [1, 3, 5, 6]
+    assert "4 of 7 rows cannot be encoded" in message
     assert f"row 1, {tmp_path / '1.png'}: does not decode" in message
     assert f"row 3, {tmp_path / '3.png'}: does not decode" in message
-    assert "row 5" in message
-    assert "lies wholly outside its image of 50 x 20 pixels" in message
+    assert "is outside its image of 50 x 20 pixels" in message
+    assert "values from 0 to 70000" in message
 
 
 def test_damage_that_shows_only_when_decoded_loses_nothing_that_is_encoded(
@@ -241,25 +242,16 @@ def test_damage_that_shows_only_when_decoded_loses_nothing_that_is_encoded(
         UnusableRowsError, match=rf"row 3, {re.escape(str(tmp_path / '3.png'))}: does not decode"
     ) as caught:
         make().encode_images(copied)
-    assert "the other 6 are encoded and kept" in str(caught.value)
+    assert "the other 6 are encoded and stored" in str(caught.value)
     good = np.array([0, 1, 2, 4, 5, 6])
     expected = make(cache_dir=tmp_path / "other").encode_images(table)[good]
     torch.testing.assert_close(make().encode_images(copied.take(good)), expected)
 
 
-def test_a_whole_picture_with_more_behind_its_end_is_used(
-    make: Make, files: Path, tmp_path: Path, table: ImageTable
-) -> None:
-    """What looks cut off at a glance is decoded to make sure."""
-    copied = copy_of(files, tmp_path, table)
-    with (tmp_path / "2.png").open("ab") as file:
-        file.write(b"more")
-    torch.testing.assert_close(make().encode_images(copied), make(cache_dir=tmp_path / "other").encode_images(table))
-
-
 def test_a_picture_that_changes_between_digest_and_decoding_is_refused(
     make: Make, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    make().encode_images(ImageTable(files, ("2.png",)))  # where nothing is stored the model is loaded first
     file = tmp_path / "a.png"
     file.write_bytes((files / "0.png").read_bytes())
     real = backbone_module.load_model
@@ -285,7 +277,7 @@ def test_features_that_are_not_finite_are_refused_by_name(
     state = open_clip.create_model("tiny").state_dict()
     state["text_projection"][:] = torch.nan
     save_file(state, tmp_path / "nan.safetensors")
-    with pytest.raises(UnusableRowsError, match="text 0, 'color': its features hold NaN or infinity"):
+    with pytest.raises(UnusableRowsError, match="text 0, 'color': its features contain NaN or infinity"):
         make(weights=tmp_path / "nan.safetensors").encode_texts(["color"])
 
 
@@ -361,8 +353,7 @@ def test_other_errors_of_the_model_are_not_taken_for_memory() -> None:
     ("arguments", "message"),
     [
         ({"model": "ViT-B-23", "pretrained": "openai"}, "'ViT-B-32'"),
-        ({"model": "ViT-B-32"}, "either backbone.pretrained"),
-        ({"model": "ViT-B-32", "pretrained": "openai", "weights": "x.safetensors"}, "either backbone.pretrained"),
+        ({"model": "ViT-B-32"}, "set backbone.pretrained"),
         ({"model": "ViT-B-32", "pretrained": "openai", "transform": "targetpat"}, "'targetpad'"),
         ({"model": "ViT-B-32", "pretrained": "openai", "precision": "float16"}, "'fp16'"),
         ({"model": "ViT-B-32", "pretrained": "openai", "batch_size": 0}, "batch_size=0"),
@@ -415,6 +406,49 @@ def test_openai_weights_get_quick_gelu_and_others_do_not(
     with pytest.raises(CondsimError):
         clip_model.load_model(clip_model.ModelSpec(model, tag), "cpu")
     assert (asked["name"], asked["pretrained"], asked["force_quick_gelu"]) == (model, tag, quick)
+
+
+def test_a_backbone_that_cannot_be_loaded_is_tried_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before any picture is read, and with the same message for every task."""
+    tried = 0
+
+    def offline(*_: object, **__: object) -> None:
+        nonlocal tried
+        tried += 1
+        raise RuntimeError("Failed to download weights for tag 'openai': Name or service not known")
+
+    monkeypatch.setattr(open_clip, "create_model", offline)
+    backbone = OpenClip("ViT-B-32", "openai", cache_dir=tmp_path, device="cpu")
+    missing = ImageTable(tmp_path, ("gone.png",))
+    messages = set()
+    for _ in range(3):
+        with pytest.raises(BackboneError) as caught:
+            backbone.encode_images(missing)
+        messages.add(str(caught.value))
+    assert len(messages) == tried == 1
+
+
+def test_notes_count_what_was_not_read_as_it_is(make: Make, files: Path, tmp_path: Path) -> None:
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    turned = Image.Exif()
+    turned[0x0112] = 8
+    for i in range(3):
+        Image.new("RGB", (40, 30), (i, 90, 90)).save(pictures / f"turned{i}.jpg", exif=turned)
+    Image.new("RGBA", (40, 30), (200, 90, 90, 10)).save(pictures / "clear.png")
+    Image.fromarray(np.full((40, 30), 30_000, np.uint16)).save(pictures / "deep.png")
+    Image.new("RGB", (40, 30), (3, 2, 1)).save(pictures / "plain.png")
+    table = ImageTable(pictures, tuple(sorted(file.name for file in pictures.iterdir())))
+    encoded = make()
+    encoded.encode_images(table)
+    encoded.encode_texts(TEXTS)
+    for backbone in (encoded, make()):  # the notes are stored with the features
+        notes = backbone.notes(table, TEXTS)
+        assert [note.split(" have ")[0] for note in notes] == [
+            "3 of 6 images", "1 of 6 images", "1 of 6 images", "1 of 4 texts",
+        ]  # fmt: skip
+        assert all(word in note for word, note in zip(("EXIF", "transparent", "8 bits", TEXTS[2]), notes, strict=True))
+    assert make().notes(table.take(np.array([2])), TEXTS[:2]) == []
 
 
 def test_a_missing_weights_file_is_named(make: Make, tmp_path: Path) -> None:

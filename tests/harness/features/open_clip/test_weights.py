@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import open_clip
@@ -12,12 +13,11 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from condsim.harness.errors import CondsimError
+from condsim.harness.errors import BackboneError, CondsimError
 from condsim.harness.features.open_clip.weights import (
     compact_state_dict,
     expand_state_dict,
     load_weights,
-    read_state_dict,
 )
 
 ARCHITECTURE = {
@@ -76,11 +76,11 @@ def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
     state = model.state_dict()
     state["visual.layer1.0.conv1.weight"] = torch.zeros(3, 3)
     save_file(state, tmp_path / "other.safetensors")
-    with pytest.raises(CondsimError, match=r"other\.safetensors: these weights are not of the model"):
+    with pytest.raises(CondsimError, match=r"other\.safetensors: these weights are not of the chosen model"):
         load_weights(tmp_path / "other.safetensors", model)
     del state["visual.layer1.0.conv1.weight"]
     save_file(state, tmp_path / "less.safetensors")
-    with pytest.raises(CondsimError, match=r"less\.safetensors: these weights are not of the model"):
+    with pytest.raises(CondsimError, match=r"less\.safetensors: these weights are not of the chosen model"):
         load_weights(tmp_path / "less.safetensors", model)
 
 
@@ -95,7 +95,55 @@ def test_nothing_is_unpickled_and_garbage_is_refused(tmp_path: Path, content: by
     file = tmp_path / f"bad{suffix}"
     file.write_bytes(content)
     with pytest.raises(CondsimError, match=rf"bad{suffix}"):
-        read_state_dict(file)
+        load_weights(file, build(tmp_path, 0))
     torch.save({"evil": Evil()}, tmp_path / "evil.pt")
-    with pytest.raises(CondsimError, match="cannot be read as weights"):
-        read_state_dict(tmp_path / "evil.pt")
+    with pytest.raises(CondsimError, match="cannot be read as plain weights"):
+        load_weights(tmp_path / "evil.pt", build(tmp_path, 0))
+
+
+def wrap(state: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    return {prefix + name: value for name, value in state.items()}
+
+
+@pytest.mark.parametrize(
+    "saved",
+    [
+        lambda state: {"state_dict": wrap(state, "module."), "epoch": 3, "optimizer": {}},
+        lambda state: {"state_dict": wrap(state, "module._orig_mod.")},
+        lambda state: wrap(state, "_orig_mod."),
+        lambda state: wrap(state, "_orig_mod.module."),
+        lambda state: {"model_state_dict": state, "epoch": 1},
+        lambda state: {"state_dict": wrap(state, "clip_model."), "hyper_parameters": {}},
+        lambda state: {"state_dict": wrap(state, "model.")},
+        lambda state: {"model": state, "ema": {name: value * 0 for name, value in state.items()}},
+    ],
+)
+def test_the_usual_forms_of_checkpoints_are_read(
+    tmp_path: Path, saved: Callable[[dict[str, torch.Tensor]], dict[str, object]]
+) -> None:
+    whole, other = build(tmp_path, 0), build(tmp_path, 1)
+    torch.save(saved(whole.state_dict()), tmp_path / "w.pt")
+    load_weights(tmp_path / "w.pt", other)
+    for name, value in whole.state_dict().items():
+        assert torch.equal(other.state_dict()[name], value)
+
+
+def test_settings_among_openais_weights_are_left_out(tmp_path: Path) -> None:
+    model = build(tmp_path, 0)
+    torch.save(model.state_dict() | {"input_resolution": torch.tensor(224)}, tmp_path / "w.pt")
+    load_weights(tmp_path / "w.pt", build(tmp_path, 1))
+
+
+def test_weights_of_another_model_say_what_the_file_has(tmp_path: Path) -> None:
+    model = build(tmp_path, 0)
+    torch.save({"encoder.a": torch.zeros(1), "encoder.b": torch.zeros(1)}, tmp_path / "w.pt")
+    with pytest.raises(BackboneError, match=r"the names in the file begin with 'encoder\.a', expected names such as"):
+        load_weights(tmp_path / "w.pt", model)
+    only = {name: value for name, value in model.state_dict().items() if name.startswith("visual.")}
+    torch.save(only, tmp_path / "w.pt")
+    with pytest.raises(BackboneError, match="weights of the model are missing, such as"):
+        load_weights(tmp_path / "w.pt", model)
+    wide = {name: torch.zeros((*value.shape, 2)) for name, value in model.state_dict().items()}
+    torch.save(wide, tmp_path / "w.pt")
+    with pytest.raises(BackboneError, match="has the shape"):
+        load_weights(tmp_path / "w.pt", model)
