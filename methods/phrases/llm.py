@@ -13,7 +13,7 @@ from pathlib import Path
 from condsim.harness.errors import CondsimError
 from condsim.harness.llm import ChatEndpoint, TryAgainError, shortened
 from condsim.harness.paths import default_cache_dir
-from condsim.methods.phrases.lexicon import spelling, without_repeats
+from condsim.methods.phrases.entries import spelling, without_repeats
 
 PROMPT = (
     'List {count} different values that the visual attribute "{condition}" of an object, person or scene in a '

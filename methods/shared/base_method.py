@@ -1,4 +1,4 @@
-"""The base of a method that wraps another."""
+"""The base method of a method that wraps another."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from condsim.methods.inner_product import ImagePlusText
 
 
 def base_method(base: Method | None) -> Method:
-    """``base``, or image + text if None. Raises CondsimError where a name was given instead of a method."""
+    """``base``, or image + text if None. Raises CondsimError for the name of a method instead of a method."""
     if base is None:
         return ImagePlusText()
     if not isinstance(base, Method):
-        raise CondsimError(f"method.base={base} is no method: name one on the command line, as in method.base=clay")
+        raise CondsimError(
+            f"base={base!r} is a name, not a method: choose the base method with method.base={base} on the command "
+            "line, or with a defaults list in YAML"
+        )
     return base

@@ -58,7 +58,7 @@ def test_the_base_of_a_wrapper_is_exchanged_with_its_settings(wrapper, expected)
 @pytest.mark.parametrize("wrapper", ["neighborhood_rerank", "local_steering"])
 def test_a_name_in_place_of_a_base_says_how_to_put_a_method_there(wrapper):
     target = composed(f"+method={wrapper}")._target_
-    with pytest.raises(CondsimError, match=r"method\.base=clay"):
+    with pytest.raises(CondsimError, match=r"method\.base=clay on the command line"):
         get_class(target)(base="clay")
 
 
@@ -84,7 +84,7 @@ def test_phrases_are_exchanged_for_those_of_a_language_model():
 
 
 def test_a_name_in_place_of_phrases_says_how_to_choose_them():
-    with pytest.raises(CondsimError, match=r"method\.phrases=llm"):
+    with pytest.raises(CondsimError, match=r"method\.phrases=llm on the command line"):
         get_class(composed("+method=clay")._target_)(phrases="llm")
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from condsim.harness.errors import CondsimError
-from condsim.methods.phrases.lexicon import LEXICON, Lexicon, _sections
+from condsim.methods.phrases.entries import read_sections
+from condsim.methods.phrases.lexicon import LEXICON, Lexicon
 
 ANNOTATIONS = Path(os.environ.get("CONDSIM_ANNOTATIONS", Path(__file__).parents[4] / "shared/data"))
 
@@ -49,7 +50,7 @@ def test_the_lexicon_has_values_for_the_attributes_of_the_rendered_world():
 
 @pytest.mark.parametrize("section", ["common", "shapes"])
 def test_no_value_stands_twice_under_a_condition(section):
-    for values in _sections()[section].values():
+    for values in read_sections(LEXICON)[section].values():
         assert max(Counter(value.casefold() for value in values).values()) == 1
 
 
@@ -66,6 +67,23 @@ def test_a_users_file_adds_and_replaces(tmp_path):
     assert len(lexicon.values("shape")) > 50
 
 
+def test_every_value_is_read_as_the_text_that_it_is(tmp_path):
+    file = tmp_path / "my.yaml"
+    file.write_text(
+        "lights: [on, off]\ntime: [12:30, 1:00]\nyes: [no, ~, 3, 3.0, 0x10, null, true, 2001-01-01, '${oc.env:HOME}']\n"
+    )
+    lexicon = Lexicon(file=str(file))
+    assert lexicon.values("lights") == ("on", "off")
+    assert lexicon.values("time") == ("12:30", "1:00")
+    assert lexicon.values("Yes") == ("no", "~", "3", "3.0", "0x10", "null", "true", "2001-01-01", "${oc.env:HOME}")
+
+
+def test_an_alias_repeats_the_values_of_its_anchor(tmp_path):
+    file = tmp_path / "my.yaml"
+    file.write_text("\ufeffhue: &hue [red, blue]\ntint: *hue\n")
+    assert Lexicon(file=str(file)).values("tint") == ("red", "blue")
+
+
 def test_a_missing_condition_names_the_nearest_and_how_to_add_it():
     with pytest.raises(CondsimError, match=r"'hair colr'.*'hair color'.*method.phrases.file"):
         Lexicon().values("hair colr")
@@ -74,13 +92,26 @@ def test_a_missing_condition_names_the_nearest_and_how_to_add_it():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("color: red", "list of values"),
+        ("color: red", "list of values, found the text 'red'"),
         ("color: [red]", "two distinct"),
         ("color: [red, RED]", "two distinct"),
-        ("state: [on, off]", "quotes"),
+        ("color: [red, [blue]]", "must be text, found a list"),
+        ("color: [red, '']", "must be printable text"),
+        ('color: [red, "\\e[31mblue"]', "must be printable text"),
         ("- red\n- blue", "found a list"),
+        ("", "is empty"),
+        ("color: {_target_: os.system, command: touch}", "list of values, found a mapping"),
+        ("color: !!python/object/apply:os.system [touch x, touch y]", "found the tag 'python/object/apply:os.system'"),
+        ("color: [!!int 3, !!int 4]", "found the tag 'int'"),
+        ("color: " + "[" * 5000, "nested too deep"),
+        (
+            "a: &a [x, y]\n"
+            + "".join(f"{chr(98 + i)}: &{chr(98 + i)} [{', '.join([f'*{chr(97 + i)}'] * 9)}]\n" for i in range(9)),
+            "'b': a value must be text, found a list",
+        ),
+        ("color: &c [*c, *c]", "must be text, found a list"),
         ("color: [red, blue", "YAML"),
-        ("color: [a, b]\ncolor: [c, d]", "YAML"),
+        ("color: [a, b]\nColor: [c, d]", "line 2: duplicate condition 'color', first in line 1"),
     ],
 )
 def test_a_broken_file_is_named_with_the_entry(tmp_path, text, message):
