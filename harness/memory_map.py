@@ -25,28 +25,28 @@ def map_npy(path: Path) -> Tensor:
 
 
 def is_mapped(matrix: Tensor) -> bool:
-    """Whether this is a matrix of ``map_npy``, or a view of one."""
+    """Whether ``matrix`` is one of ``map_npy``, or a view of one."""
     return matrix.device.type == "cpu" and matrix.untyped_storage().data_ptr() in _maps
 
 
 def gather(matrix: Tensor, rows: Tensor) -> Tensor:
-    """``matrix[rows]`` for ``rows`` [C]. A mapped matrix is read a few rows at a time, since reading a row may bring
-    the megabytes around it into memory."""
+    """``matrix[rows]`` for ``rows`` [C]. A mapped matrix is read a few rows at a time: reading a row may load megabytes
+    around it."""
     if not is_mapped(matrix):
         return matrix.index_select(0, rows)
     out = matrix.new_empty(len(rows), *matrix.shape[1:])
     for start in range(0, len(rows), _ROWS_AT_ONCE):
-        here = slice(start, start + _ROWS_AT_ONCE)
-        torch.index_select(matrix, 0, rows[here], out=out[here])
-        let_go(matrix)
+        part = slice(start, start + _ROWS_AT_ONCE)
+        torch.index_select(matrix, 0, rows[part], out=out[part])
+        free_pages(matrix)
     return out
 
 
-def let_go(matrix: Tensor) -> None:
+def free_pages(matrix: Tensor) -> None:
     """Free the memory that reading a mapped matrix took; the next read comes from the system's file cache.
 
     Does nothing if the matrix is not mapped or the system has no ``madvise``.
     """
-    held = _maps.get(matrix.untyped_storage().data_ptr())
-    if held is not None and hasattr(mmap, "MADV_DONTNEED"):
-        held.madvise(mmap.MADV_DONTNEED)
+    mapped = _maps.get(matrix.untyped_storage().data_ptr())
+    if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
+        mapped.madvise(mmap.MADV_DONTNEED)

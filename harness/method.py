@@ -1,4 +1,7 @@
-"""The method contract: what every way of conditioning similarity implements. A method knows no benchmark."""
+"""The method contract: what every way of conditioning similarity implements.
+
+Most methods compute one vector per query: subclass ``condsim.OneVector`` instead (``harness.one_vector``).
+"""
 
 from __future__ import annotations
 
@@ -25,29 +28,29 @@ class TrainFeatures:
 
 @dataclass(frozen=True)
 class Gallery:
-    """All that may be prepared once before scoring. N items of width D; features are raw (not normalised) float32.
+    """What a method may prepare from, once per task: N items of width D. Features are raw (not normalised) float32.
 
-    All of it is for reading only: a method that writes into its tensors is refused. Clone them first.
+    All tensors are read-only: a method that writes into them is refused. Clone them first.
     """
 
     features: Tensor
-    """[N, D]. For a method that ``reads_mapped`` perhaps in a mapped file (``harness.memory_map``), perhaps float16."""
+    """[N, D]. For a method with ``reads_mapped`` they may be in a mapped file (``harness.memory_map``) and float16."""
     conditions: tuple[Condition, ...]
     condition_features: Tensor
-    """[C, D] the features of the conditions' bare texts; several texts are joined by " and "."""
+    """[C, D] the features of the conditions' texts, without a template; several texts are joined by " and "."""
     encode_texts: Callable[[Sequence[str]], Tensor]
     """Texts -> [len, D] raw features, through the feature store."""
     train: Callable[[], TrainFeatures]
-    """The training split, encoded when first asked for. Raises NotApplicable where the benchmark has none."""
+    """The training split, encoded at the first call. Raises NotApplicable where the benchmark has none."""
     table: ImageTable
-    """The image table, for methods that look pictures up by name (a detector's output)."""
+    """The image table, for methods that look images up by name (a detector's output)."""
     rows: Rows
-    """[N] each gallery item's row in ``table``."""
+    """[N] the row of each gallery item in ``table``."""
 
 
 @dataclass(frozen=True)
 class Queries:
-    """A batch of B queries. The engine sorts queries by condition, so a batch holds few distinct ones, in runs."""
+    """A batch of B queries, sorted by condition: a batch holds few distinct ones."""
 
     reference: Tensor
     """[B, D] raw image features; zeros where ``reference_row`` is -1."""
@@ -63,21 +66,33 @@ class Queries:
 
 
 class Scorer(Protocol):
-    """A method prepared for one gallery."""
+    """A method prepared for one task."""
 
     def __call__(self, queries: Queries, rows: Tensor | None = None) -> Tensor:
         """Scores, higher is more similar, finite float32.
 
-        ``rows`` None: every gallery item, [B, N]. int64 [C]: these gallery items for every query, [B, C]. int64
-        [B, C]: one list a query, [B, C]; an entry of -1 is padding and may get any finite score.
+        ``rows`` chooses the gallery items:
+
+        - None: all of them; returns [B, N].
+        - int64 [C]: the same items for every query; returns [B, C].
+        - int64 [B, C]: one list per query; returns [B, C]. An entry of -1 is padding: any finite score will do.
         """
         ...
 
 
 class Method(ABC):
-    """Scores candidates for queries, from features alone.
+    """Scores candidates for queries from features alone.
 
-    Subclasses are plain classes whose constructor arguments are their settings (one YAML in ``conf/method``).
+    The constructor's arguments are the settings (one YAML file in ``conf/method``). A method knows no benchmark: it
+    may look at the parts of a task (has every query a reference?), not at where they come from.
+
+    >>> class Constant(Method):
+    ...     def prepare(self, gallery: Gallery) -> Scorer:
+    ...         def score(queries: Queries, rows: Tensor | None = None) -> Tensor:
+    ...             shape = (len(queries), len(gallery.features) if rows is None else rows.shape[-1])
+    ...             return gallery.features.new_zeros(shape)
+    ...
+    ...         return score
     """
 
     needs_reference: bool = True
@@ -85,19 +100,19 @@ class Method(ABC):
     needs_text: bool = True
     """False: text features are never read, so the method also works with a backbone that has none."""
     pointwise: bool = True
-    """True: a candidate's score does not depend on the other candidates, so galleries may be scored in chunks. A
-    re-ranker sets it to False and is then always given all of a query's candidates at once."""
+    """True: a candidate's score does not depend on the other candidates, so a gallery may be scored in chunks. False,
+    for a re-ranker: the scorer always receives all candidates of a query at once."""
     reads_train: bool = False
-    """True: ``prepare`` may call ``Gallery.train``. The pictures and phrases of the training split then count as a part
-    of the run's identity."""
+    """True: ``prepare`` may call ``Gallery.train``. The images and phrases of the training split are then part of the
+    run's identity."""
     protocol: int = 1
     """Part of the run's identity. Increase it when the same settings may give other scores than before, through this
     class or through code that it calls; finished runs of this method are then run again."""
     reads_mapped: bool = False
-    """True: galleries larger than memory may come as they are in a mapped file, and are read a piece at a time."""
+    """True: the method accepts a gallery larger than memory in a mapped file and reads it in pieces."""
 
     def check(self, task: Task) -> None:
-        """Raise NotApplicable where this method cannot be asked this task's question."""
+        """Raise NotApplicable where the method does not apply to the task: its leaderboard cell stays empty."""
         name = type(self).__name__
         if self.needs_reference and (task.reference < 0).any():
             raise NotApplicable(f"{name} needs a reference image, and {task.full_name} has queries without one")
@@ -106,4 +121,4 @@ class Method(ABC):
 
     @abstractmethod
     def prepare(self, gallery: Gallery) -> Scorer:
-        """Everything that depends on the gallery as a whole, on the conditions or on the training split, done once."""
+        """Do once what depends on the gallery, the conditions or the training split, and return the scorer."""

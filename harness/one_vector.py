@@ -1,4 +1,4 @@
-"""The simplest form of a method: one query vector, scored by inner product with the unit gallery features."""
+"""The simplest form of a method, and that of most: one vector per query, compared by cosine with the gallery."""
 
 from __future__ import annotations
 
@@ -9,24 +9,29 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from condsim.harness.memory_map import gather, is_mapped, let_go
+from condsim.harness.memory_map import gather, is_mapped, free_pages
 from condsim.harness.method import Gallery, Method, Queries, Scorer
 
 _LISTED_AT_ONCE = 1 << 20
-"""Elements (4 MiB of float32) of gathered lists of candidates: more of them would not stay in the processor's cache."""
+"""Elements (4 MiB of float32) of gathered lists of candidates, so that they stay in the processor's cache."""
 _MAPPED_AT_ONCE = 1 << 22
-"""Elements of a mapped file that are in memory at a time, in its own type and as float32."""
+"""Elements of a mapped file that are in memory at once, in its own type and as float32."""
 
 
 def unit(x: Tensor) -> Tensor:
-    """x / ||x|| along the last axis; a zero vector stays zero, and so does one too short to be squared."""
+    """x / ||x|| along the last axis; zero vectors, and those whose square underflows, become zero.
+
+    >>> unit(torch.tensor([[3.0, 4.0], [0.0, 0.0]]))
+    tensor([[0.6000, 0.8000],
+            [0.0000, 0.0000]])
+    """
     return torch.nn.functional.normalize(x, dim=-1, eps=torch.finfo(x.dtype).tiny ** 0.5)
 
 
 def inner_products(queries: Tensor, items: Tensor, rows: Tensor | None = None) -> Tensor:
     """Inner products of ``queries`` [B, D] with ``items`` [N, D], for ``rows`` as in ``harness.method.Scorer``.
 
-    The same row standing twice in a list gets exactly the same score: a matrix product may sum its last column in
+    A row that is in a list twice gets exactly the same score twice. A matrix product may sum its last column in
     another order than the others, which would break that tie, so lists are multiplied and summed row by row.
     """
     if rows is None:
@@ -42,7 +47,7 @@ def inner_products(queries: Tensor, items: Tensor, rows: Tensor | None = None) -
 
 
 def taken(items: Tensor, rows: Tensor) -> Tensor:
-    """``items[rows]`` for ``rows`` [C]; a view where they follow one another, as those of a gallery in chunks do."""
+    """``items[rows]`` for ``rows`` [C]; a view where the rows are consecutive, as in a gallery scored in chunks."""
     if items.device.type == "cpu" and len(rows):
         first = int(rows[0])
         if torch.equal(rows, torch.arange(first, first + len(rows))):
@@ -63,43 +68,64 @@ class InnerProduct:
 
 @dataclass(frozen=True)
 class MappedInnerProduct:
-    """``InnerProduct`` with ``features`` [N, D] in a mapped file: raw, of any float type, normalised as they are read.
-
-    Never more than a piece of them is in memory.
-    """
+    """``InnerProduct`` with raw ``features`` [N, D] of any float type in a mapped file, read and normalised in pieces."""
 
     features: Tensor
     embed: Callable[[Queries], Tensor]
 
     def __call__(self, queries: Queries, rows: Tensor | None = None) -> Tensor:
-        asked = unit(self.embed(queries))
+        vectors = unit(self.embed(queries))
         if rows is not None and rows.ndim == 2:
             used, places = torch.unique(rows.clamp(min=0), return_inverse=True)
-            return inner_products(asked, self._read(used), places)
+            return inner_products(vectors, self._read(used), places)
         items, width = len(self.features) if rows is None else len(rows), self.features.shape[1]
         size = min(items, max(1, _MAPPED_AT_ONCE // width))
-        scores = asked.new_empty(len(asked), items)
+        scores = vectors.new_empty(len(vectors), items)
         for begin in range(0, items, size):
-            start = min(begin, items - size)  # all pieces of one size, so that equal items score equally
-            here = slice(start, start + size)
-            torch.mm(asked, self._read(here if rows is None else rows[here]).T, out=scores[:, here])
+            start = min(begin, items - size)  # all pieces have one size, so that equal items score equally
+            piece = slice(start, start + size)
+            torch.mm(vectors, self._read(piece if rows is None else rows[piece]).T, out=scores[:, piece])
         return scores
 
     def _read(self, which: slice | Tensor) -> Tensor:
         piece = self.features[which] if isinstance(which, slice) else taken(self.features, which)
         items = unit(piece.float())
-        let_go(self.features)
+        free_pages(self.features)
         return items
 
 
 class OneVector(Method):
-    """A method whose query is one vector in the space of the gallery."""
+    """A method that computes one vector per query; candidates are ranked by their cosine with it.
+
+    Four lines make a method. All of ``Queries`` may be used; features are raw, so normalise them where lengths should
+    not count:
+
+    >>> class ImageMinusText(OneVector):
+    ...     def embed(self, queries: Queries) -> Tensor:
+    ...         return unit(queries.reference) - unit(queries.text)
+
+    The engine calls it with batches of queries. By hand, for one query and a gallery of two items:
+
+    >>> query = Queries(
+    ...     reference=torch.tensor([[2.0, 0.0]]),
+    ...     text=torch.tensor([[0.0, 5.0]]),
+    ...     condition=torch.tensor([0]),
+    ...     reference_row=torch.tensor([0]),
+    ... )
+    >>> ImageMinusText().embed(query)
+    tensor([[ 1., -1.]])
+    >>> InnerProduct(unit(torch.tensor([[3.0, 0.0], [0.0, 3.0]])), ImageMinusText().embed)(query)
+    tensor([[ 0.7071, -0.7071]])
+
+    Set ``needs_reference`` or ``needs_condition`` to False where ``embed`` does not read that part: the method then
+    also runs on tasks whose queries have none.
+    """
 
     reads_mapped = True
 
     @abstractmethod
     def embed(self, queries: Queries) -> Tensor:
-        """[B, D] query vectors of any length."""
+        """The query vectors [B, D], of any length."""
 
     def prepare(self, gallery: Gallery) -> Scorer:
         if is_mapped(gallery.features):

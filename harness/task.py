@@ -23,7 +23,14 @@ Condition = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Ragged:
-    """Integer lists of different lengths in one array (CSR): list ``i`` is ``values[offsets[i]:offsets[i + 1]]``."""
+    """Integer lists of different lengths in one array (CSR): list ``i`` is ``values[offsets[i]:offsets[i + 1]]``.
+
+    >>> relevant = Ragged.of([[4, 7], [], [1]])  # of query 0: rows 4 and 7; of query 1: none; of query 2: row 1
+    >>> relevant[0].tolist(), relevant.lengths.tolist()
+    ([4, 7], [2, 0, 1])
+    >>> Ragged.of([[3], [5]]).values.tolist()
+    [3, 5]
+    """
 
     offsets: Rows
     values: Rows
