@@ -80,4 +80,6 @@ def test_a_part_that_was_removed_leaves_no_blank() -> None:
 
 
 def test_examples_of_the_docstrings() -> None:
-    assert doctest.testmod(names) == doctest.TestResults(failed=0, attempted=5)
+    results = doctest.testmod(names)
+    assert results.attempted > 0
+    assert results.failed == 0

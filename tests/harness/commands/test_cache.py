@@ -163,7 +163,10 @@ def test_a_folder_of_an_unknown_backbone_is_named_and_stops_nothing(
     assert cache_command.main(["--cache-dir", str(cache), "verify"]) == 0
 
 
-def test_markup_in_a_name_is_printed_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_markup_in_a_name_is_printed_as_it_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache_command.console, "_width", 200)
     identity = {"model": "[/x][red]", "pretrained": "[/]"}
     FeatureStore(tmp_path).table(identity, "text", 4).fetch(text_keys("a"), encode, str)
     assert cache_command.main(["--cache-dir", str(tmp_path), "ls"]) == 0
