@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import open_clip  # noqa: F401 - sets an environment variable once, which no test may
 import pytest
 import torch
 from hydra import compose, initialize_config_module
