@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from condsim.harness.memory_map import gather, is_mapped, free_pages
+from condsim.harness.memory_map import free_pages, gather, is_mapped
 from condsim.harness.method import Gallery, Method, Queries, Scorer
 
 _LISTED_AT_ONCE = 1 << 20
@@ -68,7 +68,7 @@ class InnerProduct:
 
 @dataclass(frozen=True)
 class MappedInnerProduct:
-    """``InnerProduct`` with raw ``features`` [N, D] of any float type in a mapped file, read and normalised in pieces."""
+    """``InnerProduct`` of raw ``features`` [N, D] in a mapped file, of any float type, normalised as they are read."""
 
     features: Tensor
     embed: Callable[[Queries], Tensor]
