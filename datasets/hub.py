@@ -68,7 +68,9 @@ def _export(data: Any, image_column: str, folder: Path, where: str) -> None:
     if not isinstance(data.features[image_column], hugging_face.Image):
         raise CondsimError(f"{where}: the column {image_column!r} holds no images but {data.features[image_column]}")
     cells = data.cast_column(image_column, hugging_face.Image(decode=False))[image_column]
-    columns: dict[str, list[Any]] = {image_column: [_write_image(cell, folder, i) for i, cell in enumerate(cells)]}
+    columns: dict[str, list[Any]] = {
+        image_column: [_write_image(cell, folder, i, f"{where}: row {i}") for i, cell in enumerate(cells)]
+    }
     for column, feature in data.features.items():
         if isinstance(feature, hugging_face.ClassLabel):
             columns[column] = [
@@ -79,14 +81,17 @@ def _export(data: Any, image_column: str, folder: Path, where: str) -> None:
     pd.DataFrame(columns).to_parquet(folder / TABLE)
 
 
-def _write_image(cell: Any, folder: Path, number: int) -> str | None:
-    """Write the image's bytes as they are; returns the file's name, None where the cell holds no image."""
+def _write_image(cell: Any, folder: Path, number: int, where: str) -> str | None:
+    """Write the image's bytes as they are; returns the file's name, None where the cell holds no image.
+
+    Raises CondsimError for a path that cannot be read: a later export may find it, so none is kept without it.
+    """
     content = cell.get("bytes") if isinstance(cell, Mapping) else None
     if content is None and isinstance(cell, Mapping) and cell.get("path"):
         try:
             content = Path(cell["path"]).read_bytes()
-        except OSError:
-            return None
+        except (OSError, ValueError) as error:
+            raise CondsimError(f"{where}: the image {cell['path']!a} cannot be read: {error}") from None
     if content is None:
         return None
     name = f"{number:08d}.{image_suffix(content)}"

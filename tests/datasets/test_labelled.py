@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -399,6 +400,45 @@ def test_class_labels_of_a_parquet_dataset_become_their_names(table: Path, offli
         labelled.load(dataset={"path": "parquet"})
     with pytest.raises(CondsimError, match=r"cannot load path=parquet, data_files=.*nowhere\.parquet"):
         labelled.load(dataset=dataset | {"data_files": str(tmp_path / "nowhere.parquet")})
+
+
+def encoded(kind: str, shade: int) -> bytes:
+    out = io.BytesIO()
+    image = Image.new("RGB", (16, 16), (shade, 0, 0))
+    image.save(out, kind, **({"save_all": True, "append_images": [image]} if kind == "MPO" else {}))
+    return out.getvalue()
+
+
+def hub_table(path: Path, cells: list[bytes | None]) -> dict[str, str]:
+    import datasets
+
+    features = datasets.Features({"image": datasets.Image(), "color": datasets.Value("string")})
+    images = [None if cell is None else {"bytes": cell, "path": None} for cell in cells]
+    rows = {"image": images, "color": [COLORS[i % 2] for i in range(len(cells))]}
+    datasets.Dataset.from_dict(rows, features=features).to_parquet(str(path))
+    return {"path": "parquet", "data_files": str(path), "split": "train", "cache_dir": str(path.parent / "hub")}
+
+
+@pytest.mark.parametrize("kind", ["MPO", "JPEG2000", "WEBP", "TIFF", "GIF"])
+def test_images_of_any_format_through_hugging_face(offline_hub: Path, tmp_path: Path, kind: str) -> None:
+    contents = [encoded(kind, 10 * i) for i in range(12)]
+    dataset = hub_table(tmp_path / "data.parquet", [*contents])
+    (task,) = labelled.load(dataset=dataset, queries=0.3, cache_dir=str(tmp_path / "cache")).tasks
+    assert [task.images.path(row).read_bytes() for row in range(12)] == contents
+
+
+def test_broken_and_empty_images_through_hugging_face(offline_hub: Path, tmp_path: Path) -> None:
+    contents: list[bytes | None] = [encoded("PNG", 10 * i) for i in range(12)]
+    contents[2], contents[5] = None, b"<html>not found</html>"
+    dataset = hub_table(tmp_path / "data.parquet", contents)
+    arguments: dict[str, Any] = {"dataset": dataset, "queries": 0.3, "cache_dir": str(tmp_path / "cache")}
+    with pytest.raises(CondsimError, match="row 2: image: expected the path of an image file, found an empty cell"):
+        labelled.load(**arguments)
+    (task,) = labelled.load(**arguments, on_error="skip").tasks
+    assert len(task.images) == 11
+    assert "row 2: image" in task.skipped[0]
+    broken = [path for path in map(task.images.path, range(11)) if path.read_bytes().startswith(b"<html>")]
+    assert len(broken) == 1, "written as it is, so that its decoder reports it"
 
 
 @settings(max_examples=100, deadline=None)
