@@ -14,7 +14,7 @@ from torch import Tensor
 from condsim.harness.errors import CondsimError, UnusableRowsError, did_you_mean
 from condsim.harness.features.cache.store import describe_images, open_store
 from condsim.harness.features.published.file import FeatureFile
-from condsim.harness.memory_map import is_mapped, free_pages
+from condsim.harness.memory_map import free_pages, is_mapped
 from condsim.harness.names import clean_path, clean_text
 from condsim.harness.paths import default_cache_dir, resolve
 from condsim.harness.task import ImageTable
