@@ -38,7 +38,7 @@ class Subspace:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """What is done to a hundred rows is quicker on one core: several would mostly wait for each other."""
+    """Work on a hundred rows is faster on one core: several cores would mostly wait for each other."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -49,7 +49,7 @@ def _one_thread() -> Iterator[None]:
 
 def leading_directions(points: Tensor, rank: int) -> Tensor:
     """[D, k] the first k right singular vectors of ``points`` [n, D] float64, k = ``rank`` or the numerical rank if
-    that is less: singular values which the rounding of unit float32 features can make do not count."""
+    that is less: singular values as small as the rounding of unit float32 features do not count."""
     _, values, directions = torch.linalg.svd(points, full_matrices=False)
     noise = values[:1].clamp(min=1) * max(points.shape) * torch.finfo(torch.float32).eps
     leading: Tensor = directions[: min(rank, int((values > noise).sum()))]
@@ -64,7 +64,7 @@ def text_subspace(
     Args:
         manifold: False takes the unit text features themselves instead of their log maps.
         centering: subtract the mean of the points before the SVD.
-        weights: [n] how much each text counts in the means and in the SVD; None: all the same.
+        weights: [n] the weight of each text in the means and in the SVD; None: equal.
     """
     texts = unit(texts.double())
     weights = torch.ones(len(texts), dtype=torch.float64) if weights is None else weights.double()
@@ -111,10 +111,10 @@ class Clay(Method):
         centering: subtract the mean of the mapped texts before the SVD.
         renormalize: cosine of the projections; False: their inner product.
         subspace: text, single (only the prompt of the condition's own name), random (as many random dimensions).
-        several: how several conditions are joined: stacked (all prompts together), balanced (stacked, each condition
-            weighing the same), qr_union (the sum of their subspaces), mean (of their similarities).
+        several: how several conditions are combined: stacked (all prompts together), balanced (stacked, with the same
+            weight for each condition), qr_union (the sum of their subspaces), mean (of their similarities).
         seed: of the random subspace.
-        phrases: where a condition's values come from.
+        phrases: source of a condition's values.
     """
 
     def __init__(
@@ -135,7 +135,7 @@ class Clay(Method):
         if rank < 1:
             raise CondsimError(f"method.rank must be 1 or more, not {rank}")
         if "{}" not in template:
-            raise CondsimError(f"method.template must hold {{}} where the value goes; it is {template!r}")
+            raise CondsimError(f"method.template must contain {{}} for the value, not {template!r}")
         if prompts is not None and prompts < 2:
             raise CondsimError(
                 f"method.prompts must be 2 or more, not {prompts}; for one prompt, method.subspace=single"
@@ -173,7 +173,7 @@ class Clay(Method):
         return [self.template.format(value) for value in (text, *self.phrases.values(text)[: self.prompts])]
 
     def subspaces(self, condition: Condition, texts: dict[str, Tensor]) -> list[Subspace]:
-        """The condition's subspaces on the side of the texts; one, or one a text where they are joined later.
+        """The condition's subspaces on the side of the texts: one, or one per text where they are combined later.
 
         ``texts``: condition text -> features [1 + n, D] of ``prompts_of`` it.
         """
@@ -198,7 +198,7 @@ class Clay(Method):
 
 
 class ClayScorer:
-    """CLAY prepared for a gallery: what depends on the gallery once, what depends on a condition once a condition.
+    """CLAY prepared for a gallery: gallery-wide work is done once, the work of a condition once per condition.
 
     R is parallel transport, so log_c(R x) = R log_v(x) with v the gallery's mean direction, and the gallery's log map
     holds for every condition: a condition is only the matrix R^T V.
@@ -215,7 +215,7 @@ class ClayScorer:
         self.subspaces = lru_cache(maxsize=512)(_one_thread()(self._subspaces))
         self.whole = lru_cache(maxsize=1)(self._whole)
         self._last: tuple[Queries, int, list[Tensor]] | None = None
-        """Queries of one condition, that condition, and their side of it: what all pieces of a gallery need."""
+        """Queries of one condition, that condition, and their projections, shared by all pieces of a gallery."""
 
     def __call__(self, queries: Queries, rows: Tensor | None = None) -> Tensor:
         if self._last is None or self._last[0] is not queries:
@@ -267,7 +267,7 @@ class ClayScorer:
 
     def project(self, subspace: Subspace, points: Tensor, lengths: Tensor, projected: bool) -> Tensor:
         """Coordinates [n, k] of ``points`` [n, D] in the subspace (or the points as they are), made unit vectors unless
-        the inner product is asked for. What lies outside the subspace up to rounding becomes 0, and so scores 0."""
+        scores are inner products. A point outside the subspace, up to rounding, becomes 0 and so scores 0."""
         if not projected:
             return unit(points) if self.method.renormalize else points
         coordinates = points.new_empty(len(points), subspace.basis.shape[1])
@@ -300,7 +300,7 @@ class ClayScorer:
                 name = " and ".join(self.conditions[condition])
                 raise CondsimError(
                     f"the prompts of the condition {name!r} all have the same features: give values that the backbone "
-                    f"can tell apart. {method.phrases.how_to_add([name])}"
+                    f"distinguishes. {method.phrases.how_to_add([name])}"
                 )
         return [Subspace(s.base.to(device), s.basis.to(device, self.features.dtype)) for s in found]
 

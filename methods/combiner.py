@@ -26,7 +26,7 @@ LAYERS = (
 
 
 class CombinerNetwork(nn.Module):
-    """The published network; its parameters carry the released checkpoints' names.
+    """The published network; its parameters have the names of the released checkpoints.
 
     out = unit(h3([text, image]) + s text + (1 - s) image), s = h4([text, image]) in (0, 1) (GeneCIS eq. 2).
     """

@@ -53,15 +53,15 @@ def steered(features: Tensor, direction: Tensor, theta: float) -> Tensor:
 
 
 class LocalSteering(Method):
-    """q' = cos(theta) q + sin(theta) v for the reference, then the base method. Candidates stay as they are. [ours]
+    """q' = cos(theta) q + sin(theta) v for the reference, then the base method. Candidates are unchanged. [ours]
 
     Args:
-        base: the method that scores with the steered reference; its text stays as it is.
+        base: the method that scores with the steered reference and the unchanged text.
         theta: angle in radians; 0 is the base exactly.
         neighbors: M, images of the pool around the query; None: the whole pool, the global direction as a control.
         ends: k, how many neighbours each end of the direction averages.
         pool: train, or gallery (transductive: it looks at the candidates).
-        neutral: the prompt that a condition is contrasted with.
+        neutral: the prompt that contrasts with a condition.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class LocalSteering(Method):
         self.base = base_method(base)
         if not self.base.needs_reference:
             name = type(self.base).__name__
-            raise CondsimError(f"local steering moves the reference, and its base {name} does not look at it")
+            raise CondsimError(f"local steering changes the reference, but its base {name} does not use it")
         self.theta = theta
         self.neighbors = neighbors
         self.ends = ends
@@ -113,7 +113,7 @@ class LocalSteering(Method):
 
 
 class SteeredScorer:
-    """A base scorer asked with steered references; one step after another where a condition has several texts."""
+    """A base scorer that receives steered references; one step after another where a condition has several texts."""
 
     def __init__(self, method: LocalSteering, base: Scorer, pool: Tensor, steps: Sequence[Sequence[Tensor]]) -> None:
         self.method = method
@@ -123,12 +123,12 @@ class SteeredScorer:
         self.last: tuple[Queries, Queries] | None = None
 
     def __call__(self, queries: Queries, rows: Tensor | None = None) -> Tensor:
-        if self.last is None or self.last[0] is not queries:  # the same queries come once a chunk of the gallery
+        if self.last is None or self.last[0] is not queries:  # each chunk of a gallery receives the same queries
             self.last = (queries, dataclasses.replace(queries, reference=self.steer(queries)))
         return self.base(self.last[1], rows)
 
     def steer(self, queries: Queries) -> Tensor:
-        """[B, D] the references turned."""
+        """[B, D] the turned references."""
         method, reference = self.method, queries.reference.clone()
         at_once = max(1, _ELEMENTS_AT_ONCE // len(self.pool))
         for condition in torch.unique(queries.condition).tolist():

@@ -40,9 +40,9 @@ class NeighborhoodRerank(Method):
         shortlist: K, how many of the best candidates are re-ranked.
         neighbors: k, members of a neighbourhood.
         weight: lambda; 0 is the base exactly.
-        around: whose neighbours the query's are: both (half each), reference, text.
+        around: which neighbours the query gets: of both (half each), of the reference, or of the text.
         structure: weight of the inner geometry in fgw; 0 is Wasserstein on the members alone.
-        parts: a table image -> categories (see ``image_categories``), for mode parts.
+        parts: a table image -> categories (``harness.categories``), for mode parts.
         seed: of the random matching.
     """
 
@@ -103,7 +103,7 @@ class NeighborhoodRerank(Method):
         return RerankScorer(self, base, self.neighborhoods(gallery))
 
     def neighborhoods(self, gallery: Gallery) -> Neighborhoods:
-        """The members of every gallery item's neighbourhood, and how to find a query's."""
+        """The neighbourhoods of all gallery items, and what finds those of queries."""
         if self.parts is not None:
             found = _labelled(self.parts, gallery)
         else:
@@ -117,7 +117,7 @@ class NeighborhoodRerank(Method):
         if self.mode == "images":
             return unit(train.images.to(gallery.features))
         if not train.phrases:
-            raise NotApplicable("the training split has no phrases to make neighbourhoods of: try method.mode=images")
+            raise NotApplicable("the training split has no phrases for neighbourhoods: try method.mode=images")
         return unit(gallery.encode_texts(train.phrases).to(gallery.features))
 
 
@@ -131,7 +131,7 @@ class Neighborhoods:
     references: Tensor | None = None
     """int64 [images of the table, k]: the set of each possible reference; None: those nearest to it."""
     conditions: Tensor | None = None
-    """int64 [C]: the entry that stands for a condition, with ``references``."""
+    """int64 [C]: the entry of each condition, with ``references``."""
 
     def shuffled(self, seed: int) -> Neighborhoods:
         """The same sets, those of the items in a random order (padding stays at the end)."""
@@ -203,7 +203,7 @@ class RerankScorer:
     def rerank(self, scores: Tensor, items: Tensor, own: Tensor) -> Tensor:
         """New scores [b, C] from the base's [b, C] for gallery items [b, C] (-1: padding) and the queries' sets [b, k].
 
-        The shortlist's new scores lie above all others, which keep theirs.
+        The new scores of the shortlist are above all others, which are unchanged.
         """
         hidden = scores.masked_fill(items < 0, -torch.inf)
         best, places = hidden.topk(min(self.method.shortlist, scores.shape[1]), dim=1)
@@ -218,7 +218,7 @@ class RerankScorer:
         return scores.scatter(1, places, new.to(scores.dtype))
 
     def alikeness(self, own: Tensor, others: Tensor) -> Tensor:
-        """[b, K] how alike the sets ``own`` [b, n] and ``others`` [b, K, m] of bank entries are, by the solver."""
+        """[b, K] similarity of the sets ``own`` [b, n] and ``others`` [b, K, m] of bank entries, by the solver."""
         b, count, m = others.shape
         similarity = self.similarities(own, others).reshape(b * count, own.shape[1], m)
         padded = bool((own < 0).any() or (others < 0).any())

@@ -27,14 +27,14 @@ class QueryAdaptive(TrainedMethod):
     """(q', T) = H(q); score = cos(q', T d).
 
     q = unit(unit(ref) + unit(text)); a missing one counts as zero, so an image or a text alone is itself the query. The
-    paper knows no composed queries: their sum is ours.
+    paper has no composed queries: their sum is ours.
 
     Args:
         checkpoint: weights that `condsim train` wrote.
         rank, steps, hidden, heads, feedforward, depth, anchor, scale, normalised, query_head: see
             ``hypernetwork.Architecture``. None: as in the checkpoint; the released code's in training.
-        noise: s of the training noise s u n / sqrt(D), u ~ U(0, 1) a query, n ~ N(0, I) (s is ours).
-        semi_positives: of each target's 100 nearest training images, how many are sought beside it (0: none).
+        noise: s of the training noise s u n / sqrt(D), u ~ U(0, 1) per query, n ~ N(0, I) (s is ours).
+        semi_positives: of each target's 100 nearest training images, how many are additional targets (0: none).
         temperature: of the training loss.
     """
 
@@ -138,7 +138,7 @@ class Adapted:
         return torch.cat(parts)
 
     def _factors(self, queries: Queries) -> list[Factors]:
-        """A gallery that is scored in chunks comes with the same queries each time: their transforms are made once."""
+        """All chunks of a gallery receive the same queries: their transforms are computed once."""
         if self._last is None or self._last[0] is not queries:
             query = compose(queries.reference, queries.text)
             self._last = (queries, [Factors.of(self.network(part)) for part in torch.split(query, _QUERIES_AT_ONCE)])

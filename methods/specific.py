@@ -35,7 +35,12 @@ def class_features(names: Sequence[str], gallery: Gallery, templates: str) -> Te
 
 
 class _Specific(Method):
-    """A method for the tasks that it names."""
+    """A method that runs only on the tasks that its user names.
+
+    Methods know no benchmark: no score depends on ``tasks``. It is a setting, like any other, that says where the
+    assumption of a specific solution holds (the distractors share the reference's category, say), which no property
+    of a task tells. Its defaults are GeneCIS's names.
+    """
 
     def __init__(self, tasks: Sequence[str]) -> None:
         self.tasks = tuple(tasks)
@@ -44,20 +49,20 @@ class _Specific(Method):
         super().check(task)
         if task.name not in self.tasks:
             raise NotApplicable(
-                f"{type(self).__name__} is made for the tasks {', '.join(self.tasks)}, not for {task.full_name}; "
-                f"name it in method.tasks to run it there all the same"
+                f"{type(self).__name__} is made for the tasks {', '.join(self.tasks)}, not for {task.full_name}: to run it "
+                f"there, add {task.name} to method.tasks"
             )
 
 
 class SpecificFocusAttribute(_Specific):
-    """query = text of the value, among those of the condition's type, which CLIP sees in the reference (zero-shot).
+    """query = text of the value of the condition that CLIP predicts for the reference (zero-shot).
 
     Several conditions at once: the sum of their texts. [ours]
 
     Args:
-        tasks: names of the tasks that it is made for.
-        templates: prompts of a value: plain, or imagenet (the mean of CLIP's 80, which GeneCIS takes for object names).
-        phrases: where a condition's values come from; GeneCIS took VAW's taxonomy.
+        tasks: names of the tasks on which it runs.
+        templates: prompts of a value: plain, or imagenet (the mean of CLIP's 80, which GeneCIS uses for object names).
+        phrases: source of a condition's values; GeneCIS used VAW's taxonomy.
     """
 
     def __init__(
@@ -91,13 +96,13 @@ class SpecificFocusAttribute(_Specific):
 
 
 class SpecificChangeAttribute(_Specific):
-    """query = text of "attribute category", the category being what CLIP sees in the reference (zero-shot).
+    """query = text of "attribute category", with the category that CLIP predicts for the reference (zero-shot).
 
     Args:
-        tasks: names of the tasks that it is made for.
+        tasks: names of the tasks on which it runs.
         templates: prompts of a category: imagenet (the mean of CLIP's 80) or plain.
-        categories: the lexicon's condition whose values are the categories; GeneCIS took VAW's.
-        phrases: where the categories come from.
+        categories: the lexicon's condition whose values are the categories; GeneCIS used VAW's.
+        phrases: source of the categories.
     """
 
     def __init__(
@@ -138,11 +143,11 @@ class SpecificObject(_Specific):
     """Candidates without the condition's category last; the others by the similarity of their bags of categories.
 
     Args:
-        categories: a table (.csv, .parquet) with the columns image, category and perhaps score, one row a detection; or
-            COCO's panoptic annotations (.json), an oracle. GeneCIS took the detector Detic. ``images://FILE`` is a
+        categories: a table (.csv, .parquet) with the columns image, category and perhaps score, one row per detection; or
+            COCO's panoptic annotations (.json), an oracle. GeneCIS used the detector Detic. ``images://FILE`` is a
             file in the folder of the task's images.
         min_score: detections below it are left out; 0.2 in GeneCIS.
-        tasks: names of the tasks that it is made for.
+        tasks: names of the tasks on which it runs.
     """
 
     def __init__(
@@ -159,7 +164,7 @@ class SpecificObject(_Specific):
         super().check(task)
         if self.categories is None:
             raise NotApplicable(
-                f"{type(self).__name__} needs to know what is in the pictures of {task.full_name}: give "
+                f"{type(self).__name__} needs the objects in the images of {task.full_name}: give "
                 "method.categories=FILE, a table with the columns image and category"
             )
         self._seen(task.images)
@@ -173,7 +178,7 @@ class SpecificObject(_Specific):
         asked = _multi_hot([[place[name] for name in several] for several in wanted], len(names))
         bags, asked = bags.to(gallery.features), asked.to(gallery.features)
         items = bags[torch.from_numpy(gallery.rows).to(bags.device)]
-        found = items @ asked.T == asked.sum(dim=1)  # [N, C]: every category asked for is there
+        found = items @ asked.T == asked.sum(dim=1)  # [N, C]: the item has every category of the condition
         directions = unit(items)
 
         def score(queries: Queries, rows: Tensor | None = None) -> Tensor:

@@ -1,4 +1,4 @@
-"""How alike two sets are, from the similarities of their members: optimal one-to-one matching, and its controls.
+"""Similarity of two sets from the similarities of their members: optimal one-to-one matching, and its controls.
 
 All functions take a batch of pairs of sets: ``similarity`` [P, n, m], of which only the first ``left[p]`` rows and
 ``right[p]`` columns are members (None: all of them), and return [P] float64.
@@ -78,7 +78,7 @@ def fused_gromov_wasserstein(
     ``within_left`` [P, n, n] and ``within_right`` [P, m, m] are the similarities inside each set; costs are
     1 - similarity. ``structure`` in [0, 1] weighs the agreement of the two inner geometries against that of the
     members; at 0, for sets of one size, the plan is the optimal one-to-one matching and the value that of
-    ``hungarian``. Takes milliseconds a pair.
+    ``hungarian``. Takes milliseconds per pair.
     """
     try:
         from ot.gromov import fused_gromov_wasserstein as solve

@@ -1,4 +1,4 @@
-"""The hypernetwork of QuARI (query-adaptive retrieval improvement): a query in, its own linear transform out."""
+"""The hypernetwork of QuARI (query-adaptive retrieval improvement): from a query to its own linear transform."""
 
 from __future__ import annotations
 

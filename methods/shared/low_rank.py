@@ -19,7 +19,7 @@ _QUERIES_TOGETHER = 8
 
 @dataclass(frozen=True)
 class Transforms:
-    """B queries, each with its own view of the items: T_i = anchor I + scale U_i V_i^T."""
+    """B queries, each with its own transform of the items: T_i = anchor I + scale U_i V_i^T."""
 
     query: Tensor
     """[B, D] q', of any length."""
@@ -31,14 +31,14 @@ class Transforms:
     scale: float
 
     def dense(self) -> Tensor:
-        """[B, D, D] the transforms themselves: for tests and for looking at one."""
+        """[B, D, D] the transforms themselves, for tests and inspection."""
         eye = torch.eye(self.u.shape[1], dtype=self.u.dtype, device=self.u.device)
         return self.anchor * eye + self.scale * self.u @ self.v.mT
 
 
 @dataclass(frozen=True)
 class Factors:
-    """What the scores need of ``Transforms``.
+    """The parts of ``Transforms`` that scores depend on.
 
     q'.T d = pull.d and ||T d||^2 = a^2 ||d||^2 + sum over r of (left^T d) (right^T d).
 
@@ -65,7 +65,7 @@ class Factors:
     def cosines(self, items: Tensor, rows: Tensor | None = None) -> Tensor:
         """cos(q'_i, T_i d_j) for the unit ``items`` [N, D], ``rows`` as in ``harness.method.Scorer``.
 
-        Differentiable, exact, in O(D r) a score, and never a [B, N, D] or [D, D] array. An item that T takes to zero
+        Differentiable, exact, in O(D r) per score, and never a [B, N, D] or [D, D] array. An item that T takes to zero
         scores 0.
         """
         if rows is not None and rows.ndim == 2:
@@ -110,6 +110,6 @@ def _lists(factors: Factors, items: Tensor, rows: Tensor) -> Tensor:
 
 
 def _cosine(numerator: Tensor, squared: Tensor) -> Tensor:
-    # Rounding leaves up to about 1e-7 where T d = 0, and dividing by its root would make a score of nothing.
+    # Rounding leaves up to about 1e-7 where T d = 0, and dividing by its root would turn rounding into a score.
     sized = squared > 1e-6
     return torch.where(sized, numerator * torch.where(sized, squared, torch.ones_like(squared)).rsqrt(), 0.0)

@@ -9,7 +9,7 @@ from condsim.harness.errors import CondsimError
 from condsim.harness.one_vector import unit
 
 _ROWS_AT_ONCE = 1024
-"""Rows that are in float64 at a time: they stay in the cache from one operation to the next."""
+"""Rows in float64 at once, so that they stay in the cache from one operation to the next."""
 
 
 def mean_direction(x: Tensor) -> Tensor:
@@ -21,11 +21,10 @@ def mean_direction(x: Tensor) -> Tensor:
 
 
 def log_map(x: Tensor, mu: Tensor) -> Tensor:
-    """The tangent vectors at ``mu`` [D] that point to the unit rows of ``x`` [n, D]; a length is an angle in radians.
+    """The tangent vectors at ``mu`` [D] that point to the unit rows of ``x`` [n, D]; their lengths are angles in radians.
 
     log_mu(x) = (x - mu cos t) t / sin t with cos t = x . mu. The angle is taken as atan2(sin t, cos t), which keeps its
-    digits near 0 and pi where arccos loses them. log_mu(mu) = 0, and so is log_mu(-mu), where no direction is singled
-    out.
+    digits near 0 and pi where arccos loses them. log_mu(mu) = 0, and so is log_mu(-mu), whose direction is undefined.
     """
     cos = x @ mu
     tangent = x - cos[:, None] * mu
@@ -53,12 +52,12 @@ def rotate(x: Tensor, start: Tensor, end: Tensor) -> Tensor:
     start -> unit(start + end) -> end.
 
     R = I - (a + b)(a + b)^T / (1 + a.b) + 2 b a^T, never formed. For R^T exchange ``start`` and ``end``.
-    Raises CondsimError where they are opposite: then no great circle is singled out.
+    Raises CondsimError where they are opposite: then the great circle is undefined.
     """
     gap = 1 + float(start @ end)
     if gap < 1e-9:
         raise CondsimError(
-            "the mean image direction is opposite to the mean text direction: no rotation between them is singled out. "
+            "the mean image direction is opposite to the mean text direction: the rotation between them is undefined. "
             "Set rotation=false"
         )
     both = start + end

@@ -1,4 +1,4 @@
-"""Training data as the loop sees it: one numbering over all sources, batches by seed and step alone."""
+"""Training data for the loop: one numbering over all sources, batches that depend on seed and step alone."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Joined:
     @classmethod
     def of(cls, sources: Sequence[Triplets]) -> Joined:
         if not sources:
-            raise CondsimError("there is no source of triplets to train on: choose one, as in triplets=cirr")
+            raise CondsimError("no source of triplets to train on: choose one, as in triplets=cirr")
         columns: dict[str, list[Rows]] = {"reference": [], "text": [], "target": []}
         images = texts = 0
         for source in sources:
@@ -44,7 +44,7 @@ class Joined:
 
 @dataclass(frozen=True)
 class Frozen:
-    """Features that were encoded before the training: [M, D] of all images and [K, D] of all texts, raw."""
+    """Raw features encoded before the training: [M, D] of all images and [K, D] of all texts."""
 
     images: Tensor
     texts: Tensor
@@ -68,10 +68,9 @@ def _taken(features: Tensor, rows: Tensor) -> Tensor:
 
 
 class Batches:
-    """Triplet numbers of every step: from each source its share of the batch, each triplet once an epoch.
+    """Triplet numbers of every step: from each source its share of the batch, each triplet once per epoch.
 
-    What a step gets follows from ``seed`` and its number alone, so training goes on after a kill as if there had been
-    none.
+    A step's batch depends on ``seed`` and the step's number alone, so a killed training resumes exactly.
     """
 
     def __init__(self, sizes: Sequence[int], shares: Sequence[float], batch_size: int, seed: int) -> None:
@@ -79,7 +78,7 @@ class Batches:
         self.starts = np.cumsum([0, *sizes[:-1]])
         exact = np.array(shares, dtype=np.float64) / sum(shares) * batch_size
         self.counts = np.floor(exact).astype(np.int64)
-        # Largest remainders get what is left, as seats in a parliament.
+        # The largest remainders get the rest of the batch.
         self.counts[np.argsort(self.counts - exact, kind="stable")[: batch_size - self.counts.sum()]] += 1
         self._epochs: dict[int, tuple[int, Rows]] = {}
 
@@ -106,10 +105,10 @@ class Batches:
 
 
 def hold_out(source: Triplets, share: float, most: int, seed: int, metric: str) -> tuple[Triplets, Task]:
-    """(what is left to train on, a task of held-out triplets).
+    """(the triplets to train on, a task of held-out triplets).
 
-    A share of the target images is drawn by ``seed``; the triplets that seek one are the task (at most ``most`` of
-    them), and no triplet that touches one is trained on. The gallery is all held-out targets.
+    A share of the target images is drawn by ``seed``; the triplets with such a target are the task (at most ``most``
+    of them), and no triplet with such an image is trained on. The gallery is all held-out targets.
     """
     rng = np.random.default_rng(seed)
     targets = np.unique(source.target)

@@ -7,11 +7,10 @@ from torch import Tensor
 
 
 def in_batch_loss(scores: Tensor, target_row: Tensor, temperature: float) -> Tensor:
-    """Query i is to find target i among the batch's targets: mean of -log softmax(scores / temperature)[i, i].
+    """Query i must find target i among the batch's targets: mean of -log softmax(scores / temperature)[i, i].
 
     ``scores`` [B, B], similarities; ``target_row`` [B], equal for the same image. GeneCIS eq. 1, CLIP4Cir. A column
-    that holds the very image that is sought, because another query seeks it too, is no negative and is left out
-    (ours).
+    with the query's own target image, which another query has as its target too, is left out (ours).
     """
     same = target_row[:, None] == target_row[None, :]
     same.fill_diagonal_(False)
@@ -23,7 +22,7 @@ def symmetric_soft_loss(scores: Tensor, weights: Tensor, temperature: float) -> 
     """Mean cross-entropy of the rows and of the columns of ``scores`` [B, M] with the soft targets ``weights`` [B, M].
 
     ``weights`` are not negative and every row holds something; rows, and those columns that hold something, are
-    scaled to sum 1. QuARI's symmetric loss, in which a semi-positive image is sought with its weight.
+    scaled to sum 1. QuARI's symmetric loss with semi-positives.
     """
     logits = scores / temperature
     columns = weights.sum(dim=0) > 0
