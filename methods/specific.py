@@ -49,8 +49,8 @@ class _Specific(Method):
         super().check(task)
         if task.name not in self.tasks:
             raise NotApplicable(
-                f"{type(self).__name__} is made for the tasks {', '.join(self.tasks)}, not for {task.full_name}: to run it "
-                f"there, add {task.name} to method.tasks"
+                f"{type(self).__name__} is made for the tasks {', '.join(self.tasks)}, not for {task.full_name}: "
+                f"to run it there, add {task.name} to method.tasks"
             )
 
 
@@ -143,8 +143,8 @@ class SpecificObject(_Specific):
     """Candidates without the condition's category last; the others by the similarity of their bags of categories.
 
     Args:
-        categories: a table (.csv, .parquet) with the columns image, category and perhaps score, one row per detection; or
-            COCO's panoptic annotations (.json), an oracle. GeneCIS used the detector Detic. ``images://FILE`` is a
+        categories: a table (.csv, .parquet) with the columns image, category and perhaps score, one row per detection;
+            or COCO's panoptic annotations (.json), an oracle. GeneCIS used the detector Detic. ``images://FILE`` is a
             file in the folder of the task's images.
         min_score: detections below it are left out; 0.2 in GeneCIS.
         tasks: names of the tasks on which it runs.

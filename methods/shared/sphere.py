@@ -21,7 +21,7 @@ def mean_direction(x: Tensor) -> Tensor:
 
 
 def log_map(x: Tensor, mu: Tensor) -> Tensor:
-    """The tangent vectors at ``mu`` [D] that point to the unit rows of ``x`` [n, D]; their lengths are angles in radians.
+    """The tangent vectors at ``mu`` [D] towards the unit rows of ``x`` [n, D]; their lengths are angles in radians.
 
     log_mu(x) = (x - mu cos t) t / sin t with cos t = x . mu. The angle is taken as atan2(sin t, cos t), which keeps its
     digits near 0 and pi where arccos loses them. log_mu(mu) = 0, and so is log_mu(-mu), whose direction is undefined.
