@@ -112,7 +112,7 @@ def make_plan(
         validations = [Validation(task, metric) for task in watch]
     _check_parts(method, name, sources)
     settings = {
-        "protocol": PROTOCOL,
+        "protocol": [PROTOCOL, method.protocol],
         "method": {key: value for key, value in method_settings.items() if key != "checkpoint"},
         "training": asdict(recipe) | {"backbone": tune_backbone, "hard_targets": hard_targets},
         "triplets": fingerprints,
