@@ -43,7 +43,7 @@ class Terminal(Console):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-console = Terminal(soft_wrap=True, highlight=False, markup=False)
+console = Terminal(soft_wrap=True, highlight=False, markup=False, emoji=False)
 
 
 @cache

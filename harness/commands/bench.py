@@ -73,6 +73,8 @@ class Outcomes:
             self.failed.append(f"{label}: {error}")
         else:
             reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+            if isinstance(error, SystemExit):
+                reason = "it called sys.exit"
             self.failed.append(f"{label}: {reason} ({_log_traceback(self.results, label)})")
         console.print(f"failed: {self.failed[-1]}", style="red")
 
@@ -93,8 +95,10 @@ class Outcomes:
             except (OSError, ValueError) as error:
                 self.writable = False
                 reason = getattr(error, "strerror", None) or error
-                message = f"results={self.results} cannot be written ({reason}), so nothing was run"
-                self.fail(message, CondsimError("choose another folder with results=FOLDER"))
+                self.failed.append(
+                    f"results={self.results} cannot be written ({reason}), so nothing was run: choose another folder "
+                    "with results=FOLDER"
+                )
         return self.writable
 
 
@@ -120,12 +124,14 @@ def conclude(outcomes: Outcomes) -> int:
         console.print(f"failed: {reason}", style="bold red")
     if outcomes.spare is not None:
         console.print(f"records that could not be written: copy {outcomes.spare / 'runs'} into {outcomes.results}")
-    console.print(f"{outcomes.summary()}; {written}")
-    return 1 if outcomes.failed else 0
+    console.print("; ".join(filter(None, (outcomes.summary(), written))))
+    return 1 if outcomes.failed or console.failed else 0
 
 
 def _leaderboard(outcomes: Outcomes) -> tuple[list[Row], str]:
     path = outcomes.results / "leaderboard.csv"
+    if outcomes.writable is False:
+        return [], ""  # said once already
     try:
         return write_leaderboard(outcomes.results), f"{path} written"
     except OSError as error:
@@ -162,6 +168,8 @@ def bench(job: Job, outcomes: Outcomes) -> None:
     except UNEXPECTED as error:
         outcomes.fail(name, error)
         return
+    shown = ", ".join(f"{key}={value}" for key, value in settings.settings.items())
+    label = f"{name} ({shown})" if shown else name
     todo = deque((benchmark, task) for task in benchmark.tasks)
     while todo and outcomes.writable is not False:
         benchmark, task = todo.popleft()
@@ -173,13 +181,13 @@ def bench(job: Job, outcomes: Outcomes) -> None:
             try:
                 todo.appendleft(without_unusable_images(benchmark, task, backbone, error))
             except UNEXPECTED as reason:
-                outcomes.fail(f"{name} on {task.full_name}", reason)
+                outcomes.fail(f"{label} on {task.full_name}", reason)
         except BackboneError as error:
             outcomes.fail_backbone(backbone.name, error)
         except NotApplicable as reason:
             outcomes.not_applicable.setdefault(name, {})[task.full_name] = str(reason)
         except UNEXPECTED as error:
-            outcomes.fail(f"{name} on {task.full_name}", error)
+            outcomes.fail(f"{label} on {task.full_name}", error)
         else:
             if record is not None:
                 tracker.log(record)
@@ -248,10 +256,12 @@ def finished_run(results: Path, folder: Path, task: Task, top: int) -> Record | 
     The task's file is written again where it is missing or damaged. A record with fewer than ``top`` best candidates
     is not finished.
     """
-    if not folder.exists():
-        return None
     try:
+        if not folder.exists():
+            return None
         record = read_record(folder)
+    except OSError:  # not even a name there
+        return None
     except RecordError as error:
         console.print(f"run again: {error}", style="yellow")
         return None

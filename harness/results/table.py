@@ -92,7 +92,7 @@ def print_leaderboard(rows: Sequence[Row]) -> None:
 def print_table(table: Table) -> None:
     """A table with rules on a terminal; Markdown where the output goes elsewhere or NO_COLOR is set."""
     if is_plain():
-        print(to_markdown([table]))
+        console.print(to_markdown([table]))
     else:
         console.print(_rich(table))
 
