@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from condsim.harness.errors import CondsimError
+from condsim.harness.files import atomic
 from condsim.harness.task import Task
 
 VERSION = "rc2"
@@ -37,11 +37,9 @@ def write_submission(
             raise CondsimError(
                 f"{FILES[metric]} would have {len(text.encode()):,} bytes; the server takes {MAX_BYTES:,}"
             )
-    folder.mkdir(parents=True, exist_ok=True)
     for metric, text in texts.items():
-        part = folder / f".{FILES[metric]}.part"
-        part.write_text(text, encoding="utf-8")
-        os.replace(part, folder / FILES[metric])
+        with atomic(folder / FILES[metric]) as scratch:
+            scratch.write_text(text, encoding="utf-8")
     return folder / FILES["recall"], folder / FILES["recall_subset"]
 
 

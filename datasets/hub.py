@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import shutil
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import pandas as pd
 
 from condsim.datasets.image_files import image_suffix
 from condsim.harness.errors import CondsimError
+from condsim.harness.files import atomic_folder
 from condsim.harness.paths import default_cache_dir
 from condsim.harness.tables import require_columns
 
@@ -37,17 +35,8 @@ def export_images(
     cache = Path(cache_dir).expanduser() if cache_dir else default_cache_dir()
     folder = cache / "images" / key
     if not (folder / TABLE).is_file():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        scratch = folder.with_name(f".writing-{uuid4().hex}")
-        scratch.mkdir()
-        try:
+        with atomic_folder(folder) as scratch:
             _export(data, image_column, scratch, f"dataset {arguments.get('path')}")
-            os.replace(scratch, folder)
-        except OSError:
-            if not (folder / TABLE).is_file():  # else another process has just finished the same export
-                raise
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
     return folder, pd.read_parquet(folder / TABLE)
 
 

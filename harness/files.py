@@ -25,7 +25,8 @@ _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # from Linux's fcntl.h and fs.h
 def atomic(path: Path) -> Iterator[Path]:
     """A temporary file name beside ``path`` to write to. It replaces ``path`` at the end, or is removed on failure.
 
-    The name has the suffix of ``path``. The folder is made where it is missing. Raises OSError where it cannot be.
+    The name has the suffix of ``path``, since some writers read it. The folder is made where it is missing. Raises
+    OSError where that fails.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = _scratch(path)
@@ -66,7 +67,7 @@ def sweep(folder: Path) -> None:
 
 
 def _scratch(path: Path) -> Path:
-    return path.with_name(f"{SCRATCH}{_host()}-{os.getpid()}-{token_hex(4)}{path.suffix[:16]}")
+    return path.with_name(f"{SCRATCH}{_host()}-{os.getpid()}-{token_hex(4)}{path.suffix[:16] or '.part'}")
 
 
 @cache

@@ -6,7 +6,6 @@ Only tensors are loaded: no other object of a pickle is ever built.
 from __future__ import annotations
 
 import json
-import os
 import re
 import zipfile
 from collections.abc import Collection, Mapping, Sequence
@@ -21,6 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from condsim.harness.errors import CondsimError
+from condsim.harness.files import atomic
 
 METADATA = "condsim"
 """The one metadata entry that we write. One, because safetensors writes several entries in no fixed order, and the same
@@ -46,16 +46,11 @@ def write_state_dict(path: Path, tensors: Mapping[str, Tensor], settings: Mappin
 
     The metadata hold ``settings`` and a digest of everything, which ``read_state_dict`` verifies.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     settings = json.loads(json.dumps(settings, allow_nan=False, default=str))
     text = json.dumps({**settings, DIGEST: digest_of(plain, settings)}, sort_keys=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        save_file(plain, partial, {METADATA: text})
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with atomic(path) as scratch:
+        save_file(plain, scratch, {METADATA: text})
 
 
 def digest_of(tensors: Mapping[str, Tensor], settings: Mapping[str, Any]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from condsim.datasets.mining.relations import RelationParser
 from condsim.datasets.mining.triplets import Codes, sample_triplets
 from condsim.harness.console import console
 from condsim.harness.errors import CondsimError
+from condsim.harness.files import atomic
 from condsim.harness.progress import track
 
 RELATIONS = pa.schema(
@@ -66,7 +66,8 @@ def mine_triplets(
     captions = _parse_all(source, parser, output, folder, limit, shard)
     kept = _read_kept(folder, rating or brysbaert(), concreteness)
     reference, target = sample_triplets(kept.subject, kept.object, kept.image_code, count, seed)
-    _write_triplets(output / "triplets.parquet", kept, reference, target)
+    with atomic(output / "triplets.parquet") as scratch:
+        _write_triplets(scratch, kept, reference, target)
     subjects, triplets = np.unique(kept.subject[reference], return_counts=True)
     by_subject = Counter(dict(zip((kept.words[code] for code in subjects), triplets.tolist(), strict=True)))
     relations_of = np.bincount(kept.subject, minlength=len(kept.words))
@@ -117,10 +118,9 @@ def _parse_all(
         while limit is None or captions < limit:
             batch = list(islice(rows, shard if limit is None else min(shard, limit - captions)))
             table = _parse(batch, captions, parser, output, source.images is None)
-            partial = folder / f".part-{number:05d}.writing"
             table = table.replace_schema_metadata({"captions": str(len(batch))})
-            pq.write_table(table, partial)
-            os.replace(partial, folder / f"part-{number:05d}.parquet")
+            with atomic(folder / f"part-{number:05d}.parquet") as scratch:
+                pq.write_table(table, scratch)
             captions += len(batch)
             number += 1
             advance(len(batch))
@@ -222,7 +222,6 @@ def _codes(words: pa.ChunkedArray, codes: dict[str, int]) -> Codes:
 def _write_triplets(path: Path, kept: Kept, reference: Codes, target: Codes, batch: int = 100_000) -> None:
     """One row per triplet: the images' names, the condition, and the two relations that it comes from."""
     words = pa.array(kept.words, pa.string())
-    partial = path.with_name(f".{path.name}.writing")
     writer: pq.ParquetWriter | None = None
     for start in range(0, max(1, len(reference)), batch):
         one, two = reference[start : start + batch], target[start : start + batch]
@@ -246,14 +245,12 @@ def _write_triplets(path: Path, kept: Kept, reference: Codes, target: Codes, bat
             }
         )
         if writer is None:
-            writer = pq.ParquetWriter(partial, table.schema)
+            writer = pq.ParquetWriter(path, table.schema)
         writer.write_table(table)
     assert writer is not None
     writer.close()
-    os.replace(partial, path)
 
 
 def _write_text(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.writing")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
+    with atomic(path) as scratch:
+        scratch.write_text(text, encoding="utf-8")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -31,6 +30,7 @@ from condsim.datasets.shapes.model_card import write_model_card
 from condsim.datasets.shapes.render import Views, choose_views, crop_views, instance_boxes, render, whole
 from condsim.datasets.shapes.world import ATTRIBUTES, Scenes, allowed_combinations, concatenate, resemble, sample_scenes
 from condsim.harness.features.open_clip.weights import TOKEN_ROWS, compact_state_dict
+from condsim.harness.files import atomic
 
 BACKBONE_DIR = Path(__file__).parent / "backbone"
 MODEL_NAME = "shapes-clip"
@@ -322,11 +322,9 @@ def _checkpoint(
     optimizer: torch.optim.Optimizer,
 ) -> None:
     path = Path(config["checkpoint"])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(f".{os.getpid()}.part")
-    torch.save({"identity": _identity(config), "step": step, "seconds": seconds, "model": model.state_dict(),
-                "heads": heads.state_dict(), "optimizer": optimizer.state_dict()}, part)  # fmt: skip
-    part.replace(path)
+    with atomic(path) as scratch:
+        torch.save({"identity": _identity(config), "step": step, "seconds": seconds, "model": model.state_dict(),
+                    "heads": heads.state_dict(), "optimizer": optimizer.state_dict()}, scratch)  # fmt: skip
 
 
 def _write(config: Mapping[str, Any], model: Any, table: TokenTable, samples: int, seconds: float) -> Path:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from condsim.harness.errors import CondsimError
+from condsim.harness.files import atomic
 from condsim.harness.llm import ChatEndpoint, TryAgainError, shortened
 from condsim.harness.paths import default_cache_dir
 from condsim.methods.phrases.entries import spelling, without_repeats
@@ -96,10 +96,8 @@ class LLMPhrases:
             "values": values,
             "answer": answer,
         }
-        file.parent.mkdir(parents=True, exist_ok=True)
-        scratch = file.with_suffix(f".{os.getpid()}.tmp")
-        scratch.write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        os.replace(scratch, file)
+        with atomic(file) as scratch:
+            scratch.write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
     def _ask(self, condition: str) -> tuple[tuple[str, ...], str]:
         def read(answer: str) -> tuple[tuple[str, ...], str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from condsim.harness.errors import CondsimError, did_you_mean
+from condsim.harness.files import atomic
 from condsim.harness.progress import track
 from condsim.harness.state_dict import check_archive
 
@@ -185,10 +185,10 @@ class _Running:
 
 
 def _save(path: Path, running: _Running, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    torch.save({"running": vars(running), "model": model.state_dict(), "optimizer": optimizer.state_dict()}, partial)
-    os.replace(partial, path)
+    with atomic(path) as scratch:
+        torch.save(
+            {"running": vars(running), "model": model.state_dict(), "optimizer": optimizer.state_dict()}, scratch
+        )
 
 
 def _restore(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from condsim.harness.errors import CondsimError
+from condsim.harness.files import atomic
 from condsim.harness.state_dict import read_state_dict, write_state_dict
 from condsim.methods.training.data import Batches, Frozen
 from condsim.methods.training.finetune import Finetuned
@@ -139,8 +139,5 @@ def _on_device(encode: Callable[[Input], Tensor], device: torch.device) -> Calla
 
 
 def _write_history(path: Path, fitted: Fitted) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    file = path.with_suffix(".history.json")
-    partial_file = file.with_name(f".{file.name}.{os.getpid()}")
-    partial_file.write_text(json.dumps(fitted.history, indent=1) + "\n", encoding="utf-8")
-    os.replace(partial_file, file)
+    with atomic(path.with_suffix(".history.json")) as scratch:
+        scratch.write_text(json.dumps(fitted.history, indent=1) + "\n", encoding="utf-8")
