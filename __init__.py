@@ -15,19 +15,28 @@ if TYPE_CHECKING:
     from condsim.harness.method import Gallery, Method, Queries, Scorer
     from condsim.harness.one_vector import OneVector
     from condsim.harness.ranking.engine import rank_task
+    from condsim.harness.results.entry import Entry
+    from condsim.harness.results.leaderboard import Leaderboard
+    from condsim.harness.results.results import Results
+    from condsim.harness.run.record import Measurement, Record
     from condsim.harness.task import Benchmark, ImageTable, Ragged, Task
 
 _PUBLIC = {
     "Backbone": "backbone",
     "Benchmark": "task",
     "CondsimError": "errors",
+    "Entry": "results.entry",
     "Gallery": "method",
     "ImageTable": "task",
+    "Leaderboard": "results.leaderboard",
+    "Measurement": "run.record",
     "Method": "method",
     "NotApplicable": "errors",
     "OneVector": "one_vector",
     "Queries": "method",
     "Ragged": "task",
+    "Record": "run.record",
+    "Results": "results.results",
     "Scorer": "method",
     "Task": "task",
     "rank_task": "ranking.engine",
@@ -35,8 +44,8 @@ _PUBLIC = {
 """Public name -> its module under ``condsim.harness``."""
 
 __all__ = [
-    "Backbone", "Benchmark", "CondsimError", "Gallery", "ImageTable", "Method", "NotApplicable", "OneVector",
-    "Queries", "Ragged", "Scorer", "Task", "rank_task",
+    "Backbone", "Benchmark", "CondsimError", "Entry", "Gallery", "ImageTable", "Leaderboard", "Measurement", "Method",
+    "NotApplicable", "OneVector", "Queries", "Ragged", "Record", "Results", "Scorer", "Task", "rank_task",
 ]  # fmt: skip
 
 

@@ -13,15 +13,14 @@ from typing import TYPE_CHECKING
 
 from condsim.harness.commands.composition import Job, jobs
 from condsim.harness.configs import make, make_once, plain
-from condsim.harness.console import console, print_note
+from condsim.harness.console import console, print_note, warn
 from condsim.harness.errors import BackboneError, CondsimError, NotApplicable, UnusableRowsError
 from condsim.harness.fewer_queries import restrict
 from condsim.harness.files import atomic
 from condsim.harness.hashing import content_digest
 from condsim.harness.paths import safe_name
-from condsim.harness.results.csv_file import Row
-from condsim.harness.results.leaderboard import read_leaderboard, rows_of_runs, write_leaderboard
-from condsim.harness.results.table import print_leaderboard
+from condsim.harness.results.percent import ends_text, percent
+from condsim.harness.results.results import Results
 from condsim.harness.run.record import RECORD, Record, RecordError, read_record
 from condsim.harness.run.task_file import save_task, task_path
 from condsim.harness.task import Benchmark, Task
@@ -115,30 +114,28 @@ def conclude(outcomes: Outcomes) -> int:
         tracker.finish()
     if outcomes.nothing:
         return 0  # --help, --cfg job and the like
-    rows, written = _leaderboard(outcomes)
-    ran = {record.run for record in (*outcomes.done, *outcomes.skipped)}
-    print_leaderboard(rows_of_runs(rows, ran))
+    results = Results(outcomes.results)
+    if outcomes.writable is not False:
+        results.leaderboard().of_runs({record.run for record in (*outcomes.done, *outcomes.skipped)}).print_overview()
+    for note in results.notes:
+        warn(note)
     for name, reasons in outcomes.not_applicable.items():
         console.print(f"{name} does not apply to {', '.join(reasons)}: {next(iter(reasons.values()))}", style="dim")
     for reason in outcomes.failed:
         console.print(f"failed: {reason}", style="bold red")
     if outcomes.spare is not None:
         console.print(f"records that could not be written: copy {outcomes.spare / 'runs'} into {outcomes.results}")
-    console.print("; ".join(filter(None, (outcomes.summary(), written))))
-    return 1 if outcomes.failed or console.failed else 0
-
-
-def _leaderboard(outcomes: Outcomes) -> tuple[list[Row], str]:
-    path = outcomes.results / "leaderboard.csv"
     if outcomes.writable is False:
-        return [], ""  # said once already
+        console.print(outcomes.summary())
+        return 1
     try:
-        return write_leaderboard(outcomes.results), f"{path} written"
-    except OSError as error:
-        rows: list[Row] = []
-        with suppress(OSError):
-            rows = read_leaderboard(outcomes.results)
-        return rows, f"{path} not written: {error.strerror or error}"
+        results.write_leaderboard()
+        written = f"{results.folder / 'leaderboard.csv'} written"
+    except CondsimError as error:
+        written = str(error)
+    console.print(f"{outcomes.summary()}; {written}")
+    console.print(f"Every metric, with its interval: condsim leaderboard{results.option}")
+    return 1 if outcomes.failed or console.failed else 0
 
 
 def bench(job: Job, outcomes: Outcomes) -> None:
@@ -241,7 +238,7 @@ def report_run(record: Record) -> None:
     line = f"{record.full_task:<28} {record.method}{f' ({shown})' if shown else ''}"
     if first is not None:
         name, metric = first
-        line += f"  {name} {100 * metric.value:.1f} [{100 * metric.low:.1f}, {100 * metric.high:.1f}]"
+        line += f"  {name} {percent(metric.value):.1f} {ends_text(*metric.ends)}"
     console.print(f"{line}  {record.seconds.get('score', 0):.2f} s")
 
 

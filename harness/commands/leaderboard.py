@@ -1,4 +1,4 @@
-"""`condsim leaderboard`: rebuild the leaderboard from the records, and show or export the part that is asked for."""
+"""`condsim leaderboard`: rebuild the leaderboard from the records, and show or export a part of it."""
 
 from __future__ import annotations
 
@@ -6,25 +6,18 @@ import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from condsim.harness.console import console
+from condsim.harness.console import console, warn
 from condsim.harness.errors import CondsimError, did_you_mean
-from condsim.harness.results.csv_file import Row, filter_rows, keep_metrics, to_csv, to_long_csv
-from condsim.harness.results.leaderboard import write_leaderboard
-from condsim.harness.results.table import (
-    IDENTITY,
-    overview,
-    print_leaderboard,
-    print_table,
-    task_tables,
-    to_latex,
-    to_markdown,
-    without_captions,
-)  # fmt: skip
+from condsim.harness.results.leaderboard import BY, Leaderboard, parse_filters
+from condsim.harness.results.output import write_text
+from condsim.harness.results.results import Results
+from condsim.harness.results.table import IDENTITY
 
 FORMATS = ("csv", "long", "markdown", "latex")
 EXAMPLES = """\
 examples:
-  condsim leaderboard                                       every task's table, then the overview
+  condsim leaderboard                                       one table per task, then the overview
+  condsim leaderboard --overview                            the overview only
   condsim leaderboard method=clay rank=5,10 metric=recall@1
   condsim leaderboard --by method task=shapes/focus_attribute,shapes/change_attribute
   condsim leaderboard --format latex --output tables.tex benchmark=genecis
@@ -32,74 +25,68 @@ examples:
 
 
 def main(argv: Sequence[str]) -> int:
+    options = _parser().parse_intermixed_args(argv)
+    if options.published is not None and not options.published.is_file():
+        raise CondsimError(f"--published {options.published}: the file does not exist")
+    by = _columns(options.by) if options.by else BY
+    results = Results(options.results, options.published)
+    results.require_runs()
+    shown = results.leaderboard().select(**parse_filters(options.filters))
+    if options.format or options.output:
+        export(shown, options.format or _format_of(options.output), options.output, by)
+    elif options.overview:
+        shown.print_overview()
+    else:
+        shown.print(shown.by(*by) if options.by else None)
+    for note in results.notes:
+        warn(note)
+    results.write_leaderboard()
+    if not options.format or options.output:
+        console.print(f"{options.results / 'leaderboard.csv'} written, {len(results.leaderboard())} rows")
+    return 0
+
+
+def add_filters(parser: argparse.ArgumentParser, what: str) -> None:
+    """The arguments ``COLUMN=VALUE[,VALUE]`` and ``--results`` of the commands that show a part of the results."""
+    columns = "benchmark, task, method, backbone, settings, rank, queries or question_set"
+    parser.add_argument(
+        "filters", nargs="*", metavar="COLUMN=VALUE[,VALUE]", help=f"{what} with these values of {columns}; or metric="
+    )
+    parser.add_argument("--results", type=Path, default=Path("results"), help="folder of records (default: results)")
+
+
+def export(board: Leaderboard, form: str, output: Path | None, by: Sequence[str]) -> None:
+    """Write the leaderboard to ``output``, or print it."""
+    write: dict[str, Callable[[], str]] = {
+        "csv": board.to_csv,
+        "long": board.to_long_csv,
+        "markdown": lambda: board.to_markdown(by),
+        "latex": lambda: board.to_latex(by),
+    }
+    text = write[form]()
+    if output is None:
+        print(text, end="")
+    else:
+        write_text(output, text)
+        console.print(f"{output} written, {len(board)} rows")
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "condsim leaderboard", description="Build results/leaderboard.csv from all records, and show it.",
         epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
+    add_filters(parser, "show only runs")
+    parser.add_argument("--overview", action="store_true", help="only the tables with all tasks of a benchmark")
+    parser.add_argument("--by", help="one table per combination of these columns (default: benchmark,task,backbone)")
     parser.add_argument(
-        "filters", nargs="*", metavar="COLUMN=VALUE[,VALUE]",
-        help="only rows with these values of benchmark, task, method, backbone, settings or rank, or metrics",
-    )  # fmt: skip
-    parser.add_argument("--results", type=Path, default=Path("results"), help="folder of records (default: results)")
-    parser.add_argument("--by", help="a table a combination of these columns (default: benchmark,task,backbone)")
-    parser.add_argument(
-        "--format", choices=FORMATS, help="csv: a row a run; long: a row a metric; markdown, latex: the tables"
+        "--format", choices=FORMATS, help="csv: one row per run; long: one row per metric; markdown, latex: the tables"
     )
     parser.add_argument("--output", type=Path, help="write --format to this file (default: print it)")
     parser.add_argument(
         "--published", type=Path, help="CSV of published numbers (default: reference/published.csv in the results)"
     )
-    options = parser.parse_intermixed_args(argv)
-    if not (options.results / "runs").is_dir():
-        raise CondsimError(f"there are no records under {options.results / 'runs'}: run `condsim bench` first")
-    if options.published is not None and not options.published.is_file():
-        raise CondsimError(f"--published {options.published}: there is no such file")
-    by = _columns(options.by) if options.by else ("benchmark", "task", "backbone")
-    rows = write_leaderboard(options.results, options.published)
-    shown = select(rows, options.filters)
-    if options.format or options.output:
-        export(shown, options.format or _format_of(options.output), options.output, by)
-    elif options.by:
-        for table in without_captions(task_tables(shown, by), shown):
-            print_table(table)
-    else:
-        print_leaderboard(shown)
-    if not options.format:
-        console.print(f"{options.results / 'leaderboard.csv'} written, {len(rows)} rows")
-    return 0
-
-
-def select(rows: Sequence[Row], filters: Sequence[str]) -> list[Row]:
-    """The rows and metrics that ``column=value,value`` texts ask for."""
-    asked: dict[str, list[str]] = {}
-    for text in filters:
-        column, equals, values = text.partition("=")
-        if not equals:
-            raise CondsimError(f"{text!r} should be COLUMN=VALUE, as in method=clay")
-        asked.setdefault(column, []).extend(values.split(","))
-    metrics = asked.pop("metric", None)
-    shown = filter_rows(rows, asked)
-    shown = keep_metrics(shown, metrics) if metrics else shown
-    if not shown:
-        raise CondsimError(f"no record fits {' '.join(filters)} all at once")
-    return shown
-
-
-def export(rows: Sequence[Row], form: str, output: Path | None, by: Sequence[str]) -> None:
-    """Write ``rows`` to ``output``, or print them."""
-    write: dict[str, Callable[[], str]] = {
-        "csv": lambda: to_csv(rows),
-        "long": lambda: to_long_csv(rows),
-        "markdown": lambda: to_markdown(without_captions([*task_tables(rows, by), *overview(rows)], rows)),
-        "latex": lambda: to_latex([*task_tables(rows, by), *overview(rows)]),
-    }
-    text = write[form]()
-    if output is None:
-        print(text, end="")
-        return
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(text, encoding="utf-8")
-    console.print(f"{output} written, {len(rows)} rows", markup=False)
+    return parser
 
 
 def _columns(text: str) -> tuple[str, ...]:
@@ -113,5 +100,5 @@ def _columns(text: str) -> tuple[str, ...]:
 def _format_of(output: Path) -> str:
     forms = {".csv": "csv", ".md": "markdown", ".tex": "latex"}
     if output.suffix not in forms:
-        raise CondsimError(f"--output {output}: say --format {', '.join(FORMATS)}, or name it .csv, .md or .tex")
+        raise CondsimError(f"--output {output}: add --format {', '.join(FORMATS)}, or name the file .csv, .md or .tex")
     return forms[output.suffix]

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from condsim.harness.commands.composition import run_jobs
-from condsim.harness.console import console
+from condsim.harness.console import console, warn
 from condsim.harness.errors import CondsimError
-from condsim.harness.results.report.write import ReportSettings, write_report
+from condsim.harness.results.results import Results
 
 
 def main(argv: Sequence[str]) -> int:
@@ -22,7 +22,10 @@ def run(settings: Mapping[str, Any]) -> int:
     path = Path(chosen.pop("path"))
     if path.is_dir():
         raise CondsimError(f"report.path={path} is a folder: name the HTML file to write, as in {path / 'report.html'}")
-    facts = write_report(Path(settings["results"]), path, ReportSettings(**chosen))
+    results = Results(settings["results"])
+    facts = results.report(path, **chosen)
+    for note in results.notes:
+        warn(note)
     size = path.stat().st_size / 1e6
     line = f"{path} written, {size:.1f} MB: {facts['records']} runs"
     line += f", {facts['shown_queries']} of {facts['total_queries']} queries"
@@ -30,5 +33,5 @@ def run(settings: Mapping[str, Any]) -> int:
         line += f" (as many as report.budget_mb={chosen['budget_mb']:g} holds)"
     if facts["missing_pictures"]:
         line += f"; {facts['missing_pictures']} of {facts['total_pictures']} pictures could not be read"
-    console.print(line, markup=False)
+    console.print(line)
     return 0

@@ -77,17 +77,6 @@ def needs_complete(metrics: Iterable[str]) -> bool:
     return any(metric.complete for metric in parsed)
 
 
-def metric_order(name: str) -> tuple[bool, str, int]:
-    """Sort key of metric names: recall@2 before recall@10, headline means last."""
-    family, _, k = name.partition("@")
-    return family == "mean", family, int(k) if re.fullmatch(r"\d+", k) else 0
-
-
-def headline_metric(names: Iterable[str]) -> str | None:
-    """The one metric to show for a task: mAP, else the smallest K."""
-    return min(names, key=metric_order, default=None)
-
-
 @dataclass(frozen=True)
 class _Metric:
     family: str

@@ -1,15 +1,13 @@
-"""What the report takes apart: conditions, distractor kinds, swept settings, who is right where the other is wrong."""
+"""Results of one task in detail: by condition, by kind of distractor, and where runs disagree."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from condsim.harness.run.record import CONTENT, MetricValue, Record
 from condsim.harness.task import Ragged, Rows, Task
 
 Values = Mapping[str, NDArray[np.float64]]
@@ -18,7 +16,7 @@ Values = Mapping[str, NDArray[np.float64]]
 
 @dataclass(frozen=True)
 class ConditionRow:
-    """How every run does on the queries of one condition."""
+    """The mean of every run over the queries of one condition."""
 
     condition: str
     queries: int
@@ -27,7 +25,7 @@ class ConditionRow:
 
 
 def by_condition(task: Task, values: Values) -> list[ConditionRow]:
-    """A row a condition that has queries, the most frequent first."""
+    """One row per condition that has queries, the most frequent first."""
     rows = []
     counts = np.bincount(task.condition + 1, minlength=len(task.conditions) + 1)[1:]
     sums = {
@@ -43,7 +41,7 @@ def by_condition(task: Task, values: Values) -> list[ConditionRow]:
 
 @dataclass(frozen=True)
 class LabelRow:
-    """How every run does on the queries that carry one label."""
+    """The mean of every run over the queries that carry one label."""
 
     label: str
     queries: int
@@ -69,7 +67,7 @@ def by_label(task: Task, values: Values) -> list[LabelRow]:
 
 
 def conditions_repeat(task: Task) -> bool:
-    """Whether a mean a condition says anything: over CIRR's captions, one for each query, it does not."""
+    """Whether a mean per condition is informative: for CIRR, with one caption per query, it is not."""
     return len(task.conditions) > 1 and len(task) >= 3 * len(task.conditions)
 
 
@@ -79,7 +77,7 @@ def condition_text(task: Task, index: int) -> str:
 
 @dataclass(frozen=True)
 class Fooled:
-    """What stands first, over all queries of a task."""
+    """What is ranked first, over all queries of a task."""
 
     right: float
     """Share of queries whose best candidate is relevant."""
@@ -101,7 +99,7 @@ def fooled(task: Task, best: Rows) -> Fooled:
 
 
 def kind_shares(task: Task) -> dict[str, float]:
-    """Kind -> its share among all distractors: how often a guess that is wrong would fall for it."""
+    """Kind -> its share among all distractors: how often a random wrong answer is of this kind."""
     assert task.kinds is not None
     assert task.candidates is not None
     relevant = _among(task.relevant, task.candidates, len(task.images))
@@ -118,68 +116,8 @@ def wins(right: Sequence[NDArray[np.bool_]]) -> list[list[int]]:
     return counts
 
 
-@dataclass(frozen=True)
-class Sweep:
-    """One setting of one method at several values, all else equal."""
-
-    benchmark: str
-    method: str
-    backbone: str
-    setting: str
-    fixed: str
-    """The other settings that differ from the defaults."""
-    lines: dict[str, list[tuple[float, MetricValue]]]
-    """Task -> (value of the setting, metric), in ascending order."""
-    metrics: dict[str, str]
-    """Task -> the metric shown."""
-
-
-def sweeps(records: Iterable[Record], headline: Mapping[tuple[str, str], str], least: int = 3) -> list[Sweep]:
-    """Every numeric setting that takes ``least`` or more values among runs alike in all else but the files they name:
-    where a setting is trained, each value has a checkpoint of its own. Of two runs at one value the newer counts.
-
-    ``headline``: (benchmark, task) -> metric.
-    """
-    groups: dict[tuple[str, str, str, str, str], list[tuple[str, float, Record]]] = {}
-    for record in records:
-        config = flat(record.config.get("method_config", {}))
-        for name, value in config.items():
-            if isinstance(value, (int, float)) and not isinstance(value, bool):
-                rest = repr(sorted((k, repr(v)) for k, v in config.items() if k != name and not _is_file(v)))
-                key = (record.benchmark, record.method, record.backbone, name, rest)
-                groups.setdefault(key, []).append((record.task, float(value), record))
-    found = []
-    for (benchmark, method, backbone, setting, _), members in groups.items():
-        points: dict[str, dict[float, MetricValue]] = {}
-        for task, value, record in sorted(members, key=lambda member: member[2].created):
-            metric = headline.get((benchmark, task))
-            if metric in record.metrics:
-                points.setdefault(task, {})[value] = record.metrics[metric]
-        lines = {task: sorted(line.items()) for task, line in points.items() if len(line) >= least}
-        if lines:
-            config = flat(members[0][2].config.get("method_config", {}))
-            shown = members[0][2].settings.items()
-            fixed = {k: v for k, v in shown if k != setting and not _is_file(config.get(k))}
-            text = " ".join(f"{name}={value}" for name, value in sorted(fixed.items()))
-            metrics = {task: headline[benchmark, task] for task in lines}
-            found.append(Sweep(benchmark, method, backbone, setting, text, lines, metrics))
-    return found
-
-
-def _is_file(value: object) -> bool:
-    return isinstance(value, str) and value.startswith(CONTENT)
-
-
-def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings as ``base.weight``."""
-    result: dict[str, Any] = {}
-    for key, value in config.items():
-        result |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return result
-
-
 def informative_order(task: Task, right: Sequence[NDArray[np.bool_]]) -> Rows:
-    """[Q] queries, those first on which the runs disagree most; among equals the conditions take turns."""
+    """[Q] queries, those with the most disagreement between runs first; among equals the conditions take turns."""
     share = np.mean(np.stack(right), axis=0) if right else np.zeros(len(task))
     agreement = np.abs(share - 0.5)
     order = np.argsort(agreement, kind="stable")
@@ -198,11 +136,11 @@ def _holds(lists: Ragged, one: Rows, size: int) -> NDArray[np.bool_]:
     return held
 
 
-def _among(some: Ragged, lists: Ragged, size: int) -> NDArray[np.bool_]:
-    """[len(lists.values)] whether each entry of list ``i`` is in ``some[i]``."""
+def _among(members: Ragged, lists: Ragged, size: int) -> NDArray[np.bool_]:
+    """[len(lists.values)] whether each entry of list ``i`` is in ``members[i]``."""
     owner = np.repeat(np.arange(len(lists)), lists.lengths) * size
-    owned = np.repeat(np.arange(len(some)), some.lengths) * size
-    among: NDArray[np.bool_] = np.isin(owner + lists.values, owned + some.values)
+    owned = np.repeat(np.arange(len(members)), members.lengths) * size
+    among: NDArray[np.bool_] = np.isin(owner + lists.values, owned + members.values)
     return among
 
 
@@ -210,6 +148,6 @@ def _code_of(lists: Ragged, codes: Rows, one: Rows) -> Rows:
     """[Q] the code of ``one[i]`` at its first place in list ``i``; -1 where it is not in it."""
     place = np.flatnonzero(lists.values == np.repeat(one, lists.lengths))
     owner = np.searchsorted(lists.offsets, place, side="right") - 1
-    found = np.full(len(lists), -1, dtype=np.int64)
-    found[owner[::-1]] = codes[place[::-1]]
-    return found
+    code = np.full(len(lists), -1, dtype=np.int64)
+    code[owner[::-1]] = codes[place[::-1]]
+    return code

@@ -1,98 +1,113 @@
-"""The leaderboard's rows as columns: which there are, in which order, filtered, and written as CSV, wide or long."""
+"""The leaderboard as CSV: wide (one row per run) and long (one row per metric). Metrics are in percent."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from condsim.harness.errors import CondsimError, did_you_mean
-from condsim.harness.ranking.metrics import metric_order
+from condsim.harness.names import escaped
+from condsim.harness.results.entry import Entry, metric_names
+from condsim.harness.results.percent import difference, percent
+from condsim.harness.run.record import Measurement
 
 LEADING = ("benchmark", "task", "method", "backbone", "settings", "rank", "queries")
 TRAILING = ("standing", "letters", "reported_in", "seconds", "run")
-SUFFIXES = ("_low", "_high", "_chance", "_reported", "_difference")
-"""What may stand behind a metric's name: ends of its 95 % interval, chance level, published value, ours less that."""
-LONG = ("benchmark", "task", "method", "backbone", "settings", "rank", "queries", "metric", "value",
-        *(suffix.removeprefix("_") for suffix in SUFFIXES), *TRAILING)  # fmt: skip
-Row = dict[str, Any]
+QUESTION_SET = "question_set"
+"""A column only where some task has several question sets, or another than its usual one: see ``set_name``."""
+LONG = ("value", "low", "high", "chance", "reported", "difference")
+WIDE = ("value", "low", "high", "reported", "difference")
+_FORMULA = ("=", "+", "-", "@")
+"""A cell that starts like this is a formula for a spreadsheet."""
+
+Rows = list[list[Any]]
 
 
-def filter_rows(rows: Sequence[Row], filters: Mapping[str, Sequence[str]]) -> list[Row]:
-    """Rows whose column holds one of the values asked for, for every filter; "task" also takes "benchmark/task".
+def to_csv(entries: Sequence[Entry]) -> str:
+    """Wide CSV: identity, every metric with the ends of its interval, standing, seconds of scoring, run.
 
-    Raises CondsimError, naming the nearest valid ones, for a column or a value that does not exist.
+    ``_reported`` and ``_difference`` follow a metric only where something was published.
     """
-    kept = list(rows)
-    for column, wanted in filters.items():
-        if column not in LEADING:
-            raise CondsimError(f"{column}={','.join(wanted)}: no column {column!r}. {did_you_mean(column, LEADING)}")
-        names = {value for row in rows for value in _names(row, column)}
-        for value in wanted:
-            if value not in names:
-                raise CondsimError(f"there is no record with {column}={value}. {did_you_mean(value, names - {''})}")
-        kept = [row for row in kept if set(wanted) & _names(row, column)]
-    return kept
+    return _csv(*wide_rows(entries))
 
 
-def keep_metrics(rows: Sequence[Row], metrics: Sequence[str]) -> list[Row]:
-    """The rows with these metrics only; rows that have none of them are left out."""
-    known = metric_names(rows)
-    for name in metrics:
-        if name not in known:
-            raise CondsimError(f"there is no record with metric {name!r}. {did_you_mean(name, known)}")
-    dropped = {f"{name}{suffix}" for name in known if name not in metrics for suffix in ("", *SUFFIXES)}
-    return [{k: v for k, v in row.items() if k not in dropped} for row in rows if set(metrics) & row.keys()]
-
-
-def to_csv(rows: Sequence[Row]) -> str:
-    """Wide CSV: leading columns, metric columns (value, _low, _high) in percent, standing, seconds of scoring, run.
-
-    ``_reported`` and ``_difference`` stand behind a metric only where something was published.
-    """
-    return _csv(rows, [*LEADING, *metric_columns(rows), *TRAILING])
-
-
-def to_long_csv(rows: Sequence[Row]) -> str:
-    """Long CSV: a row a metric, with its interval, chance level and published value."""
-    long = [
-        {
-            **{key: row.get(key, "") for key in (*LEADING, *TRAILING)},
-            "metric": name,
-            "value": row[name],
-            **{suffix.removeprefix("_"): row.get(name + suffix, "") for suffix in SUFFIXES},
-        }
-        for row in rows
-        for name in metric_names([row])
+def to_long_csv(entries: Sequence[Entry]) -> str:
+    """Long CSV: one row per metric, with its interval, chance level and published value."""
+    leading = leading_columns(entries)
+    rows = [
+        [*_leading(entry, leading), name, *(part_of(entry.metrics[name], part) for part in LONG), *_trailing(entry)]
+        for entry in entries
+        for name in metric_names([entry])
     ]
-    return _csv(long, LONG)
+    return _csv([*leading, "metric", *LONG, *TRAILING], rows)
 
 
-def metric_columns(rows: Iterable[Iterable[str]]) -> list[str]:
-    """Metric columns of these rows, recall@2 before recall@10, each followed by its interval's ends."""
-    names = {key for row in rows for key in row} - {*LEADING, *TRAILING}
-    return sorted((name for name in names if not name.endswith("_chance")), key=_column_order)
+def wide_rows(entries: Sequence[Entry]) -> tuple[list[str], Rows]:
+    """The columns and rows of the wide CSV; "" where an entry has no value."""
+    leading = leading_columns(entries)
+    columns = [
+        (name, part)
+        for name in metric_names(entries)
+        for part in WIDE
+        if any(name in entry.metrics and part_of(entry.metrics[name], part) != "" for entry in entries)
+    ]
+    rows = [
+        [
+            *_leading(entry, leading),
+            *(part_of(entry.metrics[name], part) if name in entry.metrics else "" for name, part in columns),
+            *_trailing(entry),
+        ]
+        for entry in entries
+    ]
+    return [*leading, *(name if part == "value" else f"{name}_{part}" for name, part in columns), *TRAILING], rows
 
 
-def metric_names(rows: Iterable[Iterable[str]]) -> list[str]:
-    """The metrics of these rows, recall@2 before recall@10."""
-    return [name for name in metric_columns(rows) if not name.endswith(SUFFIXES)]
+def leading_columns(entries: Sequence[Entry]) -> tuple[str, ...]:
+    """The columns that identify a row."""
+    sets = {(entry.benchmark, entry.task, entry.question_set) for entry in entries}
+    several = len(sets) > len({(benchmark, task) for benchmark, task, _ in sets})
+    return (*LEADING, QUESTION_SET) if several or any(entry.variant for entry in entries) else LEADING
 
 
-def _csv(rows: Sequence[Row], columns: Sequence[str]) -> str:
+def part_of(measurement: Measurement, part: str) -> float | str:
+    """A part of a measurement in percent; "" where it has none."""
+    if part == "difference":
+        points = difference(measurement)
+        return "" if points is None else points
+    number = getattr(measurement, part)
+    return "" if number is None else percent(number)
+
+
+def _leading(entry: Entry, columns: Sequence[str]) -> list[Any]:
+    return [column_of(entry, name) for name in columns]
+
+
+def column_of(entry: Entry, name: str) -> Any:
+    """What the column ``name`` of LEADING or QUESTION_SET shows of this entry."""
+    if name == QUESTION_SET:
+        return entry.set_name
+    value = getattr(entry, name)
+    return "" if value is None else value
+
+
+def _trailing(entry: Entry) -> list[Any]:
+    seconds = "" if entry.seconds is None else entry.seconds
+    return [entry.standing, entry.letters, entry.reported_in, seconds, entry.run]
+
+
+def _csv(columns: Sequence[str], rows: Rows) -> str:
     out = io.StringIO()
-    writer = csv.DictWriter(out, columns, restval="", extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow([_safe(name) for name in columns])
+    writer.writerows([_safe(cell) for cell in row] for row in rows)
     return out.getvalue()
 
 
-def _names(row: Row, column: str) -> set[str]:
-    value = str(row.get(column, ""))
-    return {value, f"{row['benchmark']}/{value}"} if column == "task" else {value}
-
-
-def _column_order(name: str) -> tuple[tuple[bool, str, int], int]:
-    suffix = next((suffix for suffix in SUFFIXES if name.endswith(suffix)), "")
-    return metric_order(name.removesuffix(suffix)), ("", *SUFFIXES).index(suffix)
+def _safe(cell: Any) -> Any:
+    """Numbers stay numbers. Text that a spreadsheet would compute gets a leading apostrophe, which marks text there;
+    control characters become escapes, since not every reader of CSV accepts them inside a cell."""
+    if isinstance(cell, (int, float)):
+        return cell
+    text = escaped(str(cell)).replace("\n", "\\n").replace("\t", "\\t")
+    return f"'{text}" if text.startswith(_FORMULA) else text

@@ -1,164 +1,216 @@
-"""The leaderboard: a pure function of the records, without torch. One row a task x method x backbone x settings."""
+"""The leaderboard: a pure function of the records, without torch. One entry per task, method, backbone and settings."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Container, Iterable, Mapping, Sequence
-from pathlib import Path
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from condsim.harness.console import console
-from condsim.harness.results.collection import method_identity, newest, record_order, settings_text
-from condsim.harness.results.csv_file import Row, metric_names, to_csv
-from condsim.harness.results.published import Published, find_published, read_published
-from condsim.harness.results.significance import significance_letters, standings
-from condsim.harness.run.record import MetricValue, Record, find_records
+from condsim.harness.console import warn
+from condsim.harness.errors import CondsimError, did_you_mean
+from condsim.harness.results import csv_file, formats
+from condsim.harness.results.entry import Entry, entry_of, metric_names, with_reported
+from condsim.harness.results.headline_means import headline_entries
+from condsim.harness.results.order import newest, older_set, question_sets, short_id
+from condsim.harness.results.published import Published
+from condsim.harness.results.significance import standings
+from condsim.harness.results.stored_run import StoredRun
+from condsim.harness.results.table import IDENTITY, Table, legend, newest_sets, overview, task_tables
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+BY = ("benchmark", "task", "backbone")
 
 
-def leaderboard_rows(
-    records: Iterable[Record], letters: Mapping[str, str] | None = None, published: Published | None = None
-) -> list[Row]:
-    """Rows in a fixed order; metrics in percent, each with the ends of its interval.
+@dataclass(frozen=True)
+class Leaderboard:
+    """Entries in a fixed order. Everything that shows them is here; nothing here reads or changes a file."""
 
-    Of records alike in task, method, backbone and settings (an earlier version, another sample of queries) the newest
-    counts. ``letters``: run -> letters, shared by runs of a task that are not separable. ``published``: what others
-    reported.
+    entries: tuple[Entry, ...]
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def select(self, metric: str | Sequence[str] | None = None, **columns: object) -> Leaderboard:
+        """The entries with these values: ``select(method="clay", rank=[5, 10], metric="recall@1")``.
+
+        Columns: benchmark, task ("task" or "benchmark/task"), method, backbone, settings, rank, queries, question_set.
+        ``metric`` keeps these metrics and the entries that have one of them. Raises CondsimError, naming the nearest
+        valid ones, for a column or value that does not exist and where nothing fits all of them.
+        """
+        known = (*csv_file.LEADING, csv_file.QUESTION_SET)
+        kept = list(self.entries)
+        for column, wanted in columns.items():
+            texts = _texts(wanted)
+            if column not in known:
+                raise CondsimError(
+                    f"{column}={','.join(texts)}: no column {column!r}. {did_you_mean(column, (*known, 'metric'))}"
+                )
+            names = {value for entry in self.entries for value in _names(entry, column)}
+            for value in texts:
+                if value not in names:
+                    raise CondsimError(f"no record has {column}={value}. {did_you_mean(value, names - {''})}")
+            kept = [entry for entry in kept if set(texts) & _names(entry, column)]
+        if metric is not None:
+            kept = _with_metrics(kept, _texts(metric), metric_names(self.entries))
+        if not kept:
+            shown = [f"{name}={','.join(_texts(value))}" for name, value in (*columns.items(), ("metric", metric))]
+            raise CondsimError(f"no record fits {' '.join(shown)} at the same time")
+        return Leaderboard(tuple(kept))
+
+    def of_runs(self, runs: Container[str]) -> Leaderboard:
+        """The entries of these runs (their hashes), and the headline means over these runs alone."""
+        return Leaderboard(tuple(entry for entry in self.entries if all(run in runs for run in entry.runs)))
+
+    def best(self, task: str) -> Entry:
+        """The best entry on the headline metric of ``task`` ("benchmark/task"), among its newest question set."""
+        own = [entry for entry in newest_sets(self.entries) if entry.full_task == task and entry.headline is not None]
+        if not own:
+            raise CondsimError(f"no record of task {task!r}. {did_you_mean(task, {e.full_task for e in self.entries})}")
+        return max(own, key=lambda entry: entry.headline.value if entry.headline else 0.0)
+
+    def tied(self, entry: Entry) -> list[Entry]:
+        """The other entries of its task and question set that do not differ significantly from ``entry``."""
+        from condsim.harness.statistics.letters import share_letter
+
+        return [
+            other
+            for other in self.entries
+            if other is not entry
+            and (other.full_task, other.question_set) == (entry.full_task, entry.question_set)
+            and share_letter(other.letters, entry.letters)
+        ]
+
+    def by(self, *columns: str) -> list[Table]:
+        """One table per combination of these columns: runs down, metrics across."""
+        for column in columns:
+            if column not in IDENTITY:
+                raise CondsimError(f"no column {column!r}. {did_you_mean(column, IDENTITY)}")
+        return task_tables(self.entries, columns or BY)
+
+    def overview(self) -> list[Table]:
+        """One table per benchmark and backbone: methods down, the headline metric of each task across.
+
+        A benchmark with a single task has that task's table instead.
+        """
+        newest = newest_sets(self.entries)
+        tasks: dict[tuple[str, str], set[str]] = {}
+        for entry in newest:
+            tasks.setdefault((entry.benchmark, entry.backbone), set()).add(entry.task)
+        alone = [entry for entry in newest if len(tasks[entry.benchmark, entry.backbone]) == 1]
+        return [*overview(newest), *task_tables(alone)]
+
+    def left_out_of_overview(self) -> list[str]:
+        """One message per question set that the overview does not show."""
+        shown = {(entry.full_task, entry.question_set) for entry in newest_sets(self.entries)}
+        others: dict[tuple[str, str], list[Entry]] = {}
+        for entry in self.entries:
+            key = (entry.full_task, entry.question_set)
+            if key not in shown and not entry.is_mean:
+                others.setdefault(key, []).append(entry)
+        return [older_set(task, group[0].set_name, len(group), group[0].queries) for (task, _), group in others.items()]
+
+    def to_csv(self) -> str:
+        """One row per entry, metrics in percent."""
+        return csv_file.to_csv(self.entries)
+
+    def to_long_csv(self) -> str:
+        """One row per metric of each entry."""
+        return csv_file.to_long_csv(self.entries)
+
+    def to_markdown(self, by: Sequence[str] = BY) -> str:
+        return formats.to_markdown(formats.captions_once(self.tables(by), legend(self.entries)))
+
+    def to_latex(self, by: Sequence[str] = BY) -> str:
+        """Tables for the `booktabs` package."""
+        return formats.to_latex(self.tables(by))
+
+    def to_frame(self) -> pd.DataFrame:
+        """The columns of the CSV as a pandas data frame; missing numbers are NaN."""
+        import pandas as pd
+
+        columns, rows = csv_file.wide_rows(self.entries)
+        numbers = columns[len(csv_file.leading_columns(self.entries)) : -len(csv_file.TRAILING)]
+        frame = pd.DataFrame(rows, columns=pd.Index(columns))
+        for name in (*numbers, "queries", "seconds"):
+            frame[name] = pd.to_numeric(frame[name], errors="coerce")
+        return frame
+
+    def tables(self, by: Sequence[str] = BY) -> list[Table]:
+        """Every table: those of :meth:`by`, then the overview of benchmarks with several tasks."""
+        return [*self.by(*by), *overview(self.entries)]
+
+    def print(self, tables: Sequence[Table] | None = None) -> None:
+        """Print ``tables`` (default: all of them) with one legend."""
+        shown = self.tables() if tables is None else tables
+        formats.print_tables(formats.captions_once(shown, legend(self.entries)))
+
+    def print_overview(self) -> None:
+        """Print the overview, and which question sets it does not show."""
+        self.print(self.overview())
+        for note in self.left_out_of_overview():
+            warn(f"not in the overview: {note}")
+
+
+def make_leaderboard(
+    runs: Iterable[StoredRun], letters: Mapping[str, str] | None = None, published: Published | None = None
+) -> Leaderboard:
+    """Of runs alike in task, question set, method, backbone and settings, the newest counts.
+
+    ``letters``: run -> letters, shared by runs of a question set that do not differ significantly. ``published``: what
+    others reported.
     """
-    ordered = newest(records)
-    rows = [_row(record) for record in ordered] + [row for group in _alike(ordered) for row in _headline_rows(group)]
-    for row in rows:
-        row["letters"] = (letters or {}).get(row["run"], "")
-        _put_reported_beside(row, published or {})
-    _put_standing(rows)
-    return rows
+    runs = list(runs)
+    first = {key: fingerprints[0] for key, fingerprints in question_sets(runs).items()}
+    counted = newest(runs)
+    is_newest = {run.run: run.fingerprint == first[run.record.benchmark, run.record.task] for run in counted}
+    entries = [entry_of(run, (letters or {}).get(run.run, "")) for run in counted] + headline_entries(counted)
+    entries = [
+        replace(with_reported(entry, published or {}), is_newest=all(is_newest[run] for run in entry.runs))
+        for entry in entries
+    ]
+    groups: dict[tuple[str, ...], list[int]] = {}
+    for place, entry in enumerate(entries):
+        key = (entry.benchmark, entry.task, entry.question_set, entry.backbone)
+        groups.setdefault(key, []).append(place)
+    for places in groups.values():
+        for place, standing in zip(places, standings([entries[place] for place in places]), strict=True):
+            entries[place] = replace(entries[place], standing=standing)
+    return Leaderboard(tuple(entries))
 
 
-def read_leaderboard(results: Path, published: Path | None = None) -> list[Row]:
-    """The rows of all records under ``results``; the corrupt records are named and left out.
-
-    ``published``: the file of published numbers; None: the one in the results folder, else the repository's.
-    """
-    found: dict[str, Path] = {}
-    records = []
-    for folder, record in find_records(results):
-        if isinstance(record, Record):
-            records.append(record)
-            found[record.run] = folder
-        else:
-            console.print(f"left out: {record}", style="yellow", markup=False)
-    letters = significance_letters(results, ((found[record.run], record) for record in newest(records)))
-    return leaderboard_rows(records, letters, read_published(published or find_published(results)))
+def parse_filters(texts: Iterable[str]) -> dict[str, list[str]]:
+    """``column=value,value`` texts as the arguments of :meth:`Leaderboard.select`."""
+    filters: dict[str, list[str]] = {}
+    for text in texts:
+        column, equals, values = text.partition("=")
+        if not equals:
+            raise CondsimError(f"{text!r} should be COLUMN=VALUE, as in method=clay")
+        filters.setdefault(column, []).extend(values.split(","))
+    return filters
 
 
-def write_leaderboard(results: Path, published: Path | None = None) -> list[Row]:
-    """Write ``leaderboard.csv`` from all records under ``results``, atomically; name the corrupt ones. The rows."""
-    rows = read_leaderboard(results, published)
-    results.mkdir(parents=True, exist_ok=True)
-    scratch = results / f".leaderboard-{os.getpid()}.csv"
-    scratch.write_text(to_csv(rows), encoding="utf-8")
-    os.replace(scratch, results / "leaderboard.csv")
-    return rows
+def _with_metrics(entries: Iterable[Entry], metrics: Sequence[str], known: Sequence[str]) -> list[Entry]:
+    for name in metrics:
+        if name not in known:
+            raise CondsimError(f"no record has metric {name!r}. {did_you_mean(name, known)}")
+    kept = [
+        replace(entry, metrics={name: metric for name, metric in entry.metrics.items() if name in metrics})
+        for entry in entries
+    ]
+    return [entry for entry in kept if entry.metrics]
 
 
-def rows_of_runs(rows: Sequence[Row], runs: Container[str]) -> list[Row]:
-    """The rows of these runs, and the headline means that one of them is part of."""
-    kept = {_kin(row) for row in rows if row["run"] in runs}
-    return [row for row in rows if row["run"] in runs or (not row["run"] and _kin(row) in kept)]
+def _texts(wanted: object) -> list[str]:
+    return [str(value) for value in wanted] if isinstance(wanted, (list, tuple)) else [str(wanted)]
 
 
-def _kin(row: Row) -> tuple[str, ...]:
-    return tuple(str(row[name]) for name in ("benchmark", "method", "backbone", "settings"))
-
-
-def _row(record: Record) -> Row:
-    row: Row = {
-        "benchmark": record.benchmark,
-        "task": record.task,
-        "method": record.method,
-        "backbone": record.backbone,
-        "settings": settings_text(record.settings),
-        "rank": record.config.get("method_config", {}).get("rank", ""),
-        "queries": record.queries,
-        "seconds": record.seconds.get("score", ""),
-        "run": record.run,
-    }
-    for name, metric in record.metrics.items():
-        row[name] = round(100 * metric.value, 4)
-        row[f"{name}_low"], row[f"{name}_high"] = round(100 * metric.low, 4), round(100 * metric.high, 4)
-        if metric.chance is not None:
-            row[f"{name}_chance"] = round(100 * metric.chance, 4)
-    return row
-
-
-def _headline_rows(records: Sequence[Record]) -> list[Row]:
-    """The field's headline means, where every (task, metric) pair of one has been run under these settings.
-
-    The mean of metrics on the same queries has no interval: they are not independent.
-    """
-    values = {(record.task, name): metric for record in records for name, metric in record.metrics.items()}
-    headlines: dict[str, list[list[str]]] = {}
-    for record in records:
-        headlines |= record.headlines
-    rows = []
-    for name, pairs in sorted(headlines.items()):
-        found = [values.get((task, metric)) for task, metric in pairs]
-        means = [metric for metric in found if metric is not None]
-        if not found or len(means) < len(found):
-            continue
-        row = {key: _row(records[0])[key] for key in ("benchmark", "method", "backbone", "settings", "rank")}
-        of_tasks = {record.task: record for record in records if record.task in {task for task, _ in pairs}}
-        samples = {(record.queries, record.clusters) for record in of_tasks.values()}
-        # tasks alike in queries and clusters are one sample asked several things (one label or another of its images)
-        mean, low, high = (round(100 * end, 4) for end in mean_of_tasks(means, independent=len(samples) > 1))
-        metrics = {metric for _, metric in pairs}
-        column = metrics.pop() if len(metrics) == 1 else "mean"
-        row |= {"task": name, column: mean}
-        if len({task for task, _ in pairs}) == len(pairs):
-            row |= {f"{column}_low": low, f"{column}_high": high}
-        rows.append(row | {"queries": "", "seconds": "", "run": ""})
-    return rows
-
-
-def mean_of_tasks(metrics: Sequence[MetricValue], *, independent: bool) -> tuple[float, float, float]:
-    """Mean of one metric a task, and the ends of its 95 % interval.
-
-    ``independent``: each task has its own sample of queries, so that errors partly cancel. Otherwise the interval is as
-    wide as if they never did, which holds whatever the tasks have in common.
-    """
-    power = 2 if independent else 1
-    mean = sum(metric.value for metric in metrics) / len(metrics)
-    below = sum((metric.value - metric.low) ** power for metric in metrics) ** (1 / power) / len(metrics)
-    above = sum((metric.high - metric.value) ** power for metric in metrics) ** (1 / power) / len(metrics)
-    return mean, mean - below, mean + above
-
-
-def _put_standing(rows: Sequence[Row]) -> None:
-    """Who is best on the headline metric of a task with a backbone, and who is not separable from it."""
-    groups: dict[tuple[str, ...], list[Row]] = {}
-    for row in rows:
-        groups.setdefault((row["benchmark"], row["task"], row["backbone"]), []).append(row)
-    for group in groups.values():
-        for row, standing in zip(group, standings(group), strict=True):
-            row["standing"] = standing
-
-
-def _put_reported_beside(row: Row, published: Published) -> None:
-    """Only beside the method's own defaults: with other settings it is not what was published."""
-    if row["settings"]:
-        return
-    sources = []
-    for reported in published.get((row["benchmark"], row["task"], row["method"], row["backbone"]), ()):
-        for name in metric_names([row]):
-            if name in reported.values and f"{name}_reported" not in row:
-                row[f"{name}_reported"] = reported.values[name]
-                row[f"{name}_difference"] = round(row[name] - reported.values[name], 4)
-                sources.append(reported.source)
-    if sources:
-        row["reported_in"] = "; ".join(dict.fromkeys(sources))
-
-
-def _alike(records: Iterable[Record]) -> list[list[Record]]:
-    """Records of one method, backbone and settings on all tasks of a benchmark; in the order of rows."""
-    groups: dict[tuple[str, ...], list[Record]] = {}
-    for record in records:
-        groups.setdefault(method_identity(record), []).append(record)
-    return sorted(groups.values(), key=lambda group: (group[0].benchmark, *record_order(group[0])[2:]))
+def _names(entry: Entry, column: str) -> set[str]:
+    """What a filter may call the entry's value in this column."""
+    value = str(csv_file.column_of(entry, column))
+    if column == "task":
+        return {value, entry.full_task}
+    if column == csv_file.QUESTION_SET:
+        return {value, short_id(entry.question_set), entry.question_set, entry.variant} - {""}
+    return {value}

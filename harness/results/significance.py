@@ -1,115 +1,108 @@
-"""Which runs of a task are separable: letters, computed once for a set of runs and kept beside their records."""
+"""Which runs of a question set differ significantly: letters, computed once per set of runs and kept beside them."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from condsim.harness.console import console
 from condsim.harness.errors import CondsimError
-from condsim.harness.ranking.metrics import headline_metric
-from condsim.harness.results.csv_file import Row, metric_names
-from condsim.harness.run.record import Record, task_folder
+from condsim.harness.ranking.metric_names import headline_metric
+from condsim.harness.results.entry import Entry, metric_names
+from condsim.harness.results.question_set import QuestionSet
+from condsim.harness.statistics.letters import share_letter
 
 FILE = "letters.json"
 BEST, TIED = "best", "not separable"
 METHOD = "sign flip, Holm, 5 %, 10,000 permutations, seed 0"
-"""Part of what the kept letters are valid for: to be changed whenever the comparison is."""
+"""Part of what the kept letters are valid for: change it whenever the comparison changes."""
 
 
-def significance_letters(results: Path, found: Iterable[tuple[Path, Record]]) -> dict[str, str]:
-    """Run -> letters, over all runs of its task (headline metric): runs that share one are not separable.
+def significance_letters(sets: Sequence[QuestionSet], notes: list[str]) -> dict[str, str]:
+    """Run -> letters, over all runs of its question set: runs that share one are not significantly different.
 
-    ``found``: the newest records with their folders. Runs on other queries than the newest, without ranks, or of a
-    clustered task whose file is missing have no letters. Nothing slow is imported while the kept letters are valid.
+    Runs whose ranks cannot be read have no letters, nor do those of a clustered task whose file is missing; ``notes``
+    gets one message for each. Imports nothing slow while the kept letters are valid.
     """
-    tasks: dict[tuple[str, str], list[tuple[Path, Record]]] = {}
-    for folder, record in found:
-        tasks.setdefault((record.benchmark, record.task), []).append((folder, record))
+    folders: dict[Path, list[QuestionSet]] = {}
+    for question_set in sets:
+        if len(question_set.runs) > 1:
+            folders.setdefault(question_set.folder, []).append(question_set)
     letters: dict[str, str] = {}
-    for (benchmark, task), members in tasks.items():
-        if len(members) < 2:
-            continue
-        place = task_folder(results, benchmark, task) / FILE
-        key = _key(members)
-        kept = _kept(place, key)
-        if kept is None:
-            kept = _compared(results, members)
-            _keep(place, {"key": key, "letters": kept})
-        letters |= kept
+    for folder, members in folders.items():
+        kept = _read(folder / FILE)
+        current: dict[str, Any] = {}
+        for question_set in members:
+            key = _key(question_set)
+            valid = kept.get(question_set.fingerprint)
+            if valid is None or valid["key"] != key:
+                valid = {"key": key, "letters": _compared(question_set, notes)}
+            current[question_set.fingerprint] = valid
+            letters |= valid["letters"]
+        if current != kept:
+            _write(folder / FILE, current)
     return letters
 
 
-def share_letter(one: str, other: str) -> bool:
-    """Whether two runs' letters say that they are not separable."""
-    return not set(_LETTER.findall(one)).isdisjoint(_LETTER.findall(other))
-
-
-_LETTER = re.compile(r"\([0-9]+\)|[A-Za-z]")
-
-
-def standings(rows: Sequence[Row]) -> list[str]:
-    """For rows of one task: BEST for the best on the headline metric, TIED for those not separable from it, else ""."""
-    metric = headline_metric(metric_names(rows))
-    compared = [row for row in rows if metric in row]
+def standings(entries: Sequence[Entry]) -> list[str]:
+    """For entries of one question set: BEST on the headline metric, TIED where not separable from it, else ""."""
+    metric = headline_metric(metric_names(entries))
+    compared = [entry for entry in entries if metric in entry.metrics]
     if len(compared) < 2 or metric is None:
-        return ["" for _ in rows]
-    best = max(compared, key=lambda row: row[metric])
-    return [
-        BEST if row.get(metric) == best[metric] else TIED if share_letter(row["letters"], best["letters"]) else ""
-        for row in rows
-    ]
+        return ["" for _ in entries]
+    best = max(compared, key=lambda entry: entry.metrics[metric].value)
+
+    def standing(entry: Entry) -> str:
+        if metric in entry.metrics and entry.metrics[metric].value == best.metrics[metric].value:
+            return BEST
+        return TIED if share_letter(entry.letters, best.letters) else ""
+
+    return [standing(entry) for entry in entries]
 
 
-def _compared(results: Path, members: Iterable[tuple[Path, Record]]) -> dict[str, str]:
-    from condsim.harness.results.collection import group_runs
-    from condsim.harness.statistics.compare import (
-        compare,  # numpy and scipy: not for a leaderboard that has not changed
-    )
+def _compared(question_set: QuestionSet, notes: list[str]) -> dict[str, str]:
+    from condsim.harness.statistics.compare import compare  # NumPy and SciPy
 
-    (group,) = group_runs(results, members)
-    values = {}
-    for run in group.runs:
-        if group.headline in run.record.metrics and (run.folder / "ranks.npz").exists():
-            try:
-                values[run.record.run] = run.values(group.headline)
-            except CondsimError as error:
-                console.print(f"left out of the comparison: {error}", style="yellow", markup=False)
-    if len(values) < 2:
-        return {}
     try:
-        comparison = compare(values, group.clusters)
+        values = question_set.values(question_set.headline, notes)
+        if len(values) < 2:
+            return {}
+        comparison = compare({run.run: value for run, value in values.items()}, question_set.clusters)
     except CondsimError as error:
-        console.print(f"{group.full_name} is not compared: {error}", style="yellow", markup=False)
+        notes.append(f"{question_set.full_name} is not compared: {error}")
         return {}
     return dict(zip(comparison.runs, comparison.letters, strict=True))
 
 
-def _key(members: Sequence[tuple[Path, Record]]) -> list[Any]:
-    runs = sorted([record.run, record.created, (folder / "ranks.npz").exists()] for folder, record in members)
-    beside = members[0][0].parent
-    return [METHOD, runs, sorted(path.name for path in beside.glob("task-*.npz"))]
+def _key(question_set: QuestionSet) -> list[Any]:
+    """Everything that the letters depend on."""
+    runs = sorted([run.run, *map(list, sorted(run.record.files.items()))] for run in question_set.runs)
+    return [METHOD, runs, question_set.task_path is not None]
 
 
-def _kept(place: Path, key: list[Any]) -> dict[str, str] | None:
+def _read(path: Path) -> dict[str, Any]:
+    """The kept letters by question set; nothing where the file is missing, damaged or of another form."""
     try:
-        kept = json.loads(place.read_text(encoding="utf-8"))
-        letters = kept["letters"] if kept["key"] == key else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    sound = isinstance(letters, dict) and all(isinstance(value, str) for value in letters.values())
-    return letters if sound else None
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        sets = kept["question_sets"]
+        return dict(sets) if kept["digest"] == _digest(sets) else {}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return {}
 
 
-def _keep(place: Path, content: Mapping[str, Any]) -> None:
-    """A results folder that cannot be written to is read all the same: the letters are then computed every time."""
-    scratch = place.with_name(f".{FILE}-{os.getpid()}")
+def _write(path: Path, sets: dict[str, Any]) -> None:
+    """A results folder that cannot be written to can still be read: the letters are then computed every time."""
+    scratch = path.with_name(f".{FILE}-{os.getpid()}")
     try:
-        scratch.write_text(json.dumps(content), encoding="utf-8")
-        os.replace(scratch, place)
+        scratch.write_text(json.dumps({"digest": _digest(sets), "question_sets": sets}), encoding="utf-8")
+        os.replace(scratch, path)
     except OSError:
         scratch.unlink(missing_ok=True)
+
+
+def _digest(sets: Any) -> str:
+    canonical = json.dumps(sets, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.blake2b(canonical.encode(), digest_size=16).hexdigest()

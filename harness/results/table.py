@@ -1,294 +1,284 @@
-"""The leaderboard as tables for people: on the terminal, in Markdown, in LaTeX."""
+"""Tables of entries: the same cells for the terminal, Markdown, LaTeX and the report's page."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import groupby
-from typing import Any
+from dataclasses import dataclass
 
-from rich import box
-from rich.table import Table as RichTable
-from rich.text import Text
-
-from condsim.harness.console import console
-from condsim.harness.ranking.metrics import headline_metric
-from condsim.harness.results.csv_file import Row, metric_names
+from condsim.harness.ranking.metric_names import headline_metric
+from condsim.harness.results.entry import Entry, metric_names
+from condsim.harness.results.percent import difference, interval_text, percent
 from condsim.harness.results.significance import TIED, standings
+from condsim.harness.run.record import Measurement
 
-IDENTITY = ("benchmark", "task", "method", "settings", "backbone")
-LEGEND = "percent, with ± half the 95 % interval or, where it is lopsided, its ends; bold: best of its task"
-LEGEND_TIED = "~: not separable from the best (paired test on the same queries, Holm-corrected, 5 %)"
-LEGEND_REPORTED = "reported: as published by others, not run here; in brackets ours less theirs"
+IDENTITY = ("benchmark", "task", "question_set", "method", "settings", "backbone")
+"""The columns that tables can be split by."""
+SECONDS = "seconds"
+MOST_TASKS = 6
+"""Tasks that are put side by side; more of them go down."""
+LEGEND = "Percent; ± is half the 95 % interval, brackets hold its ends where it is lopsided. Bold: best of its task"
+TESTED = (
+    "~: not significantly different from the best in the task's headline metric (mAP, else the smallest K; paired "
+    "sign-flip test on the same queries, Holm-corrected over the task's runs, 5 %)"
+)
+NOT_TESTED = "No significance test: it needs two runs on the same queries"
+REPORTED = "reported: published by others, not run here; in parentheses our value minus theirs"
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One number of a table, in percent."""
+    """A measurement in a table."""
 
-    value: float
-    low: float | None = None
-    high: float | None = None
+    measurement: Measurement
     best: bool = False
-    mark: str = ""
-    """What stands behind the number: "~", a difference, significance letters."""
+    tied: bool = False
+    """Not significantly different from the best."""
+
+    @property
+    def value(self) -> float:
+        """In percent."""
+        return percent(self.measurement.value)
+
+    @property
+    def interval(self) -> str:
+        return interval_text(self.measurement)
+
+    @property
+    def reported(self) -> str:
+        """The reported value and our difference from it: ``47.5 (+2.5)``; "" where nothing was reported."""
+        points = difference(self.measurement)
+        return "" if points is None else f"{percent(self.measurement.reported or 0.0):.1f} ({points:+.1f})"
+
+
+@dataclass(frozen=True)
+class RunName:
+    """The name of a row: a method with its settings."""
+
+    method: str
+    settings: str = ""
+    backbone: str = ""
+    """"" where all rows have the same."""
+    reported_in: str = ""
+
+    def __str__(self) -> str:
+        return " ".join(part for part in (self.method, self.settings, self.backbone) if part)
+
+
+Item = str | Cell | RunName
+
+
+@dataclass(frozen=True)
+class Column:
+    name: str
+    note: str = ""
+    """A second line of the head: the metric of a task."""
+    number: bool = True
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.note}".strip()
 
 
 @dataclass(frozen=True)
 class Table:
     title: str
-    head: tuple[str, ...]
-    rows: tuple[tuple[str | Cell, ...], ...]
+    head: tuple[Column, ...]
+    rows: tuple[tuple[Item, ...], ...]
     caption: str = ""
 
 
-def task_tables(rows: Sequence[Row], by: Sequence[str] = ("benchmark", "task", "backbone")) -> list[Table]:
-    """A table a combination of the columns ``by``: runs down, metrics across, published numbers under ours."""
+def task_tables(entries: Sequence[Entry], by: Sequence[str] = ("benchmark", "task", "backbone")) -> list[Table]:
+    """One table per combination of the columns ``by``: runs down, metrics across, published numbers under ours.
 
-    def key(row: Row) -> tuple[str, ...]:
-        return tuple(str(row[name]) for name in by)
-
-    groups = {value: list(group) for value, group in groupby(sorted(rows, key=key), key=key)}
-    return [_runs_by_metrics(by, value, groups[value]) for value in dict.fromkeys(key(row) for row in rows)]
-
-
-def overview(rows: Sequence[Row]) -> list[Table]:
-    """A table a benchmark and backbone that has several tasks: methods down, each task's headline metric across.
-
-    Where there are more tasks than methods, the tasks go down.
+    Question sets are never mixed: where tables are split by task, each has its own table, the newest first.
     """
+    keys = (*by, "question_set") if "task" in by and "question_set" not in by else tuple(by)
+    groups: dict[tuple[str, ...], list[Entry]] = {}
+    for entry in sorted(entries, key=lambda entry: not entry.is_newest):
+        groups.setdefault(tuple(str(getattr(entry, name)) for name in keys), []).append(entry)
+    places = {
+        tuple(str(getattr(entry, name)) for name in by): place for place, entry in reversed([*enumerate(entries)])
+    }
+    ordered = sorted(groups.items(), key=lambda item: places[item[0][: len(by)]])
+    return [_runs_by_metrics(by, group, entries) for _, group in ordered]
+
+
+def overview(entries: Sequence[Entry]) -> list[Table]:
+    """One table per benchmark and backbone with several tasks, see :func:`methods_by_tasks`.
+
+    Where there are many tasks, and more than methods, the tasks go down and the methods across.
+    """
+    groups: dict[tuple[str, str], list[Entry]] = {}
+    for entry in newest_sets(entries):
+        groups.setdefault((entry.benchmark, entry.backbone), []).append(entry)
     tables = []
-    for (benchmark, backbone), group in _grouped(rows, ("benchmark", "backbone")):
-        metrics = {row["task"]: headline_metric(metric_names([row])) for row in group}
-        tasks = {task: metric for task, metric in metrics.items() if metric is not None}
-        if len(tasks) > 1:
-            tables.append(_methods_by_tasks(f"{benchmark}, backbone {backbone}", group, tasks))
+    for (benchmark, backbone), group in groups.items():
+        if len({entry.task for entry in group if entry.headline is not None}) > 1:
+            table = methods_by_tasks(f"{benchmark}, backbone {backbone}", group)
+            tables.append(transposed(table) if len(table.head) - 1 > max(MOST_TASKS, len(table.rows)) else table)
     return tables
 
 
-def interval_text(value: float, low: float | None, high: float | None) -> str:
-    """``±2.1``, half the interval; its ends ``[47.8, 100.0]`` where one is much farther off than the other."""
-    if low is None or high is None:
-        return ""
-    below, above = value - low, high - value
-    if max(below, above) > 1.5 * min(below, above) + 0.5:
-        return f"[{low:.1f}, {high:.1f}]"
-    return f"±{(high - low) / 2:.1f}"
+def transposed(table: Table) -> Table:
+    """Columns as rows, for a table whose first column has the names of its rows."""
+    head = (Column("task", number=False), *(Column(str(row[0])) for row in table.rows))
+    rows = tuple((str(column), *(row[i] for row in table.rows)) for i, column in enumerate(table.head) if i)
+    return Table(table.title, head, rows, table.caption)
 
 
-def without_captions(tables: Sequence[Table], rows: Sequence[Row]) -> list[Table]:
-    """The tables with one caption, under the last of them, for all."""
-    bare = [replace(table, caption="") for table in tables]
-    return [*bare[:-1], replace(bare[-1], caption=_legend(rows))] if bare else []
+def methods_by_tasks(title: str, entries: Sequence[Entry], *, seconds: bool = False) -> Table:
+    """Methods down, the headline metric of each task across: headline means first, methods ordered by the first one.
+
+    ``entries``: of one benchmark, one question set per task.
+    """
+    tasks = task_columns(entries)
+    several = len({entry.backbone for entry in entries}) > 1
+    by_method: dict[tuple[str, str, str], dict[str, Entry]] = {}
+    for entry in entries:
+        by_method.setdefault((entry.method, entry.settings, entry.backbone), {})[entry.task] = entry
+    best = {
+        task: max(entry.metrics[metric].value for entry in entries if entry.task == task and metric in entry.metrics)
+        for task, metric in tasks.items()
+    }
+    tied = _tied(entries)
+    rows: list[tuple[list[float | None], tuple[Item, ...]]] = []
+    for (method, settings, backbone), by_task in by_method.items():
+        cells = [
+            _cell(by_task[task], metric, best[task], tied) if metric in _metrics_of(by_task, task) else None
+            for task, metric in tasks.items()
+        ]
+        sources = dict.fromkeys(entry.reported_in for entry in by_task.values() if entry.reported_in)
+        name = RunName(method, settings, backbone if several else "", "; ".join(sources))
+        times = [entry.seconds for entry in by_task.values() if entry.seconds is not None]
+        total = [f"{sum(times):.2f}" if times else ""] if seconds else []
+        values = [None if cell is None else cell.measurement.value for cell in cells]
+        rows.append((values, (name, *("" if cell is None else cell for cell in cells), *total)))
+    first_is_mean = any(entry.is_mean and entry.task == next(iter(tasks), None) for entry in entries)
+    rows.sort(key=lambda row: _quality(row[0], first_is_mean), reverse=True)
+    head = [Column("method", number=False), *(Column(task, metric) for task, metric in tasks.items())]
+    head += [Column(SECONDS, "scoring")] if seconds else []
+    return Table(title, tuple(head), tuple(row for _, row in rows), legend(entries))
 
 
-def print_leaderboard(rows: Sequence[Row]) -> None:
-    """A table a task and backbone with every metric and its interval, then the tasks of each benchmark side by side."""
-    for table in without_captions([*task_tables(rows), *overview(rows)], rows):
-        print_table(table)
+def task_columns(entries: Iterable[Entry]) -> dict[str, str]:
+    """Task -> the metric shown, headline means first, those of GeneCIS before the others."""
+    entries = list(entries)
+    means = {entry.task for entry in entries if entry.is_mean}
+    by_task: dict[str, list[Entry]] = {}
+    for entry in entries:
+        by_task.setdefault(entry.task, []).append(entry)
+    metrics = {task: headline_metric(metric_names(group)) for task, group in by_task.items()}
+    order = sorted(metrics, key=lambda task: (task not in means, task in means and not task.startswith("genecis")))
+    return {task: metric for task in order if (metric := metrics[task]) is not None}
 
 
-def print_table(table: Table) -> None:
-    """A table with rules on a terminal; Markdown where the output goes elsewhere or NO_COLOR is set."""
-    if is_plain():
-        console.print(to_markdown([table]))
-    else:
-        console.print(_rich(table))
+def newest_sets(entries: Sequence[Entry]) -> list[Entry]:
+    """The entries of one question set per task: of the newest one, of the first where that is not among them."""
+    chosen: dict[tuple[str, str], str] = {}
+    for entry in sorted(entries, key=lambda entry: not entry.is_newest):
+        chosen.setdefault((entry.benchmark, entry.task), entry.question_set)
+    return [entry for entry in entries if chosen[entry.benchmark, entry.task] == entry.question_set]
 
 
-def is_plain() -> bool:
-    return not console.is_terminal or bool(os.environ.get("NO_COLOR"))
+def legend(entries: Iterable[Entry]) -> str:
+    """What the marks of a table of these entries mean, and what was tested."""
+    entries = list(entries)
+    parts = [LEGEND, TESTED if any(entry.letters for entry in entries) else NOT_TESTED]
+    if any(entry.reported_in for entry in entries):
+        parts.append(REPORTED)
+    return ". ".join(parts) + "."
 
 
-def to_markdown(tables: Sequence[Table]) -> str:
-    """Markdown tables; the best in bold."""
-    parts = []
-    for table in tables:
-        texts = [[_markdown(cell) for cell in row] for row in (table.head, *table.rows)]
-        widths = [max(len(row[i]) for row in texts) for i in range(len(table.head))]
-        numbers = _numeric(table)
-        rule = [("-" * (w - 1) + ":") if number else "-" * w for w, number in zip(widths, numbers, strict=True)]
-        lines = [f"**{_markdown(table.title)}**", ""]
-        for row in (texts[0], rule, *texts[1:]):
-            columns = zip(row, widths, numbers, strict=True)
-            lines.append("| " + " | ".join(t.rjust(w) if n else t.ljust(w) for t, w, n in columns) + " |")
-        lines += ["", table.caption, ""] if table.caption else [""]
-        parts.append("\n".join(lines))
-    return "\n".join(parts)
-
-
-def to_latex(tables: Sequence[Table]) -> str:
-    """LaTeX tables for the `booktabs` package; the best in bold."""
-    parts = ["% needs \\usepackage{booktabs}"]
-    for table in tables:
-        columns = "".join("r" if number else "l" for number in _numeric(table))
-        body = [" & ".join(_latex(cell) for cell in row) + r" \\" for row in table.rows]
-        head = " & ".join(escape_latex(name) for name in table.head) + r" \\"
-        parts += [
-            r"\begin{table}", r"\centering", rf"\caption{{{escape_latex(table.title)}. {escape_latex(table.caption)}}}",
-            rf"\begin{{tabular}}{{{columns}}}", r"\toprule", head, r"\midrule", *body, r"\bottomrule",
-            r"\end{tabular}", r"\end{table}", "",
-        ]  # fmt: skip
-    return "\n".join(parts)
-
-
-def escape_latex(text: str) -> str:
-    """``text`` as LaTeX shows it letter for letter."""
-    return "".join(_LATEX.get(letter, letter) for letter in text)
-
-
-_LATEX = {
-    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-    "~": r"$\sim$", "^": r"\textasciicircum{}", "±": r"$\pm$", "<": r"$<$", ">": r"$>$", "−": "$-$",
-}  # fmt: skip
-
-
-def _runs_by_metrics(by: Sequence[str], key: tuple[str, ...], rows: Sequence[Row]) -> Table:
-    metrics = metric_names(rows)
-    varying = [
-        name for name in IDENTITY if name not in by and (name == "method" or len({row[name] for row in rows}) > 1)
-    ]
-    with_seconds = any(row["seconds"] != "" for row in rows)
-    lines: list[tuple[str | Cell, ...]] = []
-    tied = _tied(rows)
-    for row in rows:
-        same_task = [other for other in rows if (other["benchmark"], other["task"]) == (row["benchmark"], row["task"])]
-        headline = headline_metric(metric_names([row]))
-        cells: list[str | Cell] = []
-        for name in metrics:
-            values = [other[name] for other in same_task if name in other]
-            best = max(values, default=0.0) if len(values) > 1 else None
-            cells.append(_cell(row, name, best, name == headline and id(row) in tied) if name in row else "")
-        seconds = [_seconds(row["seconds"])] if with_seconds else []
-        lines.append((*(str(row[name]) for name in varying), *cells, *seconds))
-        reported = [_reported(row, name) for name in metrics]
-        if any(reported):
-            source = f"reported: {row['reported_in']}"
-            lines.append((source, *("" for _ in varying[1:]), *reported, *("" for _ in seconds)))
-    queries = {row["queries"] for row in rows if row["queries"] != ""}
-    title = ", ".join(f"{name} {value}" if name == "backbone" else value for name, value in zip(by, key, strict=True))
-    if {"benchmark", "task"} <= set(by):
-        named = dict(zip(by, key, strict=True))
-        rest = [f"{n} {v}" if n == "backbone" else v for n, v in named.items() if n not in ("benchmark", "task")]
-        title = ", ".join([f"{named['benchmark']}/{named['task']}", *rest])
-    if len(queries) == 1:
-        title += f", {queries.pop()} queries"
-    return Table(title, (*varying, *metrics, *(["seconds"] if with_seconds else [])), tuple(lines), _legend(rows))
-
-
-def _methods_by_tasks(title: str, rows: Sequence[Row], tasks: Mapping[str, str]) -> Table:
-    """``tasks``: task -> the metric shown."""
-    found = {(_label(row), row["task"]): row for row in rows}
-    labels = list(dict.fromkeys(_label(row) for row in rows))
-    tied = _tied(rows)
-
-    def cell(label: str, task: str) -> str | Cell:
-        row, metric = found.get((label, task), {}), tasks[task]
-        best = max(other[metric] for other in rows if other["task"] == task and metric in other)
-        return _cell(row, metric, best, id(row) in tied) if metric in row else ""
-
-    one_metric = len(set(tasks.values())) == 1
-    names = {task: task if one_metric else f"{task} {metric}" for task, metric in tasks.items()}
-    title += f": {next(iter(tasks.values()))}" if one_metric else ""
-    lines: list[tuple[str | Cell, ...]]
-    if len(tasks) > max(6, len(labels)):
-        head = ("task", *labels)
-        lines = [(names[task], *(cell(label, task) for label in labels)) for task in tasks]
-    else:
-        head = ("method", *names.values())
-        lines = [(label, *(cell(label, task) for task in tasks)) for label in labels]
-    return Table(title, head, tuple(lines), _legend(rows))
-
-
-def _tied(rows: Sequence[Row]) -> set[int]:
-    """The ids of those rows that are not separable from the best row of their task among these."""
-    found: set[int] = set()
-    for _, group in _grouped(rows, ("benchmark", "task")):
-        found |= {id(row) for row, standing in zip(group, standings(group), strict=True) if standing == TIED}
-    return found
-
-
-def _cell(row: Row, name: str, best: float | None, tied: bool) -> Cell:
-    return Cell(row[name], row.get(f"{name}_low"), row.get(f"{name}_high"), row[name] == best, "~" if tied else "")
-
-
-def _reported(row: Row, name: str) -> str | Cell:
-    if f"{name}_reported" not in row:
-        return ""
-    return Cell(row[f"{name}_reported"], mark=f"({row[f'{name}_difference']:+.1f})")
-
-
-def _seconds(seconds: Any) -> str:
-    return f"{seconds:.2f}" if isinstance(seconds, (int, float)) else ""
-
-
-def _legend(rows: Iterable[Row]) -> str:
-    rows = list(rows)
-    parts = [LEGEND]
-    if _tied(rows):
-        parts.append(LEGEND_TIED)
-    if any(row.get("reported_in") for row in rows):
-        parts.append(LEGEND_REPORTED)
-    return "; ".join(parts) + "."
-
-
-def _label(row: Row) -> str:
-    return f"{row['method']} {row['settings']}".strip()
-
-
-def _grouped(rows: Iterable[Row], keys: Sequence[str]) -> Iterable[tuple[tuple[Any, ...], list[Row]]]:
-    groups: dict[tuple[Any, ...], list[Row]] = {}
-    for row in rows:
-        groups.setdefault(tuple(row[name] for name in keys), []).append(row)
-    return groups.items()
-
-
-def _numeric(table: Table) -> list[bool]:
+def metric_cells(entries: Sequence[Entry], metrics: Sequence[str]) -> list[list[Item]]:
+    """For each entry its cells of ``metrics``; the best of a column is the best on the same question set."""
+    values: dict[tuple[str, str, str], list[float]] = {}
+    for entry in entries:
+        for name, measurement in entry.metrics.items():
+            values.setdefault((entry.full_task, entry.question_set, name), []).append(measurement.value)
+    best = {key: max(several) for key, several in values.items() if len(several) > 1}
+    tied = _tied(entries)
     return [
-        any(isinstance(row[i], Cell) for row in table.rows) or table.head[i] == "seconds"
-        for i in range(len(table.head))
+        [
+            _cell(entry, name, best.get((entry.full_task, entry.question_set, name)), tied)
+            if name in entry.metrics
+            else ""
+            for name in metrics
+        ]
+        for entry in entries
     ]
 
 
-def _number(cell: Cell) -> str:
-    return f"{cell.value:.1f}"
+def _runs_by_metrics(by: Sequence[str], entries: Sequence[Entry], all_entries: Sequence[Entry]) -> Table:
+    metrics = metric_names(entries)
+    varying = [name for name in IDENTITY if name not in by and _varies(name, entries)]
+    with_seconds = any(entry.seconds is not None for entry in entries)
+    rows: list[tuple[Item, ...]] = []
+    for entry, cells in zip(entries, metric_cells(entries, metrics), strict=True):
+        seconds = ["" if entry.seconds is None else f"{entry.seconds:.2f}"] if with_seconds else []
+        rows.append((*(_identity_text(entry, name) for name in varying), *cells, *seconds))
+        if entry.reported_in:
+            reported = [cell.reported if isinstance(cell, Cell) else "" for cell in cells]
+            source = f"reported: {entry.reported_in}"
+            rows.append((source, *("" for _ in varying[1:]), *reported, *("" for _ in seconds)))
+    head = [*(Column(name, number=False) for name in varying), *map(Column, metrics)]
+    head += [Column(SECONDS)] if with_seconds else []
+    return Table(_title(by, entries, all_entries), tuple(head), tuple(rows), legend(entries))
 
 
-def _beside(cell: Cell) -> str:
-    return "".join(f" {part}" for part in (interval_text(cell.value, cell.low, cell.high), cell.mark) if part)
+def _title(by: Sequence[str], entries: Sequence[Entry], all_entries: Sequence[Entry]) -> str:
+    first = entries[0]
+    named = {name: _identity_text(first, name) for name in by}
+    parts = [f"{named.pop('benchmark')}/{named.pop('task')}"] if {"benchmark", "task"} <= named.keys() else []
+    if "task" in by and "question_set" not in by:
+        others = {other.question_set for other in all_entries if other.full_task == first.full_task}
+        if len(others) > 1 or not first.is_newest:
+            parts.append(f"{'' if first.is_newest else 'older '}question set {first.set_name}")
+        elif first.variant:
+            parts.append(first.variant)
+    labels = {"backbone": "backbone ", "question_set": "question set "}
+    parts += [f"{labels.get(name, '')}{value}" for name, value in named.items()]
+    queries = {entry.queries for entry in entries if entry.queries is not None}
+    if len(queries) == 1:
+        parts.append(f"{queries.pop()} queries")
+    return ", ".join(parts)
 
 
-def _rich(table: Table) -> RichTable:
-    shown = RichTable(
-        title=Text(table.title, style="bold"), title_justify="left", caption=Text(table.caption, style="dim"),
-        caption_justify="left", box=box.SIMPLE_HEAD, pad_edge=False,
-    )  # fmt: skip
-    longest = max((len(row[0]) for row in table.rows if isinstance(row[0], str)), default=0)
-    for i, (name, number) in enumerate(zip(table.head, _numeric(table), strict=True)):
-        room = min(longest, 24) if i == 0 else None  # on a narrow terminal the numbers fold before the names do
-        shown.add_column(Text(name), justify="right" if number else "left", overflow="fold", min_width=room)
-    for row in table.rows:
-        dim = isinstance(row[0], str) and row[0].startswith("reported:")
-        shown.add_row(*(_rich_cell(cell) for cell in row), style="dim" if dim else None)
-    return shown
+def _identity_text(entry: Entry, name: str) -> str:
+    return entry.set_name if name == "question_set" else str(getattr(entry, name))
 
 
-def _rich_cell(cell: str | Cell) -> Text:
-    if isinstance(cell, str):
-        return Text(cell)
-    return Text.assemble((_number(cell), "bold" if cell.best else ""), (_beside(cell), "dim"))
+def _varies(name: str, entries: Sequence[Entry]) -> bool:
+    """Whether the rows need this column: the method always, the question set where a task has several."""
+    if name == "question_set":
+        sets = {(entry.full_task, entry.question_set) for entry in entries}
+        return len(sets) > len({task for task, _ in sets})
+    return name == "method" or len({getattr(entry, name) for entry in entries}) > 1
 
 
-def _markdown(cell: str | Cell) -> str:
-    if isinstance(cell, str):
-        return "".join(f"\\{letter}" if letter in "|<*`" else letter for letter in cell).replace("\n", " ")
-    return (f"**{_number(cell)}**" if cell.best else _number(cell)) + _beside(cell)
+def _tied(entries: Iterable[Entry]) -> set[int]:
+    """The ids of those entries that are not separable from the best one of their question set among these."""
+    groups: dict[tuple[str, str], list[Entry]] = {}
+    for entry in entries:
+        groups.setdefault((entry.full_task, entry.question_set), []).append(entry)
+    return {
+        id(entry)
+        for group in groups.values()
+        for entry, standing in zip(group, standings(group), strict=True)
+        if standing == TIED
+    }
 
 
-def _latex(cell: str | Cell) -> str:
-    if isinstance(cell, str):
-        return escape_latex(cell)
-    number = rf"\textbf{{{_number(cell)}}}" if cell.best else _number(cell)
-    beside = escape_latex(_beside(cell)).strip()
-    return rf"{number} {{\scriptsize {beside}}}" if beside else number
+def _cell(entry: Entry, name: str, best: float | None, tied: set[int]) -> Cell:
+    measurement = entry.metrics[name]
+    is_headline = name == headline_metric(entry.metrics)
+    return Cell(measurement, measurement.value == best, is_headline and id(entry) in tied)
+
+
+def _metrics_of(by_task: Mapping[str, Entry], task: str) -> Mapping[str, Measurement]:
+    return by_task[task].metrics if task in by_task else {}
+
+
+def _quality(values: Sequence[float | None], first_is_mean: bool) -> tuple[float, int, float]:
+    """Sort key of methods: the first headline mean; then the number of tasks, then the mean over them."""
+    known = [value for value in values if value is not None]
+    first = values[0] if first_is_mean and values else None
+    return (-1.0 if first is None else first, len(known), sum(known) / len(known) if known else 0.0)

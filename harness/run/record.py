@@ -35,13 +35,24 @@ class RecordError(CondsimError):
 
 
 @dataclass(frozen=True)
-class MetricValue:
-    """A mean over queries as a fraction in [0, 1] with its 95 % interval, and what a constant scorer would get."""
+class Measurement:
+    """A mean over queries with its 95 % interval. All numbers are fractions in [0, 1]; percent is for printing."""
 
     value: float
-    low: float
-    high: float
+    low: float | None = None
+    """The ends of the interval. A record always has them; a mean of metrics on the same queries has none."""
+    high: float | None = None
     chance: float | None = None
+    """What a scorer that gives every candidate the same score gets."""
+    reported: float | None = None
+    """The value that others published for the same method, backbone and task. Never part of a record."""
+    source: str | None = None
+    """The paper and table of ``reported``."""
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The ends of the interval; the value itself where there is no interval."""
+        return (self.value if self.low is None else self.low, self.value if self.high is None else self.high)
 
 
 @dataclass(frozen=True)
@@ -61,7 +72,7 @@ class Record:
     queries: int
     clusters: int
     cluster_name: str
-    metrics: dict[str, MetricValue]
+    metrics: dict[str, Measurement]
     seconds: dict[str, float]
     """Wall time in seconds of "encode", "prepare" and "score"."""
     versions: dict[str, str]
@@ -159,6 +170,7 @@ def find_records(results: Path) -> Iterator[tuple[Path, Record | RecordError]]:
 
 def _text(record: Record) -> str:
     content = asdict(record)
+    content["metrics"] = {name: {part: m[part] for part in _MEASURED} for name, m in content["metrics"].items()}
     content["digest"] = _own_digest(content)
     return json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
 
@@ -189,12 +201,12 @@ def _checked(content: dict[str, Any], folder: Path) -> Record:
     require(not unknown, f"{min(unknown, default='')!a} is no field of a record")
     for name, (holds, expected) in _CHECKS.items():
         require(holds(content[name]), f"{name} should be {expected}")
-    metrics: dict[str, MetricValue] = {}
+    metrics: dict[str, Measurement] = {}
     for name, numbers in content["metrics"].items():
         require(_is_metric(name), f"there is no metric {ascii(name)[:60]}")
         problem = _problem_of_metric(numbers)
         require(problem is None, f"metric {name}: {problem}")
-        metrics[name] = MetricValue(**numbers)
+        metrics[name] = Measurement(**numbers)
     require(digest == _own_digest(content), "its content does not match its digest")
     record = Record(**{**content, "metrics": metrics})
     config = record.config
@@ -229,7 +241,7 @@ def _bytes(path: Path) -> bytes | None:
 
 
 def _problem_of_metric(numbers: Any) -> str | None:
-    if not isinstance(numbers, dict) or numbers.keys() != {"value", "low", "high", "chance"}:
+    if not isinstance(numbers, dict) or numbers.keys() != set(_MEASURED):
         return "expected value, low, high and chance"
     for name, number in numbers.items():
         if not (_is_number(number) and 0 <= number <= 1) and not (name == "chance" and number is None):
@@ -271,8 +283,8 @@ def _list(holds: Callable[[Any], bool]) -> Callable[[Any], bool]:
     return lambda value: isinstance(value, list) and all(map(holds, value))
 
 
-def _is_pair_of_names(value: Any) -> bool:
-    return _list(_is_name)(value) and len(value) == 2
+def _is_part_of_headline(value: Any) -> bool:
+    return _list(_is_text)(value) and len(value) in (2, 3) and all(map(_is_name, value[:2]))
 
 
 def _is_text(value: Any) -> bool:
@@ -288,9 +300,11 @@ def _is_inside(name: str) -> bool:
 
 
 _COLUMNS = frozenset(
-    ("benchmark", "task", "method", "backbone", "settings", "rank", "queries", "metric", "value", "chance", "standing",
-     "letters", "seconds", "run", "mean")
+    ("benchmark", "task", "method", "backbone", "settings", "rank", "queries", "question_set", "metric", "value",
+     "chance", "standing", "letters", "seconds", "run", "mean")
 )  # fmt: skip
+_MEASURED = ("value", "low", "high", "chance")
+"""The fields of a measurement that a record holds."""
 _NAME = (_is_name, "a printable name")
 _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "run": (lambda value: isinstance(value, str) and re.fullmatch(r"[0-9a-f]{12}", value) is not None, "a hash"),
@@ -303,7 +317,7 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "seconds": (_mapping(lambda value: _is_number(value) and value >= 0), "a mapping to numbers"),
     "variant": (_is_text, "a text"),
     "versions": (_mapping(_is_text), "a mapping to texts"),
-    "headlines": (_mapping(_list(_is_pair_of_names)), "a mapping to lists of (task, metric)"),
+    "headlines": (_mapping(_list(_is_part_of_headline)), "a mapping to lists of (task, metric, fingerprint)"),
     "skipped": (_list(_is_text), "a list of texts"),
     "created": (_is_time, "a time with its zone"),
     "top": (_is_count, "a count"),

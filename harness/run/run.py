@@ -26,7 +26,7 @@ from condsim.harness.ranking.metrics import chance_level, per_query
 from condsim.harness.run.identity import Identity, RunSettings, identify, images_digest
 from condsim.harness.run.isolation import isolated
 from condsim.harness.run.read_only import Watch, read_only
-from condsim.harness.run.record import MetricValue, Record, record_folder, write_record
+from condsim.harness.run.record import Measurement, Record, record_folder, write_record
 from condsim.harness.run.task_file import save_task, task_path
 from condsim.harness.statistics.intervals import mean_intervals
 from condsim.harness.task import Benchmark, Task
@@ -95,13 +95,25 @@ def measure_task(
         metrics=measure(task, ranking, settings.resamples, settings.seed),
         seconds={name: round(value, 4) for name, value in seconds.items()},
         versions=_versions(),
-        headlines={name: [list(pair) for pair in pairs] for name, pairs in benchmark.headlines.items()},
+        headlines=headline_parts(benchmark),
         skipped=list(task.skipped),
         variant=task.variant,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         top=settings.top,
     )
     return MeasuredRun(task, ranking, record)
+
+
+def headline_parts(benchmark: Benchmark) -> dict[str, list[list[str]]]:
+    """Headline mean -> [task, metric, fingerprint of the whole task] of its parts; "" for a task that was not chosen.
+
+    The fingerprints say which runs belong together: a mean is never over tasks of two versions of a benchmark.
+    """
+    fingerprints = {task.name: task.fingerprint for task in benchmark.tasks}
+    return {
+        name: [[task, metric, fingerprints.get(task, "")] for task, metric in parts]
+        for name, parts in benchmark.headlines.items()
+    }
 
 
 def rank(
@@ -146,7 +158,7 @@ def rank(
     return ranking, {"encode": encoded - started, "prepare": prepared - encoded, "score": scored - prepared}
 
 
-def measure(task: Task, ranking: Ranking, resamples: int, seed: int) -> dict[str, MetricValue]:
+def measure(task: Task, ranking: Ranking, resamples: int, seed: int) -> dict[str, Measurement]:
     """Every metric of the task: mean over queries, 95 % interval clustered as the protocol says, chance level."""
     if not task.metrics:
         return {}
@@ -159,7 +171,7 @@ def measure(task: Task, ranking: Ranking, resamples: int, seed: int) -> dict[str
         # A single cluster says nothing about others: the interval is then all that a metric can be.
         low = 0.0 if np.isnan(interval.low) else min(interval.low, value)
         high = 1.0 if np.isnan(interval.high) else max(interval.high, value)
-        measured[name] = MetricValue(value, low, high, min(chance_level(name, ranks, subset, task.clusters), 1.0))
+        measured[name] = Measurement(value, low, high, min(chance_level(name, ranks, subset, task.clusters), 1.0))
     return measured
 
 

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from condsim.harness.errors import CondsimError
 from condsim.harness.statistics.intervals import Interval, Values, cluster_sums, mean_intervals
+from condsim.harness.statistics.letters import letters
 
 _SIGNS = 1 << 22
 """Signs in memory at a time (16 MiB)."""
@@ -129,32 +130,3 @@ def holm(p: Values) -> Values:
     adjusted = np.empty(len(p))
     adjusted[order] = np.minimum(stepped, 1.0)
     return adjusted
-
-
-def letters(alike: NDArray[np.bool_]) -> tuple[str, ...]:
-    """A compact letter display of the symmetric [R, R] ``alike``: two runs share a letter exactly where it is true.
-
-    Insert and absorb (Piepho, 2004): split every column of runs that holds a separable pair, and drop the columns that
-    others contain. Letters go from the first run on.
-    """
-    runs = len(alike)
-    columns = [frozenset(range(runs))]
-    for i, j in combinations(range(runs), 2):
-        if alike[i, j]:
-            continue
-        split = [
-            part for column in columns for part in ([column - {i}, column - {j}] if {i, j} <= column else [column])
-        ]
-        distinct = sorted(set(split), key=lambda column: (-len(column), sorted(column)))
-        columns = []
-        for column in distinct:
-            if not any(column <= kept for kept in columns):
-                columns.append(column)
-    columns.sort(key=sorted)
-    names = [_letter(i) for i in range(len(columns))]
-    return tuple("".join(name for name, column in zip(names, columns, strict=True) if i in column) for i in range(runs))
-
-
-def _letter(i: int) -> str:
-    alphabet = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-    return alphabet[i] if i < len(alphabet) else f"({i + 1})"

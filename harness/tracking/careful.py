@@ -7,12 +7,16 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING
 
 from condsim.harness.console import console
 from condsim.harness.run.record import Record
+
+if TYPE_CHECKING:
+    from condsim.harness.results.leaderboard import Leaderboard
 
 
 class CarefulTracker(ABC):
@@ -42,8 +46,8 @@ class CarefulTracker(ABC):
         """May raise anything."""
 
     @abstractmethod
-    def report_group(self, rows: list[dict[str, Any]], plots: list[Path]) -> None:
-        """The group's leaderboard rows, and its plots as PNG files. May raise anything."""
+    def report_group(self, leaderboard: Leaderboard, plots: list[Path]) -> None:
+        """The group's part of the leaderboard, and its plots as PNG files. May raise anything."""
 
     @abstractmethod
     def report_step(self, name: str, step: int, values: Mapping[str, float]) -> None:
@@ -52,18 +56,12 @@ class CarefulTracker(ABC):
     def close(self) -> None:  # noqa: B027  # most have nothing to close
         """Nothing more will be reported."""
 
-    def _summary(self, folder: Path) -> tuple[list[dict[str, Any]], list[Path]]:
-        from condsim.harness.results.collection import keep_runs, runs_by_task
-        from condsim.harness.results.leaderboard import (
-            read_leaderboard,  # read again by the command: these are small files
-        )
+    def _summary(self, folder: Path) -> tuple[Leaderboard, list[Path]]:
+        from condsim.harness.results.results import Results  # read again by the command: these are small files
 
-        rows = [row for row in read_leaderboard(self.results) if row["run"] in self.runs]
-        try:
-            from condsim.harness.results.plots import write_plots
-        except ImportError:  # matplotlib, the extra condsim[plot]: only the tables are reported
-            return rows, []
-        return rows, write_plots(keep_runs(runs_by_task(self.results), set(self.runs)), folder, ["png"])
+        results, runs = Results(self.results), set(self.runs)
+        plots = results.plots(folder, ["png"], runs=runs) if find_spec("matplotlib") else []  # the extra condsim[plot]
+        return results.leaderboard().of_runs(runs), plots
 
     def _attempt(self, report: Callable[[], None]) -> None:
         if self.failed:
@@ -94,5 +92,6 @@ def metric_numbers(record: Record) -> dict[str, float]:
     """Metrics with the ends of their intervals, as fractions, and seconds: ``recall@1/low``, ``seconds/score``."""
     numbers: dict[str, float] = {}
     for name, metric in record.metrics.items():
-        numbers |= {name: metric.value, f"{name}/low": metric.low, f"{name}/high": metric.high}
+        low, high = metric.ends
+        numbers |= {name: metric.value, f"{name}/low": low, f"{name}/high": high}
     return numbers | {f"seconds/{stage}": value for stage, value in record.seconds.items()}

@@ -9,6 +9,7 @@ from typing import Any
 
 from condsim.harness.console import console
 from condsim.harness.errors import CondsimError
+from condsim.harness.results.leaderboard import Leaderboard
 from condsim.harness.run.record import Record
 from condsim.harness.tracking.careful import CarefulTracker, file_name, metric_numbers, run_name
 
@@ -33,14 +34,12 @@ class TensorBoardTracking(CarefulTracker):
             writer.file_writer.add_summary(summary)
         writer.close()
 
-    def report_group(self, rows: list[dict[str, Any]], plots: list[Path]) -> None:
+    def report_group(self, leaderboard: Leaderboard, plots: list[Path]) -> None:
         import numpy as np
         from PIL import Image
 
-        from condsim.harness.results.table import overview, task_tables, to_markdown
-
         writer = self._writer("leaderboard")
-        writer.add_text("leaderboard", to_markdown([*task_tables(rows), *overview(rows)]))
+        writer.add_text("leaderboard", leaderboard.to_markdown())
         for path in plots:
             with Image.open(path) as picture:
                 writer.add_image(f"plots/{path.stem}", np.asarray(picture.convert("RGB")), dataformats="HWC")

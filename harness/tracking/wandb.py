@@ -8,6 +8,7 @@ from typing import Any
 
 from condsim.harness.console import console
 from condsim.harness.errors import CondsimError
+from condsim.harness.results.leaderboard import Leaderboard
 from condsim.harness.run.record import Record
 from condsim.harness.tracking.careful import CarefulTracker, metric_numbers, run_name
 
@@ -31,18 +32,16 @@ class WandbTracking(CarefulTracker):
         run.log({"queries": record.queries, **metric_numbers(record)})
         run.finish()
 
-    def report_group(self, rows: list[dict[str, Any]], plots: list[Path]) -> None:
+    def report_group(self, leaderboard: Leaderboard, plots: list[Path]) -> None:
         import wandb
 
-        columns: list[Any] = list(dict.fromkeys(column for row in rows for column in row))
-        # one type a column, as W&B's tables want it: what is not a number everywhere is text
-        cells: list[Any] = [
-            [row.get(column) if _numeric(column, rows) else str(row.get(column, "")) for column in columns]
-            for row in rows
-        ]
+        frame = leaderboard.to_frame().drop(columns="rank")
+        texts = frame.select_dtypes(exclude="number").columns  # W&B's tables want one type per column
+        cells: Any = frame.astype(dict.fromkeys(texts, str)).astype(object).where(frame.notna(), None)
+        columns: list[Any] = list(frame.columns)
         run = self._start("leaderboard", "leaderboard", {"runs": len(self.runs)})
         images = {f"plots/{path.stem}": wandb.Image(str(path)) for path in plots}
-        run.log({"leaderboard": wandb.Table(columns=columns, data=cells), **images})
+        run.log({"leaderboard": wandb.Table(columns=columns, data=cells.values.tolist()), **images})
         run.finish()
         if self.mode == "offline":
             console.print(
@@ -75,7 +74,3 @@ class WandbTracking(CarefulTracker):
             project=self.project, entity=self.entity, group=self.group, job_type=kind, name=name, config=config,
             mode=self.mode, dir=str(self.results), settings=settings,
         )  # fmt: skip
-
-
-def _numeric(column: str, rows: list[dict[str, Any]]) -> bool:
-    return all(isinstance(row.get(column), (int, float, type(None))) for row in rows)

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 
 from condsim.harness.hashing import settings_hash
 from condsim.harness.ranking.ranks import Ranks
-from condsim.harness.run.record import MetricValue, Record, record_folder, write_record
+from condsim.harness.run.record import Measurement, Record, record_folder, write_record
 from condsim.harness.run.task_file import save_task, task_path
 from condsim.harness.task import ImageTable, Kinds, Ragged, Task
 
@@ -115,7 +115,7 @@ def write_run(
         "backbone": "tiny", "settings": settings, "config": config, "queries": len(task), "clusters": len(task),
         "cluster_name": task.cluster_name,
         "metrics": {
-            name: MetricValue(
+            name: Measurement(
                 float(h.mean()), max(0.0, float(h.mean() - error[name])), min(1.0, float(h.mean() + error[name])), 0.1
             )
             for name, h in hits.items()

@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from condsim.harness.errors import CondsimError
 from condsim.harness.progress import track
 from condsim.harness.results.breakdown import condition_text, informative_order, wins
-from condsim.harness.results.collection import Run, TaskRuns
+from condsim.harness.results.question_set import QuestionSet
 from condsim.harness.results.report.thumbnails import thumbnail_uri
+from condsim.harness.results.stored_run import StoredRun
 from condsim.harness.task import ImageTable, Task
 
 RELEVANT_SHOWN = 3
@@ -48,13 +50,15 @@ class Pictures:
         return [self._index[key] for key in keys]
 
 
-def queries_page(tasks: Sequence[TaskRuns], budget: int, queries: int, top: int, side: int) -> dict[str, Any]:
+def queries_page(
+    groups: Sequence[QuestionSet], budget: int, queries: int, top: int, side: int, notes: list[str]
+) -> dict[str, Any]:
     """What the page's script shows, as plain JSON data: tasks with their queries, and the pictures.
 
-    At most ``queries`` of each task, those first on which methods disagree; the tasks take turns until the pictures
-    and texts are over ``budget`` bytes.
+    At most ``queries`` of each task, those with the most disagreement between methods first; the tasks take turns until
+    the pictures and texts are over ``budget`` bytes. ``notes`` names runs that cannot be read.
     """
-    shelves = [shelf for shelf in map(_Shelf.of, tasks) if shelf is not None]
+    shelves = [shelf for shelf in (_Shelf.of(group, notes) for group in groups) if shelf is not None]
     pictures = Pictures(budget, side)
     waiting = [(place, shelf) for place in range(queries) for shelf in shelves if place < len(shelf.order)]
     full = False
@@ -77,23 +81,30 @@ def queries_page(tasks: Sequence[TaskRuns], budget: int, queries: int, top: int,
 
 @dataclass
 class _Shelf:
-    """A task that can be shown: it has its task file, and runs that kept their best candidates."""
+    """A task that can be shown: its task file exists, and runs recorded their best candidates."""
 
     name: str
     task: Task
-    runs: list[Run]
+    runs: list[StoredRun]
     ranks: list[NDArray[np.float64]]
     """[Q] of every run"""
     order: NDArray[np.int64]
     shown: list[dict[str, Any]] = field(default_factory=list)
 
     @classmethod
-    def of(cls, group: TaskRuns) -> _Shelf | None:
-        task = group.task
-        runs = [run for run in group.runs if run.top is not None]
-        if task is None or not runs or not task.relevant.lengths.all():
+    def of(cls, group: QuestionSet, notes: list[str]) -> _Shelf | None:
+        task, runs, ranks = group.task, [], []
+        if task is None or not task.relevant.lengths.all():
             return None
-        ranks = [run.ranks.rank for run in runs]
+        for run in group.runs:
+            try:
+                if run.top is not None:
+                    ranks.append(run.ranks.rank)
+                    runs.append(run)
+            except CondsimError as error:
+                notes.append(f"left out: {error}")
+        if not runs:
+            return None
         return cls(group.full_name, task, runs, ranks, informative_order(task, [rank == 1 for rank in ranks]))
 
     def entry(self, query: int, top: int, pictures: Pictures) -> dict[str, Any] | None:
@@ -102,10 +113,10 @@ class _Shelf:
         reference = [row for row in (int(task.reference[query]),) if row >= 0]
         shown = relevant[:RELEVANT_SHOWN].tolist()
         best = [[int(row) for row in run.top[query, :top] if row >= 0] for run in self.runs if run.top is not None]
-        found = pictures.add(task.images, [*reference, *shown, *(row for rows in best for row in rows)])
-        if found is None:
+        indices = pictures.add(task.images, [*reference, *shown, *(row for rows in best for row in rows)])
+        if indices is None:
             return None
-        places = iter(found)
+        places = iter(indices)
         return {
             "id": task.query_ids[query] if task.query_ids else str(query),
             "condition": condition_text(task, int(task.condition[query])),

@@ -2,13 +2,13 @@
 (() => {
   const element = (id) => document.getElementById(id);
   const make = (tag, kind, ...children) => {
-    const made = document.createElement(tag);
-    if (kind) made.className = kind;
-    made.append(...children);
-    return made;
+    const node = document.createElement(tag);
+    if (kind) node.className = kind;
+    node.append(...children);
+    return node;
   };
 
-  // Theme: what the system says, until chosen otherwise.
+  // Theme: the system's, until the reader chooses another.
   const themes = ["auto", "light", "dark"];
   const stored = () => { try { return localStorage.getItem("condsim-theme"); } catch { return null; } };
   const button = element("theme");
@@ -23,7 +23,7 @@
   button.hidden = false;
   button.addEventListener("click", () => setTheme(themes[(themes.indexOf(button.value) + 1) % themes.length]));
 
-  // Tables: empty cells stay last whichever way they are sorted.
+  // Tables: empty cells come last in both directions.
   const collator = new Intl.Collator(undefined, { numeric: true });
   for (const table of document.querySelectorAll("table.sortable")) {
     for (const sorter of table.querySelectorAll("th button[data-sort]")) {
@@ -68,7 +68,7 @@
     const before = [control.a, control.b].map((select) => select.selectedOptions[0]?.textContent);
     let [a, b] = before.map((name) => runs.indexOf(name));
     if (a < 0 || b < 0) {
-      // The pair that differs most, the better one as A.
+      // The pair of runs that differs most, the better one as A.
       [a, b] = [0, Math.min(1, runs.length - 1)];
       runs.forEach((_, i) => runs.forEach((__, j) => { if (wins[i][j] > wins[a][b]) [a, b] = [i, j]; }));
     }
@@ -124,10 +124,10 @@
 
   const card = (query) => {
     const heading = make("h4", "", `#${query.id} `, make("span", "condition", query.condition || "no condition"));
-    const asked = make("ul", "pictures");
-    query.reference.forEach((index) => asked.append(picture(index, "reference", false)));
-    query.relevant.forEach((index) => asked.append(picture(index, query.relevantTotal > 1 ? "a target" : "target", true)));
-    const left = make("div", "asked", heading, asked);
+    const question = make("ul", "pictures");
+    query.reference.forEach((index) => question.append(picture(index, "reference", false)));
+    query.relevant.forEach((index) => question.append(picture(index, query.relevantTotal > 1 ? "a target" : "target", true)));
+    const left = make("div", "question", heading, question);
     const more = query.relevantTotal - query.relevant.length;
     if (more > 0) left.append(make("p", "facts", `and ${more} more targets`));
     const [a, b] = sides();
@@ -135,15 +135,15 @@
   };
 
   const show = () => {
-    const found = matching();
-    const pages = Math.max(1, Math.ceil(found.length / PAGE));
+    const matches = matching();
+    const pages = Math.max(1, Math.ceil(matches.length / PAGE));
     page = Math.min(Math.max(page, 0), pages - 1);
     const [a, b] = sides();
     const { wins, total, queries } = task();
-    element("q-counts").textContent = `${found.length} of the ${queries.length} queries here. ` +
-      `Over all ${total} of the task: A right and B wrong ${wins[a][b]}, B right and A wrong ${wins[b][a]}.`;
-    element("q-list").replaceChildren(...found.slice(page * PAGE, (page + 1) * PAGE).map(card));
-    if (!found.length) element("q-list").append(make("p", "nothing", "No query here is like that."));
+    element("q-counts").textContent = `${matches.length} of the ${queries.length} queries shown. ` +
+      `Of all ${total} queries of the task: A right and B wrong ${wins[a][b]}, B right and A wrong ${wins[b][a]}.`;
+    element("q-list").replaceChildren(...matches.slice(page * PAGE, (page + 1) * PAGE).map(card));
+    if (!matches.length) element("q-list").append(make("p", "nothing", "No queries match these filters."));
     element("q-page").textContent = `page ${page + 1} of ${pages}`;
     element("q-previous").disabled = page === 0;
     element("q-next").disabled = page === pages - 1;

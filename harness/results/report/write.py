@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -15,82 +15,99 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from condsim.harness.errors import CondsimError
-from condsim.harness.results.collection import TaskRuns, runs_by_task
-from condsim.harness.results.leaderboard import read_leaderboard
+from condsim.harness.errors import CondsimError, did_you_mean
+from condsim.harness.names import escaped
+from condsim.harness.results.entry import Entry
+from condsim.harness.results.output import write_text
+from condsim.harness.results.question_set import QuestionSet, older_sets
 from condsim.harness.results.report.page import context
 from condsim.harness.results.report.queries import queries_page
+from condsim.harness.results.table import Cell
 
 
 @dataclass(frozen=True)
 class ReportSettings:
-    """What `conf/report.yaml` chooses."""
+    """The settings of `conf/report.yaml`."""
 
     title: str = "Conditional image similarity"
     budget_mb: float = 20.0
     """Size of the whole file, in millions of bytes."""
     queries: int = 60
-    """Queries shown of each task, at most."""
+    """Queries shown per task, at most."""
     top: int = 6
-    """Candidates shown of each run."""
+    """Candidates shown per run."""
     thumbnail: int = 128
     """Pixels of a picture's longer side."""
     benchmarks: Sequence[str] | None = None
 
 
-def write_report(results: Path, path: Path, settings: ReportSettings | None = None) -> dict[str, Any]:
-    """Write the report of all records under ``results`` to ``path``, whole or not at all. What it holds, in numbers."""
-    settings = settings or ReportSettings()
-    rows = read_leaderboard(results)
-    groups = runs_by_task(results)
+def write_report(
+    groups: Sequence[QuestionSet], entries: Sequence[Entry], path: Path, settings: ReportSettings, notes: list[str]
+) -> dict[str, Any]:
+    """Write the report of these runs to ``path``, whole or not at all. Returns what it holds, in numbers.
+
+    ``notes``: what was left out so far; the page lists it, with what is left out here. Raises CondsimError for a
+    benchmark without records and where the file cannot be written.
+    """
     if settings.benchmarks is not None:
-        rows = [row for row in rows if row["benchmark"] in settings.benchmarks]
+        known = {group.benchmark for group in groups}
+        for name in settings.benchmarks:
+            if name not in known:
+                raise CondsimError(f"there are no records of benchmark {name!r}. {did_you_mean(name, known)}")
         groups = [group for group in groups if group.benchmark in settings.benchmarks]
-    if not groups:
-        of = "" if settings.benchmarks is None else f" of {', '.join(settings.benchmarks)}"
-        raise CondsimError(f"there are no records{of} under {results / 'runs'}: run `condsim bench` first")
-    page, facts = render(groups, rows, settings)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}-{os.getpid()}")
-    scratch.write_text(page, encoding="utf-8")
-    os.replace(scratch, path)
+        entries = [entry for entry in entries if entry.benchmark in settings.benchmarks]
+    page, facts = render(groups, entries, settings, notes)
+    write_text(path, page)
     return facts
 
 
 def render(
-    groups: Sequence[TaskRuns], rows: Sequence[dict[str, Any]], settings: ReportSettings
+    groups: Sequence[QuestionSet], entries: Sequence[Entry], settings: ReportSettings, notes: list[str]
 ) -> tuple[str, dict[str, Any]]:
-    """The page, and what it holds in numbers."""
+    """The page, and what it holds in numbers. ``notes``: what was left out so far; the page lists it."""
     parts = files("condsim.harness.results.report")
     script = parts.joinpath("report.js").read_text(encoding="utf-8")
-    facts: dict[str, Any] = context(groups, rows)
+    facts: dict[str, Any] = context(groups, entries, notes)
     budget = int(settings.budget_mb * 1e6)
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["breakable"] = breakable
+    environment.tests["cell"] = lambda item: isinstance(item, Cell)
     template = environment.from_string(parts.joinpath("template.html").read_text(encoding="utf-8"))
+    shown_groups = [group for group in groups if group.is_newest]
+    notes += [group.task_fault for group in shown_groups if group.task_fault]
     page = {
         "title": settings.title,
         "css": Markup(parts.joinpath("report.css").read_text(encoding="utf-8")),
         "script": Markup(script),
         "script_hash": "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        "older": older_sets(groups, shown_groups),
         **facts,
     }
-    bare = len(template.render(**page, **_shown({"tasks": [], "pictures": [], "missing": 0, "full": False})).encode())
-    queries = queries_page(groups, max(0, budget - bare - 10_000), settings.queries, settings.top, settings.thumbnail)
+    nothing: dict[str, Any] = {"tasks": [], "pictures": [], "missing": 0, "full": False}
+    bare = len(template.render(**page, left_out=notes, **_shown(nothing)).encode())
+    most = max(0, budget - bare - 10_000)
+    queries = queries_page(shown_groups, most, settings.queries, settings.top, settings.thumbnail, notes)
     shown = _shown(queries)
-    return template.render(**page, **shown), {"records": facts["records"], **shown, "data": None}
+    notes[:] = dict.fromkeys(notes)
+    html = template.render(**page, left_out=[_without_folders(note) for note in notes], **shown)
+    return html, {"records": facts["records"], **shown, "data": None}
 
 
 def embedded_json(data: Any) -> Markup:
-    """JSON that may stand inside a <script> element whatever strings it holds: no letter of it can end the element."""
+    """JSON that is safe inside a <script> element: whatever its strings are, no letter of it ends the element."""
     text = json.dumps(data, ensure_ascii=True, separators=(",", ":"), allow_nan=False)
     for letter in "<>&":
         text = text.replace(letter, f"\\u{ord(letter):04x}")
     return Markup(text)
 
 
+def _without_folders(note: str) -> str:
+    """``note`` without the folders of this machine: a report is for others."""
+    return escaped(re.sub(r"\S*/runs/", "runs/", note))
+
+
 def breakable(name: str) -> Markup:
-    """A name that a narrow column may break behind its underscores."""
+    """A name that a narrow column may break after its underscores."""
     return Markup("_<wbr>").join(name.split("_"))
 
 

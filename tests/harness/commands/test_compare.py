@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from condsim.harness.commands.compare import comparison_tables, main
+from condsim.harness.commands.compare import main
 from condsim.harness.errors import CondsimError
-from condsim.harness.results.collection import runs_by_task
+from condsim.harness.results.results import Results
 from condsim.harness.results.table import Cell
 from condsim.harness.statistics.compare import compare
 
@@ -17,7 +17,7 @@ def test_the_table_is_the_comparison_of_the_records_ranks(
     results_folder: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     assert main(["--results", str(results_folder), "--task", "toy/focus", "--latex", str(tmp_path / "t.tex")]) == 0
-    (group,) = (group for group in runs_by_task(results_folder) if group.name == "focus")
+    group = Results(results_folder).question_set("toy/focus")
     values = {run.label: (run.ranks.rank <= 1).astype(float) for run in group.runs}
     assert group.task is not None
     expected = compare(values, group.task.clusters)
@@ -36,17 +36,17 @@ def test_the_table_is_the_comparison_of_the_records_ranks(
 def test_clusters_widen_the_interval(tmp_path: Path, results_maker: Callable[..., Path]) -> None:
     """Every cluster twice the same query: half the information, so the interval is that of half the queries."""
     results = results_maker(tmp_path / "results", queries=40, methods=(("one", 1.0, {}), ("two", 0.5, {})), clusters=4)
-    (group,) = (group for group in runs_by_task(results) if group.name == "focus")
-    assert group.clusters is not None
-    assert len(np.unique(group.clusters)) == 4
-    (table,) = comparison_tables(group)
-    assert "4 clusters" in table.title
+    opened = Results(results)
+    clusters = opened.question_set("toy/focus").clusters
+    assert clusters is not None
+    assert len(np.unique(clusters)) == 4
+    assert "4 clusters" in opened.compare("toy/focus").table().title
 
 
 def test_pairs_metrics_and_runs_can_be_chosen(results_folder: Path) -> None:
-    (group,) = (group for group in runs_by_task(results_folder) if group.name == "focus")
-    standing, pairs = comparison_tables(group, "recall@5", ["clay", "text_only"], pairs=True)
-    assert len(standing.rows) == 5
+    comparison = Results(results_folder).compare("toy/focus", "recall@5", ["clay", "text_only"])
+    means, pairs = comparison.tables(pairs=True)
+    assert len(means.rows) == 5
     assert len(pairs.rows) == 10
     for row in pairs.rows:
         difference = row[2]
@@ -56,15 +56,15 @@ def test_pairs_metrics_and_runs_can_be_chosen(results_folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["--task", "toy/focuss"], "toy/focus"),
         (["--task", "toy/focus", "--metric", "recal@1"], "recall@1"),
         (["--task", "toy/focus", "--runs", "klay"], "clay"),
     ],
 )
-def test_a_mistyped_name_is_answered_with_the_nearest(results_folder: Path, arguments: list[str], told: str) -> None:
-    with pytest.raises(CondsimError, match=told):
+def test_a_mistyped_name_is_answered_with_the_nearest(results_folder: Path, arguments: list[str], message: str) -> None:
+    with pytest.raises(CondsimError, match=message):
         main(["--results", str(results_folder), *arguments])
 
 
@@ -77,23 +77,17 @@ def test_clustered_queries_are_not_compared_as_if_independent(
         main(["--results", str(results), "--task", "toy/focus"])
 
 
-def test_damaged_runs_are_left_out(tmp_path: Path, results_maker: Callable[..., Path]) -> None:
-    results = results_maker(tmp_path / "results", queries=20, methods=(("one", 1.0, {}), ("two", 0.5, {})))
-
-    def methods_after_damage(method: str, file: str) -> list[str]:
-        (folder,) = (results / "runs/toy/focus").glob(f"{method}-*")
-        (folder / file).write_bytes(b"nothing")
-        return [run.record.method for group in runs_by_task(results) if group.name == "focus" for run in group.runs]
-
-    assert methods_after_damage("one", "ranks.npz") == ["two"]
-    assert methods_after_damage("two", "top.npy") == []
-    assert [group.name for group in runs_by_task(results)] == ["find"]
-
-
-def test_runs_on_other_queries_are_not_paired(tmp_path: Path, results_maker: Callable[..., Path]) -> None:
-    results = results_maker(tmp_path / "results", queries=20, methods=(("old", 1.0, {}),))
-    later = (("new", 1.0, {}), ("newer", 0.0, {}))
-    results_maker(tmp_path / "results", queries=30, methods=later, seed=5, created="2026-02-01T00:00:00+00:00")
-    (group,) = (group for group in runs_by_task(results) if group.name == "focus")
-    assert {run.record.method for run in group.runs} == {"new", "newer"}
-    assert group.stale == 1
+def test_a_damaged_run_is_named_and_the_others_are_compared(
+    tmp_path: Path, results_maker: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    methods = (("one", 1.0, {}), ("two", 0.5, {}), ("three", 0.0, {}))
+    results = results_maker(tmp_path / "results", queries=20, methods=methods)
+    (folder,) = (results / "runs/toy/focus").glob("one-*")
+    good = (folder / "ranks.npz").read_bytes()
+    for damaged in (b"nothing", good[:-40], good[:200] + b"\xff" + good[201:]):
+        (folder / "ranks.npz").write_bytes(damaged)
+        assert main(["--results", str(results), "--task", "toy/focus"]) == 0
+        shown = capsys.readouterr()
+        assert "| one" not in shown.out
+        assert "| two" in shown.out
+        assert "ranks.npz" in shown.err

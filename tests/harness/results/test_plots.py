@@ -6,16 +6,17 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from condsim.harness.commands.plot import chosen_groups, main
+from condsim.harness.commands.plot import main
 from condsim.harness.errors import CondsimError
-from condsim.harness.results.collection import runs_by_task
-from condsim.harness.results.plots import figures, task_bars, write_plots
+from condsim.harness.results.figures import figures, task_bars
+from condsim.harness.results.plots import write_plots
+from condsim.harness.results.results import Results
 
-NAMES = ["toy-tasks", "toy-clay-tiny-by-rank", "toy-find-conditions", "toy-focus-conditions"]
+NAMES = ["toy-tasks", "toy-clay-tiny-by-rank", "toy-cost", "toy-find-conditions", "toy-focus-conditions"]
 
 
 def test_every_plot_in_both_formats_and_byte_for_byte_again(results_folder: Path, tmp_path: Path) -> None:
-    groups = runs_by_task(results_folder)
+    groups = Results(results_folder).chosen()
     written = write_plots(groups, tmp_path / "one")
     assert [path.name for path in written] == [f"{name}.{form}" for form in ("png", "svg") for name in NAMES]
     for path in written:
@@ -28,12 +29,12 @@ def test_every_plot_in_both_formats_and_byte_for_byte_again(results_folder: Path
 
 
 def test_bars_and_curves_show_the_records_numbers(results_folder: Path) -> None:
-    groups = runs_by_task(results_folder)
+    groups = Results(results_folder).chosen()
     for axes, group in zip(task_bars(groups).axes, groups, strict=True):
         shown = [bar.get_width() for bar in axes.patches]  # type: ignore[attr-defined]
         values = sorted(100 * run.record.metrics["recall@1"].value for run in group.runs)
         assert shown == pytest.approx(values)
-    curves = dict(figures(groups))["toy-clay-tiny-by-rank"].axes[0].lines
+    curves = dict(figures(groups, []))["toy-clay-tiny-by-rank"].axes[0].lines
     assert [line.get_label() for line in curves] == ["find", "focus"]
     for line, group in zip(curves, groups, strict=True):
         expected = {run.record.settings["rank"]: 100 * run.record.metrics["recall@1"].value for run in group.runs
@@ -43,11 +44,12 @@ def test_bars_and_curves_show_the_records_numbers(results_folder: Path) -> None:
 
 
 def test_a_filter_chooses_runs_and_the_metric(results_folder: Path) -> None:
-    (group,) = chosen_groups(results_folder, ["task=focus", "method=clay", "metric=recall@5"])
+    results = Results(results_folder)
+    (group,) = results.chosen(task="focus", method="clay", metric="recall@5")
     assert {run.record.method for run in group.runs} == {"clay"}
     assert group.headline == "recall@5"
     with pytest.raises(CondsimError, match="one metric"):
-        chosen_groups(results_folder, ["metric=recall@1,recall@5"])
+        results.chosen(metric=["recall@1", "recall@5"])
     with pytest.raises(CondsimError, match="png"):
         main(["--results", str(results_folder), "--formats", "pngg"])
 
@@ -58,7 +60,7 @@ def test_names_with_markup_are_letters_and_file_names_stay_in_the_folder(
     hostile = r"$\frac{1}$ </text><script>"
     methods = tuple((hostile, 0.5 * rank, {"rank": rank}) for rank in (1, 2, 3))
     results = results_maker(tmp_path / "results", queries=10, methods=methods)
-    written = write_plots(runs_by_task(results), tmp_path / "plots", ["svg"])
+    written = write_plots(Results(results).chosen(), tmp_path / "plots", ["svg"])
     assert {path.parent for path in written} == {tmp_path / "plots"}
     assert all("<script" not in path.read_text() for path in written)
 
@@ -67,5 +69,5 @@ def test_names_with_markup_are_letters_and_file_names_stay_in_the_folder(
 def test_long_settings_leave_room_for_the_drawing(tmp_path: Path, results_maker: Callable[..., Path]) -> None:
     settings = {"checkpoint": "results/checkpoints/query_adaptive-e47406ed1e15.safetensors", "feedforward": 8}
     results = results_maker(tmp_path / "results", queries=10, methods=(("trained", 0.5, settings),))
-    for path in write_plots(runs_by_task(results), tmp_path / "plots", ["png"]):
+    for path in write_plots(Results(results).chosen(), tmp_path / "plots", ["png"]):
         assert max(Image.open(path).size) < 3000

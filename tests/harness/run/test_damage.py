@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -72,8 +72,8 @@ def files(results: Path) -> list[Path]:
 
 
 @pytest.fixture
-def results(tmp_path: Path, results_maker: Callable[..., Path]) -> Iterator[Path]:
-    yield results_maker(tmp_path / "results", queries=12, methods=(("one", 1.0, {}), ("two", 0.5, {"rank": 3})))
+def results(tmp_path: Path, results_maker: Callable[..., Path]) -> Path:
+    return results_maker(tmp_path / "results", queries=12, methods=(("one", 1.0, {}), ("two", 0.5, {"rank": 3})))
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ import pytest
 from condsim.harness.hashing import content_digest, settings_hash
 from condsim.harness.run.record import (
     RECORD,
-    MetricValue,
+    Measurement,
     Record,
     RecordError,
     _own_digest,
@@ -36,7 +36,7 @@ def record(**changes: Any) -> Record:
     config |= changes.get("config", {})
     parts: dict[str, Any] = {
         "run": settings_hash(config), "backbone": "tiny", "settings": {"rank": 5}, "queries": 4, "clusters": 4,
-        "cluster_name": "query", "metrics": {"recall@1": MetricValue(0.5, 0.25, 0.75, 0.1)}, "seconds": {"score": 0.1},
+        "cluster_name": "query", "metrics": {"recall@1": Measurement(0.5, 0.25, 0.75, 0.1)}, "seconds": {"score": 0.1},
         "versions": {}, "created": "2026-01-01T00:00:00+00:00", **names,
     }  # fmt: skip
     return Record(**{**parts, **changes, "config": config})
@@ -216,7 +216,7 @@ def test_the_files_beside_it_are_those_that_the_run_wrote(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(
     "changes",
-    [{"metrics": {"recall@1": MetricValue(float("nan"), 0, 1)}}, {"metrics": {"recall@1": MetricValue(2.0, 0, 3.0)}},
+    [{"metrics": {"recall@1": Measurement(float("nan"), 0, 1)}}, {"metrics": {"recall@1": Measurement(2.0, 0, 3.0)}},
      {"method": "a\nb"}, {"task": "\udcff"}, {"run": "0" * 12}],
 )  # fmt: skip
 def test_what_could_not_be_read_again_is_never_written(tmp_path: Path, changes: dict[str, Any]) -> None:

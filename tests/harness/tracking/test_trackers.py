@@ -59,7 +59,7 @@ def test_tensorboard_holds_settings_metrics_the_table_and_plots(
     found = events(group / "leaderboard")
     (table,) = found.Tensors("leaderboard/text_summary")[0].tensor_proto.string_val
     assert "\n| one " in table.decode()
-    assert set(found.Tags()["images"]) == {"plots/toy-tasks", "plots/toy-focus-conditions"}
+    assert set(found.Tags()["images"]) == {"plots/toy-tasks", "plots/toy-cost", "plots/toy-focus-conditions"}
     assert all(found.Images(tag)[0].width > 200 for tag in found.Tags()["images"])
 
 

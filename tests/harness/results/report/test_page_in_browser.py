@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from condsim.harness.results.report.write import ReportSettings, write_report
+from condsim.harness.results.results import Results
 from condsim.harness.run.record import Record, find_records
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="the page tests need selenium (pip install selenium)")
@@ -48,7 +48,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def page(results_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("page") / "report.html"
-    write_report(results_folder, path, ReportSettings(queries=25))
+    Results(results_folder).report(path, queries=25)
     return path
 
 
@@ -208,19 +208,16 @@ SWEEP = """
     const figure = document.querySelector('#sweeps figure');
     const box = figure.querySelector('svg').getBoundingClientRect();
     const paint = (node, what) => getComputedStyle(node)[what];
+    const curves = [...figure.querySelectorAll('path')].filter((path) => paint(path, 'fill') === 'none'
+      && paint(path, 'strokeWidth') === '1.5px' && path.getAttribute('clip-path'));
     return {
       name: figure.querySelector('svg').getAttribute('aria-label'),
-      curves: [...figure.querySelectorAll('polyline.curve')].map((curve) => paint(curve, 'stroke')),
-      bands: figure.querySelectorAll('polygon.band').length,
-      dots: [...figure.querySelectorAll('circle.dot')].map((dot) => {
-        const at = dot.getBoundingClientRect();
-        return {x: at.x + at.width / 2 - box.x, y: at.y + at.height / 2 - box.y, colour: paint(dot, 'fill'),
-                tip: dot.querySelector('title').textContent};
-      }),
       size: [box.width, box.height],
+      curves: curves.map((path) => ({
+        colour: paint(path, 'stroke'),
+        points: path.getAttribute('d').trim().split(/[ML\\s]+/).filter(Boolean).map(Number),
+      })),
       texts: [...figure.querySelectorAll('svg text')].map((text) => text.textContent),
-      legend: [...figure.querySelectorAll('.legend li')].map(
-        (item) => [item.textContent, paint(item.querySelector('.key'), 'backgroundColor')]),
     };"""
 
 
@@ -231,32 +228,37 @@ def test_a_sweeps_curves_are_drawn_where_their_numbers_are(
     browser.get_log("browser")
     open_page(browser, page, width, scheme=scheme)
     drawn = browser.execute_script(SWEEP)
-    assert drawn["name"] == "recall@1, percent against rank"
-    assert {"rank", "recall@1, percent", "1", "4", "8", "32"} <= set(drawn["texts"])
-    assert [name for name, _ in drawn["legend"]] == ["find", "focus"]
-    assert drawn["bands"] == 2
-    assert drawn["curves"] == [colour for _, colour in drawn["legend"]]
-    assert len(set(drawn["curves"])) == 2
-    for i, task in enumerate(("find", "focus")):
-        dots = drawn["dots"][4 * i : 4 * i + 4]
-        assert {dot["colour"] for dot in dots} == {drawn["curves"][i]}
+    assert drawn["name"] == "toy: clay, tiny: find, focus against rank"
+    assert {"rank", "recall@1, percent", "1", "4", "8", "32", "find", "focus"} <= set(drawn["texts"])
+    assert 0 < drawn["size"][0] <= width
+    first, second = drawn["curves"]
+    assert first["colour"] != second["colour"]
+    heights, values = [], []
+    for task, curve in zip(("find", "focus"), drawn["curves"], strict=True):
+        x, y = curve["points"][::2], curve["points"][1::2]
         metrics = {
             record.settings["rank"]: record.metrics["recall@1"] for record in sweep_records(results_folder, task)
         }
-        for dot, (rank, metric) in zip(dots, sorted(metrics.items()), strict=True):
-            low, high = 100 * metric.low, 100 * metric.high
-            assert dot["tip"] == f"{task}, rank {rank}: {100 * metric.value:.1f} [{low:.1f}, {high:.1f}]"
-        assert [dot["x"] for dot in dots] == sorted(dot["x"] for dot in dots)
-    assert all(0 < dot["x"] < drawn["size"][0] and 0 < dot["y"] < drawn["size"][1] for dot in drawn["dots"])
-    values = [float(dot["tip"].split(": ")[1].split()[0]) for dot in drawn["dots"]]
-    slopes = [(a["y"] - b["y"]) / (u - v) for (a, u), (b, v) in
-              itertools.combinations(zip(drawn["dots"], values, strict=True), 2) if abs(u - v) > 5]  # fmt: skip
+        assert x == sorted(x)
+        assert len(x) == len(metrics)
+        heights += y
+        values += [metric.value for _, metric in sorted(metrics.items())]
+    slopes = [(a - b) / (u - v) for (a, u), (b, v) in
+              itertools.combinations(zip(heights, values, strict=True), 2) if abs(u - v) > 0.05]  # fmt: skip
     assert max(slopes) < 0  # higher is better, on one scale
     assert min(slopes) == pytest.approx(max(slopes), rel=0.05)
     assert browser.get_log("browser") == []
 
 
-def test_a_sweeps_numbers_are_had_by_keyboard(browser: Any, page: Path, results_folder: Path) -> None:
+def test_the_colours_of_charts_follow_the_theme(browser: Any, page: Path) -> None:
+    colours = []
+    for scheme in ("light", "dark"):
+        open_page(browser, page, scheme=scheme)
+        colours.append([curve["colour"] for curve in browser.execute_script(SWEEP)["curves"]])
+    assert set(colours[0]).isdisjoint(colours[1])
+
+
+def test_a_sweeps_numbers_are_reached_by_keyboard(browser: Any, page: Path, results_folder: Path) -> None:
     open_page(browser, page, 320)
     summary = browser.find_element(By.CSS_SELECTOR, "#sweeps summary")
     table = browser.find_element(By.CSS_SELECTOR, "#sweeps details table")
@@ -337,11 +339,11 @@ def requested(browser: Any) -> set[str]:
 
 def test_the_page_cannot_be_made_to_ask_the_network(browser: Any, page: Path, tmp_path: Path) -> None:
     """The page's own policy stops what a slip of ours would let in: a server is there, and nobody asks it."""
-    asked: list[str] = []
+    requests: list[str] = []
 
     class Handler(http.server.SimpleHTTPRequestHandler):
         def do_GET(self) -> None:
-            asked.append(self.path)
+            requests.append(self.path)
             super().do_GET()
 
         def log_message(self, *_: object) -> None: ...
@@ -361,7 +363,7 @@ def test_the_page_cannot_be_made_to_ask_the_network(browser: Any, page: Path, tm
         )
         server.shutdown()
     assert outcome == "error"
-    assert asked == []
+    assert requests == []
     browser.get_log("browser")
 
 
@@ -373,7 +375,7 @@ def test_hostile_names_are_shown_letter_for_letter(
         methods=((HOSTILE, 1.5, {"a": HOSTILE}), ("plain", 0.0, {})),
     )  # fmt: skip
     shutil.rmtree(tmp_path / "pictures")  # so that the file names are shown
-    write_report(results, tmp_path / "report.html", ReportSettings(title=f"T {HOSTILE}"))
+    Results(results).report(tmp_path / "report.html", title=f"T {HOSTILE}")
     browser.get_log("browser")
     open_page(browser, tmp_path / "report.html", 390)
     assert browser.title == f"T {HOSTILE}"

@@ -20,13 +20,17 @@ from PIL import Image
 from condsim.harness.commands.report import main
 from condsim.harness.commands.report import run as run_report
 from condsim.harness.errors import CondsimError
-from condsim.harness.results.breakdown import by_condition, fooled, informative_order, kind_shares, sweeps, wins
-from condsim.harness.results.collection import runs_by_task, values_of
-from condsim.harness.results.report.charts import Line, Point, line_chart, scatter
-from condsim.harness.results.report.page import cost_figures
+from condsim.harness.results.breakdown import by_condition, fooled, informative_order, kind_shares, wins
+from condsim.harness.results.costs import CostPlot, CostPoint, cost_plots
+from condsim.harness.results.figures import cost_scatter
+from condsim.harness.results.question_set import group_runs
+from condsim.harness.results.report.inline_svg import inline_svg
 from condsim.harness.results.report.thumbnails import thumbnail_uri
-from condsim.harness.results.report.write import ReportSettings, embedded_json, write_report
-from condsim.harness.run.record import MetricValue, Record
+from condsim.harness.results.report.write import embedded_json
+from condsim.harness.results.results import Results
+from condsim.harness.results.stored_run import StoredRun
+from condsim.harness.results.sweeps import Sweep, find_sweeps
+from condsim.harness.run.record import Measurement, Record
 from condsim.harness.task import ImageTable, Kinds, Ragged, Task
 
 HOSTILE = "<script>alert(1)</script>\"'&</table>"
@@ -116,15 +120,19 @@ def test_disagreement_comes_first_and_conditions_take_turns() -> None:
 def sweep_record(task: str, rank: int, **config: object) -> Record:
     return Record(
         f"{task}{rank}{config}", "toy", task, "clay", "tiny", {"rank": rank, **config},
-        {"method_config": {"rank": rank, "flag": True, "base": {"weight": 0.5}, **config}}, 4, 4, "query",
-        {"recall@1": MetricValue(rank / 100, 0, 1)}, {}, {},
+        {"method_config": {"rank": rank, "flag": True, "base": {"weight": 0.5}, **config}, "fingerprint": task}, 4, 4,
+        "query", {"recall@1": Measurement(rank / 100, 0, 1)}, {}, {}, created="2020-01-01T00:00:00+00:00",
     )  # fmt: skip
+
+
+def sweeps_of(records: list[Record]) -> list[Sweep]:
+    return find_sweeps(group_runs([StoredRun(Path(record.run), record) for record in records]))
 
 
 def test_sweeps_are_found_per_setting_and_all_else_must_be_equal() -> None:
     records = [sweep_record(task, rank) for task in ("one", "two") for rank in (10, 2, 5)]
     records += [sweep_record("one", rank, centre=True) for rank in (2, 5)]  # too few, and not the same method
-    (found,) = sweeps(records, {("toy", "one"): "recall@1", ("toy", "two"): "recall@1"})
+    (found,) = sweeps_of(records)
     assert (found.method, found.setting, found.fixed) == ("clay", "rank", "")
     assert {task: [x for x, _ in line] for task, line in found.lines.items()} == {"one": [2, 5, 10], "two": [2, 5, 10]}
 
@@ -132,8 +140,8 @@ def test_sweeps_are_found_per_setting_and_all_else_must_be_equal() -> None:
 def test_a_sweep_over_what_is_trained_has_a_checkpoint_at_each_value() -> None:
     records = [sweep_record("one", rank, checkpoint=f"content:{rank}") for rank in (16, 4, 8)]
     again = sweep_record("one", 8, checkpoint="content:newer")
-    again = replace(again, created="2030", metrics={"recall@1": MetricValue(0.9, 0, 1)})
-    (found,) = sweeps([again, *records], {("toy", "one"): "recall@1"})
+    again = replace(again, created="2020-02-01T00:00:00+00:00", metrics={"recall@1": Measurement(0.9, 0, 1)})
+    (found,) = sweeps_of([again, *records])
     assert (found.setting, found.fixed) == ("rank", "")
     assert [(x, metric.value) for x, metric in found.lines["one"]] == [(4, 0.04), (8, 0.9), (16, 0.16)]
 
@@ -144,29 +152,33 @@ def test_cost_is_shown_for_runs_that_saw_only_some_tasks(tmp_path: Path, results
     for gone in ("find/a-*", "find/b-*", "focus/c-*"):
         (folder,) = (results / "runs/toy").glob(gone)
         shutil.rmtree(folder)
-    focus, find = cost_figures(runs_by_task(results))
-    assert (focus.title, sorted(name for _, name in focus.legend)) == ("toy, focus", ["a", "b", "d"])
-    assert (find.title, sorted(name for _, name in find.legend)) == ("toy, find", ["c", "d"])
-    assert dict(map(reversed, focus.legend))["d"] == dict(map(reversed, find.legend))["d"]  # one colour a method
-    (whole,) = cost_figures(runs_by_task(results_maker(tmp_path / "whole/results", queries=10)))
+    focus, find = cost_plots(Results(results).chosen())
+    assert (focus.title, sorted(point.label for point in focus.points)) == ("toy, focus", ["a", "b", "d"])
+    assert (find.title, sorted(point.label for point in find.points)) == ("toy, find", ["c", "d"])
+    assert focus.methods == find.methods  # one colour per method
+    (whole,) = cost_plots(Results(results_maker(tmp_path / "whole/results", queries=10)).chosen())
     assert (whole.title, whole.note) == ("toy", "")
 
 
-def test_charts_stay_inside_and_escape() -> None:
-    line = Line(HOSTILE, (Point(1, 50, 40, 60, HOSTILE), Point(100, 99, 95, 140, "b"), Point(10, 0, 0, 5, "c")))
-    for chart in (line_chart([line], HOSTILE, HOSTILE), scatter([line], HOSTILE, HOSTILE)):
+def test_charts_of_the_page_take_its_colours_and_escape() -> None:
+    points = tuple(CostPoint(HOSTILE, HOSTILE + str(x), x, Measurement(0.5, 0.4, 0.6)) for x in (1.0, 10.0, 100.0))
+    plot = CostPlot(HOSTILE, HOSTILE, points, (HOSTILE,))
+    charts = [inline_svg(lambda: cost_scatter(plot), f"{HOSTILE}{i}") for i in (0, 1)]
+    for chart in charts:
+        assert chart.startswith("<svg ")
+        assert chart.count("<svg") == chart.count("</svg>") == 1
         assert "<script" not in chart
-        assert not re.search(r"\bnan\b|\binf\b", chart)
-        for x, y in re.findall(r'c?x="([-\d.]+)" c?y="([-\d.]+)"', chart):
-            assert 0 <= float(x) <= 400
-            assert 0 <= float(y) <= 260
-    single = Line("one", (Point(0, 0, 0, 0, "only"),))
-    assert "<circle" in line_chart([single], "x", "y")
-    assert "<circle" in scatter([single], "x", "y")
+        assert "var(--c0)" in chart
+        assert "var(--soft)" in chart
+        assert not re.search(r"#(?!ff)[0-9a-f]{6}\b", chart)
+    identifiers = [set(re.findall(r' id="([^"]*)"', chart)) for chart in charts]
+    assert identifiers[0].isdisjoint(identifiers[1])  # both are on one page
+    for chart, own in zip(charts, identifiers, strict=True):
+        assert set(re.findall(r"url\(#([^)]*)\)", chart)) | set(re.findall(r'href="#([^"]*)"', chart)) <= own
 
 
 def test_the_file_is_whole_and_names_nothing_outside(results_folder: Path, tmp_path: Path) -> None:
-    facts = write_report(results_folder, tmp_path / "deep/report.html")
+    facts = Results(results_folder).report(tmp_path / "deep/report.html")
     page = Page(tmp_path / "deep/report.html")
     assert facts["records"] == 14
     assert all(address.startswith(("#", "data:")) for address in page.addresses)
@@ -174,15 +186,23 @@ def test_the_file_is_whole_and_names_nothing_outside(results_folder: Path, tmp_p
     assert {"link", "iframe", "object"} & set(page.tags) <= {"link"}
     assert str(results_folder.parent) not in (tmp_path / "deep/report.html").read_text()  # no path of this machine
     text = " ".join(page.texts)
-    for section in ("Leaderboard", "Task by task", "Sweeps", "Condition by condition", "Who fools", "Cost", "Queries"):
+    for section in (
+        "Leaderboard",
+        "Task by task",
+        "Sweeps",
+        "Condition by condition",
+        "Distractors",
+        "Cost",
+        "Queries",
+    ):
         assert section in text
     assert [file.name for file in (tmp_path / "deep").iterdir()] == ["report.html"]
 
 
 def test_its_numbers_are_those_of_the_records(results_folder: Path, tmp_path: Path) -> None:
-    write_report(results_folder, tmp_path / "report.html")
+    Results(results_folder).report(tmp_path / "report.html")
     shown = (tmp_path / "report.html").read_text()
-    groups = {group.name: group for group in runs_by_task(results_folder)}
+    groups = {group.name: group for group in Results(results_folder).chosen()}
     for group in groups.values():
         for run in group.runs:
             for metric in run.record.metrics.values():
@@ -190,7 +210,7 @@ def test_its_numbers_are_those_of_the_records(results_folder: Path, tmp_path: Pa
     data = json.loads(Page(tmp_path / "report.html").data)
     for task in data["tasks"]:
         group = groups[task["name"].split("/")[1]]
-        right = list(values_of(group.runs, "recall@1").values())
+        right = [run.values("recall@1") for run in group.runs]
         assert task["wins"][0][1] == int(((right[0] == 1) & (right[1] == 0)).sum())
         assert task["runs"] == [run.label for run in group.runs]
         for query in task["queries"]:
@@ -206,7 +226,7 @@ def test_its_numbers_are_those_of_the_records(results_folder: Path, tmp_path: Pa
 
 def test_the_same_records_give_the_same_bytes(results_folder: Path, tmp_path: Path) -> None:
     for name in ("a.html", "b.html"):
-        write_report(results_folder, tmp_path / name, ReportSettings(queries=5))
+        Results(results_folder).report(tmp_path / name, queries=5)
     assert (tmp_path / "a.html").read_bytes() == (tmp_path / "b.html").read_bytes()
 
 
@@ -215,7 +235,7 @@ def test_hostile_names_are_text(tmp_path: Path, results_maker: Callable[..., Pat
         tmp_path / "results", queries=12, condition=HOSTILE, prefix="<img src=x onerror=alert(1)>",
         methods=((HOSTILE, 1.0, {HOSTILE: HOSTILE}), ("plain", 0.0, {})),
     )  # fmt: skip
-    write_report(results, tmp_path / "report.html", ReportSettings(title=HOSTILE))
+    Results(results).report(tmp_path / "report.html", title=HOSTILE)
     page = Page(tmp_path / "report.html")
     assert page.tags.count("script") == 2  # the data and the page's own
     assert "img" not in page.tags  # pictures are made by the page's script, from data
@@ -238,24 +258,24 @@ def test_no_string_can_end_the_data_element() -> None:
 @pytest.mark.parametrize("budget", [0.15, 0.2, 20.0])
 def test_the_budget_holds_and_tasks_share_it(results_folder: Path, tmp_path: Path, budget: float) -> None:
     path = tmp_path / "report.html"
-    facts = write_report(results_folder, path, ReportSettings(budget_mb=budget, queries=60))
+    facts = Results(results_folder).report(path, budget_mb=budget, queries=60)
     assert path.stat().st_size <= budget * 1e6
     shown = [len(task["queries"]) for task in json.loads(Page(path).data)["tasks"]]
     assert max(shown) - min(shown) <= 1
     assert facts["full"] is (sum(shown) < 120)
-    assert ("as many as the size budget holds" in path.read_text()) is facts["full"]
+    assert ("as many as fit into the size limit" in path.read_text()) is facts["full"]
     assert facts["full"] is (budget < 1)
 
 
 def test_a_missing_picture_is_a_placeholder_and_counted(tmp_path: Path, results_maker: Callable[..., Path]) -> None:
     results = results_maker(tmp_path / "results", queries=10, methods=(("one", 1.0, {}), ("two", 0.0, {})))
     shutil.rmtree(tmp_path / "pictures")
-    facts = write_report(results, tmp_path / "report.html")
+    facts = Results(results).report(tmp_path / "report.html")
     pictures = json.loads(Page(tmp_path / "report.html").data)["pictures"]
     assert pictures
     assert all(uri is None for _, uri in pictures)
     assert facts["missing_pictures"] == len(pictures)
-    assert "could not be read here" in (tmp_path / "report.html").read_text()
+    assert "could not be read" in (tmp_path / "report.html").read_text()
 
 
 def test_records_without_their_task_file_still_have_a_leaderboard(
@@ -264,9 +284,9 @@ def test_records_without_their_task_file_still_have_a_leaderboard(
     results = results_maker(tmp_path / "results", queries=10, methods=(("one", 1.0, {}), ("two", 0.0, {})))
     for path in results.glob("runs/*/*/task-*.npz"):
         path.unlink()
-    write_report(results, tmp_path / "report.html")
+    Results(results).report(tmp_path / "report.html")
     text = " ".join(Page(tmp_path / "report.html").texts)
-    assert "No task file beside the records of toy/find, toy/focus" in text
+    assert "No task file for toy/find, toy/focus" in text
     assert "Leaderboard" in text
 
 
@@ -305,7 +325,7 @@ def opened(uri: str, folder: Path) -> Image.Image:
 def test_the_command_takes_overrides_and_needs_no_torch(results_folder: Path, tmp_path: Path) -> None:
     code = (
         'import sys; from condsim.harness.cli import main; status = main(["report", *sys.argv[1:]]);'
-        "sys.exit(status or (3 if {'torch', 'pandas', 'matplotlib'} & set(sys.modules) else 0))"
+        "sys.exit(status or (3 if {'torch', 'pandas'} & set(sys.modules) else 0))"
     )
     out = tmp_path / "report.html"
     arguments = [f"results={results_folder}", f"report.path={out}", "report.queries=3", "report.title=Mine"]
@@ -321,9 +341,9 @@ def test_the_command_takes_overrides_and_needs_no_torch(results_folder: Path, tm
 
 def test_what_cannot_be_reported_is_one_message(results_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(CondsimError, match="condsim bench"):
-        write_report(tmp_path, tmp_path / "report.html")
+        Results(tmp_path).report(tmp_path / "report.html")
     with pytest.raises(CondsimError, match="nothing_such"):
-        write_report(results_folder, tmp_path / "report.html", ReportSettings(benchmarks=["nothing_such"]))
+        Results(results_folder).report(tmp_path / "report.html", benchmarks=["nothing_such"])
     chosen = {"path": str(tmp_path), "budget_mb": 20, "queries": 1, "top": 1, "thumbnail": 1}
     with pytest.raises(CondsimError, match="is a folder"):
         run_report({"results": str(results_folder), "report": chosen})

@@ -1,0 +1,17 @@
+"""Metric names and their order. Free of NumPy: the leaderboard needs nothing else of the metrics."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+
+def metric_order(name: str) -> tuple[bool, str, int]:
+    """Sort key of metric names: recall@2 before recall@10, headline means last."""
+    family, _, k = name.partition("@")
+    return family == "mean", family, int(k) if re.fullmatch(r"\d+", k) else 0
+
+
+def headline_metric(names: Iterable[str]) -> str | None:
+    """The metric that represents a task where only one is shown: mAP, else the smallest K."""
+    return min(names, key=metric_order, default=None)

@@ -1,0 +1,110 @@
+"""Which runs of a question set differ significantly: the tests of one task as an object and as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from condsim.harness.errors import CondsimError, did_you_mean
+from condsim.harness.results import formats
+from condsim.harness.results.percent import ends_text
+from condsim.harness.results.question_set import QuestionSet
+from condsim.harness.results.table import Cell, Column, Table
+from condsim.harness.run.record import Measurement
+from condsim.harness.statistics.compare import Comparison, compare
+
+TESTED = (
+    "Percent. Runs that share a letter do not differ significantly: paired sign-flip test of whole clusters, "
+    "Holm-corrected over all pairs of these {runs} runs, 5 %"
+)
+
+
+@dataclass(frozen=True)
+class TaskComparison:
+    """The comparison of the runs of one question set on one metric."""
+
+    title: str
+    metric: str
+    queries: int
+    clusters: int
+    cluster_name: str
+    comparison: Comparison
+
+    def table(self) -> Table:
+        """The runs from best to worst, with the interval of each and its letters."""
+        comparison = self.comparison
+        rows = tuple(
+            (run, Cell(Measurement(mean.value), best=place == 0), ends_text(mean.low, mean.high), letters)
+            for place, (run, mean, letters) in enumerate(
+                zip(comparison.runs, comparison.intervals, comparison.letters, strict=True)
+            )
+        )  # fmt: skip
+        head = (Column("run", number=False), Column("mean"), _text("95 % interval"), _text("letters"))
+        return Table(f"{self._name}: {self._sample}", head, rows, TESTED.format(runs=len(comparison.runs)) + ".")
+
+    def pairs_table(self) -> Table:
+        """Every pair of runs: the difference with its interval, and p before and after Holm's correction."""
+        rows = tuple(
+            (
+                pair.first, pair.second, Cell(Measurement(pair.difference.value)),
+                ends_text(pair.difference.low, pair.difference.high), f"{pair.p:.4f}", f"{pair.adjusted:.4f}",
+            )
+            for pair in self.comparison.pairs
+        )  # fmt: skip
+        head = (_text("run"), _text("against"), Column("difference"), _text("95 % interval"), _text("p"), _text("Holm"))
+        return Table(f"{self._name}: pairs", head, rows)
+
+    def tables(self, *, pairs: bool = False) -> list[Table]:
+        return [self.table(), self.pairs_table()] if pairs and self.comparison.pairs else [self.table()]
+
+    def to_markdown(self, *, pairs: bool = False) -> str:
+        return formats.to_markdown(self.tables(pairs=pairs))
+
+    def to_latex(self, *, pairs: bool = False) -> str:
+        return formats.to_latex(self.tables(pairs=pairs))
+
+    def print(self, *, pairs: bool = False) -> None:
+        formats.print_tables(self.tables(pairs=pairs))
+
+    @property
+    def _name(self) -> str:
+        return f"{self.title}, {self.metric}"
+
+    @property
+    def _sample(self) -> str:
+        if self.clusters == self.queries:
+            return f"{self.queries} queries"
+        return f"{self.queries} queries in {self.clusters} clusters (by {self.cluster_name})"
+
+
+def compare_runs(
+    question_set: QuestionSet, notes: list[str], metric: str | None = None, chosen: Sequence[str] | None = None
+) -> TaskComparison:
+    """Compare the runs of a question set, or those ``chosen`` by method or label ("clay rank=5").
+
+    ``metric``: None for the headline metric. ``notes`` names the runs that cannot be read. Raises CondsimError for a
+    metric or run that does not exist, and where no run is left.
+    """
+    name = metric or question_set.headline
+    if name is None or name not in question_set.metrics:
+        raise CondsimError(
+            f"{question_set.full_name} has no metric {name!r}. {did_you_mean(str(name), question_set.metrics)}"
+        )
+    known = {known for run in question_set.runs for known in (run.label, run.record.method)}
+    for wanted in chosen or ():
+        if wanted not in known:
+            raise CondsimError(f"{question_set.full_name} has no run {wanted!r}. {did_you_mean(wanted, known)}")
+    values = {
+        run.label: value
+        for run, value in question_set.values(name, notes).items()
+        if chosen is None or {run.label, run.record.method} & set(chosen)
+    }
+    if not values:
+        raise CondsimError(f"{question_set.full_name}: none of the chosen runs has metric {name!r} and readable ranks")
+    record = question_set.runs[0].record
+    comparison = compare(values, question_set.clusters)
+    return TaskComparison(question_set.title, name, record.queries, record.clusters, record.cluster_name, comparison)
+
+
+def _text(name: str) -> Column:
+    return Column(name, number=False)

@@ -1,0 +1,122 @@
+"""A run in the results folder: its record and its per-query files. Imports NumPy only when arrays are read."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from condsim.harness.errors import CondsimError
+from condsim.harness.paths import safe_name
+from condsim.harness.run.record import Record, read_file
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from condsim.harness.ranking.ranks import Ranks
+    from condsim.harness.task import Rows
+
+
+@dataclass(frozen=True, eq=False)
+class StoredRun:
+    """A record and the folder that holds it. Two are equal only if they are the same object."""
+
+    folder: Path
+    record: Record
+    with_backbone: bool = False
+    """Whether its label names the backbone: true where the runs of its question set have several."""
+
+    @property
+    def run(self) -> str:
+        return self.record.run
+
+    @property
+    def fingerprint(self) -> str:
+        """The fingerprint of the task as this run saw it; "" where the record has none."""
+        return str(self.record.config.get("fingerprint", ""))
+
+    @property
+    def label(self) -> str:
+        """The method and its settings that are not the default: ``clay rank=5``, ``clay rank=5 (ViT-B-32/openai)``."""
+        return self.named(with_backbone=self.with_backbone)
+
+    def named(self, *, with_backbone: bool) -> str:
+        name = f"{self.record.method} {settings_text(self.record.settings)}".strip()
+        return f"{name} ({self.record.backbone})" if with_backbone else name
+
+    @property
+    def alike(self) -> tuple[str, ...]:
+        """What the runs of one method, backbone and settings have in common on all tasks of a benchmark."""
+        record = self.record
+        return (record.benchmark, record.backbone, record.method, repr(sorted(record.settings.items())))
+
+    def values(self, metric: str) -> NDArray[np.float64]:
+        """[Q] the metric of every query, a fraction. Raises CondsimError where its files cannot be read."""
+        from condsim.harness.ranking.metrics import per_query
+
+        clusters = self._task_clusters if "grouped_" in metric else None
+        return per_query(metric, self.ranks, self.subset_ranks, clusters)
+
+    @cached_property
+    def ranks(self) -> Ranks:
+        return self._read_ranks("ranks.npz")
+
+    @cached_property
+    def subset_ranks(self) -> Ranks | None:
+        return self._read_ranks("subset_ranks.npz") if "subset_ranks.npz" in self.record.files else None
+
+    @cached_property
+    def top(self) -> Rows | None:
+        """[Q, top] image-table rows of the best candidates, -1 where there are no more; None: not recorded."""
+        import numpy as np
+
+        if "top.npy" not in self.record.files:
+            return None
+        path = self.folder / "top.npy"
+        data = read_file(self.folder, self.record, path.name)
+        try:
+            top = np.load(io.BytesIO(data), allow_pickle=False)
+        except Exception as error:  # a file of another program can raise nearly anything in a reader
+            raise CondsimError(f"{path} cannot be read: {type(error).__name__}: {error}") from None
+        if top.ndim != 2 or len(top) != self.record.queries or top.dtype.kind != "i":
+            raise CondsimError(f"{path}: expected {self.record.queries} rows of integers, found {top.dtype}{top.shape}")
+        return np.asarray(top, dtype=np.int64)
+
+    @property
+    def task_path(self) -> Path:
+        """Where the file of its task is: beside its folder, wherever that is."""
+        return self.folder.parent / f"task-{safe_name(self.fingerprint)}.npz"
+
+    @property
+    def _task_clusters(self) -> Rows | None:
+        from condsim.harness.run.task_file import load_task
+
+        return load_task(self.task_path, self.fingerprint).clusters
+
+    def _read_ranks(self, name: str) -> Ranks:
+        from condsim.harness.ranking.ranks import Ranks
+
+        path = self.folder / name
+        read_file(self.folder, self.record, name)  # raises where the file is not what the run wrote
+        try:
+            ranks = Ranks.load(path)
+        except CondsimError:
+            raise
+        except Exception as error:  # as above
+            raise CondsimError(f"{path} cannot be read: {type(error).__name__}: {error}") from None
+        if len(ranks) != self.record.queries:
+            raise CondsimError(f"{path}: ranks of {len(ranks)} queries, expected {self.record.queries}")
+        return ranks
+
+
+def settings_text(settings: Mapping[str, Any]) -> str:
+    """Settings as one types them: ``rank=5 base.weight=0.3``."""
+    return " ".join(f"{name}={_plain(value)}" for name, value in sorted(settings.items()))
+
+
+def _plain(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else "null" if value is None else str(value)

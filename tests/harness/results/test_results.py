@@ -1,0 +1,112 @@
+"""A results folder from a notebook: damage is named and leaves out one run, foreign names are never paths."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import condsim
+from condsim.harness.errors import CondsimError
+from condsim.harness.results.question_set import group_runs
+from condsim.harness.results.results import Results
+from condsim.harness.results.significance import significance_letters
+from condsim.harness.results.stored_run import StoredRun
+
+METHODS = (("one", 1.0, {}), ("two", 0.5, {}), ("three", 0.0, {}))
+
+
+@pytest.fixture
+def folder(tmp_path: Path, results_maker: Callable[..., Path]) -> Path:
+    return results_maker(tmp_path / "results", queries=20, methods=METHODS)
+
+
+def test_the_public_names_read_a_folder(results_folder: Path, tmp_path: Path) -> None:
+    results = condsim.Results(results_folder)
+    board = results.leaderboard()
+    assert isinstance(board, condsim.Leaderboard)
+    best = board.best("toy/focus")
+    assert isinstance(best, condsim.Entry)
+    assert isinstance(best.headline, condsim.Measurement)
+    comparison = results.compare("toy/focus")
+    assert comparison.comparison.runs[0].startswith(best.method)
+    assert comparison.to_latex().count(r"\toprule") == 1
+    assert results.report(tmp_path / "report.html", queries=1)["records"] == 14
+    assert len(results.plots(tmp_path / "plots", ["svg"], method="clay")) == 5
+    assert results.notes == []
+
+
+def test_a_measurement_is_the_same_object_from_the_record_to_the_entry(results_folder: Path) -> None:
+    results = Results(results_folder)
+    records = {run.run: run.record for run in results.runs}
+    for entry in results.leaderboard().entries:
+        if not entry.is_mean:
+            assert all(entry.metrics[name] is metric for name, metric in records[entry.run].metrics.items())
+
+
+@pytest.mark.parametrize("name", ["ranks.npz", "top.npy", "record.json"])
+def test_a_damaged_file_leaves_out_its_run_only_everywhere(folder: Path, tmp_path: Path, name: str) -> None:
+    (damaged,) = (folder / "runs/toy/focus").glob("two-*")
+    data = (damaged / name).read_bytes()
+    rng = np.random.default_rng(0)
+    for place in rng.integers(0, len(data), 5):
+        (damaged / name).write_bytes(data[:place] + bytes([data[place] ^ 4]) + data[place + 1 :])
+        results = Results(folder)
+        methods = {entry.method for entry in results.leaderboard().select(task="focus").entries}
+        assert methods == {"one", "three"}
+        assert {run.split()[0] for run in results.compare("toy/focus").comparison.runs} == {"one", "three"}
+        assert len(results.leaderboard().select(task="find").entries) == 3
+        (note,) = results.notes
+        assert str(damaged) in note
+    results.report(tmp_path / "report.html", queries=2)
+    page = (tmp_path / "report.html").read_text()
+    assert f"runs/toy/focus/{damaged.name}" in page
+    assert str(tmp_path) not in page
+    assert results.plots(tmp_path / "plots", ["svg"])
+
+
+def test_a_damaged_task_file_is_named_and_the_rest_is_shown(folder: Path, tmp_path: Path) -> None:
+    (path,) = (folder / "runs/toy/focus").glob("task-*.npz")
+    (other,) = (folder / "runs/toy/find").glob("task-*.npz")
+    for data, reason in ((b"nothing", "not a task file"), (other.read_bytes(), "another task")):
+        path.write_bytes(data)
+        results = Results(folder)
+        assert len(results.leaderboard().select(task="focus").entries) == 3
+        results.report(tmp_path / "report.html", queries=2)
+        assert reason in " ".join(results.notes)
+        page = (tmp_path / "report.html").read_text()
+        assert "toy/focus" in page
+        assert reason in page
+        assert {path.name for path in results.plots(tmp_path / reason, ["svg"])} >= {"toy-tasks.svg"}
+
+
+def test_names_in_a_record_are_never_paths(folder: Path, tmp_path: Path) -> None:
+    runs = [
+        StoredRun(run.folder, replace(run.record, benchmark="../../../outside", task=str(tmp_path / "absolute")))
+        for run in Results(folder).runs
+        if run.record.task == "focus"
+    ]
+    before = set(tmp_path.rglob("*"))
+    notes: list[str] = []
+    letters = significance_letters(group_runs(runs), notes)
+    assert set(letters) == {run.run for run in runs}
+    assert set(tmp_path.rglob("*")) - before == {folder / "runs/toy/focus/letters.json"}
+
+
+def test_a_folder_that_cannot_be_written_is_shown_and_is_one_message(folder: Path) -> None:
+    (folder / "leaderboard.csv").mkdir()
+    results = Results(folder)
+    assert len(results.leaderboard()) > 0
+    with pytest.raises(CondsimError, match=r"leaderboard\.csv cannot be written"):
+        results.write_leaderboard()
+    assert not [name for name in os.listdir(folder) if name.startswith(".")]
+
+
+def test_nothing_to_read_is_one_message(tmp_path: Path) -> None:
+    with pytest.raises(CondsimError, match="run `condsim bench` first"):
+        Results(tmp_path).compare("toy/focus")
+    assert len(Results(tmp_path).leaderboard()) == 0
