@@ -2,11 +2,13 @@
 
 import csv
 import json
+import os
 import random
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -75,7 +77,7 @@ def test_a_failing_run_is_told_and_the_sweep_goes_on(folder: Path) -> None:
     assert "2 FAILED" in shown
     assert "ZeroDivisionError" in shown
     assert {row["method"] for row in leaderboard(folder)} == {"constant"}
-    assert "a fault in a user's method" in next(folder.glob("results/errors/broken-*.txt")).read_text()
+    assert "a fault in a user's method" in next(folder.glob("results/errors/broken*.txt")).read_text()
 
 
 def test_scores_that_are_not_numbers_are_refused(folder: Path) -> None:
@@ -117,3 +119,98 @@ def test_a_backbone_that_cannot_be_loaded_is_reported_once(folder: Path) -> None
 def test_what_does_not_apply_is_one_line_per_method(folder: Path) -> None:
     shown = bench(folder, "-m", "method=specific_object", "method.min_score=0,0.1,0.2")
     assert shown.count("does not apply to") == 1
+
+
+def test_no_method_ends_a_sweep_or_changes_what_others_get(folder: Path) -> None:
+    hows = "exit,generator_exit,close_output,odd_message,write,nothing"
+    shown = bench(folder, "-m", "method=custom", "method._target_=evil.Evil", f"+method.how={hows}", status=1)
+    assert "2 run, 0 already done, 10 FAILED" in shown
+    assert "it called sys.exit" in shown
+    assert "GeneratorExit" in shown
+    assert "must not close the output" in shown
+    assert r"\udcff\x1b[2J [red]x[/nope]" in shown
+    assert "Evil wrote into gallery.features" in shown
+    assert len(list(folder.glob("results/errors/*.txt"))) >= 6  # one per failure with a traceback, none overwritten
+    bench(folder, "method=custom", "method._target_=evil.Evil", "+method.how=nothing", "results=alone")
+    with (folder / "alone/leaderboard.csv").open() as file:
+        alone = {row["task"]: row["run"] for row in csv.DictReader(file)}
+    assert {row["task"]: row["run"] for row in leaderboard(folder)} == alone
+
+
+def test_a_method_that_does_not_apply_is_one_line_whatever_the_sweep(folder: Path) -> None:
+    (folder / "picky.py").write_text(
+        "from toy import Constant\nfrom condsim.harness.errors import NotApplicable\n"
+        "class Picky(Constant):\n    def check(self, task): raise NotApplicable('it is picky')\n"
+    )
+    sweep = ("method=custom", "method._target_=picky.Picky", "+method.value=1,2,3")
+    shown = bench(folder, "-m", *sweep)
+    assert shown.count("Picky does not apply to toy/few, toy/whole: it is picky") == 1
+
+
+def test_an_edited_method_is_run_again(folder: Path) -> None:
+    own = ("method=custom", "method._target_=edited.Mine")
+    for value in (1, 2):
+        (folder / "edited.py").write_text(f"from toy import Constant\nclass Mine(Constant):\n    level = {value}\n")
+        assert "2 run, 0 already done" in bench(folder, *own)
+    assert "0 run, 2 already done" in bench(folder, *own)
+
+
+def test_a_damaged_run_is_named_and_run_again(folder: Path) -> None:
+    bench(folder, "method=constant")
+    before = leaderboard(folder)
+    ranks = next(folder.glob("results/runs/toy/few/*/ranks.npz"))
+    ranks.write_bytes(ranks.read_bytes()[:-9])
+    task = next(folder.glob("results/runs/toy/whole/task-*.npz"))
+    task.write_bytes(b"damaged")
+    shown = bench(folder, "method=constant")
+    assert "ranks.npz is damaged" in shown
+    assert "1 run, 1 already done" in shown
+    assert leaderboard(folder) == before
+    assert task.read_bytes() != b"damaged"
+    assert "0 run, 2 already done" in bench(folder, "method=constant")
+
+
+def test_more_best_candidates_replace_a_record(folder: Path) -> None:
+    bench(folder, "method=constant", "top=2")
+    assert "2 run" in bench(folder, "method=constant", "top=5")
+    assert "0 run, 2 already done" in bench(folder, "method=constant", "top=3")
+    assert len(list(folder.glob("results/runs/toy/*/*/record.json"))) == 2
+
+
+@pytest.mark.parametrize("results", ["a_file", "x" * 300])
+def test_results_that_cannot_be_written_are_one_message_and_nothing_is_run(folder: Path, results: str) -> None:
+    (folder / "a_file").write_text("mine")
+    shown = bench(folder, "method=constant", f"results={results}", status=1)
+    assert shown.count("cannot be written") == 1
+    assert "nothing was run" in shown
+    assert (folder / "a_file").read_text() == "mine"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_an_output_that_cannot_be_written_loses_no_run(folder: Path) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [*COMMAND, "method=constant"], cwd=folder, stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert done.returncode == 1
+    assert done.stderr.count("the output cannot be written") == 1
+    assert "Traceback" not in done.stderr
+    assert len(list(folder.glob("results/runs/toy/*/*/record.json"))) == 2
+    ascii_only = subprocess.run(
+        [*COMMAND, "method=constant"], cwd=folder, capture_output=True, check=False,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+    )  # fmt: skip
+    assert ascii_only.returncode == 0, ascii_only.stderr
+
+
+def test_nothing_is_written_outside_the_results_and_the_cache(folder: Path, tmp_path: Path) -> None:
+    environment = {**os.environ, "AUDIT": str(tmp_path / "audit"), "CONDSIM_CACHE": str(tmp_path / "cache")}
+    command = [sys.executable, "audited.py", *COMMAND[1:], "results=there", "-m", "method=constant,broken"]
+    subprocess.run(command, cwd=folder, capture_output=True, check=False, env=environment)
+    touched = {Path(line) for line in (tmp_path / "audit").read_text().splitlines()}
+    assert any(path.name == "record.json" for path in touched)
+    places = (folder / "there", tmp_path / "cache", Path(tempfile.gettempdir()), Path(os.devnull), tmp_path / "audit")
+    own = [path for path in touched if "__pycache__" not in path.parts and path.suffix != ".pyc"]
+    outside = [path for path in own if not any(path.is_relative_to(place) for place in places)]
+    beside = [path for path in own if path.is_relative_to(folder) and not path.is_relative_to(folder / "there")]
+    assert outside == beside == []

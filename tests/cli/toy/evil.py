@@ -1,0 +1,34 @@
+"""A user's method that does what it should not."""
+
+import sys
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from condsim.harness.method import Gallery, Method, Queries, Scorer
+
+
+class Evil(Method):
+    """``how``: exit, generator_exit, close_output, odd_message, write, or nothing."""
+
+    def __init__(self, how: str = "nothing") -> None:
+        self.how = how
+
+    def prepare(self, gallery: Gallery) -> Scorer:
+        acts: dict[str, Any] = {
+            "exit": lambda: sys.exit(0),
+            "generator_exit": lambda: (_ for _ in ()).throw(GeneratorExit),
+            "close_output": sys.stdout.close,
+            "odd_message": lambda: (_ for _ in ()).throw(ValueError("\udcff\x1b[2J [red]x[/nope]")),
+            "write": gallery.features.abs_,
+        }
+        acts.get(self.how, lambda: None)()
+        items = gallery.features.clone()
+
+        def score(queries: Queries, rows: Tensor | None = None) -> Tensor:
+            if rows is None:
+                return queries.reference @ items.T
+            return torch.einsum("bd,bcd->bc", queries.reference, items[rows.clamp(min=0)])
+
+        return score
