@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from condsim.harness.backbone import Backbone
+    from condsim.harness.commands.bench import bench
     from condsim.harness.errors import CondsimError, NotApplicable
     from condsim.harness.method import Gallery, Method, Queries, Scorer
     from condsim.harness.one_vector import OneVector
@@ -39,13 +40,15 @@ _PUBLIC = {
     "Results": "results.results",
     "Scorer": "method",
     "Task": "task",
+    "bench": "commands.bench",
     "rank_task": "ranking.engine",
 }
 """Public name -> its module under ``condsim.harness``."""
 
 __all__ = [
     "Backbone", "Benchmark", "CondsimError", "Entry", "Gallery", "ImageTable", "Leaderboard", "Measurement", "Method",
-    "NotApplicable", "OneVector", "Queries", "Ragged", "Record", "Results", "Scorer", "Task", "rank_task",
+    "NotApplicable", "OneVector", "Queries", "Ragged", "Record", "Results", "Scorer", "Task", "bench",
+    "rank_task",
 ]  # fmt: skip
 
 

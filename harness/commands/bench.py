@@ -19,6 +19,7 @@ from condsim.harness.fewer_queries import restrict
 from condsim.harness.files import atomic
 from condsim.harness.hashing import content_digest
 from condsim.harness.paths import safe_name
+from condsim.harness.results.leaderboard import Leaderboard
 from condsim.harness.results.percent import ends_text, percent
 from condsim.harness.results.results import Results
 from condsim.harness.run.record import RECORD, Record, RecordError, read_record
@@ -104,8 +105,25 @@ class Outcomes:
 def main(argv: Sequence[str]) -> int:
     outcomes = Outcomes()
     for job in jobs("bench", argv):
-        bench(job, outcomes)
+        run_job(job, outcomes)
     return conclude(outcomes)
+
+
+def bench(*settings: str) -> Leaderboard:
+    """Run as `condsim bench SETTING ...` does, from Python: one text per setting. Finished runs are not run again.
+
+    Returns the leaderboard of these runs. Raises CondsimError if a run failed; the records of the others are kept.
+
+        bench("-m", "method=image_only,clay", "tasks=[focus_attribute]").print()
+    """
+    outcomes = Outcomes()
+    for job in jobs("bench", settings):
+        run_job(job, outcomes)
+    for tracker in outcomes.trackers:
+        tracker.finish()
+    if outcomes.failed:
+        raise CondsimError("\n".join(outcomes.failed))
+    return Results(outcomes.results).leaderboard().of_runs({r.run for r in (*outcomes.done, *outcomes.skipped)})
 
 
 def conclude(outcomes: Outcomes) -> int:
@@ -138,7 +156,7 @@ def conclude(outcomes: Outcomes) -> int:
     return 1 if outcomes.failed or console.failed else 0
 
 
-def bench(job: Job, outcomes: Outcomes) -> None:
+def run_job(job: Job, outcomes: Outcomes) -> None:
     """One job: one method on the chosen tasks of one benchmark."""
     config, name = job.config, job.method_name
     outcomes.results = Path(config.results)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from condsim.harness.commands.bench import Outcomes, bench, conclude
+from condsim.harness.commands.bench import Outcomes, conclude, run_job
 from condsim.harness.commands.composition import Job, jobs
 from condsim.harness.configs import make, make_once, plain
 from condsim.harness.console import console
@@ -35,7 +35,7 @@ def train_and_run(job: Job, outcomes: Outcomes) -> None:
     config, name = job.config, job.method_name
     outcomes.results = Path(config.results)
     settings = plain(config)
-    tracker: Tracker = make_once(settings["tracking"], "tracking")  # the one that `bench` below reports to
+    tracker: Tracker = make_once(settings["tracking"], "tracking")  # the one that `run_job` below reports to
     if tracker not in outcomes.trackers:
         outcomes.trackers.append(tracker)
     chosen = (text for text in job.arguments if not text.startswith(("method=", "tracking")))
@@ -61,7 +61,7 @@ def train_and_run(job: Job, outcomes: Outcomes) -> None:
     if plan.tune_backbone and isinstance(plan.backbone, Trainable):
         weights = plan.backbone.settings_with(plan.backbone_weights(path))
         trained |= {f"backbone.{key}": value for key, value in weights.items()}
-    bench(job.replaced(trained), outcomes)
+    run_job(job.replaced(trained), outcomes)
 
 
 def plan_of(settings: Mapping[str, Any], name: str) -> Plan:
