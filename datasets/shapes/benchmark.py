@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from condsim.datasets import cirr, genecis, instance, labelled, mit_states
+from condsim.datasets import circo, cirr, genecis, instance, labelled, mit_states
 from condsim.datasets.shapes.export import ensure_world
 from condsim.harness.paths import default_cache_dir
 from condsim.harness.task import Benchmark, ImageTable, TrainSplit
@@ -19,7 +19,7 @@ TOGETHER = (("color", "shape"),)
 
 
 def load(cache_dir: str | None = None, tasks: Sequence[str] | None = None, name: str = "shapes") -> Benchmark:
-    """GeneCIS's four tasks, MIT-States, CIRR and conditional labels over rendered scenes, made on first use.
+    """GeneCIS's four tasks, MIT-States, CIRR, CIRCO and conditional labels over rendered scenes, made on first use.
 
     ``cache_dir``: where the world is kept (None: the default cache). Headlines are those of the benchmarks it imitates.
     """
@@ -34,6 +34,7 @@ def load(cache_dir: str | None = None, tasks: Sequence[str] | None = None, name:
         _as_part(attributes, "genecis", ""),
         _as_part(composed, "mit_states"),
         _as_part(cirr.load(edits, edits, name=name), "cirr"),
+        _as_part(circo.load(str(root / "circo"), str(root / "circo/COCO2017_unlabeled"), name=name), "circo"),
         _as_part(labels, "labelled"),
         *(_as_part(part, "instance", "") for part in _instances(root / "instance", name)),
     )

@@ -56,12 +56,12 @@ def sample_sets(rng: np.random.Generator, m: int, split: Split) -> EditedSets:
             anchor, tries_left = sample_scenes(rng, 1, split, (2, 3)), FAMILY
         tries_left -= 1
         color, texture = draw_color_texture(rng, anchor.shape, split)
-        base = _placed_anew(rng, anchor.replace(color=color, texture=texture))
+        base = placed_anew(rng, anchor.replace(color=color, texture=texture))
         members, forth, returns = [base], [""], [""]
         for kind in rng.permutation(len(_KINDS)):
             edited = _edit(rng, base, _KINDS[kind], split)
             if edited is not None and len(members) < MEMBERS:
-                members.append(_placed_anew(rng, edited[0]))
+                members.append(placed_anew(rng, edited[0]))
                 forth.append(edited[1])
                 returns.append(edited[2])
         signatures = [signature(s) for s in members]
@@ -149,6 +149,7 @@ def _with(scene: Scenes, k: int, **values: int) -> Scenes:
     return scene.replace(**arrays)
 
 
-def _placed_anew(rng: np.random.Generator, scene: Scenes) -> Scenes:
+def placed_anew(rng: np.random.Generator, scene: Scenes) -> Scenes:
+    """The same things at other places."""
     named = ("count", *OBJECT_ATTRIBUTES, "background", "pattern")
     return place(rng, **{name: getattr(scene, name) for name in named})

@@ -5,6 +5,7 @@
     mit_states/images/"adjective noun"/*.jpg, test_nouns.json
     cirr/captions/cap.rc2.{train,val}.json, image_splits/split.rc2.{train,val}.json, dev/*.png, train/<n>/*.png
     labelled/{train,val,test}.csv (image and a column an attribute; train also caption), images/
+    circo/annotations/val.json, COCO2017_unlabeled/{annotations/image_info_unlabeled2017.json,unlabeled2017/*.jpg}
     instance/{image_queries,text_queries,gallery}.csv, images/
     captions/train.csv (image, caption), images/
 
@@ -41,6 +42,7 @@ from condsim.datasets.shapes.annotations import (
 from condsim.datasets.shapes.captions import caption_scenes
 from condsim.datasets.shapes.edits import MEMBERS, EditedSets, sample_sets
 from condsim.datasets.shapes.render import render
+from condsim.datasets.shapes.several_positives import sample_several_positives
 from condsim.datasets.shapes.world import (
     COLORS,
     SHAPES,
@@ -60,7 +62,7 @@ from condsim.datasets.templates import (
     write_templates,
 )
 
-WORLD_VERSION = 4  # raise it with anything that changes a file
+WORLD_VERSION = 5  # raise it with anything that changes a file
 DRAW = 3  # of its random numbers: apart from the version, so that a file more changes no picture
 SCENE_PIXELS = 64
 CROPPED_PIXELS = 96
@@ -93,6 +95,7 @@ class WorldSizes:
     instance_views: int = 5  # pictures of each, the first of which asks for the others
     instance_distractors: int = 1000
     captioned: int = 8000
+    circo_sets: int = 50  # five queries of each
 
 
 class _Pictures:
@@ -163,6 +166,7 @@ def write_world(root: str | Path, seed: int = 0, sizes: WorldSizes | None = None
         _write_labelled,
         _write_captioned,
         _write_instances,
+        _write_circo,
     )
     with Progress(console=Console(stderr=True), transient=True) as progress:
         bar = progress.add_task("rendering the world shapes", total=len(parts) + 1)
@@ -311,6 +315,16 @@ def cirr_entries(
                 "img_set": {"id": number, "members": shown, "reference_rank": source, "target_rank": goal},
             })  # fmt: skip
     return entries
+
+
+def _write_circo(root: Path, rng: np.random.Generator, sizes: WorldSizes, pictures: _Pictures) -> None:
+    folder = root / "circo"
+    sample = sample_several_positives(rng, sizes.circo_sets, "test")
+    files = [f"{number:012d}.jpg" for number in sample.ids]
+    pictures.write(sample.scenes, [folder / "COCO2017_unlabeled" / "unlabeled2017" / file for file in files])
+    listed = [{"id": number, "file_name": file} for number, file in sorted(zip(sample.ids, files, strict=True))]
+    _write_json(folder / "COCO2017_unlabeled" / "annotations" / "image_info_unlabeled2017.json", {"images": listed})
+    _write_json(folder / "annotations" / "val.json", sample.queries)
 
 
 def _write_csv(path: Path, columns: dict[str, Sequence[str]]) -> None:

@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from condsim.datasets import templates
+from condsim.datasets import circo, templates
 from condsim.datasets.shapes import export
 from condsim.datasets.shapes import world as w
 
 SIZES = export.WorldSizes(
     attribute_scenes=300, object_scenes=300, templates=60, mit_test_images=2, mit_train_images=1, cirr_val_sets=4,
     cirr_train_sets=3, cirr_queries=7, labelled_test=30, labelled_val=10, labelled_train=20, instances=6,
-    instance_views=3, instance_distractors=20, captioned=25,
+    instance_views=3, instance_distractors=20, captioned=25, circo_sets=4,
 )  # fmt: skip
 
 
@@ -183,3 +183,18 @@ def test_a_world_that_failed_half_way_is_not_taken_for_one(tmp_path: Path, monke
     assert made.is_dir()
     assert f"v{export.WORLD_VERSION}" in made.name
     assert not (made / "half.txt").exists()
+
+
+def test_several_positives_are_in_circos_form(world: Path) -> None:
+    entries = read(world / "circo/annotations/val.json")
+    assert len(entries) == 5 * SIZES.circo_sets
+    info = read(world / "circo/COCO2017_unlabeled/annotations/image_info_unlabeled2017.json")
+    files = {image["id"]: image["file_name"] for image in info["images"]}
+    assert all((world / "circo/COCO2017_unlabeled/unlabeled2017" / file).is_file() for file in files.values())
+    assert {len(entry["gt_img_ids"]) for entry in entries} <= {1, 2, 3, 4}
+    assert max(len(entry["gt_img_ids"]) for entry in entries) > 1
+    (task,) = circo.load(str(world / "circo"), str(world / "circo/COCO2017_unlabeled")).tasks
+    assert (len(task), len(task.gallery_rows)) == (len(entries), len(files))
+    assert task.target is not None
+    named = [int(task.images.names[row].split(".")[0]) for row in task.target]
+    assert named == [entry["target_img_id"] for entry in entries]
