@@ -199,11 +199,8 @@ def read_task(
         names, queries, message = _only_available(names, queries, have, f"{category}: benchmark.available={label}")
         variants.append(f"available={label}")
         skipped = (*skipped, message)
-    task = _task(queries, names, root, index, text)
     task = replace(
-        task,
-        benchmark=benchmark,
-        name=category,
+        _task(f"{benchmark}/{category}", queries, names, root, index, text),
         metrics=tuple(metrics),
         variant=join_variants(*variants),
         skipped=skipped,
@@ -212,7 +209,12 @@ def read_task(
 
 
 def _task(
-    queries: Sequence[tuple[int, Query]], names: Sequence[str], root: Path, index: Mapping[str, str] | None, text: str
+    full_name: str,
+    queries: Sequence[tuple[int, Query]],
+    names: Sequence[str],
+    root: Path,
+    index: Mapping[str, str] | None,
+    text: str,
 ) -> Task:
     """The queries as they are, in the order of the file."""
     rows = {name: row for row, name in enumerate(names)}
@@ -228,9 +230,10 @@ def _task(
     code = {texts: i for i, texts in enumerate(distinct)}
     ids, reference, target, _ = zip(*asked, strict=True)
     files = tuple(f"{name}.png" for name in names)
+    benchmark, _, category = full_name.partition("/")
     return Task(
-        benchmark="fashioniq",
-        name="",
+        benchmark=benchmark,
+        name=category,
         images=ImageTable(root, files, files=moved(files, None if index is None else dict(index))),
         conditions=tuple((texts[0],) for texts in distinct),
         texts=tuple(distinct) if any(len(texts) > 1 for texts in distinct) else None,

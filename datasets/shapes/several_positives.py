@@ -39,7 +39,7 @@ def sample_several_positives(rng: np.random.Generator, sets: int, split: Split) 
             views[i] = [i, *range(len(scenes), len(scenes) + more)]
             scenes += [placed_anew(rng, scenes[i]) for _ in range(more)]
     ids = [int(number) for number in rng.permutation(10 * len(scenes))[: len(scenes)]]
-    queries = []
+    queries: list[dict[str, Any]] = []
     for target, positives in views.items():
         reference = target - target % MEMBERS
         queries.append({

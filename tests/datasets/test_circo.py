@@ -113,7 +113,7 @@ def test_an_image_without_a_file_is_counted_or_left_out(files: Files) -> None:
         ({"reference_img_id": 5}, "reference_img_id: image 5 is not in"),
         ({"id": 0}, "id 0 is already the id of entry 0"),
         ({"id": "1"}, "id: Input should be a valid integer"),
-        ({"relative_caption": "two\nlines"}, "printable text"),
+        ({"relative_caption": "two\nlines"}, "text on one line without a control character"),
     ],
 )
 def test_a_faulty_query_is_named_or_left_out(files: Files, changes: dict[str, Any], message: str) -> None:

@@ -158,7 +158,7 @@ def test_contradictions_are_refused(changes: dict[str, object], message: str) ->
 def test_the_fields_survive_the_task_file(tmp_path: Path) -> None:
     task = replace(gallery_task(), variant="text=x")
     save_task(tmp_path / "task.npz", task)
-    back = load_task(tmp_path / "task.npz")
+    back = load_task(tmp_path / "task.npz", task.fingerprint)
     assert (back.texts, back.variant, back.fingerprint) == (task.texts, "text=x", task.fingerprint)
     assert back.target is not None
     assert back.labels is not None
