@@ -25,7 +25,7 @@ class Entry:
     rank: object
     """The method's setting ``rank``; "" where it has none."""
     question_set: str
-    """The task's fingerprint. Only entries of the same question set can be compared."""
+    """See ``StoredRun.question_set``. Only entries of the same question set can be compared."""
     variant: str
     """The settings and the subset of queries that make it another question set than the task's usual one; often ""."""
     queries: int | None
@@ -83,8 +83,8 @@ def entry_of(run: StoredRun, letters: str = "") -> Entry:
         backbone=record.backbone,
         settings=settings_text(record.settings),
         rank=method_config.get("rank", "") if isinstance(method_config, dict) else "",
-        question_set=run.fingerprint,
-        variant=record.variant,
+        question_set=run.question_set,
+        variant=run.variant,
         queries=record.queries,
         seconds=record.seconds.get("score"),
         runs=(record.run,),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import combinations
 
 from condsim.harness.results.entry import Entry, entry_of
 from condsim.harness.results.order import method_order
@@ -48,15 +49,38 @@ def _means(runs: Sequence[StoredRun]) -> Iterator[Entry]:
     names = sorted({name for run in runs for name in run.record.headlines})
     for name in names:
         complete: dict[tuple[str, ...], tuple[Parts, list[StoredRun]]] = {}
-        for parts, version in _versions(name, runs):
-            tasks = dict.fromkeys(task for task, _ in parts)
-            chosen = [_run_of(task, version, name, runs) for task in tasks if _is_certain(tasks, version, runs)]
-            of_parts = [run for run in chosen if run is not None]
-            if of_parts and len(of_parts) == len(tasks) and _have_metrics(parts, of_parts):
-                complete[tuple(run.run for run in of_parts)] = parts, of_parts
+        for candidates in _by_pictures(runs):
+            for parts, version in _versions(name, candidates):
+                tasks = dict.fromkeys(task for task, _ in parts)
+                certain = _is_certain(tasks, version, candidates)
+                chosen = [_run_of(task, version, name, candidates) for task in tasks if certain]
+                of_parts = [run for run in chosen if run is not None]
+                whole = len(of_parts) == len(tasks) > 0 and _have_metrics(parts, of_parts)
+                if whole and not _mixes_pictures(of_parts, runs):
+                    complete[tuple(run.run for run in of_parts)] = parts, of_parts
         for key, (parts, of_parts) in complete.items():
             if not any(set(key) < set(other) for other in complete):  # a mean over fewer tasks of the same version
                 yield _mean(name, parts, of_parts)
+
+
+def _by_pictures(runs: Sequence[StoredRun]) -> Iterator[list[StoredRun]]:
+    """Where pictures changed and kept their names: the runs on the newest ones, then those on older ones."""
+    oldest: dict[str, int] = {}
+    for run in runs:
+        oldest[run.record.task] = max(run.age, oldest.get(run.record.task, 0))
+    for age in range(max(oldest.values()) + 1):
+        yield [run for run in runs if run.age == min(age, oldest[run.record.task])]
+
+
+def _mixes_pictures(chosen: Sequence[StoredRun], runs: Iterable[StoredRun]) -> bool:
+    """Whether two tasks of one set of pictures were run on different contents of them."""
+    contents: dict[str, set[str]] = {}
+    for run in runs:
+        contents.setdefault(run.record.task, set()).add(run.images)
+    return any(
+        one.images != other.images and contents[one.record.task] & contents[other.record.task]
+        for one, other in combinations(chosen, 2)
+    )
 
 
 def _versions(name: str, runs: Iterable[StoredRun]) -> list[tuple[Parts, dict[str, str]]]:
@@ -132,8 +156,8 @@ def _mean(name: str, parts: Parts, runs: Sequence[StoredRun]) -> Entry:
         backbone=first.backbone,
         settings=first.settings,
         rank=first.rank,
-        question_set=_digest([(task, metric, by_task[task].fingerprint) for task, metric in parts]),
-        variant="; ".join(dict.fromkeys(run.record.variant for run in runs if run.record.variant)),
+        question_set=_digest([(task, metric, by_task[task].question_set) for task, metric in parts]),
+        variant="; ".join(dict.fromkeys(run.variant for run in runs if run.variant)),
         queries=None,
         seconds=None,
         runs=tuple(run.run for run in runs),

@@ -162,9 +162,9 @@ def make_leaderboard(
     others reported.
     """
     runs = list(runs)
-    first = {key: fingerprints[0] for key, fingerprints in question_sets(runs).items()}
+    first = {key: sets[0] for key, sets in question_sets(runs).items()}
     counted = newest(runs)
-    is_newest = {run.run: run.fingerprint == first[run.record.benchmark, run.record.task] for run in counted}
+    is_newest = {run.run: run.question_set == first[run.record.benchmark, run.record.task] for run in counted}
     entries = [entry_of(run, (letters or {}).get(run.run, "")) for run in counted] + headline_entries(counted)
     entries = [
         replace(with_reported(entry, published or {}), is_newest=all(is_newest[run] for run in entry.runs))

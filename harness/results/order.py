@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -31,33 +32,54 @@ def is_misdated(run: StoredRun) -> bool:
     return bool(run.record.created) and created(run) == datetime.min.replace(tzinfo=UTC)
 
 
+def tell_pictures_apart(runs: Sequence[StoredRun]) -> list[StoredRun]:
+    """The runs, with ``pictures`` and ``age`` set where pictures changed between runs and kept their names.
+
+    A run on published features, which depends on no pictures, belongs to the newest ones.
+    """
+    contents: dict[tuple[str, str], list[str]] = {}
+    for run in reversed(_by_date(runs)):
+        of_task = contents.setdefault((run.record.full_task, run.fingerprint), [])
+        if (content := run.images) and content not in of_task:
+            of_task.append(content)
+
+    def with_pictures(run: StoredRun) -> StoredRun:
+        of_task = contents[run.record.full_task, run.fingerprint]
+        if len(of_task) < 2:
+            return run
+        content = run.images or of_task[0]
+        return replace(run, pictures=content, age=of_task.index(content))
+
+    return [with_pictures(run) for run in runs]
+
+
 def newest(runs: Iterable[StoredRun]) -> list[StoredRun]:
     """In the leaderboard's order, the newest of the runs alike in task, question set, method, backbone and settings.
 
     Such runs differ in what the leaderboard does not show: a seed, the number of resamples, a protocol number.
     """
-    latest = {(run.record.task, run.fingerprint, *run.alike): run for run in _by_date(runs)}
+    latest = {(run.record.task, run.question_set, *run.alike): run for run in _by_date(runs)}
     return sorted(latest.values(), key=run_order)
 
 
 def question_sets(runs: Sequence[StoredRun]) -> dict[tuple[str, str], list[str]]:
-    """(benchmark, task) -> the fingerprints of its question sets, that of the newest run first."""
+    """(benchmark, task) -> its question sets, that of the newest run first."""
     sets: dict[tuple[str, str], list[str]] = {}
     for run in reversed(_by_date(runs)):
-        fingerprints = sets.setdefault((run.record.benchmark, run.record.task), [])
-        if run.fingerprint not in fingerprints:
-            fingerprints.append(run.fingerprint)
+        of_task = sets.setdefault((run.record.benchmark, run.record.task), [])
+        if run.question_set not in of_task:
+            of_task.append(run.question_set)
     return sets
 
 
-def short_id(fingerprint: str) -> str:
-    """The first eight digits of a fingerprint: how tables name a question set."""
-    return fingerprint[:8] or "unknown"
+def short_id(question_set: str) -> str:
+    """The first eight digits of a question set: how tables name it."""
+    return question_set[:8] or "unknown"
 
 
-def set_name(fingerprint: str, variant: str) -> str:
+def set_name(question_set: str, variant: str) -> str:
     """A question set's digits, and what makes it another one than the task's usual: ``1f3a99c0 text=caption``."""
-    return f"{short_id(fingerprint)} {variant}".strip()
+    return f"{short_id(question_set)} {variant}".strip()
 
 
 def older_set(task: str, name: str, runs: int, queries: int | None) -> str:
@@ -68,7 +90,7 @@ def older_set(task: str, name: str, runs: int, queries: int | None) -> str:
 def run_order(run: StoredRun) -> tuple[Any, ...]:
     """Sort key of the leaderboard's rows. The ranks of a sweep are in the order of numbers."""
     record = run.record
-    return (record.benchmark, record.task, run.fingerprint, *method_order(run), record.run)
+    return (record.benchmark, record.task, run.question_set, *method_order(run), record.run)
 
 
 def method_order(run: StoredRun) -> tuple[Any, ...]:

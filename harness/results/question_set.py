@@ -26,7 +26,8 @@ class QuestionSet:
 
     benchmark: str
     name: str
-    fingerprint: str
+    id: str
+    """See :attr:`condsim.harness.results.stored_run.StoredRun.question_set`."""
     runs: tuple[StoredRun, ...]
     is_newest: bool = True
     """False: newer runs of this task saw other queries."""
@@ -44,12 +45,12 @@ class QuestionSet:
         """The name of the task; with the question set where the task has several or this is not its usual one."""
         if self.has_others:
             return f"{self.full_name}, question set {self.set_name}"
-        variant = self.runs[0].record.variant
+        variant = self.runs[0].variant
         return f"{self.full_name}, {variant}" if variant else self.full_name
 
     @property
     def set_name(self) -> str:
-        return set_name(self.fingerprint, self.runs[0].record.variant)
+        return set_name(self.id, self.runs[0].variant)
 
     @property
     def queries(self) -> int:
@@ -94,7 +95,7 @@ class QuestionSet:
         if path is None:
             return None, ""
         try:
-            return load_task(path, self.fingerprint), ""
+            return load_task(path, self.runs[0].fingerprint), ""
         except CondsimError as error:
             return None, str(error)
 
@@ -130,15 +131,15 @@ def group_runs(runs: Sequence[StoredRun]) -> list[QuestionSet]:
     sets = question_sets(runs)
     members: dict[tuple[str, str, str], list[StoredRun]] = {}
     for run in newest(runs):
-        members.setdefault((run.record.benchmark, run.record.task, run.fingerprint), []).append(run)
+        members.setdefault((run.record.benchmark, run.record.task, run.question_set), []).append(run)
     groups = []
     for benchmark, task in sorted(sets):
-        for place, fingerprint in enumerate(sets[benchmark, task]):
-            own = members[benchmark, task, fingerprint]
+        for place, identity in enumerate(sets[benchmark, task]):
+            own = members[benchmark, task, identity]
             several = len({run.record.backbone for run in own}) > 1
             labelled = tuple(replace(run, with_backbone=several) for run in own)
             others = len(sets[benchmark, task]) > 1
-            groups.append(QuestionSet(benchmark, task, fingerprint, labelled, place == 0, others))
+            groups.append(QuestionSet(benchmark, task, identity, labelled, place == 0, others))
     return groups
 
 
@@ -150,9 +151,9 @@ def keep_runs(groups: Iterable[QuestionSet], runs: Container[str]) -> list[Quest
 
 def older_sets(groups: Iterable[QuestionSet], shown: Iterable[QuestionSet]) -> list[str]:
     """One message per question set that is not ``shown``: which runs are left out because they saw other queries."""
-    names = {(group.full_name, group.fingerprint) for group in shown}
+    names = {(group.full_name, group.id) for group in shown}
     return [
         older_set(group.full_name, group.set_name, len(group.runs), group.queries)
         for group in groups
-        if (group.full_name, group.fingerprint) not in names
+        if (group.full_name, group.id) not in names
     ]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from condsim.harness.errors import CondsimError, did_you_mean
 from condsim.harness.results.leaderboard import Leaderboard, make_leaderboard
-from condsim.harness.results.order import is_misdated, short_id
+from condsim.harness.results.order import is_misdated, short_id, tell_pictures_apart
 from condsim.harness.results.output import write_text
 from condsim.harness.results.published import find_published, read_published
 from condsim.harness.results.question_set import QuestionSet, group_runs, keep_runs, older_sets
@@ -54,7 +54,7 @@ class Results:
             for run in runs
             if is_misdated(run)
         ]
-        return runs
+        return tell_pictures_apart(runs)
 
     @cached_property
     def question_sets(self) -> list[QuestionSet]:
@@ -81,24 +81,24 @@ class Results:
     ) -> TaskComparison:
         """Test all pairs of runs on ``task`` ("benchmark/task"), or of ``runs`` (methods, or labels: "clay rank=5").
 
-        ``question_set``: the first digits of a fingerprint; None: the newest. Raises CondsimError for names that do not
+        ``question_set``: its first digits; None: the newest. Raises CondsimError for names that do not
         exist.
         """
         from condsim.harness.results.comparison import compare_runs
 
         return compare_runs(self.question_set(task, question_set), self.notes, metric, runs)
 
-    def question_set(self, task: str, fingerprint: str | None = None) -> QuestionSet:
-        """The newest question set of ``task``, or the one whose fingerprint starts with these digits."""
+    def question_set(self, task: str, digits: str | None = None) -> QuestionSet:
+        """The newest question set of ``task``, or the one that starts with these digits."""
         self.require_runs()
         own = [group for group in self.question_sets if group.full_name == task]
         if not own:
             tasks = {group.full_name for group in self.question_sets}
             raise CondsimError(f"there are no records of task {task!r}. {did_you_mean(task, tasks)}")
-        fitting = [group for group in own if fingerprint is None or group.fingerprint.startswith(fingerprint)]
+        fitting = [group for group in own if digits is None or group.id.startswith(digits)]
         if not fitting:
-            ids = [short_id(group.fingerprint) for group in own]
-            raise CondsimError(f"{task} has no question set {fingerprint!r}. {did_you_mean(str(fingerprint), ids)}")
+            ids = [short_id(group.id) for group in own]
+            raise CondsimError(f"{task} has no question set {digits!r}. {did_you_mean(str(digits), ids)}")
         return fitting[0]
 
     def report(self, path: str | Path, **settings: Any) -> dict[str, Any]:

@@ -37,10 +37,10 @@ def significance_letters(sets: Sequence[QuestionSet], notes: list[str]) -> dict[
         current: dict[str, Any] = {}
         for question_set in members:
             key = _key(question_set)
-            valid = kept.get(question_set.fingerprint)
+            valid = kept.get(question_set.id)
             if valid is None or valid["key"] != key:
                 valid = {"key": key, "letters": _compared(question_set, notes)}
-            current[question_set.fingerprint] = valid
+            current[question_set.id] = valid
             letters |= valid["letters"]
         if current != kept:
             _write(folder / FILE, current)

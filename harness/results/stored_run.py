@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from condsim.harness.errors import CondsimError
+from condsim.harness.hashing import settings_hash
 from condsim.harness.paths import safe_name
 from condsim.harness.run.record import Record, read_file
 
@@ -29,6 +30,10 @@ class StoredRun:
     record: Record
     with_backbone: bool = False
     """Whether its label names the backbone: true where the runs of its question set have several."""
+    pictures: str = ""
+    """A digest of the pictures, where runs on these queries saw several contents of them; "" where all saw the same."""
+    age: int = 0
+    """How many contents of these pictures are newer."""
 
     @property
     def run(self) -> str:
@@ -38,6 +43,23 @@ class StoredRun:
     def fingerprint(self) -> str:
         """The fingerprint of the task as this run saw it; "" where the record has none."""
         return str(self.record.config.get("fingerprint", ""))
+
+    @property
+    def images(self) -> str:
+        """The digest of the pictures that this run saw; "" where it depends on none."""
+        return str(self.record.config.get("images", ""))
+
+    @property
+    def question_set(self) -> str:
+        """What runs must have in common to be compared: the fingerprint, and the content of the pictures with it where
+        other runs saw other pictures under the same names."""
+        return self.fingerprint if not self.pictures else settings_hash({self.fingerprint: self.pictures})
+
+    @property
+    def variant(self) -> str:
+        """What makes its question set another one than the task's usual: "text=caption", "pictures 5ab1c0de"."""
+        pictures = f"pictures {self.pictures[:8]}" if self.pictures else ""
+        return "; ".join(filter(None, (self.record.variant, pictures)))
 
     @property
     def label(self) -> str:

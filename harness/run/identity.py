@@ -87,7 +87,8 @@ def images_digest(backbone: Backbone, table: ImageTable) -> str:
     if not present:
         return ""
     keys = open_store(default_cache_dir()).image_keys(table.take(np.array(present))).keys
-    return content_digest(b"".join(keys) + repr(present).encode())
+    missing = b"" if len(present) == len(table) else repr(present).encode()
+    return content_digest(b"".join(keys) + missing)  # where all are there, what open_clip's backbones say
 
 
 def with_contents(config: Any, images: Path) -> Any:

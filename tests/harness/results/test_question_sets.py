@@ -15,7 +15,7 @@ from condsim.harness.commands.compare import main as compare_main
 from condsim.harness.commands.leaderboard import main as leaderboard_main
 from condsim.harness.errors import CondsimError
 from condsim.harness.results.leaderboard import Leaderboard, make_leaderboard
-from condsim.harness.results.order import created, is_misdated
+from condsim.harness.results.order import created, is_misdated, tell_pictures_apart
 from condsim.harness.results.question_set import group_runs
 from condsim.harness.results.results import Results
 from condsim.harness.results.stored_run import StoredRun
@@ -113,10 +113,53 @@ def test_a_mean_over_fewer_tasks_gives_way_to_the_larger_one() -> None:
     }
 
 
+def on(pictures: str, fingerprint: str) -> dict[str, object]:
+    config = {"fingerprint": fingerprint, "method_config": {}, "images": pictures}
+    return {"run": f"{fingerprint}-{pictures}", "config": config, "headlines": {"average": COLOR_AND_SHAPE}}
+
+
+def test_runs_on_other_pictures_of_the_same_names_are_another_question_set() -> None:
+    runs = [
+        run("color", "a", "c1", 0.7, 1, **on("old", "c1")),
+        run("color", "a", "c1", 0.9, 2, **on("new", "c1")),
+        run("color", "published", "c1", 0.4, 1, **on("", "c1")),  # on features that others published
+        run("shape", "a", "s1", 0.5, 1, **on("old", "s1")),
+        run("shape", "a", "s1", 0.3, 2, **on("new", "s1")),
+    ]
+    apart = tell_pictures_apart(runs)
+    leaderboard = make_leaderboard(apart)
+    newest = {entry.method: entry.metrics["map"].value for entry in leaderboard.entries if entry.is_newest
+              and entry.task == "color"}  # fmt: skip
+    assert newest == {"a": 0.9, "published": 0.4}
+    (color, shape) = leaderboard.left_out_of_overview()
+    assert color.startswith("labelled/color: 1 run on the older question set")
+    assert "pictures old" in color
+    assert "pictures old" in shape
+    of_old = leaderboard.of_runs({"c1-old", "s1-old"})
+    assert {entry.task: entry.metrics["map"].value for entry in of_old.entries} == {
+        "color": 0.7, "shape": 0.5, "average": pytest.approx(0.6)
+    }  # fmt: skip
+    assert [group.is_newest for group in group_runs(apart)] == [True, False, True, False]
+
+
+def test_a_mean_is_never_over_two_contents_of_the_same_pictures() -> None:
+    runs = [
+        run("color", "a", "c1", 0.7, 1, **on("old", "c1")),
+        run("shape", "a", "s1", 0.5, 1, **on("old", "s1")),
+        run("color", "a", "c1", 0.9, 2, **on("new", "c1")),  # and shape not yet
+    ]
+    assert means(*tell_pictures_apart(runs)) == {"a": pytest.approx(0.6)}
+
+
+def test_one_content_of_the_pictures_is_no_variant() -> None:
+    runs = [run("color", "a", "c1", 0.7, 1, **on("old", "c1")), run("color", "b", "c1", 0.5, 1, **on("", "c1"))]
+    assert [(r.question_set, r.variant) for r in tell_pictures_apart(runs)] == [("c1", ""), ("c1", "")]
+
+
 def test_a_date_in_the_future_counts_as_the_oldest() -> None:
     future = run("color", "a", "f1", 0.5, created="2931-01-01T00:00:00+00:00")
     past = run("color", "b", "f2", 0.4)
-    assert [group.fingerprint for group in group_runs([future, past])] == ["f2", "f1"]
+    assert [group.id for group in group_runs([future, past])] == ["f2", "f1"]
     assert (is_misdated(future), is_misdated(past)) == (True, False)
     now = datetime(2020, 1, 1, tzinfo=UTC)
     assert created(run("color", "a", "f", 0.5, 2), now) == datetime(2020, 1, 2, tzinfo=UTC)  # clocks differ by hours
@@ -142,7 +185,7 @@ def test_commands_name_what_they_leave_out(
     assert "not compared: toy/focus: 1 run on the older question set" in shown.err
     older = two_question_sets.question_sets[1]
     assert older.full_name == "toy/find"
-    assert compare_main(["--results", folder, "--task", "toy/find", "--question-set", older.fingerprint[:8]]) == 0
+    assert compare_main(["--results", folder, "--task", "toy/find", "--question-set", older.id[:8]]) == 0
     assert "| old" in capsys.readouterr().out
     with pytest.raises(CondsimError, match="has no question set"):
         compare_main(["--results", folder, "--task", "toy/find", "--question-set", "zzz"])
