@@ -1,3 +1,1 @@
-"""The rendered world `shapes`: scenes of coloured, textured shapes with known attributes, and the backbone trained on
-it.
-"""
+"""The rendered world `shapes`: scenes of coloured, textured shapes with known attributes, and its backbone."""

@@ -1,4 +1,4 @@
-"""Scenes as annotations: the instance table and bags that templates are built from, and label rows."""
+"""Annotations of scenes: instances and bags of categories, from which templates are built, and label columns."""
 
 from __future__ import annotations
 
@@ -10,19 +10,17 @@ from condsim.datasets.templates import Instance
 
 
 def attribute_types(kinds: tuple[str, ...] = ("color", "texture", "background", "pattern")) -> dict[str, str]:
-    """Attribute value -> its type, for the named kinds. Size is none of them: a crop grows with its box and shows no
-    size.
-    """
+    """Attribute value -> its type, for ``kinds``. Size is not a type here: a crop grows with its box and hides it."""
     return {value: kind for kind in kinds for value in ATTRIBUTES[kind]}
 
 
 def instances_by_shape(scenes: Scenes, image_ids: list[str], canvas: int) -> list[Instance]:
-    """One instance an object, category = its shape, attributes = colour, texture, background, pattern."""
+    """One instance per object; category: its shape; attributes: colour, texture, background, pattern."""
     return _instances(scenes, image_ids, canvas, "shape")
 
 
 def instances_by_color(scenes: Scenes, image_ids: list[str], canvas: int) -> list[Instance]:
-    """One instance an object, category = its colour, attribute = its shape: for the condition "shape"."""
+    """One instance per object; category: its colour; attribute: its shape (for the condition "shape")."""
     return _instances(scenes, image_ids, canvas, "color")
 
 
@@ -41,7 +39,7 @@ def _instances(scenes: Scenes, image_ids: list[str], canvas: int, category: str)
 
 
 def scene_bags(scenes: Scenes, image_ids: list[int]) -> dict[int, frozenset[str]]:
-    """Image id -> what it shows: its shapes, and its background as the stuff that real scenes have."""
+    """Image id -> its categories: its shapes, and its background (a stuff category, as in COCO)."""
     bags = {}
     for i, image in enumerate(image_ids):
         shapes = {SHAPES[s] for s in scenes.shape[i, : scenes.count[i]]}
@@ -50,7 +48,7 @@ def scene_bags(scenes: Scenes, image_ids: list[int]) -> dict[int, frozenset[str]
 
 
 def label_rows(scenes: Scenes) -> dict[str, np.ndarray]:
-    """Columns shape, color, texture, size, background, pattern [n] of lone objects, in words."""
+    """The columns shape, color, texture, size, background, pattern [n] of scenes with one object, as words."""
     columns = {}
     for name, values in ATTRIBUTES.items():
         index = getattr(scenes, name)

@@ -1,4 +1,4 @@
-"""The embedded benchmark: the rendered world on disk, read by the same loaders that read the real benchmarks."""
+"""The embedded benchmark: the rendered world on disk, read by the loaders of the real benchmarks."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from condsim.harness.task import Benchmark, ImageTable, TrainSplit
 
 CONDITIONS = ("shape", "color", "texture", "size", "background")
 INSTANCE_METRICS = ("map@50", "ndcg@50", "mrr")
-TOGETHER = (("color", "shape"),)
+CONDITION_PAIRS = (("color", "shape"),)
 
 
 def load(cache_dir: str | None = None, tasks: Sequence[str] | None = None, name: str = "shapes") -> Benchmark:
-    """GeneCIS's four tasks, MIT-States, CIRR, CIRCO and conditional labels over rendered scenes, made on first use.
+    """The tasks of GeneCIS, MIT-States, CIRR, CIRCO, conditional labels and instance retrieval, on scenes.
 
-    ``cache_dir``: where the world is kept (None: the default cache). Headlines are those of the benchmarks it imitates.
+    ``cache_dir``: the folder in which the world is rendered on first use (None: the default cache). The headlines are
+    those of the real benchmarks.
     """
     root = ensure_world(default_cache_dir() if cache_dir is None else Path(cache_dir).expanduser())
     templates, edits, table = root / "genecis", str(root / "cirr"), root / "labelled/test.csv"
@@ -29,7 +30,7 @@ def load(cache_dir: str | None = None, tasks: Sequence[str] | None = None, name:
     composed = mit_states.load(
         str(root / "mit_states"), str(root / "mit_states/test_nouns.json"), tasks=["test"], name=name
     )
-    labels = labelled.load(str(table), conditions=CONDITIONS, together=TOGETHER, name=name)
+    labels = labelled.load(str(table), conditions=CONDITIONS, together=CONDITION_PAIRS, name=name)
     parts = (
         _as_part(attributes, "genecis", ""),
         _as_part(composed, "mit_states"),
@@ -38,30 +39,30 @@ def load(cache_dir: str | None = None, tasks: Sequence[str] | None = None, name:
         _as_part(labels, "labelled"),
         *(_as_part(part, "instance", "") for part in _instances(root / "instance", name)),
     )
-    every = tuple(task for part in parts for task in part.tasks)
+    all_tasks = tuple(task for part in parts for task in part.tasks)
     headlines = {key: pairs for part in parts for key, pairs in part.headlines.items()}
-    return Benchmark(name, every, read_train(root / "captions"), headlines).select(tasks)
+    return Benchmark(name, all_tasks, read_train(root / "captions"), headlines).select(tasks)
 
 
 def _instances(folder: Path, name: str) -> tuple[Benchmark, ...]:
-    """The same instances sought by one of their pictures and by their name."""
+    """Two benchmarks on the same instances: the query is one of their pictures, or their name."""
     gallery = str(folder / "gallery.csv")
     return tuple(
         instance.load(
-            str(folder / f"{asked}_queries.csv"), gallery, str(folder), INSTANCE_METRICS, f"instance_{asked}", name=name
+            str(folder / f"{kind}_queries.csv"), gallery, str(folder), INSTANCE_METRICS, f"instance_{kind}", name=name
         )
-        for asked in ("image", "text")
+        for kind in ("image", "text")
     )
 
 
 def read_train(folder: Path) -> TrainSplit:
-    """The captioned training pictures, and as the split's vocabulary the distinct captions."""
+    """The training pictures that have captions; the split's texts are the distinct captions."""
     frame = pd.read_csv(folder / "train.csv")
     return TrainSplit(ImageTable(folder, tuple(frame["image"])), tuple(sorted(set(frame["caption"]))))
 
 
 def _as_part(part: Benchmark, prefix: str, task_prefix: str | None = None) -> Benchmark:
-    """A benchmark's tasks under names that say where they come from; its only or main task gets the bare ``prefix``."""
+    """A benchmark with ``prefix`` before its tasks' names; its main task is named ``prefix`` alone."""
     main = {"test", "val"}
 
     def rename(task: str) -> str:

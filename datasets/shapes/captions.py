@@ -1,7 +1,7 @@
-"""Captions of scenes: random subsets of objects and attributes in words, and which scenes each caption is true of.
+"""Captions of scenes: random subsets of objects and attributes as words, and the scenes that each caption describes.
 
-A caption keeps beside its text what it says, as numbers. So a batch knows every true pair, not only the pairs that it
-was built from, and "red" is no negative of another picture of something red.
+A caption also holds its content as numbers. A batch therefore knows all its true pairs, not only those of a caption
+and its own scene: "red" is not a negative for another picture with something red.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _VALUE_FRAMES = ("{v}", "{v}", "{v}", "a photo of {v}", "a photo of {v}", "{t} {
                  "{t}: {v}", "it is {v}", "a {v} {t}", "a photo of a {v} object")  # fmt: skip
 _GROUND_FRAMES = ("{g}", "a photo of {g}", "a {g}", "a photo of a {g}", "a scene on a {g}", "with a {g}",
                   "the background is {v}", "background: {v}", "a scene with a {g}")  # fmt: skip
-# Words of edits, negations and common prompts that methods may use: their rows of the token table are kept.
+# Words of edits, negations and common prompts that methods may use. The token table keeps their rows.
 EXTRA_WORDS = tuple(
     """
     color texture shape size background pattern object objects thing things figure figures scene image photo picture
@@ -48,11 +48,12 @@ EXTRA_WORDS = tuple(
 
 @dataclass(frozen=True)
 class Captions:
-    """n captions and what they say.
+    """n captions and their content.
 
-    said [n, 4 mentions, 4 attributes]: shape, colour, texture, size, each a value or UNSAID; mentioned [n, 4]: which
-    mentions exist; background, pattern [n]: a value or UNSAID; absent [n]: a shape said not to be there, or UNSAID;
-    own [n]: the caption says more than these numbers (a relation), so count it as true of its own scene only.
+    said [n, 4 mentions, 4 attributes]: shape, colour, texture, size, each a value or UNSAID; mentioned [n, 4]: whether
+    the mention exists; background, pattern [n]: a value or UNSAID; absent [n]: a shape that the caption denies, or
+    UNSAID; own [n]: the caption states a relation, which these numbers do not hold: it counts as true of its own scene
+    only.
     """
 
     texts: list[str]
@@ -65,7 +66,7 @@ class Captions:
 
 
 def vocabulary() -> tuple[str, ...]:
-    """Every word that a caption can hold, and the extra ones."""
+    """Every word that a caption can contain, and ``EXTRA_WORDS``."""
     values = [v for vs in ATTRIBUTES.values() for v in vs]
     frames = " ".join(_FRAMES + _VALUE_FRAMES + _GROUND_FRAMES + _NOUNS)
     for mark in ("{a}", "{p}", "{v}", "{t}", "{g}"):
@@ -74,27 +75,28 @@ def vocabulary() -> tuple[str, ...]:
 
 
 def article(phrase: str) -> str:
-    """The phrase with its indefinite article."""
+    """``phrase`` with its indefinite article."""
     return ("an " if phrase[0] in "aeiou" else "a ") + phrase
 
 
 def object_phrase(values: Sequence[int] | np.ndarray, noun: str = "object", color_first: bool = False) -> str:
-    """Words such as "large striped red circle" from indices of shape, colour, texture, size, any of them UNSAID."""
+    """A phrase such as "large striped red circle" from indices of shape, colour, texture, size; each may be UNSAID."""
     shape, color, texture, size = (None if v == UNSAID else names[v] for v, names in zip(values, _VALUES, strict=True))
     middle = (color, texture) if color_first else (texture, color)
     return " ".join(w for w in (size, *middle, shape or noun) if w)
 
 
 def ground_phrase(background: int, pattern: int) -> str:
-    """Words such as "wavy gray background", either part UNSAID."""
+    """A phrase such as "wavy gray background"; each index may be UNSAID."""
     parts = [PATTERNS[pattern] if pattern != UNSAID else "", BACKGROUNDS[background] if background != UNSAID else ""]
     return " ".join(w for w in (*parts, "background") if w)
 
 
 def caption_scenes(rng: np.random.Generator, scenes: Scenes, closeup: np.ndarray, full: float = 0.0) -> Captions:
-    """One random caption a scene. closeup [n]: the picture is a crop around object 0: only that is named, and no size.
+    """One random caption per scene.
 
-    full: share of captions that name everything there is to name of the objects they mention.
+    closeup [n]: the picture is a crop around object 0; its caption names this object alone, and no size. full: share of
+    the captions that name all attributes of the objects that they mention.
     """
     n = len(scenes)
     said = np.full((n, MAX_OBJECTS, 4), UNSAID)
@@ -136,7 +138,7 @@ def _caption(
     own: np.ndarray,
     full: float,
 ) -> str:
-    """One caption; the arrays named *said, mentioned, absent, own are filled in place."""
+    """One caption. Fills the arrays said, mentioned, background_said, pattern_said, absent and own in place."""
     known = 3 if closeup else 4
     if u[0] < 0.12:  # the background alone
         which = int(u[1] * 3)
@@ -198,7 +200,7 @@ def _edit(u: float, shape: str, value: str) -> str:
 
 
 def _relation(u: float, phrases: list[str], x: np.ndarray, y: np.ndarray) -> tuple[str, bool]:
-    """Two phrases joined by where the first lies, if one direction is clear; and whether one is."""
+    """Two phrases joined by the direction between their objects, or by "and" if none is clear; and whether one is."""
     dx, dy = x[0] - x[1], y[0] - y[1]
     a, b = article(phrases[0]), article(phrases[1])
     if abs(dx) > 0.25 and (abs(dy) <= 0.25 or u < 0.5):
@@ -209,9 +211,9 @@ def _relation(u: float, phrases: list[str], x: np.ndarray, y: np.ndarray) -> tup
 
 
 def true_pairs(captions: Captions, scenes: Scenes, closeup: np.ndarray) -> np.ndarray:
-    """Boolean [captions, scenes]: is caption i true of picture j? Own pairs are always true.
+    """Boolean [captions, scenes]: whether caption i is true of picture j. The diagonal is always true.
 
-    A close-up shows object 0 and no size; that it may show bits of others is not counted.
+    A close-up counts as a picture of object 0 without a size, although it may show parts of other objects.
     """
     attributes = np.stack([scenes.shape, scenes.color, scenes.texture, scenes.size], axis=-1)  # [n, objects, 4]
     attributes = np.where(closeup[:, None, None] & (np.arange(4) == 3), -9, attributes)
@@ -222,33 +224,33 @@ def true_pairs(captions: Captions, scenes: Scenes, closeup: np.ndarray) -> np.nd
         if not len(rows):
             continue
         said = captions.said[rows, m]  # [r, 4]
-        some = np.zeros((len(rows), len(scenes)), dtype=bool)
+        matches = np.zeros((len(rows), len(scenes)), dtype=bool)
         for o in range(MAX_OBJECTS):
-            fits = np.broadcast_to(shown[:, o], some.shape).copy()
+            object_matches = np.broadcast_to(shown[:, o], matches.shape).copy()
             for k in range(4):
-                fits &= (said[:, k, None] == UNSAID) | (said[:, k, None] == attributes[None, :, o, k])
-            some |= fits
-        true[rows] &= some
+                object_matches &= (said[:, k, None] == UNSAID) | (said[:, k, None] == attributes[None, :, o, k])
+            matches |= object_matches
+        true[rows] &= matches
     for said, value in ((captions.background, scenes.background), (captions.pattern, scenes.pattern)):
         true &= (said[:, None] == UNSAID) | (said[:, None] == value[None])
-    is_there = ((scenes.shape[None] == captions.absent[:, None, None]) & shown[None]).any(axis=-1)
-    true &= (captions.absent[:, None] == UNSAID) | ~is_there
+    shows_absent = ((scenes.shape[None] == captions.absent[:, None, None]) & shown[None]).any(axis=-1)
+    true &= (captions.absent[:, None] == UNSAID) | ~shows_absent
     true[captions.own] = False
     np.fill_diagonal(true, True)
     return true
 
 
 def telling_pairs(captions: Captions, scenes: Scenes, closeup: np.ndarray, allowed: np.ndarray) -> np.ndarray:
-    """Boolean [captions, scenes]: could picture j hold the shapes that caption i names, by colour and texture alone?
+    """Boolean [captions, scenes]: whether the colours and textures of picture j allow the shapes that caption i names.
 
-    allowed: the split's combinations [shape, colour, texture]. Where it could not, a learner that knows which
-    combinations training has tells the pair apart without looking at shape, and then fails on unseen ones: leave such
-    pairs out of the loss.
+    allowed: the split's combinations [shape, colour, texture]. If they do not, a model can reject the pair by knowing
+    which combinations training has, without looking at the shape, and then fails on unseen combinations. The loss
+    leaves such pairs out.
     """
     shown = scenes.present & ~(closeup[:, None] & (np.arange(MAX_OBJECTS) > 0)[None])
-    could = np.asarray((allowed[:, scenes.color, scenes.texture] & shown[None]).any(axis=-1))  # [shape, scenes]
+    possible = np.asarray((allowed[:, scenes.color, scenes.texture] & shown[None]).any(axis=-1))  # [shape, scenes]
     telling = np.ones((len(captions.texts), len(scenes)), dtype=bool)
     for m in range(MAX_OBJECTS):
         rows = np.flatnonzero(captions.mentioned[:, m] & (captions.said[:, m, 0] != UNSAID))
-        telling[rows] &= could[captions.said[rows, m, 0]]
+        telling[rows] &= possible[captions.said[rows, m, 0]]
     return telling

@@ -1,6 +1,4 @@
-"""Edits of scenes and their words: the composed-retrieval sets, six similar scenes each one edit away from the
-first.
-"""
+"""Edits of scenes and their texts, for the CIRR-style task: sets of six scenes, each one edit away from the first."""
 
 from __future__ import annotations
 
@@ -30,8 +28,9 @@ _KINDS = ("color", "texture", "size", "background", "pattern", "add", "remove", 
 
 @dataclass(frozen=True)
 class EditedSets:
-    """m sets of six scenes, set by set, the unedited one first; to[i] and back[i] tell how to reach it and return [m
-    * 6].
+    """m sets of six scenes, set by set, the unedited scene first.
+
+    to[i], back[i] [6 m]: the text of the edit from the set's first scene to scene i, and of its reverse.
     """
 
     scenes: Scenes
@@ -40,13 +39,12 @@ class EditedSets:
 
 
 def sample_sets(rng: np.random.Generator, m: int, split: Split) -> EditedSets:
-    """Draw m sets. Within a set the five edits differ in kind, and no two scenes of any sets show the same things.
+    """Draw m sets. The five edits of a set differ in kind. No two scenes show the same objects and background.
 
-    Sets come in families that share everything but colours and textures, so that the nearest pictures of a reference
-    are not its own set alone. Each scene is placed anew, so that a picture is no near-copy of another: only what it
-    shows stays.
+    Sets come in families that share everything but colours and textures, so that a reference is near other sets too.
+    Every scene draws its positions again, so that no two pictures are near-duplicates.
     """
-    seen: set[tuple[object, ...]] = set()
+    used: set[tuple[object, ...]] = set()
     parts: list[Scenes] = []
     to: list[str] = []
     back: list[str] = []
@@ -56,32 +54,32 @@ def sample_sets(rng: np.random.Generator, m: int, split: Split) -> EditedSets:
             anchor, tries_left = sample_scenes(rng, 1, split, (2, 3)), FAMILY
         tries_left -= 1
         color, texture = draw_color_texture(rng, anchor.shape, split)
-        base = placed_anew(rng, anchor.replace(color=color, texture=texture))
-        members, forth, returns = [base], [""], [""]
+        base = place_again(rng, anchor.replace(color=color, texture=texture))
+        members, to_members, to_base = [base], [""], [""]
         for kind in rng.permutation(len(_KINDS)):
             edited = _edit(rng, base, _KINDS[kind], split)
             if edited is not None and len(members) < MEMBERS:
-                members.append(placed_anew(rng, edited[0]))
-                forth.append(edited[1])
-                returns.append(edited[2])
+                members.append(place_again(rng, edited[0]))
+                to_members.append(edited[1])
+                to_base.append(edited[2])
         signatures = [signature(s) for s in members]
-        if len(members) == MEMBERS and len(set(signatures)) == MEMBERS and not seen.intersection(signatures):
-            seen.update(signatures)
+        if len(members) == MEMBERS and len(set(signatures)) == MEMBERS and not used.intersection(signatures):
+            used.update(signatures)
             parts += members
-            to += forth
-            back += returns
+            to += to_members
+            back += to_base
     return EditedSets(concatenate(parts), to, back)
 
 
 def signature(scene: Scenes) -> tuple[object, ...]:
-    """What one scene shows, whatever the places: equal for two scenes that no annotation tells apart."""
+    """The objects and background of one scene without positions: equal for two scenes with the same annotations."""
     columns = (scene.shape, scene.color, scene.texture, scene.size)
     objects = sorted(tuple(int(c[0, k]) for c in columns) for k in range(int(scene.count[0])))
     return (tuple(objects), int(scene.background[0]), int(scene.pattern[0]))
 
 
 def _edit(rng: np.random.Generator, base: Scenes, kind: str, split: Split) -> tuple[Scenes, str, str] | None:
-    """The edited scene, the words for the edit, the words for undoing it; None where this edit cannot be made."""
+    """The edited scene, the text of the edit, the text of its reverse; None where this edit is impossible."""
     if kind in ("background", "pattern"):
         return _change(rng, base, kind, None, np.ones(len(ATTRIBUTES[kind]), dtype=bool))
     count = int(base.count[0])
@@ -119,7 +117,7 @@ def _edit(rng: np.random.Generator, base: Scenes, kind: str, split: Split) -> tu
 def _change(
     rng: np.random.Generator, base: Scenes, kind: str, k: int | None, fits: np.ndarray
 ) -> tuple[Scenes, str, str] | None:
-    """Another fitting value of one attribute, of object k or of the background (None)."""
+    """Change one attribute, of object k or of the background (None), to another of the values that ``fits`` marks."""
     old = int(getattr(base, kind)[0] if k is None else getattr(base, kind)[0, k])
     options = [i for i in np.flatnonzero(fits) if i != old]
     if not options:
@@ -142,14 +140,14 @@ def _said(rng: np.random.Generator, noun: str, value: str) -> str:
 
 
 def _with(scene: Scenes, k: int, **values: int) -> Scenes:
-    """The one scene with named attributes of object k exchanged."""
+    """``scene``, a batch of one, with the attributes ``values`` of object k replaced."""
     arrays = {name: getattr(scene, name).copy() for name in values}
     for name, value in values.items():
         arrays[name][0, k] = value
     return scene.replace(**arrays)
 
 
-def placed_anew(rng: np.random.Generator, scene: Scenes) -> Scenes:
-    """The same things at other places."""
+def place_again(rng: np.random.Generator, scene: Scenes) -> Scenes:
+    """The scene with newly drawn positions: same objects, attributes and background."""
     named = ("count", *OBJECT_ATTRIBUTES, "background", "pattern")
     return place(rng, **{name: getattr(scene, name) for name in named})

@@ -1,16 +1,16 @@
-"""The world on disk, in the real benchmarks' own file formats, so that the loaders of the real ones read it.
+"""Write the world to disk in the file formats of the real benchmarks, so that their loaders read it.
 
     genecis/{focus,change}_{attribute,object}.json, <task>.kinds.json beside them, vg/<id>.jpg, coco/<12 digits>.jpg,
-        coco/categories.csv (image, category: what a perfect detector would see)
+        coco/categories.csv (image, category: the output of a perfect detector)
     mit_states/images/"adjective noun"/*.jpg, test_nouns.json
     cirr/captions/cap.rc2.{train,val}.json, image_splits/split.rc2.{train,val}.json, dev/*.png, train/<n>/*.png
-    labelled/{train,val,test}.csv (image and a column an attribute; train also caption), images/
+    labelled/{train,val,test}.csv (image, one column per attribute; train also caption), images/
     circo/annotations/val.json, COCO2017_unlabeled/{annotations/image_info_unlabeled2017.json,unlabeled2017/*.jpg}
     instance/{image_queries,text_queries,gallery}.csv, images/
     captions/train.csv (image, caption), images/
 
-Pictures that stand for a whole scene are drawn at the backbone's 64 pixels. Those that get cropped are drawn larger,
-so that the crops have detail.
+Pictures of whole scenes have the backbone's 64 pixels. Pictures that are cropped are larger, so that the crops have
+detail.
 """
 
 from __future__ import annotations
@@ -62,15 +62,15 @@ from condsim.datasets.templates import (
     write_templates,
 )
 
-WORLD_VERSION = 5  # raise it with anything that changes a file
-DRAW = 3  # of its random numbers: apart from the version, so that a file more changes no picture
+WORLD_VERSION = 5  # raise it with every change of a file
+DRAW = 3  # seed of the random numbers; separate from the version, so that a new file changes no picture
 SCENE_PIXELS = 64
 CROPPED_PIXELS = 96
-# The backbone was trained in white light. Coloured light stands for the gap between training and use: without it every
-# attribute of these pictures can be read, and every task saturates.
+# The backbone was trained in white light. Coloured light simulates the gap between training and use: without it, the
+# backbone reads every attribute, and every task saturates.
 LIGHT = 0.18
-# A noun is a size and a shape in one word ("large-star"), so that there are enough of them to tell methods apart: the
-# protocol's intervals and tests count nouns, not queries. Two shapes are left to the training folders.
+# A noun is a size and a shape in one word ("large-star"): the protocol's intervals and tests count nouns, not queries,
+# and shapes alone would be too few nouns. Two shapes are in the training folders only.
 TRAIN_NOUN_SHAPES = ("triangle", "ring")
 TEST_NOUNS = tuple(f"{size}-{shape}" for shape in SHAPES if shape not in TRAIN_NOUN_SHAPES for size in SIZES)
 TRAIN_NOUNS = tuple(f"{size}-{shape}" for shape in TRAIN_NOUN_SHAPES for size in SIZES)
@@ -78,32 +78,32 @@ TRAIN_NOUNS = tuple(f"{size}-{shape}" for shape in TRAIN_NOUN_SHAPES for size in
 
 @dataclass(frozen=True)
 class WorldSizes:
-    """How much of everything: pictures, templates a task, sets of six."""
+    """The size of each part of the world: scenes, templates per task, sets of six."""
 
     attribute_scenes: int = 1600
     object_scenes: int = 2000
     templates: int = 600
-    mit_test_images: int = 25  # a folder
-    mit_train_images: int = 20
+    mit_test_images: int = 25  # per folder
+    mit_train_images: int = 20  # per folder
     cirr_val_sets: int = 100
     cirr_train_sets: int = 240
-    cirr_queries: int = 10  # a set, at most 10
+    cirr_queries: int = 10  # per set, at most 10
     labelled_test: int = 1600
     labelled_val: int = 600
     labelled_train: int = 3000
     instances: int = 200
-    instance_views: int = 5  # pictures of each, the first of which asks for the others
+    instance_views: int = 5  # pictures per instance: the first is the query, the others are the positives
     instance_distractors: int = 1000
     captioned: int = 8000
-    circo_sets: int = 50  # five queries of each
+    circo_sets: int = 50  # five queries per set
 
 
 class _Pictures:
-    """Renders scenes and writes them in the background; `wait` raises what went wrong."""
+    """Renders and writes scenes in background threads; `wait` raises the first error of a thread."""
 
     def __init__(self, threads: int) -> None:
-        # One batch of scenes a core: sharing each small operation between the cores gains nothing, and took five times
-        # as long where another process wanted one of them.
+        # One batch of scenes per core: sharing each small operation between the cores gains nothing, and took five
+        # times as long where another process used one of them.
         self._pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
         self._pending: list[Future[None]] = []
 
@@ -135,7 +135,7 @@ def _save(images: np.ndarray, paths: Iterable[Path]) -> None:
 def ensure_world(cache_dir: str | Path, seed: int = 0, sizes: WorldSizes | None = None) -> Path:
     """The folder of the world, written on first use.
 
-    It appears under its final name only when complete, and a lock keeps two processes from writing it twice.
+    It gets its final name only when it is complete. A lock lets one process at a time write it.
     """
     sizes = sizes or WorldSizes()
     cache = Path(cache_dir)
@@ -148,7 +148,7 @@ def ensure_world(cache_dir: str | Path, seed: int = 0, sizes: WorldSizes | None 
         if target.is_dir():
             return target
         part = cache / f"{target.name}.part"
-        shutil.rmtree(part, ignore_errors=True)  # left by a process that was killed; nobody else holds the lock
+        shutil.rmtree(part, ignore_errors=True)  # left by a killed process: only this one holds the lock
         write_world(part, seed, sizes)
         os.replace(part, target)
     return target
@@ -186,16 +186,16 @@ def _write_attribute_tasks(root: Path, rng: np.random.Generator, sizes: WorldSiz
     scenes = sample_scenes(rng, sizes.attribute_scenes, "test")
     ids = [str(i + 1) for i in range(len(scenes))]
     pictures.write(scenes, [root / "genecis" / "vg" / f"{i}.jpg" for i in ids], CROPPED_PIXELS)
-    things, colored = (f(scenes, ids, CROPPED_PIXELS) for f in (instances_by_shape, instances_by_color))
+    by_shape, by_color = (f(scenes, ids, CROPPED_PIXELS) for f in (instances_by_shape, instances_by_color))
     types, shapes = attribute_types(), attribute_types(("shape",))
-    wanted = -(-sizes.templates // 5)  # five attribute types
-    focus = focus_attribute_templates(things, types, wanted, rng) + focus_attribute_templates(
-        colored, shapes, wanted, rng
+    per_type = -(-sizes.templates // 5)  # five attribute types
+    focus = focus_attribute_templates(by_shape, types, per_type, rng) + focus_attribute_templates(
+        by_color, shapes, per_type, rng
     )
     write_templates(root / "genecis", "focus_attribute", focus, sizes.templates, rng)
-    wanted = -(-sizes.templates // (len(types) + len(shapes)))
-    change = change_attribute_templates(things, types, wanted, rng) + change_attribute_templates(
-        colored, shapes, wanted, rng
+    per_value = -(-sizes.templates // (len(types) + len(shapes)))
+    change = change_attribute_templates(by_shape, types, per_value, rng) + change_attribute_templates(
+        by_color, shapes, per_value, rng
     )
     write_templates(root / "genecis", "change_attribute", change, sizes.templates, rng)
 
@@ -205,17 +205,19 @@ def _write_object_tasks(root: Path, rng: np.random.Generator, sizes: WorldSizes,
     ids = list(range(1, len(scenes) + 1))
     pictures.write(scenes, [root / "genecis" / "coco" / f"{i:012d}.jpg" for i in ids])
     bags = scene_bags(scenes, ids)
-    seen = [(f"{i:012d}.jpg", category) for i in ids for category in sorted(bags[i])]
-    images, categories = zip(*seen, strict=True)
+    rows = [(f"{i:012d}.jpg", category) for i in ids for category in sorted(bags[i])]
+    images, categories = zip(*rows, strict=True)
     _write_csv(root / "genecis" / "coco" / "categories.csv", {"image": images, "category": categories})
     for task, change in (("focus_object", False), ("change_object", True)):
-        made = object_templates(bags, sizes.templates, rng, min_categories=4, min_shared=2, max_far=1, change=change)
-        write_templates(root / "genecis", task, made, sizes.templates, rng)
+        templates = object_templates(
+            bags, sizes.templates, rng, min_categories=4, min_shared=2, max_far=1, change=change
+        )
+        write_templates(root / "genecis", task, templates, sizes.templates, rng)
 
 
 def _write_mit_states(root: Path, rng: np.random.Generator, sizes: WorldSizes, pictures: _Pictures) -> None:
-    """A folder a noun (size and shape) and adjective (colour or texture); test nouns are drawn from the test split,
-    others from train.
+    """One folder per noun (size, shape) and adjective (colour or texture). Test nouns show objects of the test split,
+    the other nouns objects of the training split.
     """
     folder = root / "mit_states"
     parts: tuple[tuple[Split, tuple[str, ...], int], ...] = (
@@ -223,9 +225,13 @@ def _write_mit_states(root: Path, rng: np.random.Generator, sizes: WorldSizes, p
         ("train", TRAIN_NOUNS, sizes.mit_train_images),
     )
     for split, nouns, images in parts:
-        every = [(noun, adjective) for noun in nouns for adjective in states_of(noun)]
         # A shape's test colour has no training folder.
-        pairs = [pair for pair in every if len(_combinations(split, *pair))]
+        pairs = [
+            (noun, adjective)
+            for noun in nouns
+            for adjective in states_of(noun)
+            if len(_combinations(split, noun, adjective))
+        ]
         scenes = _described(rng, split, pairs, images)
         names = [f"{adjective} {noun}" for noun, adjective in pairs for _ in range(images)]
         pictures.write(scenes, [folder / "images" / n / f"{i:06d}.jpg" for i, n in enumerate(names)])
@@ -233,7 +239,7 @@ def _write_mit_states(root: Path, rng: np.random.Generator, sizes: WorldSizes, p
 
 
 def states_of(noun: str) -> tuple[str, ...]:
-    """The adjectives that a noun has, four colours and two textures: as in MIT-States, far from all there are."""
+    """The adjectives of a noun: four colours and two textures. As in MIT-States, a noun has few of all adjectives."""
     place = (*TEST_NOUNS, *TRAIN_NOUNS).index(noun)
     colors = (COLORS[(3 * place + step) % len(COLORS)] for step in (0, 1, 4, 6))
     textures = (TEXTURES[(place + step) % len(TEXTURES)] for step in (0, 2))
@@ -241,7 +247,7 @@ def states_of(noun: str) -> tuple[str, ...]:
 
 
 def _described(rng: np.random.Generator, split: Split, pairs: list[tuple[str, str]], images: int) -> Scenes:
-    """Lone objects, `images` for each (noun, adjective), all else drawn from what the split allows."""
+    """Scenes with one object, `images` per (noun, adjective). The split limits the draw of the other attributes."""
     shape, color, texture, size = [], [], [], []
     for noun, adjective in pairs:
         cells = _combinations(split, noun, adjective)
@@ -259,7 +265,7 @@ def _described(rng: np.random.Generator, split: Split, pairs: list[tuple[str, st
 
 
 def _combinations(split: Split, noun: str, adjective: str) -> np.ndarray:
-    """The (colour, texture) pairs [m, 2] that a split allows for the noun and that have the adjective."""
+    """The (colour, texture) pairs [m, 2] with the adjective that the split allows for the noun."""
     allowed = allowed_combinations(split)[SHAPES.index(noun.split("-")[1])]
     fits = np.zeros(allowed.shape, dtype=bool)
     fits[COLORS.index(adjective) if adjective in COLORS else slice(None),
@@ -268,9 +274,7 @@ def _combinations(split: Split, noun: str, adjective: str) -> np.ndarray:
 
 
 def _write_cirr(root: Path, rng: np.random.Generator, sizes: WorldSizes, pictures: _Pictures) -> None:
-    """The published val split is the evaluated one, so it holds test scenes; its training split holds training
-    scenes.
-    """
+    """CIRR's val split, which is evaluated, shows test scenes; its train split shows training scenes."""
     folder = root / "cirr"
     pair = 0
     parts: tuple[tuple[str, Split, str, int], ...] = (
@@ -294,10 +298,9 @@ def _write_cirr(root: Path, rng: np.random.Generator, sizes: WorldSizes, picture
 def cirr_entries(
     rng: np.random.Generator, sets: EditedSets, names: list[str], queries: int, first: int
 ) -> list[dict[str, Any]]:
-    """Queries of the sets in CIRR's own keys: from the unedited scene to an edited one or back, `queries` of the ten
-    a set.
+    """`queries` of the ten queries per set, in CIRR's keys: from the unedited scene to an edited one or back.
 
-    A member's rank is its number of the edit that made it, 0 for the unedited scene.
+    A member's rank is the number of its edit, 0 for the unedited scene.
     """
     entries: list[dict[str, Any]] = []
     for number, start in enumerate(range(0, len(names), MEMBERS)):
@@ -349,9 +352,9 @@ def _write_labelled(root: Path, rng: np.random.Generator, sizes: WorldSizes, pic
 
 
 def _write_instances(root: Path, rng: np.random.Generator, sizes: WorldSizes, pictures: _Pictures) -> None:
-    """Objects, each seen several times in other places on other backgrounds, among distractors that are other objects.
+    """Objects, each in several pictures with other positions and backgrounds; other objects are the distractors.
 
-    The same instances are asked for by one of their pictures and, in another table, by their name.
+    Two query tables have the same instances: the query is one of their pictures, or their name.
     """
     folder = root / "instance"
     drawn = sample_scenes(rng, 4 * sizes.instances, "test", (1,))
@@ -360,21 +363,23 @@ def _write_instances(root: Path, rng: np.random.Generator, sizes: WorldSizes, pi
     names = _names(instances)
     others = sample_scenes(rng, sizes.instance_distractors, "test", (1,))
     others = others.take(np.flatnonzero(~np.isin(_names(others), names)))
-    seen = instances.take(np.repeat(np.arange(len(instances)), sizes.instance_views))
-    ground = sample_scenes(rng, len(seen), "test", (1,))
-    views = place(rng, seen.count, seen.shape, seen.color, seen.texture, seen.size, ground.background, ground.pattern)
+    shown = instances.take(np.repeat(np.arange(len(instances)), sizes.instance_views))
+    ground = sample_scenes(rng, len(shown), "test", (1,))
+    views = place(
+        rng, shown.count, shown.shape, shown.color, shown.texture, shown.size, ground.background, ground.pattern
+    )
     files = [f"images/{i:05d}.jpg" for i in rng.permutation(len(views) + len(others))]
     pictures.write(concatenate([views, others]), [folder / file for file in files])
     lists = [files[i : i + sizes.instance_views] for i in range(0, len(views), sizes.instance_views)]
     ids, positives = [f"{i:04d}" for i in range(len(lists))], ["|".join(own[1:]) for own in lists]
-    asked = [own[0] for own in lists]
-    _write_csv(folder / "image_queries.csv", {"id": ids, "image": asked, "positives": positives})
+    queries = [own[0] for own in lists]
+    _write_csv(folder / "image_queries.csv", {"id": ids, "image": queries, "positives": positives})
     _write_csv(folder / "text_queries.csv", {"id": ids, "text": names, "positives": positives})
-    _write_csv(folder / "gallery.csv", {"image": sorted(set(files) - set(asked))})
+    _write_csv(folder / "gallery.csv", {"image": sorted(set(files) - set(queries))})
 
 
 def _names(scenes: Scenes) -> list[str]:
-    """What lone objects are called: "large checkered blue star"."""
+    """The names of the objects of scenes with one object, such as "large checkered blue star"."""
     words = label_rows(scenes)
     columns = (words[attribute] for attribute in ("size", "texture", "color", "shape"))
     return [" ".join(parts) for parts in zip(*columns, strict=True)]

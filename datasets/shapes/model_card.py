@@ -1,6 +1,4 @@
-"""The finished backbone measured on unseen combinations through the stock open_clip path, and the model card that
-says so.
-"""
+"""Measure the trained backbone on unseen combinations, through open_clip's own code, and write its model card."""
 
 from __future__ import annotations
 
@@ -24,7 +22,7 @@ _PROMPT = "a photo of {}"
 
 
 def load_backbone(folder: str | Path, name: str = "shapes-clip") -> tuple[Any, Any, Any]:
-    """Model, stock image transform and tokenizer from `<folder>/<name>.json` and `<name>.safetensors`."""
+    """Model, open_clip's image transform and tokenizer from `<folder>/<name>.json` and `<name>.safetensors`."""
     open_clip.add_model_config(Path(folder) / f"{name}.json")
     model, _, transform = open_clip.create_model_and_transforms(name)
     model.load_state_dict(expand_state_dict(load_file(Path(folder) / f"{name}.safetensors"), model))
@@ -35,42 +33,42 @@ def load_backbone(folder: str | Path, name: str = "shapes-clip") -> tuple[Any, A
 def zero_shot_accuracy(
     model: Any, transform: Any, tokenizer: Any, scenes: Scenes, views: Views | None = None
 ) -> dict[str, np.ndarray]:
-    """Attribute -> which scenes [n] are told right for object 0, by the nearest prompt among the attribute's values."""
+    """Attribute -> boolean [n]: whether the prompt nearest to the picture names the value of object 0."""
     pictures = render(scenes, views=views).permute(0, 2, 3, 1).numpy()
     chunks = [
         torch.stack([transform(Image.fromarray(p)) for p in pictures[i : i + 128]])
         for i in range(0, len(pictures), 128)
     ]
     image = functional.normalize(torch.cat([model.encode_image(c) for c in chunks]), dim=-1)
-    right = {}
+    correct = {}
     for attribute, values in ATTRIBUTES.items():
         prompts = [_PROMPTS.get(attribute, _PROMPT).format(v) for v in values]
         text = functional.normalize(model.encode_text(tokenizer(prompts)), dim=-1)
         truth = getattr(scenes, attribute)
         truth = truth if truth.ndim == 1 else truth[:, 0]
-        right[attribute] = (image @ text.T).argmax(dim=1).numpy() == truth
-    return right
+        correct[attribute] = (image @ text.T).argmax(dim=1).numpy() == truth
+    return correct
 
 
 def measure(folder: str | Path, n: int = 2000, seed: int = 12345) -> dict[str, dict[str, float]]:
-    """Zero-shot accuracies in percent: kind of picture -> attribute -> accuracy. Size is not defined for close-ups."""
+    """Zero-shot accuracy in percent: kind of picture -> attribute -> accuracy. Close-ups have no size."""
     model, transform, tokenizer = load_backbone(folder)
     rng = np.random.default_rng(seed)
     lone, seen = sample_scenes(rng, n, "test", (1,)), sample_scenes(rng, n, "train", (1,))
-    several = sample_scenes(rng, n, "test")
+    groups = sample_scenes(rng, n, "test")
     result = {}
     for name, scenes, views in (
         ("lone objects, unseen combinations", lone, None),
         ("lone objects, training combinations", seen, None),
-        ("close-ups, unseen combinations", several, crop_views(instance_boxes(several)[:, 0])),
+        ("close-ups, unseen combinations", groups, crop_views(instance_boxes(groups)[:, 0])),
     ):
-        right = zero_shot_accuracy(model, transform, tokenizer, scenes, views)
+        correct = zero_shot_accuracy(model, transform, tokenizer, scenes, views)
         if views is not None:
-            del right["size"]
-        result[name] = {k: 100 * float(v.mean()) for k, v in right.items()}
+            del correct["size"]
+        result[name] = {k: 100 * float(v.mean()) for k, v in correct.items()}
         if scenes is lone:
             pair = unseen_pairs()[lone.shape[:, 0], lone.color[:, 0]]
-            result["of them, shape-colour pair unseen"] = {k: 100 * float(v[pair].mean()) for k, v in right.items()}
+            result["of them, shape-colour pair unseen"] = {k: 100 * float(v[pair].mean()) for k, v in correct.items()}
     return result
 
 
@@ -91,39 +89,40 @@ def write_model_card(folder: str | Path, settings: Mapping[str, Any], facts: Map
 
 _CARD = """# shapes-clip
 
-A tiny CLIP for the rendered world `shapes`, trained from nothing by `condsim train-backbone`. It exists so that the
-embedded benchmark runs anywhere without a download; it knows nothing but that world.
+A tiny CLIP for the rendered world `shapes`, trained from random weights by `condsim train-backbone`. With it the
+embedded benchmark runs anywhere without a download. It is of no use for other images.
 
-- Model: open_clip's own towers by `shapes-clip.json`: ModifiedResNet (layers 1,1,1,1, width 24, head width 32, 64 x 64
-  pixels) and text transformer (width 128, 3 layers, 2 heads, context 32), embedding 128.
+- Model: open_clip's towers, configured by `shapes-clip.json`: ModifiedResNet (layers 1,1,1,1, width 24, head width 32,
+  64 x 64 pixels) and text transformer (width 128, 3 layers, 2 heads, context 32), embedding 128.
 - Weights: `shapes-clip.safetensors`, {megabytes:.1f} MB, half precision, {token_rows} rows of the token table (those
   that captions use; all others are zero). `condsim.harness.features.open_clip.weights.expand_state_dict` gives
   open_clip's state dict.
-- Image transform: open_clip's stock one (bicubic resize of the shortest side, centre crop, OpenAI mean and deviation).
-- Data: scenes of the training split and captions of them, drawn as training goes; no picture is seen twice. Test
+- Image transform: open_clip's default (bicubic resize of the shortest side, centre crop, OpenAI mean and deviation).
+- Data: scenes of the training split and their captions, drawn during training; no picture is used twice. Test
   combinations of shape, colour and texture never occur in training, and one colour of each shape never with that shape.
 
 ## Recipe
-1. Attribute heads on the image embedding alone, kept at a small weight afterwards and thrown away at the end.
-2. Captions of lone objects and close-ups, then of whole scenes beside them: symmetric cross entropy in which every true
-   pair of the batch counts as true (UniCL). Half of the batches hold groups that agree in all but their shapes.
-3. Neither loss compares with combinations that training lacks: else "this colour and texture, so not these shapes" is
-   learnt in place of shape, which fails on unseen combinations (a first short trial without this, and with a split that
-   withheld more pairs: shape 62 % on training combinations, 19 % on unseen ones).
-4. At the end the text projection is scaled until both towers give vectors of the same mean length (training leaves
-   image features four times as long), because some methods add raw features. No cosine changes.
+1. Attribute heads alone, on the image embedding. Later they keep a small weight; the saved model has no heads.
+2. Captions of single objects and close-ups, later of whole scenes too: symmetric cross entropy in which every true pair
+   of the batch counts as true (UniCL). Half of the batches have groups of scenes that differ in their shapes only.
+3. Both losses leave out combinations that training does not have. Otherwise the model learns "this colour and texture,
+   so not these shapes" instead of the shape, and fails on unseen combinations (a first short trial without this step,
+   and with a split that withheld more pairs: shape 62 % on training combinations, 19 % on unseen ones).
+4. At the end, the text projection is scaled so that the vectors of both towers have the same mean length (training
+   leaves image features four times as long), because some methods add raw features. No cosine changes.
 
 Seed {seed}, {samples} samples, {seconds} s ({rate} samples/s{conditions}), settings:
 
 {settings}
 
-## Zero-shot accuracy (%), 2,000 pictures a row
+## Zero-shot accuracy (%), 2,000 pictures per row
 Prompts "a photo of a {{shape}}", "a photo of {{value}}", "{{value}} background". A close-up is GeneCIS's crop of one
-object of a scene, neighbours included; it shows no size. These pictures are in white light, as in training; those of
-the embedded benchmark are in coloured light and harder.
+object of a scene, neighbours included; it has no size. These pictures are in white light, as in training. Those of the
+embedded benchmark are in coloured light, which is harder.
 
 {table}
 
 ## Limits
-Words outside the captions' vocabulary have zero rows. Left and right are in the captions but are not measured.
+Words outside the captions' vocabulary have zero rows. The captions contain "left of" and "right of", but these are not
+measured.
 """

@@ -1,7 +1,7 @@
 """Scenes to pixels: vectorised over the batch, anti-aliased, at any canvas size, and through any crop.
 
-Outlines are signed distance fields tabulated once a shape and looked up bilinearly, so all ten shapes cost the same one
-lookup; the four filled textures are one trigonometric formula with coefficients a texture.
+Outlines are signed distance fields, tabulated once per shape and looked up bilinearly, so each of the ten shapes costs
+one lookup. The four filled textures are one trigonometric formula with coefficients per texture.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ _NOISE_SIDE = 512
 
 @dataclass(frozen=True)
 class Views:
-    """What part of the canvas a picture shows, in fractions of the canvas side: square windows and what is not black.
+    """The part of the canvas that each picture shows: a square window, in fractions of the canvas side.
 
-    left, top, side [n]: the window. keep [n, 4]: x0, y0, x1, y1 outside which the picture is black padding.
+    left, top, side [n]: the window. keep [n, 4]: x0, y0, x1, y1; outside of it the picture is black padding.
     """
 
     left: np.ndarray
@@ -40,13 +40,13 @@ class Views:
 
 
 def whole(n: int) -> Views:
-    """The views that show each canvas as it is."""
+    """The views that show the whole canvas."""
     return Views(np.zeros(n), np.zeros(n), np.ones(n), np.tile([0.0, 0.0, 1.0, 1.0], (n, 1)))
 
 
-def choose_views(which: np.ndarray, these: Views, those: Views) -> Views:
-    """`these` where `which` [n] is true, `those` elsewhere."""
-    pairs = ((getattr(these, f), getattr(those, f)) for f in ("left", "top", "side", "keep"))
+def choose_views(which: np.ndarray, first: Views, second: Views) -> Views:
+    """`first` where `which` [n] is true, `second` elsewhere."""
+    pairs = ((getattr(first, f), getattr(second, f)) for f in ("left", "top", "side", "keep"))
     return Views(*(np.where(which if a.ndim == 1 else which[:, None], a, b) for a, b in pairs))
 
 
@@ -58,8 +58,8 @@ def instance_boxes(scenes: Scenes) -> np.ndarray:
 
 
 def crop_views(boxes: np.ndarray, dilate: float = 0.7) -> Views:
-    """GeneCIS's crop of boxes [n, 4] (x, y, w, h), padded to a square: right and bottom follow the clamped left and
-    top.
+    """GeneCIS's crop of boxes [n, 4] (x, y, w, h), padded to a square. Right and bottom are computed from the clamped
+    left and top.
     """
     x, y, w, h = boxes.T
     left, top = np.maximum(x - dilate * w, 0), np.maximum(y - dilate * h, 0)
@@ -80,10 +80,10 @@ def render(
 ) -> torch.Tensor:
     """Pictures [n, 3, size, size], uint8, of scenes through views (default: the whole canvas).
 
-    light: how far a scene's light may be from white, as a share of each channel. grain: factor of the noise.
+    light: largest deviation of a scene's light from white, as a share of each channel. grain: factor of the noise.
     """
     views = views or whole(len(scenes))
-    # Small chunks keep the working arrays in the processor's cache, which is worth a factor of two.
+    # Small chunks keep the working arrays in the processor's cache: twice as fast.
     step = chunk if torch.device(device).type == "cpu" else len(scenes)
     parts = [_render_chunk(scenes, views, slice(i, i + step), size, light, grain, torch.device(device))
              for i in range(0, len(scenes), step)]  # fmt: skip
@@ -109,7 +109,7 @@ def _render_chunk(
         image[which] = torch.lerp(image[which], rgb, alpha[:, None])
     ground = tensor(scenes.ground)
     if light:
-        image *= 1 + light * (2 * _further(ground[:, :3]) - 1)[:, :, None, None]
+        image *= 1 + light * (2 * _later_digits(ground[:, :3]) - 1)[:, :, None, None]
     image += _noise(ground, size, device) * grain * (0.02 + 0.04 * ground[:, 7])[:, None, None, None]
     keep = tensor(views.keep)
     inside_x = (px >= keep[:, :1]) & (px <= keep[:, 2:3])
@@ -131,7 +131,7 @@ def _object(
     py: torch.Tensor,
     pixel: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Coverage [m, H, W] and colour [m, 3, H, W] of one object a scene."""
+    """Coverage [m, H, W] and colour [m, 3, H, W] of one object per scene."""
 
     def wide(v: torch.Tensor) -> torch.Tensor:
         return v[:, None, None]
@@ -145,11 +145,11 @@ def _object(
     sharp = wide(radius) / pixel  # object radii to output pixels
     alpha = (0.5 - distance * sharp).clamp_(0, 1)
     stroke = (0.5 - (distance + wide(0.2 + 0.06 * nuisance[:, 6])) * sharp).clamp_(0, 1)
-    # `stroke` covers what lies deeper than the line is wide.
+    # `stroke` covers the inside of an outlined object: everything deeper than the width of the line.
     alpha = torch.where(wide(texture == _OUTLINED), alpha - stroke, alpha)
 
     a, b, c, threshold = _TEXTURE.to(px.device)[texture].T
-    frequency = 7.5 + 2.5 * nuisance[:, 0]  # radians a radius: 2.4 to 3.2 periods across an object
+    frequency = 7.5 + 2.5 * nuisance[:, 0]  # radians per radius: 2.4 to 3.2 periods across an object
     turn = (nuisance[:, 1] - 0.5) * 2.0
     tc, ts = wide(torch.cos(turn) * frequency), wide(torch.sin(turn) * frequency)
     wave1 = torch.sin(tc * u + ts * v + wide(6.2832 * nuisance[:, 2]))
@@ -167,7 +167,7 @@ def _object(
 def _background(
     color: torch.Tensor, pattern: torch.Tensor, ground: torch.Tensor, px: torch.Tensor, py: torch.Tensor
 ) -> torch.Tensor:
-    """Background [n, 3, H, W]: plain, gridded, speckled or wavy, marked by a shade of its own colour."""
+    """Background [n, 3, H, W]: plain, gridded, speckled or wavy; the marks are a shade of its own colour."""
     base = _GROUND_RGB.to(px.device)[color] + 0.06 * (ground[:, :3] - 0.5)
     frequency = 45 + 20 * ground[:, 3:4]
     ax, ay = px * frequency + 6.2832 * ground[:, 4:5], py * frequency + 6.2832 * ground[:, 5:6]
@@ -177,22 +177,20 @@ def _background(
     waves = torch.sin(0.8 * ay[:, :, None] + 1.6 * torch.sin(0.35 * ax)[:, None, :]) > 0.55
     kind = pattern[:, None, None]
     mark = ((kind == 1) & lines) | ((kind == 2) & specks) | ((kind == 3) & waves)
-    # Light grounds are marked darker, dark ones lighter.
+    # Light backgrounds get darker marks, dark ones lighter marks.
     shade = torch.where(base.mean(1) > 0.4, -0.2, 0.2)[:, None, None, None]
     return base[:, :, None, None] + shade * mark[:, None].float()
 
 
-def _further(numbers: torch.Tensor) -> torch.Tensor:
-    """Numbers in [0, 1) from others, with nothing to see of them: their later digits."""
+def _later_digits(numbers: torch.Tensor) -> torch.Tensor:
+    """New random numbers in [0, 1) from the later digits of others."""
     return numbers * 9973 % 1
 
 
 def _noise(ground: torch.Tensor, size: int, device: torch.device) -> torch.Tensor:
-    """Noise [n, 1, size, size] of unit deviation: windows of one fixed field, at an offset from the scene's own
-    numbers.
-    """
+    """Noise [n, 1, size, size] of unit deviation: windows of one fixed field, at an offset given by the scene."""
     field = _noise_field(size).to(device)
-    offset = (_further(ground[:, 3:5]) * (_NOISE_SIDE - 1)).long()
+    offset = (_later_digits(ground[:, 3:5]) * (_NOISE_SIDE - 1)).long()
     steps = torch.arange(size, device=device)
     rows, columns = offset[:, :1] + steps, offset[:, 1:] + steps
     return field[rows[:, :, None], columns[:, None, :]][:, None]

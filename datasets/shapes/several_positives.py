@@ -1,4 +1,4 @@
-"""Composed retrieval with several positives, as in CIRCO: an edited scene and the same things seen at other places."""
+"""Composed retrieval with several positives, as in CIRCO: an edited scene, and its objects at other positions."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from condsim.datasets.shapes.captions import article
-from condsim.datasets.shapes.edits import MEMBERS, placed_anew, sample_sets
+from condsim.datasets.shapes.edits import MEMBERS, place_again, sample_sets
 from condsim.datasets.shapes.world import SHAPES, Scenes, Split, concatenate
 
 MOST_VIEWS = 4
@@ -17,7 +17,7 @@ _ASPECTS = {"add": ["addition", "cardinality"], "remove": ["negation", "cardinal
 
 @dataclass(frozen=True)
 class SeveralPositives:
-    """Scenes with their image ids, and queries in CIRCO's own keys."""
+    """Scenes with their image ids, and queries in CIRCO's keys."""
 
     scenes: Scenes
     ids: list[int]
@@ -25,10 +25,10 @@ class SeveralPositives:
 
 
 def sample_several_positives(rng: np.random.Generator, sets: int, split: Split) -> SeveralPositives:
-    """Five queries for each of the ``sets``: from its first scene by one edit to another of its scenes.
+    """Five queries per set: each leads by one edit from the set's first scene to another of its scenes.
 
-    The positives of a query are that scene (its target) and up to three more views of it, in which the same things are
-    at other places. No two scenes of the sets show the same things, so nothing else is a positive.
+    The positives of a query are that scene (its target) and up to three more pictures of its objects at other
+    positions. No two scenes of the sets show the same objects and background, so no other scene is a positive.
     """
     edited = sample_sets(rng, sets, split)
     scenes = [edited.scenes.take(slice(i, i + 1)) for i in range(len(edited.scenes))]
@@ -37,7 +37,7 @@ def sample_several_positives(rng: np.random.Generator, sets: int, split: Split) 
         if i % MEMBERS:
             more = int(rng.integers(MOST_VIEWS))
             views[i] = [i, *range(len(scenes), len(scenes) + more)]
-            scenes += [placed_anew(rng, scenes[i]) for _ in range(more)]
+            scenes += [place_again(rng, scenes[i]) for _ in range(more)]
     ids = [int(number) for number in rng.permutation(10 * len(scenes))[: len(scenes)]]
     queries: list[dict[str, Any]] = []
     for target, positives in views.items():
@@ -55,7 +55,7 @@ def sample_several_positives(rng: np.random.Generator, sets: int, split: Split) 
 
 
 def _in_common(one: Scenes, other: Scenes) -> str:
-    """The first shape that is in both scenes, which differ in one object at most."""
+    """The first shape that is in both scenes. They differ in at most one object."""
     shapes, others = (scene.shape[0, : int(scene.count[0])] for scene in (one, other))
     shared = [shape for shape in shapes if shape in others]
     return article(SHAPES[shared[0]]) if shared else "a scene"

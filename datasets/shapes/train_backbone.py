@@ -1,8 +1,7 @@
-"""Train the embedded backbone: a tiny open_clip model on captions of rendered scenes, made as it goes.
+"""Train the embedded backbone: a tiny open_clip model on captions of scenes that are rendered during training.
 
-Three phases: attribute heads alone teach the image tower what to look at, then captions of lone objects and
-close-ups, then captions of whole scenes beside them. Every step draws its batch from (seed, step), so a resumed run
-sees the same data.
+Three phases: attribute heads alone, for the image tower; then captions of single objects and close-ups; then captions
+of whole scenes too. Every step draws its batch from (seed, step), so a resumed run gets the same data.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ MODEL_NAME = "shapes-clip"
 
 @dataclass(frozen=True)
 class Batch:
-    """Scenes seen through views; closeup [n] marks crops around object 0."""
+    """Scenes and the views that are rendered; closeup [n] marks crops around object 0."""
 
     scenes: Scenes
     views: Views
@@ -46,8 +45,8 @@ class Batch:
 
 
 class TokenTable:
-    """open_clip token ids of captions, renumbered to the rows in use. Word by word: the tokenizer splits at spaces
-    anyway.
+    """open_clip's token ids of captions, renumbered to the rows in use. Words are encoded one by one, because the
+    tokenizer splits at spaces.
     """
 
     def __init__(self, context_length: int) -> None:
@@ -77,7 +76,7 @@ class TokenTable:
 
 
 def draw_batch(config: Mapping[str, Any], step: int, phase: str) -> tuple[Batch, np.random.Generator]:
-    """The scenes of a step: lone objects and close-ups, and in the last phase whole scenes too."""
+    """The batch of a step: single objects and close-ups, and in the last phase whole scenes too."""
     rng = np.random.default_rng([config["seed"], step])
     n = config["batch_size"]
     shares = {"warmup": (0.5, 0.5, 0.0), "single": (0.5, 0.5, 0.0), "scene": (0.3, 0.25, 0.45)}[phase]
@@ -104,7 +103,7 @@ _ALLOWED_BY: dict[str, Callable[[np.ndarray, Scenes], np.ndarray]] = {
 
 
 class AttributeHeads(nn.Module):
-    """Linear heads on the image embedding for every attribute of object 0, and for which shapes a scene holds."""
+    """Linear heads on the image embedding: one per attribute of object 0, and one for the shapes in the scene."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -112,7 +111,7 @@ class AttributeHeads(nn.Module):
         self.holds = nn.Linear(width, len(ATTRIBUTES["shape"]))
 
     def loss(self, features: torch.Tensor, batch: Batch) -> torch.Tensor:
-        """Cross entropy over what is defined: object attributes of lone objects and close-ups, no size in close-ups."""
+        """Cross entropy. Object attributes count for single objects and close-ups only; the size not for close-ups."""
         scenes, device = batch.scenes, features.device
         lone = (scenes.count == 1) | batch.closeup
         total = features.new_zeros(())
@@ -125,25 +124,27 @@ class AttributeHeads(nn.Module):
             target = torch.as_tensor(np.where(defined, value, -100), device=device)
             logits = head(features)
             if name in _ALLOWED_BY:
-                # Choose only among what training combines with the other two: the head must not learn what exists.
+                # Choose only among values that training combines with the other two: the head must not learn which
+                # combinations exist.
                 allowed = _ALLOWED_BY[name](allowed_combinations("train"), scenes)
                 logits = logits.masked_fill(~torch.as_tensor(allowed, device=device), -1e4)
             total = total + functional.cross_entropy(logits, target) * (3.0 if name == "shape" else 1.0)
         if not lone.all():
-            many = torch.as_tensor(~lone, device=device)
-            there = np.zeros((len(scenes), len(ATTRIBUTES["shape"])), dtype=np.float32)
+            whole_scenes = torch.as_tensor(~lone, device=device)
+            shown = np.zeros((len(scenes), len(ATTRIBUTES["shape"])), dtype=np.float32)
             for k in range(scenes.shape.shape[1]):
                 rows = np.flatnonzero(scenes.present[:, k])
-                there[rows, scenes.shape[rows, k]] = 1
-            target = torch.as_tensor(there, device=device)
-            total = total + 2.0 * functional.binary_cross_entropy_with_logits(self.holds(features[many]), target[many])
+                shown[rows, scenes.shape[rows, k]] = 1
+            target = torch.as_tensor(shown, device=device)[whole_scenes]
+            logits = self.holds(features[whole_scenes])
+            total = total + 2.0 * functional.binary_cross_entropy_with_logits(logits, target)
         return total
 
 
 def pair_loss(logits: torch.Tensor, true: torch.Tensor) -> torch.Tensor:
-    """Symmetric cross entropy of image x text logits [n, n] against all true pairs [n, n], each row's spread evenly.
+    """Symmetric cross entropy of image x text logits [n, n]; the true pairs [n, n] of a row share its target equally.
 
-    The form of UniCL (Yang et al. 2022), which reduces to CLIP's loss where only own pairs are true.
+    The loss of UniCL (Yang et al. 2022). If only the diagonal is true, it is CLIP's loss.
     """
     both = []
     for scores, target in ((logits, true), (logits.T, true.T)):
@@ -153,7 +154,7 @@ def pair_loss(logits: torch.Tensor, true: torch.Tensor) -> torch.Tensor:
 
 
 def encode_text(model: Any, tokens: torch.Tensor) -> torch.Tensor:
-    """open_clip's encode_text on sequences shorter than the context, which it does not take. [n, length] -> [n, D]."""
+    """open_clip's encode_text of sequences shorter than the context (which open_clip rejects): [n, length] -> [n, D]."""
     length = tokens.shape[1]
     x = model.token_embedding(tokens) + model.positional_embedding[:length]
     x = model.ln_final(model.transformer(x, attn_mask=model.attn_mask[:length, :length]))
@@ -162,7 +163,7 @@ def encode_text(model: Any, tokens: torch.Tensor) -> torch.Tensor:
 
 
 def encode_captions(model: Any, tokens: torch.Tensor, short: int = 12) -> torch.Tensor:
-    """`encode_text`, with short captions apart from long ones: most are short, and padding costs as much as words."""
+    """`encode_text` on short and long captions separately: most are short, and padding costs as much as words."""
     lengths = tokens.argmax(dim=-1) + 1
     parts = [torch.nonzero(lengths <= short)[:, 0], torch.nonzero(lengths > short)[:, 0]]
     features = [encode_text(model, tokens[rows, : int(lengths[rows].max())]) for rows in parts if len(rows)]
@@ -170,16 +171,15 @@ def encode_captions(model: Any, tokens: torch.Tensor, short: int = 12) -> torch.
 
 
 def train(config: Mapping[str, Any]) -> Path:
-    """Train by `config` (keys: conf/train_backbone.yaml) and write `<output>/shapes-clip.safetensors`; returns its
-    path.
+    """Train with `config` (keys: conf/train_backbone.yaml); returns the path of `<output>/shapes-clip.safetensors`.
 
-    The model config and MODEL_CARD.md go beside it. A checkpoint of other settings is not used.
+    Also writes the model config and MODEL_CARD.md there. A checkpoint of other settings is not used.
     """
-    torch.set_flush_denormal(True)  # vanishing gradients would otherwise become denormal numbers, which are slow
+    torch.set_flush_denormal(True)  # tiny gradients would otherwise become denormal numbers, which are slow
     try:
         return _train(config)
     finally:
-        torch.set_flush_denormal(False)  # a setting of the whole process
+        torch.set_flush_denormal(False)  # it is a setting of the whole process
 
 
 def _train(config: Mapping[str, Any]) -> Path:
@@ -262,7 +262,7 @@ def _caption_loss(
 
 
 def _parameter_groups(model: Any, heads: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """No decay on gains, biases, positions and the logit scale, as open_clip does."""
+    """No weight decay on gains, biases, position embeddings and the logit scale, as in open_clip."""
     named = [*model.named_parameters(), *heads.named_parameters()]
     decayed = [p for n, p in named if p.ndim >= 2 and "embedding" not in n]
     rest = [p for n, p in named if p.ndim < 2 or "embedding" in n]
@@ -278,7 +278,7 @@ def _phase(plan: list[tuple[str, int]], step: int) -> str:
         if step < steps:
             return name
         step -= steps
-    raise ValueError(f"step {step} lies beyond the plan {plan}")
+    raise ValueError(f"step {step} is after the end of the plan {plan}")
 
 
 def _schedule(step: int, steps: int, ramp: int) -> float:
@@ -293,14 +293,14 @@ _DECIDING = (
 
 
 def _identity(config: Mapping[str, Any]) -> str:
-    """The settings that decide the result, to tell whether a checkpoint belongs to this run."""
+    """The settings that decide the result, as text. A checkpoint with the same text belongs to this run."""
     return json.dumps({k: config[k] for k in sorted(_DECIDING)})
 
 
 def _resume(
     config: Mapping[str, Any], model: Any, heads: nn.Module, optimizer: torch.optim.Optimizer
 ) -> tuple[int, float]:
-    """Load the last checkpoint of the same settings: the step to go on from, and the seconds spent so far."""
+    """Load the last checkpoint of the same settings: the next step, and the seconds used so far."""
     path = Path(config["checkpoint"])
     if not path.exists():
         return 0, 0.0
@@ -332,7 +332,7 @@ def _write(config: Mapping[str, Any], model: Any, table: TokenTable, samples: in
     output.mkdir(parents=True, exist_ok=True)
     _equalise_lengths(config, model, table)
     path = output / f"{MODEL_NAME}.safetensors"
-    # The trained table holds the rows in use already, so all of it is kept, under the rows' open_clip numbers.
+    # The trained token table has only the rows in use, so all of it is saved, with open_clip's row numbers.
     compact = compact_state_dict(model.state_dict(), torch.arange(len(table.rows)))
     save_file(compact | {TOKEN_ROWS: table.rows}, path)
     config_file = output / f"{MODEL_NAME}.json"
@@ -346,10 +346,10 @@ def _write(config: Mapping[str, Any], model: Any, table: TokenTable, samples: in
 
 @torch.no_grad()
 def _equalise_lengths(config: Mapping[str, Any], model: Any, table: TokenTable) -> None:
-    """Scale the text projection until both towers' features have the same mean length on a batch of training scenes.
+    """Scale the text projection so that the features of both towers have the same mean length on training scenes.
 
-    Training sees directions only and leaves image features four times as long, so that adding raw features, as
-    GeneCIS's image + text does, would ignore the text.
+    The loss reads directions only and leaves image features four times as long. Adding raw features, as GeneCIS's
+    image + text does, would then ignore the text.
     """
     model.eval()
     batch, rng = draw_batch(config, 0, "scene")
@@ -360,7 +360,7 @@ def _equalise_lengths(config: Mapping[str, Any], model: Any, table: TokenTable) 
 
 
 def normalised(images: torch.Tensor) -> torch.Tensor:
-    """Pictures [n, 3, H, W], uint8, as open_clip's stock transform gives them to a model, in channels-last order."""
+    """Pictures [n, 3, H, W], uint8, normalised as by open_clip's transform, in channels-last memory order."""
     stock = PreprocessCfg()
     mean, std = (torch.tensor(v, device=images.device).view(1, 3, 1, 1) * 255 for v in (stock.mean, stock.std))
     return ((images.float() - mean) / std).contiguous(memory_format=torch.channels_last)

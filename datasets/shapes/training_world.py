@@ -1,4 +1,4 @@
-"""A rendered world made for training, of another seed than the benchmark's."""
+"""A rendered world for training, with another seed than the benchmark's."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from condsim.harness.paths import default_cache_dir
 
 
 def training_world(path: str, cache_dir: str | None = None) -> Path:
-    """The place ``path`` in a rendered world made for training, on first use.
+    """The path of ``path`` in the rendered world for training, which is written on first use.
 
-    Of another seed than the benchmark's, larger where there is something to learn from, and with next to no tests.
+    Its seed is not the benchmark's. Its training parts are larger, its test parts as small as possible.
     """
     sizes = WorldSizes(
         attribute_scenes=300, object_scenes=300, templates=10, mit_test_images=1, mit_train_images=1, cirr_val_sets=2,

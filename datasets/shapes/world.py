@@ -1,8 +1,7 @@
-"""What a scene of the world is: vocabulary, the split of attribute combinations, and seeded sampling of scenes.
+"""The scenes of the world: vocabulary, the split of attribute combinations, and seeded sampling.
 
-A scene has 1 to 4 objects of distinct shapes on a patterned background. Which split an object belongs to follows from
-its (shape, colour, texture) alone, and every object of a test scene is a combination that no training or validation
-scene holds.
+A scene has 1 to 4 objects of distinct shapes on a patterned background. The (shape, colour, texture) of an object
+decides its split, so no training or validation scene has the combination of an object of a test scene.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ MAX_OBJECTS = 4
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
-# Radii in units of the canvas side. A lone object may fill the canvas, objects that share it get half of its side each.
+# Radii in units of the canvas side. A single object may fill the canvas; objects that share it get half a side each.
 RADII_ALONE = {"small": (0.17, 0.20), "large": (0.29, 0.35)}
 RADII_TOGETHER = {"small": (0.12, 0.14), "large": (0.19, 0.225)}
 
@@ -42,10 +41,10 @@ RADII_TOGETHER = {"small": (0.12, 0.14), "large": (0.19, 0.225)}
 def allowed_combinations(split: Split) -> np.ndarray:
     """Boolean [shape, colour, texture]: the objects that a split may draw. The three splits do not overlap.
 
-    A Latin-square rule, not a draw, so every value is trained equally often: 27 / 4 / 19 of a shape's 50 combinations
-    are training / validation / test ones. One colour of each shape is a test colour with every texture (an unseen
-    pair); the other test combinations are unseen triples of pairs that training knows. Six shapes at least are
-    trained a colour and texture, so what a thing's colour and texture are says little about its shape.
+    A Latin-square rule, not random, so every value is trained equally often: 27 / 4 / 19 of a shape's 50 combinations
+    are for training / validation / test. One colour of each shape is a test colour with every texture (an unseen pair);
+    the other test combinations are unseen triples of pairs that training has. At least six shapes are trained per
+    colour and texture, so the colour and texture of an object say little about its shape.
     """
     s, c, t = np.ogrid[: len(SHAPES), : len(COLORS), : len(TEXTURES)]
     residue = (3 * s + c + 2 * t) % 10
@@ -57,18 +56,18 @@ def allowed_combinations(split: Split) -> np.ndarray:
 
 
 def unseen_pairs() -> np.ndarray:
-    """Boolean [shape, colour]: pairs that occur in the test split only, one colour a shape and one shape a colour."""
+    """Boolean [shape, colour]: pairs of the test split only, one colour per shape and one shape per colour."""
     s, c = np.ogrid[: len(SHAPES), : len(COLORS)]
     return np.asarray(c == (s + 1) % len(COLORS))
 
 
 @dataclass(frozen=True)
 class Scenes:
-    """A batch of n scenes as arrays; object slots beyond `count` hold values that nobody reads.
+    """A batch of n scenes as arrays; the values of object slots from `count` on are not used.
 
     Integers index the vocabularies above: shape, color, texture, size [n, 4]; background, pattern, count [n].
     x, y (centre), radius [n, 4] are fractions of the canvas side, y downwards; angle [n, 4] is in radians.
-    nuisance [n, 4, 8] and ground [n, 8] in [0, 1) drive everything without a name (phases, shades, noise).
+    nuisance [n, 4, 8] and ground [n, 8] in [0, 1) set everything that has no name (phases, shades, noise).
     """
 
     count: np.ndarray
@@ -93,7 +92,7 @@ class Scenes:
         return Scenes(**{f.name: np.array(getattr(self, f.name)[rows]) for f in dataclasses.fields(self)})
 
     def replace(self, **arrays: np.ndarray) -> Scenes:
-        """The same scenes with some arrays exchanged."""
+        """The same scenes with the named arrays replaced."""
         return dataclasses.replace(self, **arrays)
 
     @property
@@ -103,12 +102,12 @@ class Scenes:
 
 
 def concatenate(parts: list[Scenes]) -> Scenes:
-    """One batch from several."""
+    """The batches ``parts`` as one."""
     return Scenes(**{f.name: np.concatenate([getattr(p, f.name) for p in parts]) for f in dataclasses.fields(Scenes)})
 
 
 def sample_scenes(rng: np.random.Generator, n: int, split: Split, counts: tuple[int, ...] = (1, 2, 3, 4)) -> Scenes:
-    """Draw n scenes of a split with object counts uniform over `counts`."""
+    """Draw n scenes of a split; the number of objects is uniform over `counts`."""
     shape = rng.random((n, len(SHAPES))).argsort(axis=1)[:, :MAX_OBJECTS]  # distinct, so that a noun names one object
     color, texture = draw_color_texture(rng, shape, split)
     count = rng.choice(np.array(counts), size=n)
@@ -118,7 +117,7 @@ def sample_scenes(rng: np.random.Generator, n: int, split: Split, counts: tuple[
 
 
 def draw_color_texture(rng: np.random.Generator, shape: np.ndarray, split: Split) -> tuple[np.ndarray, np.ndarray]:
-    """Colour and texture for an array of shapes of any form, uniform over the combinations of the split."""
+    """Colour and texture for an index array of shapes, uniform over the combinations of the split."""
     allowed = allowed_combinations(split).reshape(len(SHAPES), -1)
     table = np.stack([np.flatnonzero(row) for row in allowed])  # equally many for every shape, by the Latin square
     cell = table[shape, rng.integers(table.shape[1], size=shape.shape)]
@@ -135,9 +134,9 @@ def place(
     background: np.ndarray,
     pattern: np.ndarray,
 ) -> Scenes:
-    """Give named attributes a place and everything without a name: positions, radii, rotation, shades, noise.
+    """Draw what the attributes leave open: positions, radii, rotation, shades, noise.
 
-    Objects that share a canvas sit in different quarters of it and never touch.
+    Objects that share a canvas are in different quarters of it and never touch.
     """
     n = len(count)
     alone = (count == 1)[:, None]
@@ -166,9 +165,9 @@ def _radius_range(size: np.ndarray, alone: np.ndarray) -> tuple[np.ndarray, np.n
 
 
 def resemble(rng: np.random.Generator, scenes: Scenes, group: int, split: Split) -> Scenes:
-    """Make each run of `group` scenes agree in everything named but the shapes, which are drawn again.
+    """Give each `group` consecutive scenes the attributes of their first; only the shapes are drawn again.
 
-    Pairs in such a batch cannot be told apart by colour, texture, size or background: shape is needed.
+    Pairs in such a batch do not differ in colour, texture, size or background, so a model has to read the shape.
     """
     n = len(scenes)
     anchor = np.arange(n) // group * group
@@ -178,7 +177,7 @@ def resemble(rng: np.random.Generator, scenes: Scenes, group: int, split: Split)
     free = np.ones((n, len(SHAPES)), dtype=bool)
     for k in range(MAX_OBJECTS):
         fits = np.asarray(allowed[:, copied["color"][:, k], copied["texture"][:, k]].T & free)
-        # Where the earlier slots used up what fits, take any free shape and give it a colour and texture of its own.
+        # If earlier slots use all shapes that fit, take any free shape and draw its colour and texture.
         stuck = np.asarray(~fits.any(axis=1))
         shape[:, k] = np.where(fits | (stuck[:, None] & free), rng.random(fits.shape), -1).argmax(axis=1)
         free[np.arange(n), shape[:, k]] = False
