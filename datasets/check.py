@@ -1,4 +1,4 @@
-"""A benchmark's files as found and as expected. Encodes nothing."""
+"""Compare a benchmark's files with the expected ones. Encodes nothing."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ CARDS = Path(__file__).with_name("cards")
 
 @dataclass(frozen=True)
 class Report:
-    """What `condsim check` found."""
+    """The result of `condsim check`."""
 
     benchmark: str
     parts: tuple[Part, ...]
     problems: tuple[str, ...]
-    """What a loader refuses: options that are not set, files that cannot be read, entries that cannot be used."""
+    """The errors of the loader: options that are not set, unreadable files, invalid entries."""
     notes: tuple[str, ...]
-    """What is not a fault but may not be intended, such as labels that differ only in case."""
+    """Not errors, but perhaps not intended, such as labels that differ only in case."""
     images: int
-    """Number of distinct image files that the benchmark needs, as far as it is known."""
+    """Number of distinct image files that the benchmark needs, as far as known."""
     missing: tuple[str, ...]
     """Paths of needed images that are missing."""
     unreadable: tuple[str, ...]
     """One message per image that does not decode, or whose box does not fit."""
     decoded: bool
-    """Whether every image was decoded, and not only looked for."""
+    """True: every image was decoded. False: only the existence of the files was checked."""
     sources: tuple[Source, ...]
     card: str
     """The protocol card, markdown."""
@@ -53,22 +53,22 @@ class Report:
 
 
 def check(config: Mapping[str, Any], *, read_images: bool = True, workers: int = 4) -> Report:
-    """Look for everything that the benchmark of ``config`` (its YAML with the user's overrides) needs.
+    """Check the files of the benchmark of ``config`` (its YAML with the user's overrides).
 
-    ``read_images``: decode each image and fit its boxes, in ``workers`` threads; False only looks for its file.
+    ``read_images``: decode each image and check its boxes, in ``workers`` threads; False checks only that it exists.
     """
     target = str(config.get("_target_", ""))
     name = str(config.get("name") or _loader(target))
-    found = survey(config)
-    boxes = needed_boxes(found.tables)
+    inventory = survey(config)
+    boxes = needed_boxes(inventory.tables)
     missing = tuple(str(path) for path in boxes if not path.is_file())
-    there = [path for path in boxes if path.is_file()]
-    unreadable = unreadable_images(there, boxes, workers) if read_images else ()
+    existing = [path for path in boxes if path.is_file()]
+    unreadable = unreadable_images(existing, boxes, workers) if read_images else ()
     return Report(
         benchmark=name,
-        parts=found.parts,
-        problems=found.problems,
-        notes=found.notes,
+        parts=inventory.parts,
+        problems=inventory.problems,
+        notes=inventory.notes,
         images=len(boxes),
         missing=missing,
         unreadable=unreadable,
@@ -79,7 +79,7 @@ def check(config: Mapping[str, Any], *, read_images: bool = True, workers: int =
 
 
 def card(name: str, target: str = "") -> str:
-    """The protocol card of a benchmark: its own, else that of its loader, else none."""
+    """The protocol card of a benchmark: its own, else that of its loader, else an empty text."""
     for stem in (name, _loader(target)):
         path = CARDS / f"{stem}.md"
         if path.is_file():
@@ -88,25 +88,25 @@ def card(name: str, target: str = "") -> str:
 
 
 def _loader(target: str) -> str:
-    """ "genecis" of condsim.datasets.genecis.load."""
+    """The name of a loader: "genecis" for condsim.datasets.genecis.load."""
     return target.removeprefix("condsim.datasets.").split(".")[0]
 
 
 def needed_boxes(tables: Sequence[ImageTable]) -> dict[Path, list[tuple[float, ...]]]:
-    """Image file -> the boxes that are cropped from it, of all ``tables``."""
+    """Image file -> the boxes that all ``tables`` crop from it."""
     boxes: dict[Path, list[tuple[float, ...]]] = {}
     for table in tables:
         for row in range(len(table)):
-            wanted = boxes.setdefault(table.path(row), [])
+            boxes_of_file = boxes.setdefault(table.path(row), [])
             if (box := table.box(row)) is not None:
-                wanted.append((*box, table.dilation))
+                boxes_of_file.append((*box, table.dilation))
     return boxes
 
 
 def unreadable_images(
     paths: Sequence[Path], boxes: Mapping[Path, Sequence[tuple[float, ...]]], workers: int
 ) -> tuple[str, ...]:
-    """One message for each of ``paths`` that does not decode, or one of whose boxes does not fit, in their order."""
+    """One message per file of ``paths`` that does not decode or has a box that does not fit, in their order."""
 
     def fault(path: Path) -> str | None:
         try:

@@ -1,4 +1,4 @@
-"""Words as integer codes, and the rows that carry each code."""
+"""Words as integer codes, and the rows with each code."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from condsim.harness.task import Ragged, Rows
 
 
 def word_codes(words: Iterable[str]) -> tuple[tuple[str, ...], Rows]:
-    """The distinct words in order, and each word's index among them."""
+    """The distinct words, sorted, and the index of each word among them."""
     words = list(words)
     names = tuple(sorted(set(words)))
     numbers = {word: number for number, word in enumerate(names)}
@@ -18,6 +18,6 @@ def word_codes(words: Iterable[str]) -> tuple[tuple[str, ...], Rows]:
 
 
 def rows_by_code(codes: Rows, count: int) -> Ragged:
-    """``count`` lists: the rows that carry each code, in order."""
+    """``count`` lists: the rows with each code, in order."""
     offsets = np.concatenate([[0], np.cumsum(np.bincount(codes, minlength=count))]).astype(np.int64)
     return Ragged(offsets, np.argsort(codes, kind="stable").astype(np.int64))

@@ -1,4 +1,4 @@
-"""Which of a benchmark's files and folders are there, even where most of them are missing."""
+"""Which files and folders of a benchmark exist. Works with incomplete data too."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from condsim.harness.errors import CondsimError
 from condsim.harness.task import Benchmark, ImageTable, Task
 
 Options = Mapping[str, Any]
-"""A benchmark's config, as its YAML and the user's overrides make it."""
+"""A benchmark's config: its YAML with the user's overrides."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """A file or folder: how many entries it has, and how many are expected."""
+    """A file or folder: the number of its entries, found and expected."""
 
     what: str
     place: str
     found: int | None
-    """None: it is missing or cannot be read."""
+    """None: missing or unreadable."""
     expected: int | None = None
-    """None: nothing is published, or it is the user's own."""
+    """None: no published number, or the user's own data."""
     note: str = ""
 
     @property
@@ -38,7 +38,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Survey:
-    """``tables``: every image that the benchmark needs, found or not. ``problems``: what a loader refuses."""
+    """``tables``: every image that the benchmark needs, existing or not. ``problems``: the errors of its loader."""
 
     parts: tuple[Part, ...]
     tables: tuple[ImageTable, ...]
@@ -48,7 +48,7 @@ class Survey:
 
 
 def survey(config: Options) -> Survey:
-    """The survey of the benchmark that ``config`` describes. Raises nothing: each fault becomes a problem."""
+    """Survey the files of the benchmark that ``config`` describes. Raises nothing: every error becomes a problem."""
     target = str(config.get("_target_", ""))
     special: Mapping[str, Callable[[Options], Survey]] = {
         "condsim.datasets.genecis.load": survey_genecis,
@@ -60,7 +60,7 @@ def survey(config: Options) -> Survey:
         return special.get(target, survey_by_loading)(config)
     except CondsimError as error:
         return Survey((), (), (str(error),))
-    except Exception as error:  # a loader of the user's own: its fault is part of the answer
+    except Exception as error:  # a user's loader may raise anything, and the survey reports it
         return Survey((), (), (f"{target}: {type(error).__name__}: {error}",))
 
 
@@ -172,7 +172,7 @@ def survey_circo(options: Options) -> Survey:
                 task = circo.read_task(annotations, info, Path(), split, on_error="skip", find_images=False)
                 problems += task.skipped
                 queries = len(task)
-            else:  # without COCO's list their images cannot be looked up
+            else:  # without COCO's list the images cannot be looked up
                 queries = len(read_list(annotations / f"{split}.json", "a list of CIRCO queries"))
         except CondsimError as error:
             problems.append(str(error))
@@ -238,12 +238,12 @@ NOTES = {"mit_states/test": "others' logs say about 82,732 queries over 10,546 i
 
 
 def survey_by_loading(options: Options) -> Survey:
-    """For a loader that needs all of its files: its tasks, or its error."""
+    """Survey a benchmark by loading it: one part per task."""
     arguments = {key: value for key, value in options.items() if key != "_target_"}
     if "on_error" in arguments:
         arguments["on_error"] = "skip"
     if "_target_" not in options:
-        raise CondsimError("the benchmark's config has no _target_, so nothing can be loaded")
+        raise CondsimError("the benchmark's config has no _target_: set it to the function that loads the benchmark")
     benchmark: Benchmark = get_method(str(options["_target_"]))(**arguments)
     tables = list(_distinct(task.images for task in benchmark.tasks))
     problems = tuple(dict.fromkeys(message for task in benchmark.tasks for message in task.skipped))
@@ -258,6 +258,6 @@ def survey_by_loading(options: Options) -> Survey:
 
 
 def _distinct(tables: Iterator[ImageTable]) -> Iterator[ImageTable]:
-    """Each table object once: tasks share them."""
-    seen: dict[int, ImageTable] = {id(table): table for table in tables}
-    yield from seen.values()
+    """Each table object once; several tasks may share one."""
+    by_id: dict[int, ImageTable] = {id(table): table for table in tables}
+    yield from by_id.values()

@@ -1,4 +1,4 @@
-"""The annotations that `condsim templates` reads: instances with attributes, attribute types, panoptic segments."""
+"""Read the annotations for `condsim templates`: instances with attributes, attribute types, panoptic segments."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _number_as_name(ident: object) -> object:
 
 
 class AttributeEntry(Crop):
-    """An instance as VAW has it. Its files have ``image_id`` as text, its documentation as a number."""
+    """An instance in VAW's format. Its files have ``image_id`` as text, its documentation as a number."""
 
     image_id: Annotated[ImageName, BeforeValidator(_number_as_name)]
     object_name: Text
@@ -62,7 +62,7 @@ class Panoptic(Entry):
 
 
 def read_instances(path: Path) -> list[Instance]:
-    """A JSON list in VAW's form, or a .csv or .parquet table with ``COLUMNS`` in which ";" separates attributes."""
+    """Read a JSON list in VAW's format, or a .csv or .parquet table with ``COLUMNS`` (attributes separated by ";")."""
     what = "instances with attributes: VAW's JSON, or a table"
     if path.suffix.lower() == ".json":
         entries = read_list(path, what)
@@ -75,9 +75,9 @@ def read_instances(path: Path) -> list[Instance]:
         entry = validate(AttributeEntry, raw, f"{path}: entry {number}")
         positive, negative = frozenset(entry.positive_attributes), frozenset(entry.negative_attributes)
         if both := sorted(positive & negative):
-            raise CondsimError(f"{path}: entry {number}: {both[0]!r} is a positive and a negative attribute of it")
+            raise CondsimError(f"{path}: entry {number}: {both[0]!r} is both a positive and a negative attribute")
         if min(entry.instance_bbox[2:]) <= 0:
-            raise CondsimError(f"{path}: entry {number}: its box (x, y, w, h) has no area: {entry.instance_bbox}")
+            raise CondsimError(f"{path}: entry {number}: the box (x, y, w, h) has no area: {entry.instance_bbox}")
         item = {"image_id": entry.image_id, "instance_bbox": entry.instance_bbox}
         instances.append(Instance(item, entry.image_id, entry.object_name, positive, negative))
     return instances
@@ -103,10 +103,10 @@ def _entry_of_row(row: Mapping[Any, Any], where: str) -> dict[str, Any]:
 
 
 def read_attribute_types(path: Path) -> dict[str, str]:
-    """Attribute -> its type: a table with the columns attribute and type, or a JSON object in either direction.
+    """Attribute -> its type, from a table with the columns attribute and type, or from a JSON object.
 
-    The object is {attribute: type}, or {type: [attributes]} as VAW's attribute_types.json. Raises CondsimError for an
-    attribute with two types.
+    The object is {attribute: type}, or {type: [attributes]} as in VAW's attribute_types.json. Raises CondsimError for
+    an attribute with two types.
     """
     what = "the type of each attribute: a JSON object, or a table with the columns attribute and type"
     pairs: list[tuple[object, object]]
@@ -119,7 +119,9 @@ def read_attribute_types(path: Path) -> dict[str, str]:
         lists = isinstance(value, dict) and any(isinstance(inner, list) for inner in value.values())
         form = list if lists else str
         if not isinstance(value, dict) or not all(isinstance(inner, form) for inner in value.values()):
-            raise CondsimError(f"{path}: expected {what}: {{'red': 'color'}} or, as VAW, {{'color': ['red', 'blue']}}")
+            raise CondsimError(
+                f"{path}: expected {what}: {{'red': 'color'}} or, as in VAW, {{'color': ['red', 'blue']}}"
+            )
         pairs = [(name, key) for key, names in value.items() for name in names] if lists else list(value.items())
         places = [str(path)] * len(pairs)
     types: dict[str, str] = {}
@@ -146,7 +148,7 @@ def read_panoptic(path: Path, min_share: float) -> dict[int, frozenset[str]]:
     """Image id -> its categories, from COCO's panoptic annotations."""
     raw = read_json(path, "COCO's panoptic annotations")
     annotation = validate(Panoptic, raw, str(path))
-    for part, known, asked in (
+    for part, known, used in (
         ("images", {image.id for image in annotation.images}, [[a.image_id] for a in annotation.annotations]),
         (
             "categories",
@@ -154,7 +156,7 @@ def read_panoptic(path: Path, min_share: float) -> dict[int, frozenset[str]]:
             [[segment.category_id for segment in a.segments_info] for a in annotation.annotations],
         ),
     ):
-        for number, ids in enumerate(asked):
-            if unknown := [one for one in ids if one not in known]:
-                raise CondsimError(f"{path}: annotations[{number}]: {unknown[0]} is none of its {part}")
+        for number, ids in enumerate(used):
+            if unknown := [ident for ident in ids if ident not in known]:
+                raise CondsimError(f"{path}: annotations[{number}]: the id {unknown[0]} is not in the list of {part}")
     return bags_from_panoptic(raw, min_share)

@@ -1,4 +1,4 @@
-"""Where to get each part of the benchmarks and under which licence: plain data for `condsim check` and `download`."""
+"""Where to get the files of each benchmark, and their licences: data for `condsim check` and `condsim download`."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Remote:
-    """One file that may be fetched without an agreement."""
+    """One file that needs no licence agreement."""
 
     url: str
     place: str
-    """Path under the download folder: of the file, or of the folder of that name that is in the archive."""
+    """Path under the download folder: of the file, or of the archive's folder with this name."""
     size: int | None = None
     """Bytes."""
     checksum: str | None = None
@@ -28,9 +28,9 @@ class Source:
     home: str
     licence: str
     remotes: tuple[Remote, ...] = ()
-    """Empty: from ``home`` only, by hand."""
+    """Empty: download by hand from ``home``."""
     wanted: bool = True
-    """False: fetched only where its name is given."""
+    """False: downloaded only if ``parts`` names it."""
 
 
 _GENECIS = "https://raw.githubusercontent.com/facebookresearch/genecis/main/genecis"
@@ -39,7 +39,7 @@ _CIRCO = "https://raw.githubusercontent.com/miccunifi/CIRCO/main/annotations"
 _FASHIONIQ = "https://raw.githubusercontent.com/XiaoxiaoGuo/fashion-iq/master"
 _VISUAL_GENOME = "https://cs.stanford.edu/people/rak248/VG_100K_2"
 _COCO = "https://s3.amazonaws.com/images.cocodataset.org"
-"""The bucket behind images.cocodataset.org, whose own name has no certificate."""
+"""The storage behind images.cocodataset.org, which has no certificate of its own."""
 
 GENECIS_TEMPLATES = Source(
     "templates",
@@ -215,7 +215,7 @@ SOURCES: Mapping[str, tuple[Source, ...]] = {
     "ilias": (ILIAS,),
     "inquire": (INQUIRE,),
 }
-"""Benchmark name -> its parts. A benchmark of the user's own has none."""
+"""Benchmark name -> its parts. A user's own benchmark has none."""
 
 OPTIONS: Mapping[str, Mapping[str, str]] = {
     "genecis": {"templates": "genecis", "visual_genome": "visual_genome", "coco": "coco"},
@@ -223,4 +223,4 @@ OPTIONS: Mapping[str, Mapping[str, str]] = {
     "circo": {"annotations": "circo", "images": "circo/COCO2017_unlabeled"},
     "fashioniq": {"annotations": "fashioniq"},
 }
-"""Benchmark name -> its options that a download fills, and the folders that they then name."""
+"""Benchmark name -> the options to set after a download, and the folder for each."""

@@ -2,8 +2,8 @@
 
 Attribute templates come from a table of instances with a category and positive and negative attributes, object
 templates from images as bags of categories. A template holds a reference, a target, distractors and a condition in
-the benchmark's own form; which rule each distractor fills goes to a list of its own, aligned with the templates,
-because the form has no place for it.
+the benchmark's format. The format has no field for the rule behind each distractor, so the rules are in a second list,
+aligned with the templates.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ FAR_WITH = "far scene, with the object"
 
 @dataclass(frozen=True)
 class Templates:
-    """Templates in the benchmark's form and, aligned with them, a kind name for each entry of each gallery."""
+    """Templates in the benchmark's format and, aligned with them, the kind of each entry of each gallery."""
 
     templates: list[Template]
     kinds: list[list[str]]
@@ -40,9 +40,9 @@ class Templates:
 
 @dataclass(frozen=True)
 class Instance:
-    """A row of an attribute table. An attribute in neither set is unknown, and makes the instance no distractor for it.
+    """A row of an attribute table. An instance is no distractor for an attribute in neither set, which is unknown.
 
-    image: which picture it lies in; a template never takes two instances of one picture.
+    image: the picture that shows it; a template never takes two instances of one picture.
     """
 
     item: Item
@@ -59,11 +59,10 @@ def focus_attribute_templates(
     rng: np.random.Generator,
     distractors: int = 9,
 ) -> Templates:
-    """Condition = an attribute type. Reference and target share category and an attribute of that type; distractors
+    """Condition: an attribute type. Reference and target share the category and an attribute of that type; distractors
     share the category and are negative for the attribute.
 
-    attribute_types: attribute -> type. per_condition: templates wanted a type; fewer come back where the table is too
-    small.
+    attribute_types: attribute -> type. per_condition: templates per type; fewer if the table is too small.
     """
     index = _AttributeIndex(instances)
     by_type = _attributes_by_type(attribute_types)
@@ -93,8 +92,7 @@ def change_attribute_templates(
     same_attribute: int = 9,
     same_category: int = 5,
 ) -> Templates:
-    """Condition = an attribute. The target has it and the reference's category, and the reference another one of its
-    type.
+    """Condition: an attribute. The target has it; the reference has its category and another attribute of its type.
 
     Distractors: `same_attribute` with the attribute and another category, `same_category` of the category without it.
     """
@@ -116,14 +114,14 @@ def change_attribute_templates(
             chosen = _Chooser(instances, rng)
             reference = chosen.take([i for i in index.positive[category, sibling] if i in lacking], 1)
             target = chosen.take(index.positive[category, condition], 1)
-            elsewhere = chosen.take(
+            other_category = chosen.take(
                 [i for i in index.holders[condition] if instances[i].category != category], same_attribute
             )
-            here = chosen.take(index.negative[category, condition], same_category)
-            if not (reference and target and elsewhere and here):
+            own_category = chosen.take(index.negative[category, condition], same_category)
+            if not (reference and target and other_category and own_category):
                 return None
             kinds = [SAME_ATTRIBUTE] * same_attribute + [SAME_CATEGORY] * same_category
-            return _template(instances, reference[0], target[0], elsewhere + here, condition), kinds
+            return _template(instances, reference[0], target[0], other_category + own_category, condition), kinds
 
         result += _collect(draw, per_condition if categories else 0)
     return result
@@ -141,11 +139,11 @@ def object_templates(
     *,
     change: bool,
 ) -> Templates:
-    """Condition = an object that reference and target share, and the target is any close image; with ``change`` an
-    object that the target has and the reference lacks, and the target is the closest image (ties drawn).
+    """Condition: an object that reference and target share; the target is any close image. With ``change``: an object
+    that the target has and the reference lacks; the target is the closest image (a random one if several are).
 
-    bags: image id -> its categories. Close: at least `min_shared` shared with the reference, but not all of them.
-    Far: at most `max_far` shared. Distractors: `close` close images without the object, `far` far ones with it.
+    bags: image id -> its categories. Close: at least `min_shared` of the reference's categories, but not all. Far: at
+    most `max_far` of them. Distractors: `close` close images without the object, `far` far images with it.
     """
     ids = sorted(bags)
     names = sorted(set().union(*bags.values()))
@@ -156,22 +154,23 @@ def object_templates(
     def draw() -> tuple[Template, list[str]] | None:
         reference = int(rng.choice(references))
         shared = (holds & holds[reference]).sum(axis=1)
-        near = (shared >= min_shared) & (shared < sizes[reference])
-        away = shared <= max_far
-        near[reference] = away[reference] = False
-        if not near.any():
+        is_close = (shared >= min_shared) & (shared < sizes[reference])
+        is_far = shared <= max_far
+        is_close[reference] = is_far[reference] = False
+        if not is_close.any():
             return None
-        candidates = np.flatnonzero(near & (shared == shared[near].max())) if change else np.flatnonzero(near)
+        candidates = np.flatnonzero(is_close & (shared == shared[is_close].max()) if change else is_close)
         target = int(rng.choice(candidates))
         options = np.flatnonzero(holds[target] & (~holds[reference] if change else holds[reference]))
         if not len(options):
             return None
         condition = int(rng.choice(options))
-        near[target] = False
-        without, having = np.flatnonzero(near & ~holds[:, condition]), np.flatnonzero(away & holds[:, condition])
-        if len(without) < close or len(having) < far:
+        is_close[target] = False
+        close_without = np.flatnonzero(is_close & ~holds[:, condition])
+        far_with = np.flatnonzero(is_far & holds[:, condition])
+        if len(close_without) < close or len(far_with) < far:
             return None
-        others = [*rng.choice(without, close, replace=False), *rng.choice(having, far, replace=False)]
+        others = [*rng.choice(close_without, close, replace=False), *rng.choice(far_with, far, replace=False)]
         template = {
             "reference": {"val_image_id": int(ids[reference])},
             "target": {"val_image_id": int(ids[target])},
@@ -184,7 +183,7 @@ def object_templates(
 
 
 def write_templates(folder: Path, task: str, templates: Templates, count: int, rng: np.random.Generator) -> None:
-    """``<task>.json`` and ``<task>.kinds.json``: `count` templates at most, in random order."""
+    """Write ``<task>.json`` and ``<task>.kinds.json``: at most `count` templates, in random order."""
     order = rng.permutation(len(templates.templates))[:count]
     folder.mkdir(parents=True, exist_ok=True)
     for name, entries in ((task, templates.templates), (f"{task}.kinds", templates.kinds)):
@@ -192,7 +191,7 @@ def write_templates(folder: Path, task: str, templates: Templates, count: int, r
 
 
 class _AttributeIndex:
-    """Rows of the table by (category, attribute), positive and negative, and by attribute alone."""
+    """Rows of the table by (category, attribute), positive and negative, and by positive attribute alone."""
 
     def __init__(self, instances: Sequence[Instance]) -> None:
         self.positive: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
@@ -207,13 +206,13 @@ class _AttributeIndex:
 
 
 class _Chooser:
-    """Draws rows for one template, never two of one picture."""
+    """Draws rows for one template, never two rows of one picture."""
 
     def __init__(self, instances: Sequence[Instance], rng: np.random.Generator) -> None:
         self._instances, self._rng, self._images = instances, rng, set[Hashable]()
 
     def take(self, rows: Sequence[int], count: int) -> list[int]:
-        """`count` of the rows, or none if there are too few."""
+        """`count` of the rows, or an empty list if there are too few."""
         taken: list[int] = []
         for position in self._rng.permutation(len(rows)):
             image = self._instances[rows[position]].image
@@ -244,7 +243,7 @@ def _template(
 
 
 def _collect(draw: Callable[[], tuple[Template, list[str]] | None], count: int, tries: int = 20) -> Templates:
-    """`count` successful draws, or as many as `tries` times that many attempts give."""
+    """`count` successful draws, or fewer: it stops after `tries` * `count` attempts."""
     result = Templates([], [])
     for _ in range(tries * count):
         if len(result.templates) == count:

@@ -18,40 +18,40 @@ from condsim.harness.tables import PARQUET, is_missing, read_rows, require_colum
 
 @dataclass(frozen=True)
 class Captioned:
-    """One caption and the image that it is of."""
+    """One caption and its image."""
 
     image: str
     """Path relative to the source's image folder, or the key under which ``content`` is saved."""
     caption: str
     content: bytes | None = None
-    """The encoded image, where the source carries it and the image is in no folder yet."""
+    """The encoded image, if the source contains it; None if it is a file already."""
 
 
 class CaptionSource(Protocol):
     """Captions in a fixed order. Rows without a caption (None, NaN, blanks) are left out and counted in ``blank``."""
 
     blank: int
-    """Rows without a caption, as far as the last reading came."""
+    """Number of rows without a caption that the last ``read`` has passed."""
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """What distinguishes this source from another, for resuming."""
+        """Settings that identify this source; an interrupted run resumes only if they are the same."""
         ...
 
     @property
     def images(self) -> Path | None:
-        """The folder that image paths start from; None where each caption carries its image."""
+        """The folder that image paths start from; None if the source contains the images."""
         ...
 
     def read(self, start: int = 0) -> Iterator[Captioned]:
-        """Every caption from number ``start`` on, one at a time."""
+        """Yield the captions from number ``start`` on."""
         ...
 
 
 class TableCaptions:
     """A CSV, TSV, JSON-lines or parquet table with a column of image paths and one of captions.
 
-    In a TSV file a quote is a letter like any other.
+    In a TSV file a quote is an ordinary character.
     """
 
     def __init__(
@@ -125,7 +125,7 @@ class TableCaptions:
         try:
             file = pq.ParquetFile(self.table)
             names = file.schema_arrow.names
-        except Exception as error:  # pyarrow raises many unrelated types; the file cannot be read whatever it was
+        except Exception as error:  # pyarrow raises many unrelated types; all mean that the file cannot be read
             raise unreadable_parquet(self.table, TABLE, error) from None
         columns = [names[place] for place in self._places([clean_label(name) for name in names])]
         batches = file.iter_batches(batch_size=8192, columns=columns)
@@ -147,7 +147,7 @@ TABLE = "a CSV, TSV, JSON-lines or parquet table of image paths and captions"
 
 
 class FolderCaptions:
-    """Images with their caption in a text file of the same name beside them: ``a/7.jpg`` and ``a/7.txt``."""
+    """Images, each with its caption in a text file of the same name in the same folder: ``a/7.jpg``, ``a/7.txt``."""
 
     def __init__(self, folder: str | Path) -> None:
         self.images = Path(folder).expanduser()
@@ -183,16 +183,16 @@ class FolderCaptions:
 
 
 def _beside(path: Path) -> tuple[Path, str]:
-    """Equal for an image and its caption."""
+    """A key that an image and its caption share."""
     return path.parent, clean_path(path.stem)
 
 
 class HubCaptions:
-    """A Hugging Face dataset, streamed: WebDataset shards, parquet, or a data set of the hub.
+    """A streamed Hugging Face dataset: WebDataset shards, parquet, or a dataset of the hub.
 
     ``dataset`` holds the arguments of ``datasets.load_dataset`` (path: "webdataset", "parquet" or a hub name;
-    data_files; split). The image column may hold images or the paths of images under ``images``. Images that the data
-    set carries are saved only where a relation of their caption is kept.
+    data_files; split). The image column holds images, or paths of images under ``images``. Images from the dataset are
+    saved only if a relation of their caption is kept.
     """
 
     def __init__(
@@ -216,7 +216,7 @@ class HubCaptions:
 
     def _captioned(self) -> Iterator[Captioned]:
         self.blank = 0
-        hugging_face: Any = import_module("datasets")  # by name: type checkers take our own folder for it
+        hugging_face: Any = import_module("datasets")  # by name: type checkers would find our own folder datasets/
         try:
             data = hugging_face.load_dataset(**{"split": "train", **self.dataset}, streaming=True)
             names = data.column_names or list(next(iter(data), {}))
@@ -250,7 +250,7 @@ class HubCaptions:
             row += 1
 
     def _image(self, row: int, cell: object, where: str) -> tuple[str, bytes | None]:
-        """The name of an image and, where the data set carries it, its bytes."""
+        """The name of an image and, if the dataset contains it, its bytes."""
         if isinstance(cell, str):
             return relative_file(cell, f"{where}: {self.image}", self.images), None
         content = cell.get("bytes") if isinstance(cell, Mapping) else cell
@@ -260,7 +260,7 @@ class HubCaptions:
 
 
 def _caption(cell: object, where: str) -> str:
-    """A cell as a caption; empty where there is none. Raises CondsimError for what is not text."""
+    """The caption in a cell; empty if there is none. Raises CondsimError for a cell that is not text."""
     if isinstance(cell, bytes):
         try:
             cell = cell.decode("utf-8-sig")
@@ -276,5 +276,5 @@ def _caption(cell: object, where: str) -> str:
 
 
 def _suffix(content: bytes) -> str:
-    """The usual suffix of an encoded image, by its first bytes."""
+    """The usual suffix for an encoded image, from its first bytes."""
     return "jpg" if content.startswith(b"\xff\xd8") else image_suffix(content)

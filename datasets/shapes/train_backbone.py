@@ -154,7 +154,7 @@ def pair_loss(logits: torch.Tensor, true: torch.Tensor) -> torch.Tensor:
 
 
 def encode_text(model: Any, tokens: torch.Tensor) -> torch.Tensor:
-    """open_clip's encode_text of sequences shorter than the context (which open_clip rejects): [n, length] -> [n, D]."""
+    """open_clip's encode_text for sequences shorter than the context, which it rejects: [n, length] -> [n, D]."""
     length = tokens.shape[1]
     x = model.token_embedding(tokens) + model.positional_embedding[:length]
     x = model.ln_final(model.transformer(x, attn_mask=model.attn_mask[:length, :length]))

@@ -111,23 +111,23 @@ def test_object_templates_from_panoptic_annotations(panoptic: Path, tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
-        ({"w": 0}, "entry 3: its box (x, y, w, h) has no area"),
+        ({"w": 0}, "entry 3: the box (x, y, w, h) has no area"),
         ({"h": "tall"}, "entry 3: instance_bbox"),
         ({"category": ""}, "entry 3: object_name"),
         ({"image_id": "../3"}, "entry 3: image_id"),
-        ({"negative": "red;green"}, "is a positive and a negative attribute of it"),
+        ({"negative": "red;green"}, "is both a positive and a negative attribute"),
     ],
 )
-def test_a_bad_row_is_named(table: Path, change: dict, told: str) -> None:
+def test_a_bad_row_is_named(table: Path, change: dict, message: str) -> None:
     frame = pd.read_csv(table, dtype=object)
     for column, value in change.items():
         frame.loc[3, column] = value
     frame.to_csv(table, index=False)
     with pytest.raises(CondsimError, match=r"table\.csv") as refused:
         read_instances(table)
-    assert told in str(refused.value)
+    assert message in str(refused.value)
 
 
 def test_what_is_missing_is_told(table: Path, panoptic: Path, tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_what_is_missing_is_told(table: Path, panoptic: Path, tmp_path: Path) ->
     content = json.loads(panoptic.read_text())
     content["annotations"][5]["segments_info"][0]["category_id"] = 99
     panoptic.write_text(json.dumps(content))
-    with pytest.raises(CondsimError, match=r"annotations\[5\]: 99 is none of its categories"):
+    with pytest.raises(CondsimError, match=r"annotations\[5\]: the id 99 is not in the list of categories"):
         read_panoptic(panoptic, 0.01)
 
 
