@@ -1,4 +1,4 @@
-"""Query-adaptive linear transform (QuARI): each query has its own transform of the candidates' features."""
+"""Query-adaptive linear transform, our own network in QuARI's manner: each query has its own transform of the items."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class QueryAdaptive(TrainedMethod):
     Args:
         checkpoint: weights that `condsim train` wrote.
         rank, steps, hidden, heads, feedforward, depth, anchor, scale, normalised, query_head: see
-            ``hypernetwork.Architecture``. None: as in the checkpoint; the released code's in training.
+            ``hypernetwork.Architecture``. None: as in the checkpoint; QuARI's released sizes in training.
         noise: s of the training noise s u n / sqrt(D), u ~ U(0, 1) per query, n ~ N(0, I) (s is ours).
         semi_positives: of each target's 100 nearest training images, how many are additional targets (0: none).
         temperature: of the training loss.

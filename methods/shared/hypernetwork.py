@@ -1,4 +1,4 @@
-"""The hypernetwork of QuARI (query-adaptive retrieval improvement): from a query to its own linear transform."""
+"""Our hypernetwork in QuARI's manner: from a query to its own linear transform. The released one: ``quari_network``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ QueryHead = Literal["residual", "decoded", "none"]
 
 @dataclass(frozen=True)
 class Architecture:
-    """Sizes and forms; the defaults are the released code's.
+    """Sizes, and forms of T and q'; the defaults are those of QuARI's released code. The network between is ours.
 
     T = anchor I + scale U V^T; ``normalised``: U and V are divided by their Frobenius norms. The paper has no
     identity: anchor 0, scale 1, not normalised. ``query_head``: q' is "residual" unit(0.5 MLP + 0.5 q), "decoded" MLP

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from condsim.harness.state_dict import write_state_dict
 from condsim.harness.task import Ragged, Task
 from condsim.methods.combiner import CombinerNetwork
 from condsim.methods.query_adaptive import QueryAdaptive
+from condsim.methods.shared.quari_network import ReleasedQuariNetwork, ReleasedSettings
 
 FOLDER = Path(condsim.conf.__file__).parent / "method"
 METHODS = sorted(path.stem for path in FOLDER.glob("*.yaml") if path.stem != "custom")
@@ -43,6 +45,13 @@ def make(tmp_path: Path, space: Any) -> Make:
             network = adaptive.new_network(width)
             settings = {"architecture": adaptive.settings_of(network), "width": width}
             write_state_dict(path, network.state_dict(), settings)
+        elif name == "quari":
+            released = {"embedding_dim": width, "low_rank_dim": 3, "hidden_dim": 16, "nhead": 2, "num_layers": 1}
+            path = tmp_path / "weights.pt"
+            torch.save(
+                ReleasedQuariNetwork(ReleasedSettings(**released)).state_dict() | {"pos_emb": torch.randn(7, 16)}, path
+            )
+            (tmp_path / "config.yml").write_text(json.dumps({"hparams": released}))
         elif name == "linear_adapter":
             write_state_dict(path, {"layer.weight": torch.randn(10, width), "layer.bias": torch.randn(10)}, {})
         else:
@@ -55,6 +64,8 @@ def make(tmp_path: Path, space: Any) -> Make:
         OmegaConf.set_struct(config, False)
         if "checkpoint" in config:
             config.checkpoint = str(checkpoint(name))
+        if name == "quari":
+            config.config = str(tmp_path / "config.yml")
         if name == "specific_object":
             table = tmp_path / "categories.csv"
             lines = [f"{i}.jpg,{category}" for i in range(ITEMS) for category in ("color", "shape", f"c{i % 7}")]
