@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from condsim.datasets.inventory import Part, survey
+from condsim.datasets.inventory import survey
 from condsim.datasets.sources import SOURCES, Source
+from condsim.datasets.survey import Part
 from condsim.harness.errors import CondsimError
 from condsim.harness.images import crop_box, decode
 from condsim.harness.progress import track

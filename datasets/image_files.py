@@ -6,7 +6,7 @@ import io
 import os
 import posixpath
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -15,7 +15,8 @@ from PIL import Image
 from condsim.harness.errors import CondsimError
 from condsim.harness.names import clean_path, unusable_character
 from condsim.harness.tables import is_missing
-from condsim.harness.task import ImageTable
+from condsim.harness.task import ImageTable, OnError, Task
+from condsim.harness.without_images import without_images
 
 IMAGE_SUFFIXES = (
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm",
@@ -80,6 +81,35 @@ def missing_images(images: ImageTable, named: Mapping[str, int], table: str) -> 
         for row, name in enumerate(images.names)
         if name in named and not images.path(row).is_file()
     }
+
+
+def files_below(root: Path, spelling: Callable[[str], str] = clean_path) -> dict[str, str]:
+    """Every file below ``root``: its relative path in ``spelling`` -> the relative path on disk.
+
+    One listing per folder, because a look-up of each of 750,000 files is slow on a network disk.
+    """
+    found: dict[str, str] = {}
+    for folder, _, names in os.walk(root, followlinks=True):
+        prefix = os.path.relpath(folder, root).replace(os.sep, "/") + "/"
+        for name in names:
+            path = posixpath.normpath(prefix + name)
+            found.setdefault(spelling(path), path)
+    return found
+
+
+def with_files(task: Task, index: Mapping[str, str], on_error: OnError, expected: str) -> Task:
+    """``task`` if every image of it is in ``index``; with "skip" the task without those that are not.
+
+    ``expected``: what the image folder should be, for the message.
+    """
+    missing = [row for row, name in enumerate(task.images.names) if name not in index]
+    if missing and on_error == "raise":
+        raise CondsimError(
+            f"{task.full_name}: {len(missing):,} of its {len(task.images):,} images are not in {task.images.root}; the "
+            f"first: {task.images.names[missing[0]]} (expected {expected}). `condsim check` lists every missing image, "
+            "and with benchmark.on_error=skip they are left out"
+        )
+    return without_images(task, dict.fromkeys(missing, "there is no such file")) if missing else task
 
 
 class NamedFiles:

@@ -3,48 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from hydra.utils import get_method
 
-from condsim.datasets import circo, cirr, fashioniq, genecis
+from condsim.datasets import circo, cirr, fashioniq, genecis, icir
 from condsim.datasets.annotations import read_list
 from condsim.datasets.image_files import NamedFiles, image_index, moved
+from condsim.datasets.survey import Options, Part, Survey
 from condsim.harness.errors import CondsimError
 from condsim.harness.task import Benchmark, ImageTable, Task
-
-Options = Mapping[str, Any]
-"""A benchmark's config: its YAML with the user's overrides."""
-
-
-@dataclass(frozen=True)
-class Part:
-    """A file or folder: the number of its entries, found and expected."""
-
-    what: str
-    place: str
-    found: int | None
-    """None: missing or unreadable."""
-    expected: int | None = None
-    """None: no published number, or the user's own data."""
-    note: str = ""
-
-    @property
-    def complete(self) -> bool:
-        return self.found is not None and (self.expected is None or self.found == self.expected)
-
-
-@dataclass(frozen=True)
-class Survey:
-    """``tables``: every image that the benchmark needs, existing or not. ``problems``: the errors of its loader."""
-
-    parts: tuple[Part, ...]
-    tables: tuple[ImageTable, ...]
-    problems: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-    """``Benchmark.notes``."""
 
 
 def survey(config: Options) -> Survey:
@@ -55,6 +24,7 @@ def survey(config: Options) -> Survey:
         "condsim.datasets.cirr.load": survey_cirr,
         "condsim.datasets.circo.load": survey_circo,
         "condsim.datasets.fashioniq.load": survey_fashioniq,
+        "condsim.datasets.icir.load": icir.survey,
     }
     try:
         return special.get(target, survey_by_loading)(config)

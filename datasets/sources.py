@@ -192,6 +192,7 @@ FASHIONIQ_IMAGES = Source(
     "https://github.com/hongwang600/fashion-iq-metadata",
     "Amazon's product photographs, by their addresses; many of the links are dead",
 )
+ICIR = Source("images and lists", "https://vrg.fel.cvut.cz/icir", "CC BY-NC-SA 4.0: not for commercial use")
 MIT_STATES = Source(
     "images", "http://web.mit.edu/phillipi/Public/states_and_transformations", "for research; photographs of the web"
 )
@@ -208,6 +209,7 @@ SOURCES: Mapping[str, tuple[Source, ...]] = {
     "cirr": (CIRR_ANNOTATIONS, NLVR2_IMAGES),
     "circo": (CIRCO_ANNOTATIONS, COCO_UNLABELED_LIST, COCO_UNLABELED),
     "fashioniq": (FASHIONIQ_ANNOTATIONS, FASHIONIQ_IMAGES),
+    "icir": (ICIR,),
     "clevr4": (CLEVR4,),
     "stanford40": (STANFORD40, ICTC_LABELS),
     "clay_object": (CLAY_EVAL,),

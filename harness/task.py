@@ -161,7 +161,8 @@ class Task:
     reference: Rows
     """[Q] row of ``images``; -1 where a query has none."""
     relevant: Ragged
-    """Q lists of rows of ``images``; a query with an empty list is refused unless the task has no metrics."""
+    """Q lists of rows of ``images``; a query with an empty list is refused unless the task has no metrics or
+    ``counts_unanswerable``."""
     metrics: tuple[str, ...]
     """For example ("recall@1", "subset_recall@1", "map", "map@50", "ndcg@50", "mrr"): see ``harness.metrics``.
     Empty where the ground truth is withheld (CIRR test1)."""
@@ -180,6 +181,9 @@ class Task:
     labels: Labels | None = None
     target: Rows | None = None
     """[Q] the relevant row that the ``target_`` metrics look for, where a query has others too (CIRCO)."""
+    counts_unanswerable: bool = False
+    """Whether queries with nothing relevant count 0 in every metric, as the released code of the benchmark counts them
+    (FreeDom: 4,700 of ImageNet-R's 10,000 photographs have no origami of their class)."""
     texts: tuple[tuple[str, ...], ...] | None = None
     """For each condition the texts whose unit features are averaged into its text feature; None: its own text."""
     variant: str = ""
@@ -224,7 +228,7 @@ class Task:
             if len(self.labels.codes) != queries:
                 raise CondsimError(f"{where}: labels has {len(self.labels.codes)} lists for {queries} queries")
             _within(f"{where}: labels", self.labels.codes.values, 0, len(self.labels.names))
-        if self.metrics and not self.relevant.lengths.all():
+        if self.metrics and not self.relevant.lengths.all() and not self.counts_unanswerable:
             first = int(np.flatnonzero(self.relevant.lengths == 0)[0])
             raise CondsimError(f"{where}: query {first} has nothing relevant in the gallery")
         _all_among(f"{where}: a relevant row", self.relevant, self.candidates, self.gallery)

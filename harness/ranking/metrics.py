@@ -45,8 +45,14 @@ def per_query(
     top K; ``groups`` [Q] numbers the groups, all of one size (the group score of COLA and Winoground is
     ``grouped_recall@1``). Equal scores of two queries are ordered independently.
 
+    ``cluster_`` before any of them: the mean over the task's clusters of each cluster's mean; ``cluster_min_``: of the
+    least value in each cluster (i-CIR's mmAP and minmAP are those of ``map_trapezoid_eps``). Each query's value is then
+    weighted so that the mean over queries is that mean over clusters, so it may exceed 1; ``groups`` are the clusters.
+
+    A query without positives counts 0, as in FreeDom's and Pic2Word's code; most tasks refuse such queries.
+
     Raises CondsimError for an unknown metric, for one over the whole ranking where ranks hold only the first hits, and
-    where a query's ground truth is withheld.
+    where the ground truth is withheld.
     """
     parsed = _parse(metric)
     source = subset_ranks if parsed.prefix == "subset" else ranks
@@ -54,13 +60,23 @@ def per_query(
         raise CondsimError(f"metric {metric!r} needs a task with subsets, and this one has none")
     if parsed.complete and not source.complete:
         raise CondsimError(f"metric {metric!r} needs every relevant candidate's rank, and only the first was kept")
-    source.first  # noqa: B018 - refuses withheld ground truth
-    if parsed.prefix == "target":
-        if source.target is None:
-            raise CondsimError(f"metric {metric!r} needs a task with a single target per query, and this one has none")
-        source = source.of_target()
-    values = _FAMILIES[parsed.family].compute(source, parsed.k)
-    return _whole_groups(metric, values, groups) if parsed.prefix == "grouped" else values
+    known = np.flatnonzero(source.total)
+    if not len(known):
+        raise CondsimError("no query has a known relevant candidate, so there is no metric: ground truth withheld?")
+    if parsed.prefix == "target" and source.target is None:
+        raise CondsimError(f"metric {metric!r} needs a task with a single target per query, and this one has none")
+    values = np.zeros(len(source))
+    answerable = source if len(known) == len(source) else source.take(known)
+    answerable = answerable.of_target() if parsed.prefix == "target" else answerable
+    values[known] = _FAMILIES[parsed.family].compute(answerable, parsed.k)
+    if parsed.prefix == "grouped":
+        return _whole_groups(metric, values, groups)
+    return _weighted_by_cluster(metric, values, groups) if averages_clusters(metric) else values
+
+
+def averages_clusters(metric: str) -> bool:
+    """Whether ``metric`` is a mean over clusters of queries rather than over queries."""
+    return _parse(metric).prefix in ("cluster", "cluster_min")
 
 
 def chance_level(
@@ -96,7 +112,7 @@ class _Family:
     """Whether ``@K`` follows the name."""
 
 
-_PREFIXES = ("subset", "target", "grouped")
+_PREFIXES = ("subset", "target", "grouped", "cluster_min", "cluster")  # the longer of two that begin alike first
 _MAX_K = 10**9
 
 
@@ -125,7 +141,11 @@ def _choices(metric: str) -> list[str]:
     k = digits[0] if digits else "10"
     cut = [f"{name}@{k}" for name, family in _FAMILIES.items() if family.cut != "never"]
     plain = cut + [name for name, family in _FAMILIES.items() if family.cut != "always"]
-    return plain + [f"{prefix}_{name}" for prefix in ("subset", "target") for name in plain] + [f"grouped_recall@{k}"]
+    return (
+        plain
+        + [f"{prefix}_{name}" for prefix in _PREFIXES if prefix != "grouped" for name in plain]
+        + [f"grouped_recall@{k}"]
+    )
 
 
 def _uninformed(ranks: Ranks) -> Ranks:
@@ -146,6 +166,18 @@ def _whole_groups(metric: str, values: Values, groups: NDArray[np.integer[Any]] 
     product = np.ones(len(sizes))
     np.multiply.at(product, group, values)
     return product[group]
+
+
+def _weighted_by_cluster(metric: str, values: Values, clusters: NDArray[np.integer[Any]] | None) -> Values:
+    """[Q] weighted so that their mean is the mean over clusters of the cluster's mean or least value."""
+    if clusters is None:
+        raise CondsimError(f"metric {metric!r} needs a task with clusters of queries, and this one has none")
+    _, cluster, sizes = np.unique(clusters, return_inverse=True, return_counts=True)
+    if _parse(metric).prefix == "cluster_min":
+        least = np.full(len(sizes), np.inf)
+        np.minimum.at(least, cluster, values)
+        values = least[cluster]
+    return np.asarray(values * len(values) / (len(sizes) * sizes[cluster]))
 
 
 def _recall(ranks: Ranks, k: int | None) -> Values:

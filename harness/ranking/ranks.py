@@ -45,7 +45,7 @@ class Ranks:
     irrelevant: Rows
     """[G] the other candidates of the same score"""
     total: Rows
-    """[Q] relevant candidates of the query; 0 only where the ground truth is withheld"""
+    """[Q] relevant candidates of the query; 0 where it has none, of all queries where the ground truth is withheld"""
     candidates: Rows
     """[Q] candidates that were ranked"""
     complete: bool
@@ -63,14 +63,22 @@ class Ranks:
 
     @cached_property
     def first(self) -> FirstHit:
-        """Raises CondsimError if a query has nothing relevant, for then it has no rank and no metric."""
-        if not self.total.all():
-            query = int(np.flatnonzero(self.total == 0)[0])
-            raise CondsimError(
-                f"query {query} has no known relevant candidate, so it has no rank: ground truth withheld?"
-            )
-        start = self.offsets[:-1]
-        return FirstHit(self.above[start], self.relevant[start], self.irrelevant[start])
+        """Of a query with nothing relevant an empty group behind every candidate.
+
+        Raises CondsimError if no query has anything relevant, for then there are no ranks.
+        """
+        known = self.total > 0
+        if not known.any():
+            raise CondsimError("no query has a known relevant candidate, so there is no rank: ground truth withheld?")
+        start = self.offsets[:-1][known]
+        first = FirstHit(self.candidates.copy(), np.zeros_like(self.total), np.zeros_like(self.total))
+        for column, values in (
+            (first.above, self.above),
+            (first.relevant, self.relevant),
+            (first.irrelevant, self.irrelevant),
+        ):
+            column[known] = values[start]
+        return first
 
     @property
     def rank(self) -> NDArray[np.float64]:

@@ -22,13 +22,13 @@ from condsim.harness.method import Method, TrainFeatures
 from condsim.harness.progress import track
 from condsim.harness.ranking.engine import Ranking, rank_task
 from condsim.harness.ranking.gallery import make_gallery
-from condsim.harness.ranking.metrics import chance_level, per_query
+from condsim.harness.ranking.metrics import averages_clusters, chance_level, per_query
 from condsim.harness.run.identity import Identity, RunSettings, identify, images_digest
 from condsim.harness.run.isolation import isolated
 from condsim.harness.run.read_only import Watch, read_only
 from condsim.harness.run.record import Measurement, Record, record_folder, write_record
 from condsim.harness.run.task_file import save_task, task_path
-from condsim.harness.statistics.intervals import mean_intervals
+from condsim.harness.statistics.intervals import cluster_sums, mean_intervals
 from condsim.harness.task import Benchmark, Task
 
 
@@ -165,6 +165,11 @@ def measure(task: Task, ranking: Ranking, resamples: int, seed: int) -> dict[str
     ranks, subset = ranking.ranks, ranking.subset_ranks
     values = np.stack([per_query(name, ranks, subset, task.clusters) for name in task.metrics], axis=1)
     intervals = mean_intervals(values, task.clusters, resamples=resamples, seed=seed)
+    for i, name in enumerate(task.metrics):
+        if averages_clusters(name):  # a mean over clusters, each of which is one value
+            sizes, sums = cluster_sums(values[:, [i]], task.clusters)
+            of_clusters = sums * len(sizes) / len(values)
+            (intervals[i],) = mean_intervals(of_clusters, resamples=resamples, seed=seed)
     measured = {}
     for name, interval in zip(task.metrics, intervals, strict=True):
         value = min(max(interval.value, 0.0), 1.0)  # a mean of ones may be one and a last bit

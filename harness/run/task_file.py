@@ -20,8 +20,9 @@ from condsim.harness.task import ImageTable, Kinds, Labels, Ragged, Task
 SCHEMA = 1
 _RAGGED = ("relevant", "candidates", "excluded", "subset")
 _ROWS = ("condition", "reference", "gallery", "clusters", "target")
-_PLAIN = ("benchmark", "name", "conditions", "metrics", "cluster_name", "query_ids", "skipped", "texts", "variant")
-_ADDED = {"texts": None, "variant": "", "labels": None}
+_PLAIN = ("benchmark", "name", "conditions", "metrics", "cluster_name", "query_ids", "skipped", "texts", "variant",
+    "counts_unanswerable",)  # fmt: skip
+_ADDED = {"texts": None, "variant": "", "labels": None, "counts_unanswerable": False}
 """Entries that files of earlier versions lack, and what they stand for there."""
 
 

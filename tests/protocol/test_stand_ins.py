@@ -13,7 +13,7 @@ from types import ModuleType
 import pytest
 from PIL import Image
 
-from condsim.datasets import circo, cirr, fashioniq, genecis
+from condsim.datasets import circo, cirr, fashioniq, genecis, icir
 from condsim.datasets.circo_submission import require_valid
 from condsim.harness.images import crop_to_square
 from condsim.harness.task import Task
@@ -138,3 +138,26 @@ def test_fashioniq_from_the_real_files_to_its_means(
         (15, ""), (3, "text=pic2word queries_from=ids.txt"),
     }  # fmt: skip
     assert len({record["config"]["fingerprint"] for record in records}) == 2
+
+
+def test_icir_from_lists_in_its_format_to_its_three_means(stand_ins: ModuleType, tmp_path: Path) -> None:
+    """i-CIR's lists are not at hand: small ones in their format, with as many texts per instance."""
+    database, queries = [], []
+    for instance in range(4):
+        for number in range(12):
+            text = ("at night", "as a sketch", "in the snow", "")[number % 4]
+            database.append((f"icir/database/{instance}/{number}.jpg", text, str(instance)))
+        queries += [(f"icir/query/{instance}/0.jpg", text, str(instance)) for text in ("at night", "as a sketch")]
+    for path, *_ in (*database, *queries):
+        stand_ins.draw(tmp_path / path, (48, 36))
+    for name, lines in (("database", database), ("query", queries)):
+        (tmp_path / "icir" / f"{name}_files.csv").write_text("".join(",".join(line) + "\n" for line in lines))
+    run = ("benchmark=icir", "backbone=shapes-clip", "cache_dir=cache", "method=image_only,text_only,image_plus_text")
+    options = {"annotations": str(tmp_path / "icir"), "images": str(tmp_path / "icir")}
+    condsim("bench", "-m", *run, *options_of(options), folder=tmp_path)
+    records = [json.loads(path.read_text()) for path in tmp_path.glob("results/runs/icir/test/*/record.json")]
+    assert len(records) == 3
+    for record in records:
+        assert (record["queries"], record["clusters"], record["cluster_name"]) == (8, 4, "instance")
+        assert set(record["metrics"]) == set(icir.METRICS)
+    assert (tmp_path / "results" / "leaderboard.csv").read_text().count("icir,test,image_plus_text") == 1

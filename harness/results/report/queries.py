@@ -94,7 +94,7 @@ class _Shelf:
     @classmethod
     def of(cls, group: QuestionSet, notes: list[str]) -> _Shelf | None:
         task, runs, ranks = group.task, [], []
-        if task is None or not task.relevant.lengths.all():
+        if task is None or not task.relevant.lengths.any():
             return None
         for run in group.runs:
             try:

@@ -298,5 +298,35 @@ def test_metrics_over_the_whole_ranking_refuse_first_hits() -> None:
 def test_withheld_ground_truth_is_refused() -> None:
     nothing = np.zeros(0, dtype=np.int64)
     withheld = Ranks(np.array([0, 0]), nothing, nothing, nothing, np.array([0]), np.array([9]), complete=True)
-    with pytest.raises(CondsimError, match="query 0 has no known relevant"):
+    with pytest.raises(CondsimError, match="ground truth withheld"):
         per_query("recall@1", withheld)
+    with pytest.raises(CondsimError, match="ground truth withheld"):
+        _ = withheld.rank
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_a_query_without_positives_counts_zero_beside_others(metric: str) -> None:
+    scores, flags = [[3.0, 2.0, 1.0], [2.0, 2.0, 1.0]], [[False, True, True], [True, False, False]]
+    answerable = ranks_of(scores, flags)
+    both = Ranks.join([answerable.take(np.array([0])), _without_positives(5), answerable.take(np.array([1]))])
+    expected = per_query(metric, answerable)
+    np.testing.assert_allclose(per_query(metric, both), [expected[0], 0, expected[1]])
+    assert chance_level(metric, both) == pytest.approx(chance_level(metric, answerable) * 2 / 3)
+    assert both.rank.tolist() == [2.0, 6.0, 1.5], "behind every candidate"
+
+
+def _without_positives(candidates: int) -> Ranks:
+    nothing, zero = np.zeros(0, dtype=np.int64), np.zeros(1, dtype=np.int64)
+    return Ranks(np.zeros(2, dtype=np.int64), nothing, nothing, nothing, zero, zero + candidates, complete=True)
+
+
+def test_means_over_clusters_weigh_each_cluster_alike() -> None:
+    generator = np.random.default_rng(3)
+    scores = generator.integers(0, 5, (30, 8)).astype(float)
+    flags = np.eye(8, dtype=bool)[generator.integers(0, 8, 30)]
+    ranks, clusters = ranks_of(scores.tolist(), flags.tolist()), generator.integers(0, 6, 30)
+    values = per_query("map", ranks)
+    of_cluster = [values[clusters == cluster] for cluster in np.unique(clusters)]
+    for metric, reduced in (("cluster_map", np.mean), ("cluster_min_map", np.min)):
+        expected = np.mean([reduced(part) for part in of_cluster])
+        assert per_query(metric, ranks, None, clusters).mean() == pytest.approx(expected)
