@@ -28,7 +28,7 @@ bench: $(READY)  ## Run every method on the embedded benchmark and write its lea
 	$(BIN)/condsim bench experiment=embedded
 
 test: $(DEV)  ## Install the developers' tools and run all tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile $(PYTEST)
 
 test-fast: $(DEV)  ## Run the tests that take seconds
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile -m 'not slow'
@@ -42,12 +42,12 @@ lint: $(DEV)  ## Check style, and that imports run one way
 	$(BIN)/lint-imports --no-logo --no-cache
 
 typecheck: $(DEV) build/typecheck/condsim  ## Check types with mypy --strict
-	$(BIN)/mypy -p condsim.harness -p condsim.methods -p condsim.datasets
+	$(BIN)/mypy -p condsim
 
 # mypy follows folders, not import hooks: give it the import root as a folder of links.
 build/typecheck/condsim:
 	mkdir -p $@
-	for part in harness methods datasets conf; do ln -sfn ../../../$$part $@/$$part; done
+	for part in __init__.py harness methods datasets conf; do ln -sfn ../../../$$part $@/$$part; done
 
 docs: $(READY)  ## Build the documentation site in site/
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
