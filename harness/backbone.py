@@ -75,3 +75,18 @@ class MapsImages(Protocol):
     def mapped_images(self, table: ImageTable) -> Tensor:
         """``encode_images``, or the same in a mapped file (``harness.memory_map``), and then perhaps float16."""
         ...
+
+
+@runtime_checkable
+class EncodesPseudoWords(Protocol):
+    """An optional part: encodes texts in which one word is a vector, as Pic2Word and SEARLE need it."""
+
+    def encode_texts_with(self, texts: Sequence[str], vectors: Tensor) -> Tensor:
+        """[len(texts), width] raw features of ``texts`` with the first "$" of each as one word, whose vector is the row
+        of ``vectors`` [len(texts), E] in place of the text tower's own word vectors of width E; for reading only.
+
+        A vector of the tower's own gives exactly the features of the text with that word. Without texts it only checks
+        E. Raises NotApplicable where the text tower cannot take vectors, and CondsimError for another width than E and
+        for a text without a "$" or with one beyond the context length.
+        """
+        ...

@@ -46,6 +46,11 @@ class Gallery:
     """The image table, for methods that look images up by name (a detector's output)."""
     rows: Rows
     """[N] the row of each gallery item in ``table``."""
+    texts: tuple[tuple[str, ...], ...] | None = None
+    """For each condition the texts whose unit features are averaged, as in ``Task.texts``; None: its texts joined."""
+    encode_texts_with: Callable[[Sequence[str], Tensor], Tensor] | None = None
+    """Texts with a "$" and the word vectors [len, E] in its place -> [len, D] raw features, through the feature store
+    (``harness.backbone.EncodesPseudoWords``). None: the backbone has no such part."""
 
 
 @dataclass(frozen=True)

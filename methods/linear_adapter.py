@@ -60,6 +60,7 @@ class LinearAdapter(Method):
                 condition_features=adapted(gallery.condition_features.to(weight)),
                 encode_texts=encode_texts,
                 train=train,
+                encode_texts_with=None,  # a mapping from images to words is for features as they are
             )
         )
 

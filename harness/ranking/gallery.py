@@ -21,6 +21,7 @@ def make_gallery(
     train: Callable[[], TrainFeatures],
     *,
     reads_mapped: bool = False,
+    encode_texts_with: Callable[[Sequence[str], Tensor], Tensor] | None = None,
 ) -> Gallery:
     """The task's gallery of N items, from ``images`` [len(task.images), D] and ``condition_features`` [C, D].
 
@@ -34,6 +35,8 @@ def make_gallery(
         train=train,
         table=task.images,
         rows=task.gallery_rows,
+        texts=task.texts,
+        encode_texts_with=encode_texts_with,
     )
 
 

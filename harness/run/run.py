@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from condsim.harness.backbone import Backbone, ForgetsFeatures, MapsImages
+from condsim.harness.backbone import Backbone, EncodesPseudoWords, ForgetsFeatures, MapsImages
 from condsim.harness.condition_features import condition_features
 from condsim.harness.errors import CondsimError, NotApplicable
 from condsim.harness.method import Method, TrainFeatures
@@ -144,6 +144,7 @@ def rank(
             lambda texts: encode_texts(backbone, texts).clone(),
             _train_features(benchmark, method, backbone, watch),
             reads_mapped=method.reads_mapped,
+            encode_texts_with=_pseudo_words(backbone),
         )
         watch.add("gallery.features", gallery.features)
         watch.add("gallery.condition_features", conditions)
@@ -202,6 +203,14 @@ def encode_texts(backbone: Backbone, texts: Sequence[str]) -> Tensor:
     if not texts:
         return torch.zeros(0, backbone.width, device=backbone.device)
     return backbone.encode_texts(texts).to(backbone.device)
+
+
+def _pseudo_words(backbone: Backbone) -> Callable[[Sequence[str], Tensor], Tensor] | None:
+    """``Gallery.encode_texts_with`` of this backbone."""
+    if not isinstance(backbone, EncodesPseudoWords):
+        return None
+    encode = backbone.encode_texts_with
+    return lambda texts, vectors: encode(texts, vectors).to(backbone.device, copy=True)
 
 
 def _train_features(

@@ -18,6 +18,7 @@ from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from condsim.harness.errors import UnusableRowsError
 from condsim.harness.features.cache.digest_index import DigestIndex
@@ -97,6 +98,15 @@ def open_store(root: Path) -> FeatureStore:
 def text_keys(texts: Sequence[str]) -> list[bytes]:
     """The key of every text."""
     return [digest(text.encode("utf-8", "surrogatepass")) for text in texts]
+
+
+def pseudo_word_keys(texts: Sequence[str], vectors: NDArray[np.float32]) -> list[bytes]:
+    """The key of every text with a word that is the row of ``vectors`` [len(texts), E]; never that of a text alone."""
+    rows = np.ascontiguousarray(vectors)
+    return [
+        digest(b"\xff" + row.tobytes() + text.encode("utf-8", "surrogatepass"))  # no text begins with this byte
+        for text, row in zip(texts, rows, strict=True)
+    ]
 
 
 def describe_images(table: ImageTable) -> Callable[[int], str]:

@@ -16,14 +16,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from condsim.harness.errors import BackboneError, CondsimError, did_you_mean
+from condsim.harness.errors import BackboneError, CondsimError, NotApplicable, did_you_mean
 from condsim.harness.features.cache.file_digests import available_cores, digest
 from condsim.harness.features.cache.request import Encoded
-from condsim.harness.features.cache.store import FeatureStore, describe_images, open_store, text_keys
+from condsim.harness.features.cache.store import (
+    FeatureStore,
+    describe_images,
+    open_store,
+    pseudo_word_keys,
+    text_keys,
+)
 from condsim.harness.features.cache.table import FeatureTable
 from condsim.harness.features.open_clip.batches import InPieces, Load, encode_pictures
 from condsim.harness.features.open_clip.model import PRECISIONS, ClipModel, ModelSpec, load_model
 from condsim.harness.features.open_clip.preprocessing import GivenPreprocessing
+from condsim.harness.features.open_clip.pseudo_words import word_width
 from condsim.harness.features.open_clip.trainable import TrainableClip
 from condsim.harness.features.open_clip.transforms import TRANSFORMS, Transform
 from condsim.harness.images import ImageNote, crop_to_square, decode_noted
@@ -195,6 +202,36 @@ class OpenClip:
 
         describe = _describe_texts(texts)
         return torch.from_numpy(self._table("text").fetch(text_keys(texts), encode, describe))
+
+    def encode_texts_with(self, texts: Sequence[str], vectors: Tensor) -> Tensor:
+        width, size = word_width(self.spec.architecture()), self.batch_size
+        if width is None:
+            raise NotApplicable(
+                f"the text tower of {self.name} is none of open_clip's own: no word of it can be a vector"
+            )
+        if vectors.ndim != 2 or len(vectors) != len(texts):
+            raise ValueError(f"{len(texts)} texts need as many vectors, not the shape {tuple(vectors.shape)}")
+        if vectors.shape[1] != width:
+            raise CondsimError(
+                f"the word vectors have width {vectors.shape[1]}, but those of {self.name} have width {width}: use the "
+                "weights that were made for this backbone"
+            )
+        words = vectors.detach().to("cpu", torch.float32)
+
+        def encode(rows: NDArray[np.int64]) -> Generator[Encoded, None, None]:
+            clip = self.loaded
+
+            def features(part: NDArray[np.int64]) -> Tensor:
+                return clip.text_features_with([texts[row] for row in part], words[part], self.precision)
+
+            with self._pieces as pieces, track(len(rows), f"{self.name}: encoding texts with pseudo-words") as advance:
+                for start in range(0, len(rows), size):
+                    part = rows[start : start + size]
+                    yield Encoded(part, pieces(features, part).numpy())
+                    advance(len(part))
+
+        keys = pseudo_word_keys(texts, words.numpy())
+        return torch.from_numpy(self._table("text").fetch(keys, encode, _describe_texts(texts)))
 
     def trainable(self) -> TrainableClip:
         return TrainableClip(self.loaded, self.loaded.transform(self.transform), self.workers)

@@ -21,7 +21,7 @@ AHEAD = 4
 PER_JOB = 32
 """Pictures that a loader thread takes at once."""
 
-Batch = TypeVar("Batch", Tensor, list[str])
+Batch = TypeVar("Batch", Tensor, list[str], NDArray[np.int64])
 Load = Callable[[int], tuple[NDArray[np.uint8], int]]
 """Row -> uint8 [H, W, 3] and its note (a byte of bits); CondsimError says what is wrong with the row."""
 

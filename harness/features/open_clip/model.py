@@ -30,6 +30,7 @@ from condsim.harness.features.open_clip.preprocessing import (
     of_tag,
     of_weights_file,
 )
+from condsim.harness.features.open_clip.pseudo_words import place_pseudo_words, with_word_vectors
 from condsim.harness.features.open_clip.transforms import Transform, make_transform
 from condsim.harness.features.open_clip.weights import load_weights
 
@@ -142,6 +143,14 @@ class ClipModel:
         with torch.inference_mode(), _arithmetic(self.device, precision):
             tokens = self.tokenizer(list(texts)).to(self.device)
             features: Tensor = self.model.encode_text(tokens)  # type: ignore[operator]
+            return features.to("cpu", torch.float32)
+
+    def text_features_with(self, texts: Sequence[str], vectors: Tensor, precision: str = "fp32") -> Tensor:
+        """``text_features`` of ``texts`` with the vectors [B, E] in place of the first "$" of each."""
+        with torch.inference_mode(), _arithmetic(self.device, precision):
+            tokens, places = place_pseudo_words(texts, self.tokenizer)
+            model = with_word_vectors(self.model, places.to(self.device), vectors.to(self.device))
+            features: Tensor = model.encode_text(tokens.to(self.device))  # type: ignore[operator]
             return features.to("cpu", torch.float32)
 
     def transform(self, kind: str) -> Transform:

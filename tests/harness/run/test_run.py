@@ -258,3 +258,22 @@ def test_a_gallery_is_copied_only_where_it_has_to_be(
     assert torch.equal(seen[0], torch.eye(2, 3)[gallery])
     assert not is_mapped(seen[0])
     assert (seen[0].data_ptr() != images.data_ptr()) == own
+
+
+def test_a_method_gets_the_texts_of_its_task_and_pseudo_words_where_the_backbone_has_them() -> None:
+    class WithPseudoWords(Backbone):
+        def encode_texts_with(self, texts: Sequence[str], vectors: Tensor) -> Tensor:
+            return self.texts[: len(texts)]
+
+    task = replace(benchmark().tasks[0], texts=(("red", "a red one"), ("small",)))
+    received: list[Gallery] = []
+    for backbone in (Backbone(), WithPseudoWords()):
+        rank(Benchmark("toy", (task,), None), task, Mine(received.append), backbone, 5)
+    plain, able = received
+    assert plain.encode_texts_with is None
+    assert able.encode_texts_with is not None
+    assert plain.texts == able.texts == task.texts
+    vectors = torch.zeros(2, 7)
+    mine = able.encode_texts_with(["a $", "$"], vectors)
+    mine.zero_()
+    assert able.encode_texts_with(["a $", "$"], vectors).abs().min() > 0

@@ -1,0 +1,169 @@
+"""Texts in which one word is a vector: with a real word's vector they are that word's text, bit for bit."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from condsim.harness.backbone import EncodesPseudoWords
+from condsim.harness.errors import CondsimError, NotApplicable
+from condsim.harness.features.cache.store import open_store
+from condsim.harness.features.open_clip import backbone as backbone_module
+from condsim.harness.features.open_clip.backbone import OpenClip
+from condsim.harness.features.open_clip.pseudo_words import place_pseudo_words, with_word_vectors
+
+CONTEXT, WIDTH = 12, 16
+TOWERS: dict[str, dict[str, Any]] = {
+    "clip": {},
+    "custom": {"custom_text": True, "text": {"embed_cls": True, "pool_type": "argmax", "use_pad_mask": None}},
+    "sigmoid": {
+        "custom_text": True, "init_logit_bias": -10,
+        "text": {"no_causal_mask": True, "proj_bias": True, "pool_type": "last", "norm_kwargs": {"eps": 1e-6}},
+    },
+}  # fmt: skip
+PROMPTS = ["a photo of $ that is red", "$", "a $ , in the street", "the street has $", "$ and $", "red$, old"]
+WORDS = ["horse", "street", "red", "tree", "car", "house"]
+
+Make = Callable[..., OpenClip]
+
+
+def architecture(tower: str) -> dict[str, Any]:
+    changes = dict(TOWERS[tower])
+    text = {"context_length": CONTEXT, "vocab_size": 49408, "width": WIDTH, "heads": 2, "layers": 2}
+    text |= {key: value for key, value in changes.pop("text", {}).items() if value is not None}
+    vision = {"image_size": 32, "layers": [1, 1, 1, 1], "width": 8, "head_width": 16, "patch_size": None}
+    return {"embed_dim": 20, "vision_cfg": vision, "text_cfg": text, **changes}
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pseudo")
+    for tower in TOWERS:
+        (folder / f"tiny_{tower}.json").write_text(json.dumps(architecture(tower)))
+        open_clip.add_model_config(folder / f"tiny_{tower}.json")
+        torch.manual_seed(0)
+        save_file(open_clip.create_model(f"tiny_{tower}").state_dict(), folder / f"{tower}.safetensors")
+    return folder
+
+
+@pytest.fixture
+def make(files: Path, tmp_path: Path) -> Make:
+    def make(tower: str = "clip", **options: Any) -> OpenClip:
+        open_store.cache_clear()
+        settings: dict[str, Any] = {"weights": files / f"{tower}.safetensors", "cache_dir": tmp_path, "device": "cpu"}
+        return OpenClip(f"tiny_{tower}", model_config=files / f"tiny_{tower}.json", **{**settings, **options})
+
+    return make
+
+
+def word_vectors(backbone: OpenClip, words: list[str]) -> Tensor:
+    model: Any = backbone.loaded.model
+    tower = model if hasattr(model, "token_embedding") else model.text
+    rows = [row for word in words for row in open_clip.get_tokenizer("ViT-B-32").encode(word)]
+    assert len(rows) == len(words)
+    return tower.token_embedding.weight[rows].clone()
+
+
+def test_the_towers_are_of_three_kinds(make: Make) -> None:
+    kinds = [type(make(tower).loaded.model).__name__ for tower in TOWERS]
+    assert kinds == ["CLIP", "CustomTextCLIP", "CustomTextCLIP"]
+    custom, sigmoid = (make(tower).loaded.model.text for tower in ("custom", "sigmoid"))
+    assert custom.cls_emb is not None
+    assert sigmoid.pool_type == "last"
+    assert sigmoid.attn_mask is None
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("tower", TOWERS)
+def test_a_real_words_vector_gives_the_features_of_that_word_bit_for_bit(
+    make: Make, tower: str, precision: str
+) -> None:
+    backbone = make(tower, precision=precision)
+    assert isinstance(backbone, EncodesPseudoWords)
+    vectors = word_vectors(backbone, WORDS)
+    texts = ["a photo of horse that is red", "street", "a red , in the street", "the street has tree", "car and $",
+             "red house , old"]  # fmt: skip
+    features = backbone.encode_texts_with(PROMPTS, vectors)
+    assert torch.equal(features, backbone.encode_texts(texts))
+    moved = backbone.encode_texts_with(PROMPTS, torch.randn(vectors.shape, generator=torch.Generator().manual_seed(0)))
+    assert ((moved - features).abs().amax(dim=1) > 1e-3).all()
+
+
+@pytest.mark.parametrize("tower", TOWERS)
+def test_threads_that_share_a_model_do_not_share_vectors(make: Make, tower: str) -> None:
+    clip = make(tower).loaded
+    vectors = torch.randn(40, 1, WIDTH, generator=torch.Generator().manual_seed(0))
+
+    def encode(row: int) -> Tensor:
+        return clip.text_features_with(["a photo of $"], vectors[row])
+
+    alone = [encode(row) for row in range(40)]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(encode, range(40)))
+    torch.testing.assert_close(torch.cat(together), torch.cat(alone))
+    assert len({tuple(features[0].tolist()) for features in alone}) == 40
+
+
+def test_features_are_stored_by_text_and_vector(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    vectors = torch.randn(3, WIDTH, generator=torch.Generator().manual_seed(0))
+    texts = ["a photo of $", "a $ in red", "$"]
+    first = make().encode_texts_with(texts, vectors)
+
+    def no_model(*_: object) -> None:
+        raise AssertionError("the model was loaded")
+
+    monkeypatch.setattr(backbone_module, "load_model", no_model)
+    again = make()
+    assert torch.equal(again.encode_texts_with(texts[::-1], vectors.flip(0)), first.flip(0))
+    for changed in ((texts, vectors.flip(0)), (texts[::-1], vectors)):
+        with pytest.raises(AssertionError, match="the model was loaded"):
+            make().encode_texts_with(*changed)
+    with pytest.raises(AssertionError, match="the model was loaded"):
+        make().encode_texts(texts)
+
+
+def test_a_tokenizer_that_drops_punctuation_finds_the_place_too() -> None:
+    tokenizer = open_clip.tokenizer.SimpleTokenizer(context_length=CONTEXT, clean="canonicalize")
+    assert tokenizer(["a $"]).equal(tokenizer(["a"]))
+    tokens, places = place_pseudo_words(["a photo of $, red", "dog cat $"], tokenizer)
+    assert places.tolist() == [4, 3]
+    assert tokens.equal(tokenizer(["a photo of dog red", "dog cat dog"]))
+
+
+@pytest.mark.parametrize(
+    ("texts", "width", "message"),
+    [
+        (["a photo"], WIDTH, r'the text \'a photo\' has no "\$"'),
+        (["one two three four five six seven eight nine ten eleven $"], WIDTH, r"is beyond the 12 tokens .*shorten"),
+        (["a $"], 17, r"the word vectors have width 17, but those of tiny_clip/clip have width 16"),
+        ([], 17, "the word vectors have width 17"),
+    ],
+)
+def test_texts_and_vectors_that_do_not_fit_are_refused(make: Make, texts: list[str], width: int, message: str) -> None:
+    with pytest.raises(CondsimError, match=message):
+        make().encode_texts_with(texts, torch.zeros(len(texts), width))
+
+
+def test_no_text_gives_no_row_and_loads_no_model(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backbone_module, "load_model", None)
+    assert make().encode_texts_with([], torch.zeros(0, WIDTH)).shape == (0, 20)
+
+
+def test_a_text_tower_of_another_library_says_that_it_cannot(files: Path, tmp_path: Path) -> None:
+    config = architecture("clip")
+    config["text_cfg"] = {"hf_model_name": "roberta-base", "hf_tokenizer_name": "roberta-base"}
+    (tmp_path / "other.json").write_text(json.dumps(config))
+    backbone = OpenClip("other", model_config=tmp_path / "other.json", weights=files / "clip.safetensors", device="cpu")
+    with pytest.raises(NotApplicable, match=r"the text tower of other/clip is none of open_clip's own"):
+        backbone.encode_texts_with([], torch.zeros(0, WIDTH))
+    with pytest.raises(NotApplicable, match="none of open_clip's own"):
+        with_word_vectors(torch.nn.Linear(2, 2), torch.zeros(1, dtype=torch.long), torch.zeros(1, 2))
