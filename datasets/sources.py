@@ -37,6 +37,7 @@ _GENECIS = "https://raw.githubusercontent.com/facebookresearch/genecis/main/gene
 _CIRR = "https://raw.githubusercontent.com/Cuberick-Orion/CIRR/cirr_dataset"
 _CIRCO = "https://raw.githubusercontent.com/miccunifi/CIRCO/main/annotations"
 _FASHIONIQ = "https://raw.githubusercontent.com/XiaoxiaoGuo/fashion-iq/master"
+_FREEDOM = "https://raw.githubusercontent.com/NikosEfth/freedom/main/data"
 _VISUAL_GENOME = "https://cs.stanford.edu/people/rak248/VG_100K_2"
 _COCO = "https://s3.amazonaws.com/images.cocodataset.org"
 """The storage behind images.cocodataset.org, which has no certificate of its own."""
@@ -193,6 +194,48 @@ FASHIONIQ_IMAGES = Source(
     "Amazon's product photographs, by their addresses; many of the links are dead",
 )
 ICIR = Source("images and lists", "https://vrg.fel.cvut.cz/icir", "CC BY-NC-SA 4.0: not for commercial use")
+
+
+def _freedom_lists(folder: str, *files: tuple[str, int | None, str | None]) -> Source:
+    return Source(
+        "lists",
+        "https://github.com/NikosEfth/freedom",
+        "MIT",
+        tuple(
+            Remote(f"{_FREEDOM}/{folder}/{name}", f"domain_conversion/{folder}/{name}", size, digest)
+            for name, size, digest in files
+        ),
+    )
+
+
+LTLL_LISTS = _freedom_lists(
+    "ltll",
+    ("full_files.csv", 28_323, "sha256:7deb04d632feb03412e30b9214ebfb088dacc08e7a3a2a2b4cdbdd69984a7f03"),
+)
+NICO_LISTS = _freedom_lists(
+    "nico",
+    ("query_files.csv", 420_171, "sha256:95301abc79823077ae96a01b5ead22c536eed95ff97409ba8ceb5d505b9a4191"),
+    ("database_files.csv", None, None),
+)
+MINIDOMAINNET_LISTS = _freedom_lists(
+    "minidn",
+    ("query_files.csv", 149_889, "sha256:4c6ee96b541d4f5ef6855019f206f746893462f7e4b5d9aa2500cabc5a8dc496"),
+    ("database_files.csv", None, None),
+)
+IMAGENET_LISTS = Source(
+    "lists imgnet_targets.txt and imgnet_real_query.txt",
+    "https://github.com/google-research/composed_image_retrieval",
+    "Apache-2.0; linked from its README",
+)
+IMAGENET_R = Source(
+    "images of ImageNet-R", "https://github.com/hendrycks/imagenet-r", "MIT; the renditions are their makers'"
+)
+IMAGENET_VAL = Source("validation images of ILSVRC2012", "https://image-net.org", "ImageNet's own terms, on request")
+LTLL_IMAGES = Source("images", "https://users.cecs.anu.edu.au/~basura/beeldcanon", "for research, as its page says")
+NICO_IMAGES = Source("images (DG_Benchmark.zip)", "https://nicochallenge.com", "for research, as its page says")
+DOMAINNET_IMAGES = Source(
+    "images of clipart, painting, real and sketch", "https://ai.bu.edu/M3SDA", "for research, as its page says"
+)
 MIT_STATES = Source(
     "images", "http://web.mit.edu/phillipi/Public/states_and_transformations", "for research; photographs of the web"
 )
@@ -210,6 +253,11 @@ SOURCES: Mapping[str, tuple[Source, ...]] = {
     "circo": (CIRCO_ANNOTATIONS, COCO_UNLABELED_LIST, COCO_UNLABELED),
     "fashioniq": (FASHIONIQ_ANNOTATIONS, FASHIONIQ_IMAGES),
     "icir": (ICIR,),
+    "imagenet_r": (IMAGENET_LISTS, IMAGENET_R, IMAGENET_VAL),
+    "imagenet_pic2word": (IMAGENET_LISTS, IMAGENET_R, IMAGENET_VAL),
+    "minidomainnet": (MINIDOMAINNET_LISTS, DOMAINNET_IMAGES),
+    "nico_pp": (NICO_LISTS, NICO_IMAGES),
+    "ltll": (LTLL_LISTS, LTLL_IMAGES),
     "clevr4": (CLEVR4,),
     "stanford40": (STANFORD40, ICTC_LABELS),
     "clay_object": (CLAY_EVAL,),
@@ -224,5 +272,8 @@ OPTIONS: Mapping[str, Mapping[str, str]] = {
     "cirr": {"annotations": "cirr"},
     "circo": {"annotations": "circo", "images": "circo/COCO2017_unlabeled"},
     "fashioniq": {"annotations": "fashioniq"},
+    "minidomainnet": {"annotations": "domain_conversion"},
+    "nico_pp": {"annotations": "domain_conversion"},
+    "ltll": {"annotations": "domain_conversion"},
 }
 """Benchmark name -> the options to set after a download, and the folder for each."""

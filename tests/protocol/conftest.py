@@ -46,3 +46,10 @@ def fashioniq_annotations(annotations: Path) -> Path:
     if not (annotations / "fashioniq").is_dir():
         pytest.skip(f"{VARIABLE}={annotations} has no fashioniq/ with FashionIQ's captions and splits")
     return annotations / "fashioniq"
+
+
+@pytest.fixture(scope="session")
+def domain_conversion_lists(annotations: Path) -> Path:
+    if not (annotations / "domain_conversion").is_dir():
+        pytest.skip(f"{VARIABLE}={annotations} has no domain_conversion/ with FreeDom's and Pic2Word's lists")
+    return annotations / "domain_conversion"

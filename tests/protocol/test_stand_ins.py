@@ -161,3 +161,17 @@ def test_icir_from_lists_in_its_format_to_its_three_means(stand_ins: ModuleType,
         assert (record["queries"], record["clusters"], record["cluster_name"]) == (8, 4, "instance")
         assert set(record["metrics"]) == set(icir.METRICS)
     assert (tmp_path / "results" / "leaderboard.csv").read_text().count("icir,test,image_plus_text") == 1
+
+
+def test_ltll_from_the_real_list_to_its_mean(
+    stand_ins: ModuleType, domain_conversion_lists: Path, tmp_path: Path
+) -> None:
+    for line in (domain_conversion_lists / "ltll_full_files.csv").read_text().splitlines():
+        stand_ins.draw(tmp_path / "images" / line.split()[0], (32, 24))
+    run = ("benchmark=domain_conversion", "benchmark.dataset=ltll", "backbone=shapes-clip", "cache_dir=cache")
+    options = {"annotations": str(domain_conversion_lists), "images": str(tmp_path / "images")}
+    condsim("check", *run[:2], *options_of(options), folder=tmp_path)
+    condsim("bench", *run, *options_of(options), "method=image_plus_text_unit", folder=tmp_path)
+    rows = (tmp_path / "results" / "leaderboard.csv").read_text()
+    for task in ("source_today", "source_archive", "average"):
+        assert rows.count(f"ltll,{task},image_plus_text_unit") == 1

@@ -60,9 +60,10 @@ def with_word_vectors(model: nn.Module, places: Tensor, vectors: Tensor) -> nn.M
     A shallow copy that shares all weights, because several threads encode with one model.
     """
     tower = model if hasattr(model, "token_embedding") else getattr(model, "text", None)
-    if tower is None or not hasattr(tower, "token_embedding"):
+    embedding = getattr(tower, "token_embedding", None)
+    if not isinstance(tower, nn.Module) or not isinstance(embedding, nn.Module):
         raise NotApplicable("the text tower of this backbone is none of open_clip's own: no word of it can be a vector")
-    changed = _with_module(tower, "token_embedding", _WithVectors(tower.token_embedding, places, vectors))
+    changed = _with_module(tower, "token_embedding", _WithVectors(embedding, places, vectors))
     return changed if tower is model else _with_module(model, "text", changed)
 
 
