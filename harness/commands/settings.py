@@ -42,12 +42,12 @@ Names = Annotated[Sequence[str], NotEmpty()] | None
 Folder = Path | None
 
 _RUN = {
-    "tasks": Names, "results": Path, "cache_dir": Folder, "top": Count, "force": bool,
+    "tasks": Names, "queries_from": Folder, "results": Path, "cache_dir": Folder, "top": Count, "force": bool,
     "statistics.resamples": Annotated[int, Range(least=100)], "statistics.seed": Seed,
 }  # fmt: skip
 
 OWN: dict[str, dict[str, Any]] = {
-    "bench": _RUN | {"queries_from": Folder},
+    "bench": _RUN,
     "train": _RUN
     | {
         "dry": bool, "checkpoints": Path, "evaluate": bool,
