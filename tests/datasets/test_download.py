@@ -298,7 +298,7 @@ def test_an_archive_that_unpacks_to_too_much_is_refused_and_removed(
         CondsimError, match=r"unpack to 20,000,000, [\d,]+ times as many \(at most 50 times and 200,0"
     ) as bad:
         fetch(bomb, tmp_path)
-    assert "it is removed" in str(bad.value)
+    assert "It is removed" in str(bad.value)
     assert leftovers(tmp_path) == []
     assert not (tmp_path / "VG").exists()
     monkeypatch.setattr(downloading, "MAX_UNPACKED", 100)
