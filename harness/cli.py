@@ -10,6 +10,7 @@ from importlib import import_module
 from importlib.metadata import version
 
 from condsim.harness.errors import CondsimError, did_you_mean
+from condsim.harness.names import escaped
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "bench": ("bench", "run methods on benchmarks; -m sweeps over settings"),
@@ -58,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     name, *rest = arguments
     if name not in COMMANDS:
-        print(f"condsim: there is no command {name!r}. {did_you_mean(name, COMMANDS)}", file=sys.stderr)
+        _print_error(f"condsim: there is no command {name!r}. {did_you_mean(name, COMMANDS)}")
         return 2
     try:
         return _run(name, rest)
@@ -98,7 +99,8 @@ def _run(name: str, argv: Sequence[str]) -> int:
 
 def _print_error(message: str) -> None:
     with suppress(OSError, ValueError):
-        print(message.encode("ascii" if sys.stderr is None else sys.stderr.encoding or "ascii", "backslashreplace")
+        text = escaped(message)
+        print(text.encode("ascii" if sys.stderr is None else sys.stderr.encoding or "ascii", "backslashreplace")
               .decode(sys.stderr.encoding or "ascii"), file=sys.stderr)  # fmt: skip
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 from contextlib import suppress
 from functools import cache
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions
+from rich.segment import Segment
 
 from condsim.harness.names import escaped
 
@@ -22,6 +24,10 @@ class Terminal(Console):
     """
 
     failed = False
+
+    def render(self, renderable: Any, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(escaped(segment.text), segment.style)
 
     def print(self, *objects: Any, **options: Any) -> None:
         if self.failed:
@@ -50,6 +56,12 @@ _errors = Terminal(soft_wrap=True, highlight=False, markup=False, emoji=False, s
 def warn(message: str) -> None:
     """Print ``message`` on the error stream: what is not part of a command's output."""
     _errors.print(message, style="yellow")
+
+
+@cache
+def warn_once(message: str) -> None:
+    """``warn`` the first time that the process has this message."""
+    warn(message)
 
 
 @cache

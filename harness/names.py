@@ -59,6 +59,10 @@ def clean_path(text: str) -> str:
     return cleaned if cleaned == text else clean_path(cleaned)  # what was removed may leave blanks at the end
 
 
+_DIRECTIONS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+"""Characters that show the letters after them in another order: a name may seem to be another one."""
+
+
 def unusable_character(text: str) -> str | None:
     """What in ``text`` no name may hold, in words; None: nothing. Unlike ``str.isprintable``, it allows every blank and
     the joiners inside emoji.
@@ -74,7 +78,7 @@ def unusable_character(text: str) -> str | None:
 
 def escaped(text: str) -> str:
     """``text`` as a terminal can show it: what :func:`unusable_character` names becomes an escape, but for line ends
-    and tabs.
+    and tabs; so do marks that change the order of letters.
 
     >>> escaped("a\\x1b[2Jb")
     'a\\\\x1b[2Jb'
@@ -82,7 +86,9 @@ def escaped(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(
-        ascii(letter)[1:-1] if letter not in "\n\t" and unicodedata.category(letter) in _NOT_IN_NAMES else letter
+        ascii(letter)[1:-1]
+        if letter in _DIRECTIONS or (letter not in "\n\t" and unicodedata.category(letter) in _NOT_IN_NAMES)
+        else letter
         for letter in text
     )
 

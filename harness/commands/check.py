@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.markdown import Markdown
 from rich.table import Table
 from rich.text import Text
 
 from condsim.datasets.check import Report, check
 from condsim.harness.commands.composition import run_jobs
+from condsim.harness.console import console
 
 SHOWN = 10
 
@@ -66,5 +67,5 @@ def run(settings: Mapping[str, Any]) -> int:
         list_path = Path(settings["output"] or f"check-{report.benchmark}.txt")
         list_path.parent.mkdir(parents=True, exist_ok=True)
         list_path.write_text(report.faults, encoding="utf-8")
-    Console(highlight=False).print(render(report, list_path))
+    console.print(render(report, list_path), soft_wrap=False)
     return 0 if report.complete else 1

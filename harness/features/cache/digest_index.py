@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from hashlib import blake2b
 from pathlib import Path
 from typing import TypeVar
 
+from condsim.harness.console import warn
 from condsim.harness.errors import CondsimError, UnusableRowsError
 from condsim.harness.features.cache.file_digests import DIGEST, RACY_NS, Stamps, digest_files, stamp_files
-
-log = logging.getLogger(__name__)
 
 LOCK_SECONDS = 3
 """How long to wait for another process that has locked the database."""
@@ -130,26 +128,22 @@ class DigestIndex:
             return otherwise
         try:
             return work()
-        except OSError as error:
-            log.debug("%s cannot be used: %s", self.file, error)
+        except OSError:
+            pass  # the files are read instead
         except (sqlite3.Error, sqlite3.Warning, _DamagedIndexError, KeyError, ValueError, TypeError) as error:
             code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
             if code in _BUSY:
-                log.warning("%s is locked by another process; files are read instead", self.file)
+                warn(f"{self.file} is locked by another process; files are read instead")
                 self._locked_until = time.monotonic() + PAUSE_SECONDS
-            elif code in _NOT_ACCESSIBLE:
-                log.debug("%s cannot be used: %s", self.file, error)
-            else:
-                log.warning("%s is damaged (%s); it is deleted and written again", self.file, error)
+            elif code not in _NOT_ACCESSIBLE:
+                warn(f"{self.file} is damaged ({error}); it is deleted and written again")
                 self._delete()
         return otherwise
 
     def _delete(self) -> None:
         for suffix in ("", "-journal", "-wal", "-shm"):  # an old journal would be applied to the new database
-            try:
+            with suppress(OSError):
                 Path(f"{self.file}{suffix}").unlink(missing_ok=True)
-            except OSError as error:
-                log.debug("%s%s cannot be deleted: %s", self.file, suffix, error)
 
     @contextmanager
     def _connection(self, mode: str) -> Iterator[sqlite3.Connection]:

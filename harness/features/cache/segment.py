@@ -20,6 +20,7 @@ SUFFIX = ".safetensors"
 TEMPORARY = ".tmp"
 FORMAT = "condsim features 2"
 _OLD_FORMATS = ("condsim features 1",)
+OLD_FORMAT = "it has an older format, which does not say which backbone its features belong to"
 _DTYPES: dict[str, np.dtype[Any]] = {
     "keys": np.dtype("u1"),
     "features": np.dtype("<f4"),
@@ -151,7 +152,7 @@ def _metadata(owner: str, keys: Keys, checksums: Checksums) -> dict[str, str]:
 
 def _check_owner(metadata: dict[str, Any], owner: str) -> None:
     if metadata.get("format") in _OLD_FORMATS:
-        raise DamagedSegmentError("it has an older format, which does not say which backbone its features belong to")
+        raise DamagedSegmentError(OLD_FORMAT)
     found = metadata.get("owner")
     if found != owner and isinstance(found, str) and metadata.get("format") == FORMAT:
         raise DamagedSegmentError("its features belong to another backbone or another kind of input")

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import errno
 import json
-import logging
 import os
 import uuid
 from collections import OrderedDict
@@ -24,10 +23,12 @@ import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
+from condsim.harness.console import warn, warn_once
 from condsim.harness.errors import CondsimError, UnusableRowsError
 from condsim.harness.features.cache.file_digests import DIGEST
 from condsim.harness.features.cache.request import Encode, Encoded, Request
 from condsim.harness.features.cache.segment import (
+    OLD_FORMAT,
     SUFFIX,
     TEMPORARY,
     DamagedSegmentError,
@@ -36,8 +37,6 @@ from condsim.harness.features.cache.segment import (
     Segment,
     write_segment,
 )
-
-log = logging.getLogger(__name__)
 
 SMALL_BYTES = 64 << 20
 """Segments below this size may be merged."""
@@ -143,7 +142,7 @@ class FeatureTable:
             try:
                 lock.acquire(timeout=1)
             except Timeout:
-                log.warning("waiting for another process that is encoding into %s", self.path)
+                warn(f"waiting for another process that is encoding into {self.path}")
                 lock.acquire()
         except OSError as error:
             damage = "".join(f" {self.path / name} is damaged: {fault}." for name, fault in self._damaged.items())
@@ -251,9 +250,10 @@ class FeatureTable:
                 (self.path / name).unlink(missing_ok=True)
         self._refresh()
         for name, fault in self._damaged.items():
-            log.warning(
-                "%s is not used: %s. Its features are encoded again when they are needed", self.path / name, fault
-            )
+            if fault == OLD_FORMAT:
+                warn_once(f"the features in {self.path.parent} have an older format and are encoded again")
+            else:
+                warn(f"{self.path / name} is not used: {fault}. Its features are encoded again when they are needed")
             if name in self._segments:
                 segment = self._segments[name]
                 intact = segment.intact(np.arange(len(segment)))

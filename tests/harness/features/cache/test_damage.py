@@ -96,7 +96,7 @@ def test_random_damage_never_changes_a_feature(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("pair", [(("one", "text"), ("two", "text")), (("one", "image"), ("one", "text"))])
 def test_segments_that_change_places_are_found_and_encoded_again(
-    tmp_path: Path, pair: tuple[tuple[str, str], tuple[str, str]], caplog: pytest.LogCaptureFixture
+    tmp_path: Path, pair: tuple[tuple[str, str], tuple[str, str]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert all_right(tmp_path)
     one, two = (next(tmp_path.glob(f"features/{model}-*/{kind}")) for model, kind in pair)
@@ -104,7 +104,7 @@ def test_segments_that_change_places_are_found_and_encoded_again(
     two.rename(one)
     (tmp_path / "aside").rename(two)
     assert all_right(tmp_path)
-    assert "belong to another backbone or another kind" in caplog.text
+    assert "belong to another backbone or another kind" in capsys.readouterr().err
     assert verify(tmp_path) == []
 
 
@@ -120,7 +120,7 @@ def test_a_checksum_depends_on_the_owner(tmp_path: Path) -> None:
     assert all_right(tmp_path)
 
 
-def test_segments_of_the_older_format_are_encoded_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_segments_of_the_older_format_are_encoded_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """They do not say which backbone they belong to, and pictures of 16 bits were encoded as all white."""
     from safetensors.numpy import save_file
 
@@ -131,9 +131,12 @@ def test_segments_of_the_older_format_are_encoded_again(tmp_path: Path, caplog: 
     keys = np.frombuffer(b"".join(text_keys(TEXTS)), np.uint8).reshape(-1, 16)
     arrays = {"keys": keys, "features": np.zeros((len(keys), WIDTH), np.float32)}
     arrays["checksums"] = np.zeros(len(keys), np.uint32)
-    save_file(arrays, folder / "old.safetensors", {"format": "condsim features 1", "keys": "00000000"})
+    for name in ("old", "older"):
+        save_file(arrays, folder / f"{name}.safetensors", {"format": "condsim features 1", "keys": "00000000"})
+    capsys.readouterr()
     assert all_right(tmp_path)
-    assert "older format" in caplog.text
+    line = f"the features in {folder.parent} have an older format and are encoded again\n"
+    assert capsys.readouterr().err == line, "one plain line per folder of the cache"
 
 
 def test_a_digest_index_in_a_folder_that_does_not_exist_is_empty(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import random
 import sqlite3
@@ -68,13 +67,13 @@ def test_a_row_that_was_changed_is_not_used(index: Path, paths: list[str], damag
         assert connection.execute("SELECT count(*) FROM digests").fetchone() == (FILES,), "it is written again"
 
 
-def test_exchanged_digests_are_found(index: Path, paths: list[str], caplog: pytest.LogCaptureFixture) -> None:
+def test_exchanged_digests_are_found(index: Path, paths: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with sqlite3.connect(index) as connection:
         rows = connection.execute("SELECT path, digest FROM digests ORDER BY path LIMIT 2").fetchall()
         for (path, _), (_, other) in zip(rows, rows[::-1], strict=True):
             connection.execute("UPDATE digests SET digest = ? WHERE path = ?", (other, path))
     assert digests(index, paths) == EXPECTED
-    assert caplog.text.count("is damaged") == 1
+    assert capsys.readouterr().err.count("is damaged") == 1
 
 
 def test_an_index_of_the_older_version_is_replaced(tmp_path: Path, paths: list[str]) -> None:
@@ -125,9 +124,8 @@ def test_no_damage_of_the_file_yields_another_digest_or_an_error(
 
 
 def test_a_lock_of_another_process_is_reported_once_and_waited_for_briefly(
-    index: Path, paths: list[str], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    index: Path, paths: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    caplog.set_level(logging.WARNING)
     monkeypatch.setattr(digest_index, "LOCK_SECONDS", 0.1)
     with sqlite3.connect(index) as connection:
         connection.execute("BEGIN EXCLUSIVE")
@@ -136,5 +134,5 @@ def test_a_lock_of_another_process_is_reported_once_and_waited_for_briefly(
             assert shared.digests(paths, stamp_files(paths)) == EXPECTED
             shared._known.clear()
         connection.rollback()
-    assert caplog.text.count("is locked by another process") == 1
+    assert capsys.readouterr().err.count("is locked by another process") == 1
     assert digests(index, paths) == EXPECTED

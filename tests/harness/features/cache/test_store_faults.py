@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import random
 import signal
@@ -229,7 +228,7 @@ def test_a_process_killed_while_it_holds_the_lock_blocks_nobody(tmp_path: Path) 
     assert fetch(tmp_path / "f").tobytes() == FEATURES.tobytes()
 
 
-def test_any_flipped_byte_is_noticed_named_and_mended(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_any_flipped_byte_is_noticed_named_and_mended(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rng = random.Random(5)
     fetch(tmp_path)
     noticed = 0
@@ -240,10 +239,10 @@ def test_any_flipped_byte_is_noticed_named_and_mended(tmp_path: Path, caplog: py
         content[at] ^= 1 << rng.randrange(8)
         file.write_bytes(content)
         encoded: list[int] = []
-        caplog.clear()
+        capsys.readouterr()
         assert fetch(tmp_path, encoded.extend).tobytes() == FEATURES.tobytes()
         assert len(encoded) <= ROWS
-        if file.name in caplog.text:
+        if file.name in capsys.readouterr().err:
             noticed += 1
             assert not file.exists()
         assert stored_rows(tmp_path) == set(range(ROWS))
@@ -262,14 +261,17 @@ def test_a_flipped_byte_of_a_feature_costs_that_one_row(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("keep", [0, 1, 7, 8, 50, 0.3, 0.9, -1])
-def test_a_truncated_file_is_noticed_and_mended(tmp_path: Path, keep: float, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_truncated_file_is_noticed_and_mended(
+    tmp_path: Path, keep: float, capsys: pytest.CaptureFixture[str]
+) -> None:
     fetch(tmp_path)
     (file,) = merged(tmp_path)
     size = file.stat().st_size
     os.truncate(file, int(keep * size) if 0 < keep < 1 else int(keep) % size)
     assert (fetch(tmp_path) == FEATURES).all()
-    assert str(file) in caplog.text
-    assert "is not used" in caplog.text
+    said = capsys.readouterr().err
+    assert str(file) in said
+    assert "is not used" in said
     assert stored_rows(tmp_path) == set(range(ROWS))
 
 
@@ -401,8 +403,7 @@ def test_what_a_read_only_cache_lacks_is_a_clear_error(
     assert run(read) == 0
 
 
-def test_waiting_for_another_process_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.WARNING)
+def test_waiting_for_another_process_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     log = tmp_path / "log"
 
     def slowly(rows: NDArray[np.int64]) -> None:
@@ -414,7 +415,7 @@ def test_waiting_for_another_process_is_said(tmp_path: Path, caplog: pytest.LogC
         time.sleep(0.01)
     assert (fetch(tmp_path / "f") == FEATURES).all()
     assert os.waitpid(child, 0)[1] == 0
-    assert "waiting for another process" in caplog.text
+    assert "waiting for another process" in capsys.readouterr().err
 
 
 def merged(folder: Path) -> list[Path]:
