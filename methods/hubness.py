@@ -45,6 +45,7 @@ class WithBank(Method):
         self.size = size
         self.needs_reference = self.base.needs_reference
         self.needs_condition = self.base.needs_condition
+        self.needs_text = self.base.needs_text
         self.pointwise = self.base.pointwise
         self.reads_train = self.base.reads_train or not self.transductive
         name = type(self.base).__name__

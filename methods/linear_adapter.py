@@ -32,6 +32,7 @@ class LinearAdapter(Method):
         self.checkpoint = checkpoint
         self.needs_reference = self.base.needs_reference
         self.needs_condition = self.base.needs_condition
+        self.needs_text = self.base.needs_text
         self.pointwise = self.base.pointwise
         self.reads_train = self.base.reads_train
 

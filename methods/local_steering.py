@@ -91,6 +91,7 @@ class LocalSteering(Method):
         self.pool = pool
         self.neutral = neutral
         self.pointwise = self.base.pointwise
+        self.needs_text = self.base.needs_text or theta != 0
         self.reads_train = self.base.reads_train or (theta != 0 and pool == "train")
 
     def check(self, task: Task) -> None:

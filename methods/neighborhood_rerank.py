@@ -89,6 +89,7 @@ class NeighborhoodRerank(Method):
         self.reads_train = self.base.reads_train or (weight > 0 and parts is None)
         self.needs_reference = self.base.needs_reference or around != "text"
         self.needs_condition = self.base.needs_condition or around != "reference"
+        self.needs_text = self.base.needs_text or weight > 0
 
     def check(self, task: Task) -> None:
         super().check(task)

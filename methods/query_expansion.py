@@ -44,6 +44,7 @@ class AlphaQueryExpansion(Method):
         self.neighbors = neighbors
         self.alpha = alpha
         self.needs_condition = self.base.needs_condition
+        self.needs_text = self.base.needs_text
         self.pointwise = self.base.pointwise
         self.reads_train = self.base.reads_train
 

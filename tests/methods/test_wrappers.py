@@ -23,6 +23,8 @@ from condsim.methods.hubness import (
 )
 from condsim.methods.inner_product import ImageOnly, ImagePlusText, TextOnly
 from condsim.methods.linear_adapter import LinearAdapter
+from condsim.methods.local_steering import LocalSteering
+from condsim.methods.neighborhood_rerank import NeighborhoodRerank
 from condsim.methods.query_expansion import AlphaQueryExpansion
 from condsim.methods.specific import SpecificObject
 
@@ -203,3 +205,19 @@ def test_a_layer_that_does_not_fit_is_refused(space: Any, tmp_path: Path) -> Non
     torch.save({"layer.weight": torch.zeros(3, 24)}, tmp_path / "half.pth")
     with pytest.raises(CondsimError, match=r"layer\.bias"):
         LinearAdapter(checkpoint=str(tmp_path / "half.pth")).prepare(space.gallery())
+
+
+def test_a_wrapper_needs_texts_only_where_it_or_its_base_reads_them() -> None:
+    """With published features of images alone, image_only runs, and so does what corrects its scores."""
+    wrappers = [
+        NearestNeighborNormalization, QueryBankNormalization, TransductiveNearestNeighborNormalization,
+        TransductiveQueryBankNormalization, AlphaQueryExpansion,
+    ]  # fmt: skip
+    for wrapper in wrappers:
+        assert not wrapper(base=ImageOnly()).needs_text
+        assert wrapper(base=ImagePlusText()).needs_text
+    for off, on in (
+        (NeighborhoodRerank(base=ImageOnly(), weight=0.0), NeighborhoodRerank(base=ImageOnly())),
+        (LocalSteering(base=ImageOnly(), theta=0.0), LocalSteering(base=ImageOnly())),
+    ):
+        assert (off.needs_text, on.needs_text) == (False, True)
