@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class CarefulTracker(ABC):
-    """Reports the runs of one command as one group; the first failure is told once and ends the reporting."""
+    """Reports the runs of one command as one group; the first failure is reported once and ends the reporting."""
 
     def __init__(self, results: str | Path, group: str | None = None) -> None:
         self.results = Path(results)
@@ -78,14 +77,6 @@ class CarefulTracker(ABC):
 def run_name(record: Record) -> str:
     """The method with its settings, as a person would tell runs of one task apart."""
     return " ".join([record.method, *(f"{key}={value}" for key, value in sorted(record.settings.items()))])
-
-
-def file_name(name: str, longest: int = 120) -> str:
-    """``name`` as one part of a path; of a longer one the beginning and a digest."""
-    safe = "".join(letter if letter.isalnum() or letter in "-_=.," else "_" for letter in name)
-    if len(safe) <= longest and safe == name.replace(" ", "_"):
-        return safe
-    return f"{safe[:longest]}-{hashlib.blake2b(name.encode(), digest_size=4).hexdigest()}"
 
 
 def metric_numbers(record: Record) -> dict[str, float]:

@@ -9,9 +9,10 @@ from typing import Any
 
 from condsim.harness.console import console
 from condsim.harness.errors import CondsimError
+from condsim.harness.paths import safe_name
 from condsim.harness.results.leaderboard import Leaderboard
 from condsim.harness.run.record import Record
-from condsim.harness.tracking.careful import CarefulTracker, file_name, metric_numbers, run_name
+from condsim.harness.tracking.careful import CarefulTracker, metric_numbers, run_name
 
 
 class TensorBoardTracking(CarefulTracker):
@@ -24,7 +25,9 @@ class TensorBoardTracking(CarefulTracker):
         """Name -> the open writer."""
 
     def report_run(self, record: Record) -> None:
-        writer = self._writer(f"{record.full_task}/{file_name(run_name(record))}-{record.run}")
+        writer = self._writer(
+            f"{safe_name(record.benchmark)}/{safe_name(record.task)}/{safe_name(run_name(record))}-{record.run}"
+        )
         numbers = metric_numbers(record)
         for name, number in numbers.items():
             writer.add_scalar(name, number)
@@ -48,7 +51,7 @@ class TensorBoardTracking(CarefulTracker):
 
     def report_step(self, name: str, step: int, values: Mapping[str, float]) -> None:
         if name not in self.trainings:
-            self.trainings[name] = self._writer(file_name(name))
+            self.trainings[name] = self._writer(safe_name(name))
         for key, value in values.items():
             self.trainings[name].add_scalar(key, value, step)
         self.trainings[name].flush()

@@ -10,6 +10,7 @@ import pytest
 
 from condsim.harness.commands.composition import compose_config
 from condsim.harness.errors import CondsimError
+from condsim.harness.paths import safe_name
 from condsim.harness.run.record import Record, find_records
 from condsim.harness.tracking.careful import CarefulTracker, metric_numbers
 from condsim.harness.tracking.tensorboard import TensorBoardTracking
@@ -43,9 +44,9 @@ def test_tensorboard_holds_settings_metrics_the_table_and_plots(
     assert not tracker.failed, capsys.readouterr().out
     group = results / "tensorboard/sweep"
     assert {path.name for path in (group / "toy/focus").iterdir()} == {
-        f"one-{logged[0].run}", f"two_rank=3-{logged[1].run}",
+        f"one-{logged[0].run}", f"{safe_name('two rank=3')}-{logged[1].run}",
     }  # fmt: skip
-    for record, name in zip(logged, ("one", "two_rank=3"), strict=True):
+    for record, name in zip(logged, ("one", safe_name("two rank=3")), strict=True):
         found = events(group / "toy/focus" / f"{name}-{record.run}")
         expected = {**metric_numbers(record), "queries": record.queries}
         scalars = {tag: found.Scalars(tag)[0].value for tag in found.Tags()["scalars"]}
