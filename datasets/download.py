@@ -11,12 +11,14 @@ import os
 import shutil
 import stat
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
 from filelock import FileLock
 from huggingface_hub.file_download import http_get
+from huggingface_hub.utils._http import get_session
 
 from condsim.datasets.sources import SOURCES, Remote, Source
 from condsim.harness.errors import CondsimError, did_you_mean
@@ -93,6 +95,18 @@ def _require_https(url: str) -> None:
         raise CondsimError(f"{url} is not an https address, so what it sends cannot be trusted: it is not fetched")
 
 
+@contextmanager
+def _https_only() -> Iterator[None]:
+    """Meanwhile every request, that of a redirect too, must be to an https address."""
+    client = get_session()
+    before = client.event_hooks
+    client.event_hooks = {**before, "request": [*before["request"], lambda request: _require_https(str(request.url))]}
+    try:
+        yield
+    finally:
+        client.event_hooks = before
+
+
 def _remove_link(path: Path) -> None:
     """Make sure that writing to ``path`` overwrites no file that a link there points to."""
     if path.is_symlink():
@@ -107,7 +121,10 @@ def _transfer(remote: Remote, part: Path) -> None:
         part.unlink()
         done = 0
     try:
-        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o666), "ab") as file:
+        with (
+            _https_only(),
+            os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o666), "ab") as file,
+        ):
             http_get(remote.url, file, resume_size=done, expected_size=remote.size, displayed_filename=part.name[1:-5])
     except Exception as error:  # the library lets those of its HTTP client and of the Hub through
         if done and getattr(getattr(error, "response", None), "status_code", None) == 416:

@@ -39,6 +39,8 @@ class Server:
     asked: list[str] = field(default_factory=list)
     """The Range header of each request."""
     credentials: list[str | None] = field(default_factory=list)
+    redirect: str = ""
+    """Where every request is sent on to."""
 
 
 @pytest.fixture
@@ -59,6 +61,12 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
         def do_GET(self) -> None:
             state.asked.append(self.headers.get("Range", ""))
             state.credentials.append(self.headers.get("Authorization"))
+            if state.redirect:
+                self.send_response(302)
+                self.send_header("Location", state.redirect)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                return
             body = state.files.get(self.path.lstrip("/"))
             if body is None:
                 self.send_error(404)
@@ -352,6 +360,13 @@ def test_only_https_is_fetched(tmp_path: Path, url: str) -> None:
     with pytest.raises(CondsimError, match="is not an https address"):
         fetch(Remote(url, "a.json"), tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_redirect_to_http_is_not_followed(server: Server, tmp_path: Path) -> None:
+    server.redirect = "http://example.org/a.json"
+    with pytest.raises(CondsimError, match=r"http://example\.org/a\.json is not an https address"):
+        fetch(remote(server), tmp_path)
+    assert not (tmp_path / "x/a.json").exists()
 
 
 def test_the_command(
