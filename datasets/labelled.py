@@ -46,6 +46,7 @@ def load(
     name. The headline "average" is the mean over the single conditions of the first of ``metrics``. Names of columns
     and labels are compared in the spelling of ``names.clean_label``.
     """
+    dataset = {key: value for key, value in (dataset or {}).items() if value is not None} or None
     if table is None and dataset is None:
         raise CondsimError(f"benchmark.table is not set: it should name {TABLE}; or set benchmark.dataset.path instead")
     if table is not None and dataset is not None:

@@ -17,8 +17,9 @@ from condsim.datasets.templates import (
     write_templates,
 )
 from condsim.harness.commands.composition import run_jobs
-from condsim.harness.console import console
+from condsim.harness.console import console, print_note
 from condsim.harness.errors import CondsimError
+from condsim.harness.names import notes_on_alike
 
 
 def main(argv: Sequence[str]) -> int:
@@ -36,6 +37,8 @@ def run(settings: Mapping[str, Any]) -> int:
                 "instances need attribute_types=FILE: a table with the columns attribute and type, or a JSON object"
             )
         types = read_attribute_types(Path(settings["attribute_types"]).expanduser())
+        for note in (*notes_on_alike(types, "attributes"), *notes_on_alike(types.values(), "attribute types")):
+            print_note(note)
         instances = read_instances(Path(settings["instances"]).expanduser())
         wanted = settings["per_condition"]
         made["focus_attribute"] = focus_attribute_templates(instances, types, wanted["focus"], rng)
