@@ -23,10 +23,18 @@ class Space:
     """Features of width ``width`` for any text and for any number of images, the same every time."""
 
     width: int = 24
+    word_width: int = 10
 
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
         rows = [self._near(zlib.crc32(text.encode()), cone=1) for text in texts]
         return torch.stack(rows) if rows else torch.zeros(0, self.width)
+
+    def encode_texts_with(self, texts: Sequence[str], vectors: Tensor) -> Tensor:
+        """The features of the texts, moved by their word vectors [len, word_width]."""
+        assert vectors.shape == (len(texts), self.word_width)
+        assert all("$" in text for text in texts)
+        move = torch.randn(self.word_width, self.width, generator=torch.Generator().manual_seed(3))
+        return self.encode_texts(texts) + vectors @ move
 
     def encode_images(self, n: int, seed: int = 0) -> Tensor:
         return torch.stack([self._near(1000 * seed + i, cone=2) for i in range(n)])
@@ -49,6 +57,7 @@ class Space:
             train=lambda: train,
             table=table(n) if names is None else ImageTable(Path("images"), tuple(names)),
             rows=np.arange(n),
+            encode_texts_with=self.encode_texts_with,
         )
 
     def queries(self, gallery: Gallery, reference: Sequence[int], condition: Sequence[int]) -> Queries:

@@ -22,7 +22,9 @@ from condsim.harness.ranking.engine import Ranking, rank_task
 from condsim.harness.state_dict import write_state_dict
 from condsim.harness.task import Ragged, Task
 from condsim.methods.combiner import CombinerNetwork
+from condsim.methods.pic2word import Pic2Word
 from condsim.methods.query_adaptive import QueryAdaptive
+from condsim.methods.searle import Searle
 from condsim.methods.shared.quari_network import ReleasedQuariNetwork, ReleasedSettings
 
 FOLDER = Path(condsim.conf.__file__).parent / "method"
@@ -52,6 +54,13 @@ def make(tmp_path: Path, space: Any) -> Make:
                 ReleasedQuariNetwork(ReleasedSettings(**released)).state_dict() | {"pos_emb": torch.randn(7, 16)}, path
             )
             (tmp_path / "config.yml").write_text(json.dumps({"hparams": released}))
+        elif name in ("pic2word", "searle", "lincir"):
+            layers = (Pic2Word if name == "pic2word" else Searle).layers
+            sizes = zip(layers, (14, 15, space.word_width), (width, 14, 15), strict=True)
+            tensors = {}
+            for layer, out, inputs in sizes:
+                tensors |= {f"{layer}.weight": torch.randn(out, inputs) / 4, f"{layer}.bias": torch.randn(out)}
+            write_state_dict(path, tensors, {})
         elif name == "linear_adapter":
             write_state_dict(path, {"layer.weight": torch.randn(10, width), "layer.bias": torch.randn(10)}, {})
         else:

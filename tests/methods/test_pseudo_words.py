@@ -1,0 +1,212 @@
+"""Pic2Word, SEARLE and LinCIR: weights in their released forms against the equations, on a small CLIP."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from condsim.harness.errors import CondsimError, NotApplicable
+from condsim.harness.features.open_clip.backbone import OpenClip
+from condsim.harness.method import Gallery, Queries
+from condsim.methods.linear_adapter import LinearAdapter
+from condsim.methods.pic2word import Pic2Word
+from condsim.methods.searle import LinCIR, Searle
+from condsim.methods.shared.pseudo_words import PseudoWords
+
+D, E, HIDDEN, ITEMS = 20, 16, 14, 12
+CLIP = {
+    "embed_dim": D,
+    "vision_cfg": {"image_size": 32, "layers": [1, 1, 1, 1], "width": 8, "head_width": 16, "patch_size": None},
+    "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": E, "heads": 2, "layers": 2},
+}
+CONDITIONS = (("is red",), ("has a tree", "is a house"), ("costs $5",))
+METHODS: dict[str, Callable[..., PseudoWords]] = {"pic2word": Pic2Word, "searle": Searle, "lincir": LinCIR}
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> OpenClip:
+    folder = tmp_path_factory.mktemp("clip")
+    (folder / "words.json").write_text(json.dumps(CLIP))
+    open_clip.add_model_config(folder / "words.json")
+    torch.manual_seed(0)
+    save_file(open_clip.create_model("words").state_dict(), folder / "clip.safetensors")
+    return OpenClip(
+        "words", model_config=folder / "words.json", weights=folder / "clip.safetensors", cache_dir=folder, device="cpu"
+    )
+
+
+@pytest.fixture
+def gallery(clip: OpenClip, space: Any) -> Gallery:
+    """Random images in the space of a real text tower."""
+    features = 3 * torch.randn(ITEMS, D, generator=torch.Generator().manual_seed(5))
+    texts = clip.encode_texts([" and ".join(condition) for condition in CONDITIONS])
+    return dataclasses.replace(
+        space.gallery(ITEMS, CONDITIONS), features=features, condition_features=texts, encode_texts=clip.encode_texts,
+        encode_texts_with=clip.encode_texts_with,
+    )  # fmt: skip
+
+
+def queries_of(gallery: Gallery) -> Queries:
+    rows, conditions = torch.tensor([3, 3, 7, 0]), torch.tensor([0, 1, 1, 2])
+    return Queries(gallery.features[rows], torch.zeros(4, D), conditions, rows)
+
+
+def released(name: str, width: int = D, out: int = E) -> dict[str, Tensor]:
+    """Random weights under the published names."""
+    draw = torch.Generator().manual_seed(1)
+    names = ("layers.0.0", "layers.1.0", "fc_out") if name == "pic2word" else ("layers.0", "layers.3", "layers.6")
+    state: dict[str, Tensor] = {}
+    for layer, outputs, inputs in zip(names, (HIDDEN, HIDDEN, out), (width, HIDDEN, HIDDEN), strict=True):
+        state[f"{layer}.weight"] = torch.randn(outputs, inputs, generator=draw) / inputs**0.5
+        state[f"{layer}.bias"] = torch.randn(outputs, generator=draw)
+    return state
+
+
+def written(folder: Path, name: str, **sizes: int) -> str:
+    """The released file: Pic2Word's beside CLIP's own weights and from DataParallel, the others' beside settings."""
+    state = released(name, **sizes)
+    if name == "pic2word":
+        inside = {f"module.{key}": value for key, value in state.items()}
+        content = {
+            "epoch": 3,
+            "name": "x",
+            "state_dict": {"module.proj": torch.zeros(2)},
+            "state_dict_img2text": inside,
+        }
+    else:
+        content = {"epoch": 3, "hyperparameters": {"dropout": 0.5}, "Phi": state}
+    torch.save(content, folder / f"{name}.pt")
+    return str(folder / f"{name}.pt")
+
+
+def word(name: str, reference: Tensor) -> Tensor:
+    """phi [D] -> [E] in float64."""
+    x = reference.double()
+    *first, last = [(w.double(), b.double()) for w, b in pairs(released(name))]
+    for weight, bias in first:
+        x = weight @ x + bias
+        x = x.clamp(min=0) if name == "pic2word" else 0.5 * x * (1 + torch.erf(x / 2**0.5))
+    return last[0] @ x + last[1]
+
+
+def pairs(state: dict[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
+    values = list(state.values())
+    return list(zip(values[::2], values[1::2], strict=True))
+
+
+def encoded(clip: OpenClip, text: str, vector: Tensor, mark: int) -> Tensor:
+    """As the released codes encode: the token ``mark`` (259 is "$", 265 "*") gets the vector, the end is read."""
+    model: Any = clip.loaded.model
+    with torch.inference_mode():
+        tokens = open_clip.get_tokenizer("words")([text])
+        x = model.token_embedding(tokens).clone()
+        x[0, int((tokens[0] == mark).nonzero()[0])] = vector.float()
+        x = model.transformer(x + model.positional_embedding, attn_mask=model.attn_mask)
+        end: Tensor = model.ln_final(x)[0, int(tokens[0].argmax())] @ model.text_projection
+        return end.double()
+
+
+def cosines(query: Tensor, gallery: Gallery) -> Tensor:
+    items = gallery.features.double()
+    return items @ query / (items.norm(dim=1) * query.norm())
+
+
+PUBLISHED = {"pic2word": ("a photo of * , {}", 265), "searle": ("a photo of $ that {}", 259)}
+PUBLISHED["lincir"] = PUBLISHED["searle"]
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_released_weights_score_as_the_released_code(
+    name: str, clip: OpenClip, gallery: Gallery, tmp_path: Path
+) -> None:
+    prompt, mark = PUBLISHED[name]
+    queries = queries_of(gallery)
+    scores = METHODS[name](written(tmp_path, name)).prepare(gallery)(queries)
+    for row, condition in enumerate(queries.condition.tolist()):
+        text = prompt.format(" and ".join(CONDITIONS[condition]))
+        query = encoded(clip, text, word(name, queries.reference[row]), mark)
+        torch.testing.assert_close(scores[row].double(), cosines(query, gallery), atol=2e-5, rtol=0)
+    assert (scores[1] - scores[2]).abs().max() > 0.01  # same condition, other reference
+    assert (scores[0] - scores[1]).abs().max() > 0.01  # same reference, other condition
+
+
+def test_several_texts_of_a_condition_are_averaged_as_unit_features(
+    clip: OpenClip, gallery: Gallery, tmp_path: Path
+) -> None:
+    orders = (("is red",), ("is old and is red", "is red and is old"), ("x",))
+    both = dataclasses.replace(gallery, texts=orders)
+    queries = queries_of(both)
+    scores = Searle(written(tmp_path, "searle")).prepare(both)(queries)
+    for row, condition in enumerate(queries.condition.tolist()):
+        vector = word("searle", queries.reference[row])
+        parts = [encoded(clip, f"a photo of $ that {text}", vector, 259) for text in orders[condition]]
+        query = torch.stack([part / part.norm() for part in parts]).mean(dim=0)
+        torch.testing.assert_close(scores[row].double(), cosines(query, gallery), atol=2e-5, rtol=0)
+
+
+def test_the_prompt_and_normalize_are_settings(clip: OpenClip, gallery: Gallery, tmp_path: Path) -> None:
+    checkpoint, queries = written(tmp_path, "lincir"), queries_of(gallery)
+    reference = queries.reference[0]
+    scores = LinCIR(checkpoint, prompt="{}, $", normalize=True).prepare(
+        dataclasses.replace(gallery, conditions=(("red",), ("old",), ("big",)))
+    )(queries)
+    query = encoded(clip, "red , $", word("lincir", reference / reference.norm()), 259)
+    torch.testing.assert_close(scores[0].double(), cosines(query, gallery), atol=2e-5, rtol=0)
+
+
+def test_a_condition_may_have_the_mark_behind_the_prompts_own_only(gallery: Gallery, tmp_path: Path) -> None:
+    checkpoint = written(tmp_path, "searle")
+    Searle(checkpoint).prepare(gallery)
+    with pytest.raises(CondsimError, match=r"the condition 'costs \$5' has a \$, and it comes before the prompt's own"):
+        Searle(checkpoint, prompt="a {} of $").prepare(gallery)
+
+
+@pytest.mark.parametrize("prompt", ["a photo of {}", "a photo of $", ""])
+def test_a_prompt_needs_the_word_and_the_condition(prompt: str) -> None:
+    with pytest.raises(CondsimError, match=r"needs \$ for the image's word and \{\} for the condition"):
+        Pic2Word(prompt=prompt)
+
+
+@pytest.mark.parametrize(
+    ("name", "backbones"), [("pic2word", "ViT-L-14/openai"), ("searle", "ViT-B-32/openai"), ("lincir", "ViT-bigG-14")]
+)
+def test_without_weights_it_says_which_and_for_which_backbone(name: str, backbones: str, gallery: Gallery) -> None:
+    with pytest.raises(CondsimError, match=rf"no weights of its own: set method\.checkpoint=FILE, .*{backbones}"):
+        METHODS[name]().prepare(gallery)
+
+
+def test_weights_for_another_backbone_are_refused(gallery: Gallery, tmp_path: Path) -> None:
+    with pytest.raises(CondsimError, match=r"is for features of width 24, this backbone's have width 20"):
+        Searle(written(tmp_path, "searle", width=24)).prepare(gallery)
+    with pytest.raises(CondsimError, match=r"the word vectors have width 17, but those of words/clip have width 16"):
+        Searle(written(tmp_path, "searle", out=17)).prepare(gallery)
+
+
+def test_weights_of_another_form_are_refused(gallery: Gallery, tmp_path: Path) -> None:
+    torch.save(released("searle"), tmp_path / "bare.pt")
+    with pytest.raises(CondsimError, match=r"is not a mapping of Pic2Word: missing fc_out\.bias"):
+        Pic2Word(str(tmp_path / "bare.pt")).prepare(gallery)
+    Searle(str(tmp_path / "bare.pt")).prepare(gallery)
+    state = released("searle") | {"layers.3.weight": torch.zeros(HIDDEN, HIDDEN + 1)}
+    torch.save({"Phi": state}, tmp_path / "odd.pt")
+    with pytest.raises(CondsimError, match=r"sizes of its layers contradict each other: .*layers\.3 \(14, 15\)"):
+        Searle(str(tmp_path / "odd.pt")).prepare(gallery)
+
+
+def test_a_backbone_without_pseudo_words_leaves_the_cell_empty(gallery: Gallery, tmp_path: Path) -> None:
+    plain = dataclasses.replace(gallery, encode_texts_with=None)
+    with pytest.raises(NotApplicable, match="this backbone cannot encode a text with such a word"):
+        Searle(written(tmp_path, "searle")).prepare(plain)
+    torch.save({"layer.weight": torch.eye(D), "layer.bias": torch.zeros(D)}, tmp_path / "adapter.pt")
+    adapted = LinearAdapter(Searle(written(tmp_path, "searle")), str(tmp_path / "adapter.pt"))
+    with pytest.raises(NotApplicable, match="this backbone cannot encode"):
+        adapted.prepare(gallery)
