@@ -30,9 +30,9 @@ def mined(
 ) -> Triplets:
     """The triplets of ``condsim mine``; ``images`` is the folder that its image names start from.
 
-    ``limit`` takes the first so many, which are a random draw already. ``conditions`` mixes three forms of a condition
-    in these proportions, drawn by ``seed``: "full" ("on wooden table": predicate and object, the paper's only form),
-    "object" ("wooden table") and "head" ("table"), since conditions of benchmarks can be a bare object too (ours).
+    ``limit`` takes the first triplets, which are in random order already. ``conditions``: proportions of three forms of
+    a condition, drawn by ``seed``: "full" ("on wooden table": predicate and object, the paper's only form), "object"
+    ("wooden table") and "head" ("table"), because conditions of benchmarks can be a bare object too (ours).
     """
     path = Path(table).expanduser()
     if not path.is_file():

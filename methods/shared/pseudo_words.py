@@ -84,7 +84,7 @@ class PseudoWords(Method):
         text = self.prompt.replace(CONDITION, condition)
         if text.find(MARK) != self.prompt.replace(CONDITION, " " * len(condition)).find(MARK):
             raise CondsimError(
-                f"the condition {condition!r} has a $, and it comes before the prompt's own, which is the image's word: "
+                f"the condition {condition!r} has a $ before the prompt's own, which is the image's word: "
                 f"set method.prompt to one with its $ before {CONDITION}"
             )
         return text
