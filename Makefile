@@ -1,4 +1,4 @@
-# Every target installs what it needs; only Python 3.11 or newer must be there. PYTHON=... chooses the interpreter.
+# Every target installs what it needs, except Python 3.11 or newer. PYTHON=... chooses the interpreter.
 PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.14; do \
 	$$p -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 VENV := .venv
@@ -12,10 +12,10 @@ DEV := $(VENV)/.ready-dev
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
 
-setup: $(READY)  ## Install condsim into the virtual environment .venv, with what a run needs
+setup: $(READY)  ## Install condsim and what a run needs into the virtual environment .venv
 
 $(READY): pyproject.toml constraints.txt
-	@test -n "$(PYTHON)" || { echo "no Python 3.11+ with venv was found: make PYTHON=/path/to/python3.11"; exit 1; }
+	@test -n "$(PYTHON)" || { echo "found no Python 3.11 or newer with venv: make PYTHON=/path/to/python3.11"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
 	@touch $@
@@ -27,16 +27,16 @@ $(DEV): $(READY)
 bench: $(READY)  ## Run every method on the embedded benchmark and write its leaderboard
 	$(BIN)/condsim bench experiment=embedded
 
-test: $(DEV)  ## Install the developers' tools and run all tests
+test: $(DEV)  ## Run all tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile $(PYTEST)
 
-test-fast: $(DEV)  ## Run the tests that take seconds
+test-fast: $(DEV)  ## Run the tests that are not slow: under a minute
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile -m 'not slow'
 
 perf: $(DEV)  ## Measure speed and memory, as ratios to a baseline in the same run
 	$(BIN)/python benchmarks $(ONLY)
 
-lint: $(DEV)  ## Check style, and that imports run one way
+lint: $(DEV)  ## Check the style, and that imports run one way
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-logo --no-cache
@@ -57,6 +57,6 @@ docs: $(READY)  ## Build the documentation site in site/
 	sed -i.bak -E 's#(\.\./)?README\.md#index.md#g; s#(\]\(|src=")docs/#\1#g' build/docs/pages/*.md && rm build/docs/pages/*.bak
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
-clean:  ## Remove .venv, build files and records of runs (for stored features: `condsim cache prune`)
+clean:  ## Remove .venv, build files and records of runs (stored features: `condsim cache prune`)
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis results/runs results/multirun results/errors
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -59,7 +59,8 @@ def gain(what: str, against: str, ours: list[float], theirs: list[float], aim: f
 
 def within(what: str, seconds: list[float], aim: float) -> Row:
     """Seconds against an absolute bound: the ratio is the share of it."""
-    return _row(what, "a bound", seconds, [aim] * len(seconds), [s / aim for s in seconds], f"<= {aim:g} s", None, 1.0)
+    shares = [s / aim for s in seconds]
+    return _row(what, "an absolute bound", seconds, [aim] * len(seconds), shares, f"<= {aim:g} s", None, 1.0)
 
 
 def memory(what: str, against: str, peak: int, aim_gib: float | None, seconds: float, **more: Any) -> Row:

@@ -74,7 +74,7 @@ def stored(folder: Path) -> Row:
 
     fetch()
     times = in_turn(fetch, lambda: np.load(folder / "features.npy"))
-    what = f"{GENECIS:,} stored features of crops, 512 wide: files looked at, keys and checksums compared"
+    what = f"{GENECIS:,} stored features of crops, 512 wide: files, keys and checksums checked"
     return cost(what, "np.load of the matrix", *times)
 
 
@@ -130,7 +130,7 @@ def compare(
     make(folder / f"warm-{model_name}-{precision}").encode_images(table.take(np.arange(8)))
     baselines = {
         USUAL: bare,
-        f"{USUAL}, as the backbone runs it: channels last, a piece of the batch a core": bare_as_ours,
+        f"{USUAL}, as the backbone runs it: channels last, one piece of the batch per core": bare_as_ours,
     }
     if device == "cuda":
         torch.backends.cudnn.allow_tf32 = False  # as the backbone has it: both sides do the same arithmetic

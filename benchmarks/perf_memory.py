@@ -39,7 +39,8 @@ def mapped() -> list[Row]:
             found = worker.run("search", path=str(path), queries=queries)
             rows.append(_row(f"search over a memory-mapped gallery, {size}, {queries:,} queries, 10 best", found, 1.5))
         found = worker.run("search_named", path=str(path), queries=64, method="image_only", in_memory=False)
-        rows.append(_row(f"the same as a run, with {ITEMS:,} names held as Python strings, 64 queries", found, None))
+        what = f"the same as a run, with {ITEMS:,} names in memory as Python strings, 64 queries"
+        rows.append(_row(what, found, None))
     return rows
 
 

@@ -108,7 +108,7 @@ def clay_condition() -> Row:
         mapped(unit(queries.reference.double())) @ mapped(directions).T
 
     what = f"CLAY, one condition, {ITEMS:,} items, log map and rotation folded"
-    return gain(what, "rotating and mapping the gallery again", *in_turn(folded, as_written), 1)
+    return gain(what, "rotation and log map of the whole gallery", *in_turn(folded, as_written), 1)
 
 
 def clay_lists() -> Row:

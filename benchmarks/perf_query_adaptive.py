@@ -39,6 +39,6 @@ def measure() -> list[Row]:
         with all_freed_memory_kept():  # as in a ranking
             times = in_turn(lambda t=transforms: factored(t, items), lambda t=transforms: dense(t, items))
         what = f"query-adaptive, {form}: {QUERIES} queries, N = {ITEMS:,}, D = {WIDTH}, r = {RANK}, factored"
-        against = f"T formed and applied (largest difference {error:.0e}), {torch.get_num_threads()} threads"
+        against = f"T computed in full and applied (largest difference {error:.0e}), {torch.get_num_threads()} threads"
         rows.append(gain(what, against, *times, 5))
     return rows

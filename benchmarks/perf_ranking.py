@@ -49,7 +49,7 @@ def _mit_states(queries: int, metrics: tuple[str, ...], top: int, aim: float | N
             torch.mm(part, scorer.gallery.T, out=buffer[: len(part)])
 
     times = in_turn(lambda: rank_task(task, scorer, features, texts, top=top), bare, repeats=3)
-    kept = f", the {top} best kept" if top else ""
+    kept = f", {top} best kept" if top else ""
     what = f"MIT-States size, {', '.join(metrics)}{kept}: {queries:,} queries x {items:,} x {width}, 25 relevant"
     against = f"the bare product in chunks of 512, into one buffer, {torch.get_num_threads()} threads"
     return cost(what, against, *times, aim)
@@ -168,6 +168,6 @@ def genecis() -> list[Row]:
     (plain, whole) = in_turn(lambda: ranked(0), lambda: ranked(10_000))
     size = "8,032 GeneCIS templates x 512, features in memory"
     return [
-        within(f"a method on cached features, {size}: ranked, metrics", plain, 0.5),
+        within(f"a method on cached features, {size}: ranking and metrics", plain, 0.5),
         within(f"the same with 95 % intervals from 10,000 resamples: {size}", whole, 0.5),
     ]
