@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 TOY = Path(__file__).parent / "toy"
 CONDSIM = Path(sys.executable).with_name("condsim")
 COMMAND = [str(CONDSIM), "bench", "--config-dir", ".", "benchmark=toy", "backbone=toy"]

@@ -17,6 +17,8 @@ from condsim.harness.errors import CondsimError
 from condsim.harness.json_files import read_json
 from condsim.harness.tables import read_frame
 
+pytestmark = pytest.mark.slow
+
 fuzzed = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 odd_texts = st.sampled_from(

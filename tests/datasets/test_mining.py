@@ -23,6 +23,8 @@ from condsim.datasets.shapes.captions import caption_scenes
 from condsim.datasets.shapes.world import sample_scenes
 from condsim.harness.errors import CondsimError
 
+pytestmark = pytest.mark.slow
+
 CAPTIONS = [
     "a horse in a meadow",
     "a horse on a canvas",

@@ -15,6 +15,8 @@ from PIL import Image
 from condsim.datasets import mit_states
 from condsim.harness.without_images import without_images
 
+pytestmark = pytest.mark.slow
+
 CONDSIM = str(Path(sys.executable).with_name("condsim"))
 
 

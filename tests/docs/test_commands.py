@@ -28,6 +28,8 @@ from condsim.harness.commands.composition import jobs
 from condsim.harness.errors import CondsimError
 from condsim.harness.task import Benchmark, ImageTable, Ragged, Task
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 COMPOSED = {name for name in cli.COMMANDS if (ROOT / f"conf/{name.replace('-', '_')}.yaml").is_file()}

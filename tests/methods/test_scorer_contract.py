@@ -27,6 +27,8 @@ from condsim.methods.query_adaptive import QueryAdaptive
 from condsim.methods.searle import Searle
 from condsim.methods.shared.quari_network import ReleasedQuariNetwork, ReleasedSettings
 
+pytestmark = pytest.mark.slow
+
 FOLDER = Path(condsim.conf.__file__).parent / "method"
 METHODS = sorted(path.stem for path in FOLDER.glob("*.yaml") if path.stem != "custom")
 ITEMS, QUERIES = 40, 9

@@ -18,6 +18,8 @@ from condsim.datasets.circo_submission import require_valid
 from condsim.harness.images import crop_to_square
 from condsim.harness.task import Task
 
+pytestmark = pytest.mark.slow
+
 TEMPLATES, QUERIES = 12, 60
 RUN = ("benchmark=cirr", "method=image_plus_text", "backbone=shapes-clip", "cache_dir=cache")
 

@@ -15,6 +15,8 @@ from condsim.datasets.shapes import captions, model_card, train_backbone
 from condsim.datasets.shapes import world as w
 from condsim.harness.features.open_clip.weights import TOKEN_ROWS, TOKEN_TABLE, compact_state_dict, expand_state_dict
 
+pytestmark = pytest.mark.slow
+
 CONFIG: dict[str, Any] = {
     "seed": 0, "checkpoint_every": 2, "batch_size": 16, "warmup_samples": 32, "single_samples": 32, "scene_samples": 32,
     "head_weight": 0.3, "resemble": 0.5, "group": 4, "learning_rate": 1e-3, "weight_decay": 0.05, "ramp_steps": 2,

@@ -14,6 +14,8 @@ from condsim.datasets import circo, templates
 from condsim.datasets.shapes import export
 from condsim.datasets.shapes import world as w
 
+pytestmark = pytest.mark.slow
+
 SIZES = export.WorldSizes(
     attribute_scenes=300, object_scenes=300, templates=60, mit_test_images=2, mit_train_images=1, cirr_val_sets=4,
     cirr_train_sets=3, cirr_queries=7, labelled_test=30, labelled_val=10, labelled_train=20, instances=6,

@@ -18,6 +18,8 @@ from condsim.harness.commands.settings import OWN
 from condsim.harness.commands.signatures import parameters
 from condsim.harness.errors import CondsimError
 
+pytestmark = pytest.mark.slow
+
 CONF = Path(__file__).resolve().parents[3] / "conf"
 LABELLED = "benchmark=labelled"
 

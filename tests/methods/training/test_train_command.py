@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 TOY = Path(__file__).parents[2] / "cli" / "toy"
 CONDSIM = Path(sys.executable).with_name("condsim")
 SIZES = ["method.hidden=8", "method.heads=1", "method.feedforward=8", "method.depth=1", "method.steps=1"]
