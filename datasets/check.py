@@ -8,11 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from condsim.datasets.inventory import survey
 from condsim.datasets.sources import SOURCES, Source
 from condsim.datasets.survey import Part
 from condsim.harness.errors import CondsimError
-from condsim.harness.images import crop_box, decode
+from condsim.harness.images import crop_by_rule, decode
 from condsim.harness.progress import track
 from condsim.harness.task import ImageTable
 
@@ -93,27 +96,29 @@ def _loader(target: str) -> str:
     return target.removeprefix("condsim.datasets.").split(".")[0]
 
 
-def needed_boxes(tables: Sequence[ImageTable]) -> dict[Path, list[tuple[float, ...]]]:
+Boxes = list[tuple[NDArray[np.float64], ImageTable]]
+"""The boxes that are cropped from one image, each with its table, which names the rule."""
+
+
+def needed_boxes(tables: Sequence[ImageTable]) -> dict[Path, Boxes]:
     """Image file -> the boxes that all ``tables`` crop from it."""
-    boxes: dict[Path, list[tuple[float, ...]]] = {}
+    boxes: dict[Path, Boxes] = {}
     for table in tables:
         for row in range(len(table)):
             boxes_of_file = boxes.setdefault(table.path(row), [])
             if (box := table.box(row)) is not None:
-                boxes_of_file.append((*box, table.dilation))
+                boxes_of_file.append((box, table))
     return boxes
 
 
-def unreadable_images(
-    paths: Sequence[Path], boxes: Mapping[Path, Sequence[tuple[float, ...]]], workers: int
-) -> tuple[str, ...]:
+def unreadable_images(paths: Sequence[Path], boxes: Mapping[Path, Boxes], workers: int) -> tuple[str, ...]:
     """One message per file of ``paths`` that does not decode or has a box that does not fit, in their order."""
 
     def fault(path: Path) -> str | None:
         try:
-            width, height = decode(path.read_bytes()).size
-            for *box, dilation in boxes[path]:
-                crop_box(box, width, height, dilation)
+            image = decode(path.read_bytes())
+            for box, table in boxes[path]:
+                crop_by_rule(image, box, table)
         except CondsimError as error:
             return f"{path}: {error}"
         except OSError as error:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hydra.utils import get_method
 
-from condsim.datasets import circo, cirr, domain_conversion, fashioniq, genecis, icir
+from condsim.datasets import circo, cirr, domain_conversion, fashioniq, genecis, icir, revisited
 from condsim.datasets.annotations import read_list
 from condsim.datasets.image_files import NamedFiles, image_index, moved
 from condsim.datasets.survey import Options, Part, Survey
@@ -26,6 +26,7 @@ def survey(config: Options) -> Survey:
         "condsim.datasets.fashioniq.load": survey_fashioniq,
         "condsim.datasets.icir.load": icir.survey,
         "condsim.datasets.domain_conversion.load": domain_conversion.survey,
+        "condsim.datasets.revisited.load": revisited.survey,
     }
     try:
         return special.get(target, survey_by_loading)(config)

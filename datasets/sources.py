@@ -236,6 +236,15 @@ NICO_IMAGES = Source("images (DG_Benchmark.zip)", "https://nicochallenge.com", "
 DOMAINNET_IMAGES = Source(
     "images of clipart, painting, real and sketch", "https://ai.bu.edu/M3SDA", "for research, as its page says"
 )
+REVISITOP = Source(
+    "ground truth (gnd_<dataset>.pkl) and distractors", "https://github.com/filipradenovic/revisitop", "none is named"
+)
+OXFORD = Source(
+    "images", "https://www.robots.ox.ac.uk/~vgg/data/oxbuildings", "Flickr users', each under its own terms"
+)
+PARIS = Source(
+    "images", "https://www.robots.ox.ac.uk/~vgg/data/parisbuildings", "Flickr users', each under its own terms"
+)
 MIT_STATES = Source(
     "images", "http://web.mit.edu/phillipi/Public/states_and_transformations", "for research; photographs of the web"
 )
@@ -258,6 +267,8 @@ SOURCES: Mapping[str, tuple[Source, ...]] = {
     "minidomainnet": (MINIDOMAINNET_LISTS, DOMAINNET_IMAGES),
     "nico_pp": (NICO_LISTS, NICO_IMAGES),
     "ltll": (LTLL_LISTS, LTLL_IMAGES),
+    "roxford5k": (REVISITOP, OXFORD),
+    "rparis6k": (REVISITOP, PARIS),
     "clevr4": (CLEVR4,),
     "stanford40": (STANFORD40, ICTC_LABELS),
     "clay_object": (CLAY_EVAL,),

@@ -1,4 +1,4 @@
-"""Pictures as the benchmarks' protocols want them: decoded to 8 bits, cropped by GeneCIS's rule, padded to a square."""
+"""Pictures as the benchmarks' protocols want them: decoded to 8 bits, cropped, for GeneCIS padded to a square."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
 from condsim.harness.errors import CondsimError
+from condsim.harness.task import ImageTable
 
 Picture = Image.Image
 
@@ -60,6 +61,30 @@ def crop_to_square(image: Picture, box: Sequence[float] | NDArray[np.float64], d
     if 0 in cropped.size:
         raise CondsimError(f"the box {[round(float(v), 3) for v in box]} is less than a pixel of its image")
     return pad_to_square(cropped)
+
+
+def crop_plainly(image: Picture, box: Sequence[float] | NDArray[np.float64]) -> Picture:
+    """The part of ``image`` within ``box`` (left, top, right, bottom), which Pillow rounds to whole pixels.
+
+    The released codes of ROxford and RParis crop their query pictures so: no dilation, no square; what reaches out of
+    the image is black. Raises CondsimError for a box that is not finite, has no area or is outside the image.
+    """
+    left, top, right, bottom = (float(value) for value in box)
+    shown = f"the box [{left:g}, {top:g}, {right:g}, {bottom:g}] (left, top, right, bottom)"
+    if not all(map(math.isfinite, (left, top, right, bottom))):
+        raise CondsimError(f"{shown} has an entry that is not a number")
+    if round(right) <= round(left) or round(bottom) <= round(top):
+        raise CondsimError(f"{shown} has no area")
+    if left >= image.width or top >= image.height or right <= 0 or bottom <= 0:
+        raise CondsimError(f"{shown} is outside its image of {image.width} x {image.height} pixels")
+    return image.crop((left, top, right, bottom))  # type: ignore[arg-type]  # Pillow rounds the edges itself
+
+
+def crop_by_rule(image: Picture, box: Sequence[float] | NDArray[np.float64], table: ImageTable) -> Picture:
+    """``box`` of ``image`` as the ``table`` that it is from has it cropped."""
+    if table.crop == "plain":
+        return crop_plainly(image, box)
+    return crop_to_square(image, box, table.dilation)
 
 
 def decode(data: bytes) -> Picture:

@@ -17,6 +17,7 @@ from condsim.harness.names import unusable_character
 
 Rows = NDArray[np.int64]
 OnError = Literal["raise", "skip"]
+CropRule = Literal["genecis", "plain"]
 Condition = tuple[str, ...]
 """The text of one condition. More than one text means several conditions at once ("color" and "shape")."""
 
@@ -81,8 +82,9 @@ class ImageTable:
     """Every distinct picture of a task, once; everything else points into it by row.
 
     ``names`` say which picture a row is, the same on every machine: paths relative to ``root``, with ``/``, but for
-    those that ``files`` places elsewhere below it. ``boxes`` is float64 [n, 4] as (x, y, w, h) in pixels, NaN where a
-    row is the whole image; a boxed row is cropped by GeneCIS's rule with ``dilation`` (``harness.images``).
+    those that ``files`` places elsewhere below it. ``boxes`` is float64 [n, 4] in pixels, NaN where a row is the whole
+    image; a boxed row is cropped by the rule ``crop`` (``harness.images.crop_by_rule``): "genecis" takes a box as
+    (x, y, width, height) and dilates it by ``dilation``, "plain" as (left, top, right, bottom).
     """
 
     root: Path
@@ -91,6 +93,7 @@ class ImageTable:
     dilation: float = 0.7
     files: Mapping[str, str] = field(default_factory=dict, hash=False)
     """Name -> path relative to ``root``, where the two differ: how somebody laid the same pictures out."""
+    crop: CropRule = "genecis"
 
     def __len__(self) -> int:
         return len(self.names)
@@ -263,6 +266,8 @@ class Task:
         add("boxes", self.images.boxes)
         for label in ("condition", "reference", "gallery", "clusters"):
             add(label, getattr(self, label))
+        if self.images.crop != "genecis":
+            digest.update(f"|crop:{self.images.crop}".encode())
         if self.texts is not None:  # tasks without these fields keep the fingerprints that their records have
             digest.update(f"|texts:{self.texts!r}".encode())
         if self.target is not None:

@@ -118,7 +118,8 @@ def with_contents(config: Any, images: Path) -> Any:
 def _train_digest(backbone: Backbone, train: TrainSplit) -> str:
     table = train.images
     boxes = None if table.boxes is None else table.boxes.tobytes().hex()
-    named = canonical_json([table.names, table.dilation, boxes, train.phrases])
+    rule = table.dilation if table.crop == "genecis" else table.crop
+    named = canonical_json([table.names, rule, boxes, train.phrases])
     return content_digest(f"{named}{images_digest(backbone, table)}".encode())
 
 

@@ -22,7 +22,7 @@ _RAGGED = ("relevant", "candidates", "excluded", "subset")
 _ROWS = ("condition", "reference", "gallery", "clusters", "target")
 _PLAIN = ("benchmark", "name", "conditions", "metrics", "cluster_name", "query_ids", "skipped", "texts", "variant",
     "counts_unanswerable",)  # fmt: skip
-_ADDED = {"texts": None, "variant": "", "labels": None, "counts_unanswerable": False}
+_ADDED = {"texts": None, "variant": "", "labels": None, "counts_unanswerable": False, "crop": "genecis"}
 """Entries that files of earlier versions lack, and what they stand for there."""
 
 
@@ -75,6 +75,7 @@ def _meta(task: Task) -> dict[str, Any]:
         "names": task.images.names,
         "files": dict(task.images.files),
         "dilation": task.images.dilation,
+        "crop": task.images.crop,
         "kinds": None if task.kinds is None else task.kinds.names,
         "labels": None if task.labels is None else task.labels.names,
         **{name: getattr(task, name) for name in _PLAIN},
@@ -112,7 +113,12 @@ def _task(meta: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Task:
         offsets = arrays.get(f"{name}.offsets")
         given[name] = None if offsets is None else Ragged(offsets, arrays[f"{name}.values"])
     given["images"] = ImageTable(
-        Path(meta["root"]), tuple(meta["names"]), arrays.get("boxes"), meta["dilation"], dict(meta.get("files", {}))
+        Path(meta["root"]),
+        tuple(meta["names"]),
+        arrays.get("boxes"),
+        meta["dilation"],
+        dict(meta.get("files", {})),
+        meta["crop"],
     )
     if meta["labels"] is not None:
         codes = Ragged(arrays["labels.offsets"], arrays["labels.values"])

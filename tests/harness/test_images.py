@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,11 +17,14 @@ from condsim.harness.errors import CondsimError
 from condsim.harness.images import (
     ImageNote,
     crop_box,
+    crop_by_rule,
+    crop_plainly,
     crop_to_square,
     decode,
     decode_noted,
     pad_to_square,
 )
+from condsim.harness.task import ImageTable
 
 # (box, (width, height)) -> edges with d = 0.7, worked out on paper.
 HAND_TABLE = {
@@ -132,6 +137,49 @@ def file_bytes(image: Image.Image, kind: str = "PNG") -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, kind)
     return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("box", "rows", "columns"),
+    [
+        ((2, 3, 7, 9), (3, 9), (2, 7)),
+        ((0, 0, 12, 10), (0, 10), (0, 12)),
+        ((1.4, 2.6, 6.5, 7.5), (3, 8), (1, 6)),  # Pillow rounds halves to even: 6.5 is 6, 7.5 is 8
+    ],
+)
+def test_a_plain_crop_is_that_part_of_the_picture(
+    box: tuple[float, ...], rows: tuple[int, int], columns: tuple[int, int]
+) -> None:
+    picture = numbered(12, 10)
+    expected = np.asarray(picture)[slice(*rows), slice(*columns)]
+    np.testing.assert_array_equal(np.asarray(crop_plainly(picture, box)), expected)
+    table = ImageTable(Path(), ("x",), np.array([box], dtype=np.float64), crop="plain")
+    np.testing.assert_array_equal(np.asarray(crop_by_rule(picture, box, table)), expected)
+    dilated = crop_by_rule(picture, box, replace(table, crop="genecis", dilation=0.3))
+    np.testing.assert_array_equal(np.asarray(dilated), np.asarray(crop_to_square(picture, box, 0.3)))
+
+
+def test_a_plain_crop_is_black_outside_the_picture() -> None:
+    cropped = np.asarray(crop_plainly(numbered(12, 10), (-1, 8, 3, 12)))
+    assert cropped.shape == (4, 4)
+    assert (cropped[2:] == 0).all()
+    assert (cropped[:, 0] == 0).all()
+    assert (cropped[:2, 1:] > 0).all()
+
+
+@pytest.mark.parametrize(
+    ("box", "reason"),
+    [
+        ((5, 5, 5.4, 9), "no area"),
+        ((5, 5, 4, 9), "no area"),
+        ((12, 0, 15, 5), "outside its image of 12 x 10"),
+        ((-3, 0, 0, 5), "outside its image"),
+        ((0, float("nan"), 5, 5), "not a number"),
+    ],
+)
+def test_plain_crops_without_a_picture_in_them_are_refused(box: tuple[float, ...], reason: str) -> None:
+    with pytest.raises(CondsimError, match=reason):
+        crop_plainly(numbered(12, 10), box)
 
 
 def test_decoding_leaves_the_mode_of_the_file() -> None:

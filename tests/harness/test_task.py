@@ -95,3 +95,15 @@ def test_the_gallery_of_candidate_lists_is_each_candidate_once() -> None:
 def test_an_unknown_task_names_the_nearest() -> None:
     with pytest.raises(CondsimError, match=r"no task 'tow'\. Did you mean 'two'"):
         Benchmark("toy", (task(),)).select(["tow"])
+
+
+def test_another_rule_of_cropping_is_another_question() -> None:
+    boxes = np.array([[1, 2, 3, 4], [np.nan] * 4, [np.nan] * 4])
+    tables = [ImageTable(Path("here"), ("a.png", "b.png", "c.png"), boxes, crop=crop) for crop in ("genecis", "plain")]
+    assert task(images=tables[0]).fingerprint != task(images=tables[1]).fingerprint
+
+
+def test_queries_without_positives_are_refused_unless_they_count() -> None:
+    with pytest.raises(CondsimError, match="query 1 has nothing relevant"):
+        task(relevant=Ragged.of([[1], []]))
+    assert task(relevant=Ragged.of([[1], []]), counts_unanswerable=True).relevant.lengths.tolist() == [1, 0]

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import pickle
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 from PIL import Image
 
-from condsim.datasets import circo, cirr, fashioniq, genecis, icir
+from condsim.datasets import circo, cirr, fashioniq, genecis, icir, revisited
 from condsim.datasets.circo_submission import require_valid
 from condsim.harness.images import crop_to_square
 from condsim.harness.task import Task
@@ -177,3 +179,48 @@ def test_ltll_from_the_real_list_to_its_mean(
     rows = (tmp_path / "results" / "leaderboard.csv").read_text()
     for task in ("source_today", "source_archive", "average"):
         assert rows.count(f"ltll,{task},image_plus_text_unit") == 1
+
+
+def trapezoids(places: list[int]) -> float:
+    """revisitop's average precision of zero-based places of the positives, from its definition."""
+    areas = [((j / place if place else 1.0) + (j + 1) / (place + 1)) / 2 for j, place in enumerate(places)]
+    return sum(areas) / len(areas)
+
+
+def precision_to_last(places: list[int], k: int) -> float:
+    reach = min(max(places) + 1, k)
+    return sum(place < reach for place in places) / reach
+
+
+def test_roxford_from_a_pickle_to_revisitops_numbers(stand_ins: ModuleType, tmp_path: Path) -> None:
+    """The published ground truth is not at hand: a pickle in its format, evaluated once more from lists of images."""
+    draws = np.random.default_rng(5)
+    names = [f"oxford_{i:06d}" for i in range(40)]
+    entries = []
+    for query in range(6):
+        easy, hard, junk = np.split(draws.permutation(40)[:15], [4, 9])
+        stand_ins.draw(tmp_path / "data" / "roxford5k" / "jpg" / f"query_{query}.jpg", (60, 40))
+        entries.append({"bbx": [4.5, 3.2, 40.5, 33.9], "easy": easy, "hard": hard, "junk": junk})
+    for name in names:
+        stand_ins.draw(tmp_path / "data" / "roxford5k" / "jpg" / f"{name}.jpg", (48, 36))
+    truth = {"imlist": names, "qimlist": [f"query_{i}" for i in range(6)], "gnd": entries}
+    (tmp_path / "data" / "roxford5k" / "gnd_roxford5k.pkl").write_bytes(pickle.dumps(truth, protocol=2))
+    run = ("benchmark=revisited", "benchmark.dataset=roxford5k", "backbone=shapes-clip", "cache_dir=cache", "top=40")
+    condsim("bench", *run, f"benchmark.images={tmp_path / 'data'}", "method=image_only", folder=tmp_path)
+    for difficulty, kinds in revisited.RELEVANT.items():
+        (path,) = tmp_path.glob(f"results/runs/roxford5k/{difficulty}/*/record.json")
+        record = json.loads(path.read_text())
+        precision, at = [], {k: [] for k in (1, 5, 10)}
+        for entry, ranked in zip(entries, np.load(path.with_name("top.npy")), strict=True):
+            positives = {int(row) for kind in kinds for row in entry[kind]}
+            junk = {int(row) for kind in revisited.LISTS for row in entry[kind]} - positives
+            order = [int(row) for row in ranked if row >= 0]
+            assert set(order) == set(range(40)) - junk
+            places = [place for place, row in enumerate(order) if row in positives]
+            precision.append(trapezoids(places))
+            for k, values in at.items():
+                values.append(precision_to_last(places, k))
+        assert record["metrics"]["map_trapezoid"]["value"] == pytest.approx(np.mean(precision), abs=1e-6)
+        for k, values in at.items():
+            assert record["metrics"][f"mp@{k}"]["value"] == pytest.approx(np.mean(values), abs=1e-6)
+    assert (tmp_path / "results" / "leaderboard.csv").read_text().count("roxford5k,hard,image_only") == 1

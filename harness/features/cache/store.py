@@ -27,7 +27,7 @@ from condsim.harness.features.cache.table import FeatureTable
 from condsim.harness.task import ImageTable
 
 DIGESTS = "digests.sqlite"
-CROP_RULE = b"genecis crop 1"
+CROP_RULE, PLAIN_RULE = b"genecis crop 1", b"plain crop 1"
 """Part of a crop's key: change it whenever ``harness/images.py`` crops or pads differently."""
 
 
@@ -118,10 +118,10 @@ def _keys_of_rows(table: ImageTable, digests: list[bytes]) -> list[bytes]:
     if table.boxes is None:
         return digests
     boxed = ~np.isnan(table.boxes).min(axis=1)
-    dilation = np.float64(table.dilation).tobytes()
+    rule = PLAIN_RULE if table.crop == "plain" else CROP_RULE + np.float64(table.dilation).tobytes()
     boxes = np.ascontiguousarray(table.boxes, dtype=np.float64)
     return [
-        digest(b"".join((CROP_RULE, dilation, boxes[row].tobytes(), content))) if boxed[row] else content
+        digest(b"".join((rule, boxes[row].tobytes(), content))) if boxed[row] else content
         for row, content in enumerate(digests)
     ]
 
@@ -130,5 +130,6 @@ def _fingerprint(table: ImageTable, stamps: bytes) -> bytes:
     files = (table.file(name) for name in table.names)
     names = "\0".join((str(table.root), *files)).encode("utf-8", "surrogatepass")
     boxes = b"" if table.boxes is None else table.boxes.tobytes()
-    parts = (names, boxes, np.float64(table.dilation).tobytes(), stamps)
+    rule = np.float64(table.dilation).tobytes() if table.crop == "genecis" else table.crop.encode()
+    parts = (names, boxes, rule, stamps)
     return digest(b"".join(digest(part) for part in parts))

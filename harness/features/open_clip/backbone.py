@@ -33,7 +33,7 @@ from condsim.harness.features.open_clip.preprocessing import GivenPreprocessing
 from condsim.harness.features.open_clip.pseudo_words import word_width
 from condsim.harness.features.open_clip.trainable import TrainableClip
 from condsim.harness.features.open_clip.transforms import TRANSFORMS, Transform
-from condsim.harness.images import ImageNote, crop_to_square, decode_noted
+from condsim.harness.images import ImageNote, crop_by_rule, decode_noted
 from condsim.harness.paths import default_cache_dir, resolve
 from condsim.harness.progress import track
 from condsim.harness.task import ImageTable
@@ -302,7 +302,7 @@ def _loader(table: ImageTable, digests: list[bytes], transform: Transform) -> Lo
             raise CondsimError("the file changed while it was being encoded")
         image, note = decode_noted(data)
         if (box := table.box(row)) is not None:
-            image = crop_to_square(image, box, table.dilation)
+            image = crop_by_rule(image, box, table)
         try:
             return transform.pixels(image), int(note)
         except (OSError, ValueError, MemoryError) as error:

@@ -13,7 +13,7 @@ from torch import Tensor
 from condsim.harness.errors import CondsimError
 from condsim.harness.features.open_clip.model import ClipModel
 from condsim.harness.features.open_clip.transforms import Transform
-from condsim.harness.images import crop_to_square, decode
+from condsim.harness.images import crop_by_rule, decode
 from condsim.harness.task import ImageTable, Rows
 from condsim.harness.trainable import TrainableEncoder
 
@@ -51,7 +51,7 @@ class TrainableClip(TrainableEncoder):
             except CondsimError as error:
                 raise CondsimError(f"{table.path(row)}: {error}") from None
             if (box := table.box(row)) is not None:
-                picture = crop_to_square(picture, box, table.dilation)
+                picture = crop_by_rule(picture, box, table)
             return torch.from_numpy(np.array(self._transform.pixels(picture)))
 
         pixels = torch.stack(list(self._pool.map(load, rows.tolist()))).to(self._device)

@@ -7,7 +7,7 @@ import io
 
 from PIL import Image
 
-from condsim.harness.images import Picture, crop_to_square, in_eight_bits
+from condsim.harness.images import Picture, crop_by_rule, in_eight_bits
 from condsim.harness.task import ImageTable
 
 
@@ -21,7 +21,7 @@ def thumbnail_uri(table: ImageTable, row: int, side: int) -> str | None:
                 opened.load()
                 picture = in_eight_bits(opened)
             else:
-                picture = crop_to_square(in_eight_bits(opened), box, table.dilation)
+                picture = crop_by_rule(in_eight_bits(opened), box, table)
             data = _webp(picture, side)
     except Exception:  # a damaged file can raise nearly anything in a decoder: the report shows a placeholder
         return None

@@ -20,7 +20,7 @@ from condsim.harness.features.cache.file_digests import digest, stamp_files
 from condsim.harness.features.cache.request import Encoded
 from condsim.harness.features.cache.store import FeatureStore, text_keys
 from condsim.harness.features.cache.table import FeatureTable
-from condsim.harness.task import ImageTable
+from condsim.harness.task import CropRule, ImageTable
 
 WIDTH = 5
 IDENTITY = {"model": "stub", "transform": "stock"}
@@ -205,8 +205,10 @@ def past(folder: Path) -> None:
     time.sleep(1.5 * digests_module.RACY_NS / 1e9)
 
 
-def keys(store: Path, root: Path, *names: str, boxes: object = None, dilation: float = 0.7) -> list[bytes]:
-    table = ImageTable(root, names, None if boxes is None else np.array(boxes, dtype=np.float64), dilation)
+def keys(
+    store: Path, root: Path, *names: str, boxes: object = None, dilation: float = 0.7, crop: CropRule = "genecis"
+) -> list[bytes]:
+    table = ImageTable(root, names, None if boxes is None else np.array(boxes, dtype=np.float64), dilation, crop=crop)
     return FeatureStore(store).image_keys(table).keys
 
 
@@ -247,6 +249,7 @@ def test_the_crop_is_part_of_the_key(tmp_path: Path, pictures: Path) -> None:
     assert a[0] == keys(tmp_path, pictures, "a.png")[0], "a row without a box is the whole image"
     assert a[1] == keys(tmp_path, pictures, "a.png", boxes=[[1, 2, 3, 4]])[0]
     assert a[1] != keys(tmp_path, pictures, "a.png", boxes=[[1, 2, 3, 4]], dilation=0.5)[0]
+    assert a[1] != keys(tmp_path, pictures, "a.png", boxes=[[1, 2, 3, 4]], crop="plain")[0]
 
 
 def test_keys_are_the_same_on_every_machine_and_version(tmp_path: Path, pictures: Path) -> None:
