@@ -32,6 +32,7 @@ def load(
     together: Sequence[Sequence[str] | str] = (),
     queries: float = 0.1,
     seed: int = 0,
+    leave_one_out: bool = False,
     metrics: Sequence[str] = METRICS,
     tasks: Sequence[str] | None = None,
     on_error: OnError = "raise",
@@ -68,7 +69,7 @@ def load(
         conditions, notes = label_columns(frame, image_column, where)
     read = read_tasks(
         frame, root, name, where=where, image_column=image_column, conditions=conditions, together=together,
-        queries=queries, seed=seed, metrics=metrics, on_error=on_error,
+        queries=queries, seed=seed, leave_one_out=leave_one_out, metrics=metrics, on_error=on_error,
     )  # fmt: skip
     single = tuple((task.name, metrics[0]) for task in read if len(task.conditions[0]) == 1)
     headlines = {"average": single} if tasks is None and metrics else {}
@@ -135,6 +136,7 @@ def read_tasks(
     together: Sequence[Sequence[str] | str] = (),
     queries: float = 0.1,
     seed: int = 0,
+    leave_one_out: bool = False,
     metrics: Sequence[str] = METRICS,
     on_error: OnError = "raise",
 ) -> tuple[Task, ...]:
@@ -144,6 +146,8 @@ def read_tasks(
     the order of the table's rows does not matter; images that are missing are left out after it (with "skip"), so that
     the split of the others does not change. A query whose label no database image has is left out of that task, and the
     task's ``skipped`` says how many were.
+
+    ``leave_one_out``: instead, every image is a query and ranks all others (InDiReCT's and DIOR's protocol).
     """
     require_columns(frame.columns, [image_column], where)
     texts = _condition_texts(frame, image_column, conditions)
@@ -158,7 +162,8 @@ def read_tasks(
     groups = {column: [column] for column in columns} | _joined(together, columns)
     files = NamedFiles(root)
     rows, skipped, table_row = _read_rows(frame[[image_column, *columns]], files, where, on_error)
-    query_rows, database = split_rows(len(rows), queries, seed)
+    every = np.arange(len(rows), dtype=np.int64)
+    query_rows, database = (every, every) if leave_one_out else split_rows(len(rows), queries, seed)
     if not len(query_rows) or not len(database):
         raise CondsimError(f"{where}: {len(rows)} images are too few to split into queries and a database")
     images = ImageTable(root, tuple(row[0] for row in rows), files=files.files)
@@ -169,6 +174,9 @@ def read_tasks(
         _, label = np.unique(np.stack([codes[column] for column in group]), axis=1, return_inverse=True)
         in_database = rows_by_code(label.reshape(-1)[database], int(label.max()) + 1)
         relevant = in_database.take(label.reshape(-1)[query_rows])
+        relevant = Ragged(relevant.offsets, database[relevant.values])
+        if leave_one_out:
+            relevant = relevant.keep(relevant.values != np.repeat(query_rows, relevant.lengths))
         answerable = np.flatnonzero(relevant.lengths)
         lost = len(query_rows) - len(answerable)
         if len(answerable) == 0:
@@ -181,9 +189,11 @@ def read_tasks(
             conditions=(tuple(texts[column] for column in group),),
             condition=np.zeros(len(answerable), dtype=np.int64),
             reference=query_rows[answerable],
-            relevant=Ragged(relevant.offsets, database[relevant.values]).take(answerable),
+            relevant=relevant.take(answerable),
             metrics=tuple(metrics),
             gallery=database,
+            excluded=Ragged.of([row] for row in query_rows[answerable]) if leave_one_out else None,
+            variant="leave_one_out" if leave_one_out else "",
             query_ids=tuple(images.names[row] for row in query_rows[answerable]),
             skipped=(*skipped, *([note] if lost else [])),
         )

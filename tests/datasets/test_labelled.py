@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from hydra.utils import instantiate
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,6 +20,9 @@ from PIL import Image
 from condsim.datasets import labelled
 from condsim.harness.commands.composition import compose_config
 from condsim.harness.errors import CondsimError
+from condsim.harness.method import Queries
+from condsim.harness.ranking.engine import rank_task
+from condsim.harness.ranking.metrics import per_query
 
 COLORS, SHAPES = ("red", "blue", "green"), ("disc", "star")
 
@@ -447,3 +451,48 @@ def test_a_split_parts_the_rows(count: int, share: float, seed: int) -> None:
     queries, database = labelled.split_rows(count, share, seed)
     assert sorted([*queries, *database]) == list(range(count))
     assert abs(len(queries) - count * share) <= 1
+
+
+def test_leave_one_out_ranks_all_other_images(table: Path) -> None:
+    labels = pd.read_csv(table).set_index("image")
+    only = change(table, lambda frame: frame.loc.__setitem__((0, "color"), "white"))
+    labels.loc["a/0.png", "color"] = "white"
+    metrics = ["map_r", "precision@1", "r_precision"]
+    color, shape = labelled.load(only, leave_one_out=True, metrics=metrics).tasks
+    assert (len(color), len(shape)) == (39, 40)
+    assert color.skipped == ("color: 1 of 40 queries have no image of their label in the database",)
+    assert {task.variant for task in (color, shape)} == {"leave_one_out"}
+    for task in (color, shape):
+        names = task.images.names
+        assert task.excluded is not None
+        assert len(task.gallery_rows) == 40
+        for i, row in enumerate(task.reference):
+            assert task.excluded[i].tolist() == [row]
+            same = [r for r in range(40) if labels[task.name][names[r]] == labels[task.name][names[row]] and r != row]
+            assert task.relevant[i].tolist() == same
+    split = labelled.load(only, metrics=metrics).tasks[1]
+    assert (split.variant, split.excluded) == ("", None)
+    assert split.fingerprint != shape.fingerprint
+
+
+def test_leave_one_out_gets_the_numbers_of_the_metrics_definitions(table: Path) -> None:
+    """MAP@R, P@1 and R-precision (Musgrave et al., ECCV 2020, section 3) of every query, from their definitions."""
+    (task,) = labelled.load(str(table), conditions=["color"], leave_one_out=True).tasks
+    points = np.random.default_rng(2).normal(size=(40, 3)).astype(np.float32)
+
+    features = torch.from_numpy(points)
+
+    def scorer(queries: Queries, rows: torch.Tensor | None = None) -> torch.Tensor:
+        return queries.reference @ (features if rows is None else features[rows]).T
+
+    ranks = rank_task(task, scorer, features, torch.zeros(1, 3)).ranks
+    expected: dict[str, list[float]] = {"map_r": [], "precision@1": [], "r_precision": []}
+    for i, row in enumerate(task.reference):
+        order = [j for j in np.argsort(-points[row] @ points.T) if j != row]
+        hits = np.isin(order[: len(task.relevant[i])], task.relevant[i])
+        running = np.cumsum(hits) / np.arange(1, len(hits) + 1)
+        expected["map_r"].append(float((running * hits).sum() / len(hits)))
+        expected["precision@1"].append(float(hits[0]))
+        expected["r_precision"].append(float(hits.mean()))
+    for metric, values in expected.items():
+        np.testing.assert_allclose(per_query(metric, ranks), values, atol=1e-9)
