@@ -166,7 +166,7 @@ def test_the_prompt_and_normalize_are_settings(clip: OpenClip, gallery: Gallery,
 def test_a_condition_may_have_the_mark_behind_the_prompts_own_only(gallery: Gallery, tmp_path: Path) -> None:
     checkpoint = written(tmp_path, "searle")
     Searle(checkpoint).prepare(gallery)
-    with pytest.raises(CondsimError, match=r"the condition 'costs \$5' has a \$, and it comes before the prompt's own"):
+    with pytest.raises(CondsimError, match=r"the condition 'costs \$5' has a \$ before the prompt's own"):
         Searle(checkpoint, prompt="a {} of $").prepare(gallery)
 
 
