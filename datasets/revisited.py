@@ -69,8 +69,8 @@ def load(
     precomputed features (of cropped query pictures).
     """
     dataset = dataset_of(dataset)
-    folder = folder_of(annotations or images, "benchmark.annotations", ANNOTATIONS)
-    root = folder_of(images, "benchmark.images", IMAGES) if images else None
+    root = folder_of(images, "benchmark.images", IMAGES) if images or not annotations else None
+    folder = root if not annotations and root else folder_of(annotations, "benchmark.annotations", ANNOTATIONS)
     name = name or dataset
     benchmark = f"{name}_1m" if distractors else name
     read = read_tasks(folder, root, dataset, benchmark, distractors=distractors, metrics=metrics, on_error=on_error)

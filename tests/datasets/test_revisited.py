@@ -160,6 +160,10 @@ def test_missing_images_are_named_or_left_out(folder: Path) -> None:
         load(folder)
     medium = load(folder, on_error="skip").tasks[1]
     assert medium.query_ids == ("all_souls_000013",)
+    with pytest.raises(CondsimError, match=r"benchmark\.images is not set"):
+        revisited.load("roxford5k")
+    with pytest.raises(CondsimError, match=r"benchmark\.images=.*nowhere is not a folder"):
+        load(folder / "nowhere")
     with pytest.raises(CondsimError, match="Did you mean 'roxford5k'"):
         revisited.load("oxford5k", images=str(folder))
 
