@@ -57,6 +57,6 @@ docs: $(READY)  ## Build the documentation site in site/
 	sed -i.bak -E 's#(\.\./)?README\.md#index.md#g; s#(\]\(|src=")docs/#\1#g' build/docs/pages/*.md && rm build/docs/pages/*.bak
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
-clean:  ## Remove .venv, build files and records of runs (stored features: `condsim cache prune`)
+clean:  ## Remove .venv, build files and records (stored features: `condsim cache prune`)
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis results/runs results/multirun results/errors
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -15,10 +15,10 @@ _LARGEST_KEPT = 32 << 20  # the largest block for which glibc's own adaptation k
 
 @contextmanager
 def all_freed_memory_kept() -> Iterator[None]:
-    """Keep freed memory for the next batch, in its block; then set glibc to the limits of its own adaptation.
+    """Make glibc keep freed memory for the next batch inside this block; afterwards, set the limits of its own tuning.
 
     Otherwise glibc returns the scores of a batch to the system, which clears their pages again for the next batch:
-    about a fifth of a ranking's processor time. Concerns the whole process; other C libraries are left as they are.
+    about a fifth of a ranking's processor time. It changes the whole process. Other C libraries are not changed.
     """
     mallopt = _mallopt()
     if mallopt is None:
@@ -35,7 +35,7 @@ def all_freed_memory_kept() -> Iterator[None]:
 
 
 def _mallopt() -> Any:
-    """The C library's function; None if it has none."""
+    """The C library's function mallopt; None if it has none."""
     try:
         return ctypes.CDLL(None).mallopt
     except (OSError, TypeError, AttributeError):

@@ -1,4 +1,4 @@
-"""The task contract: what every benchmark loader makes and everything downstream reads. A task knows no pixels."""
+"""The task contract: the output of every benchmark loader. A task holds no pixels."""
 
 from __future__ import annotations
 
@@ -79,12 +79,12 @@ class Ragged:
 
 @dataclass(frozen=True)
 class ImageTable:
-    """Every distinct picture of a task, once; everything else points into it by row.
+    """Every distinct picture of a task, once; all other fields refer to it by row.
 
-    ``names`` say which picture a row is, the same on every machine: paths relative to ``root``, with ``/``, but for
-    those that ``files`` places elsewhere below it. ``boxes`` is float64 [n, 4] in pixels, NaN where a row is the whole
-    image; a boxed row is cropped by the rule ``crop`` (``harness.images.crop_by_rule``): "genecis" takes a box as
-    (x, y, width, height) and dilates it by ``dilation``, "plain" as (left, top, right, bottom).
+    ``names`` identify the pictures, the same on every machine: paths relative to ``root``, with ``/``; ``files`` has
+    the paths that differ from the name. ``boxes`` is float64 [n, 4] in pixels, NaN for a whole image. A row with a box
+    is cropped by the rule ``crop`` (``harness.images.crop_by_rule``): "genecis" reads a box as (x, y, width, height)
+    and dilates it by ``dilation``, "plain" reads it as (left, top, right, bottom).
     """
 
     root: Path
@@ -92,7 +92,7 @@ class ImageTable:
     boxes: NDArray[np.float64] | None = None
     dilation: float = 0.7
     files: Mapping[str, str] = field(default_factory=dict, hash=False)
-    """Name -> path relative to ``root``, where the two differ: how somebody laid the same pictures out."""
+    """Name -> path relative to ``root``, if the two differ: the same pictures in other folders."""
     crop: CropRule = "genecis"
 
     def __len__(self) -> int:
@@ -119,7 +119,7 @@ class ImageTable:
 
 @dataclass(frozen=True)
 class Kinds:
-    """What sort of candidate each entry of ``Task.candidates.values`` is: ``names[codes[i]]`` (-1: not known)."""
+    """The kind of each entry of ``Task.candidates.values``: ``names[codes[i]]`` (-1: not known)."""
 
     names: tuple[str, ...]
     codes: Rows
@@ -127,7 +127,7 @@ class Kinds:
 
 @dataclass(frozen=True)
 class Labels:
-    """What a benchmark says of its queries, by which results are broken down (CIRCO's semantic aspects)."""
+    """Labels of the queries, by which results are broken down (CIRCO's semantic aspects)."""
 
     names: tuple[str, ...]
     codes: Ragged
@@ -136,10 +136,10 @@ class Labels:
 
 @dataclass(frozen=True)
 class Submission:
-    """The files that a benchmark's own server takes, where the ground truth is withheld from everyone else."""
+    """The files for a benchmark's official server, which alone has the ground truth."""
 
     top: int
-    """How many of each query's best candidates they need."""
+    """Number of best candidates per query in the files."""
     write: Callable[[Task, Rows, Rows, Path], object]
     """(task, best gallery rows [Q, top], best subset rows [Q, top], folder) -> the files, in that folder. Without
     subsets the third is [Q, 0]."""
@@ -149,9 +149,9 @@ class Submission:
 class Task:
     """One set of Q queries with one gallery and one list of metrics.
 
-    A query ranks either its own ``candidates`` (rows of ``images``, one list a query, the relevant rows among them; the
-    same row may stand in a list twice) or the whole ``gallery`` (rows of ``images``) less its ``excluded`` rows.
-    Exactly one of ``candidates`` and ``gallery`` is set.
+    A query ranks either its own ``candidates`` (rows of ``images``, one list per query, including the relevant rows; a
+    list may contain a row twice) or the whole ``gallery`` (rows of ``images``) without its ``excluded`` rows. Exactly
+    one of ``candidates`` and ``gallery`` is set.
     """
 
     benchmark: str
@@ -160,19 +160,19 @@ class Task:
     conditions: tuple[Condition, ...]
     """The distinct conditions."""
     condition: Rows
-    """[Q] index into ``conditions``; -1 where a query has none."""
+    """[Q] index into ``conditions``; -1: no condition."""
     reference: Rows
-    """[Q] row of ``images``; -1 where a query has none."""
+    """[Q] row of ``images``; -1: no reference."""
     relevant: Ragged
     """Q lists of rows of ``images``; a query with an empty list is refused unless the task has no metrics or
     ``counts_unanswerable``."""
     metrics: tuple[str, ...]
-    """For example ("recall@1", "subset_recall@1", "map", "map@50", "ndcg@50", "mrr"): see ``harness.metrics``.
-    Empty where the ground truth is withheld (CIRR test1)."""
+    """For example ("recall@1", "subset_recall@1", "map", "map@50", "ndcg@50", "mrr"): see ``harness.ranking.metrics``.
+    Empty if the ground truth is withheld (CIRR test1)."""
     candidates: Ragged | None = None
     gallery: Rows | None = None
     excluded: Ragged | None = None
-    """Q lists of rows taken out of the shared gallery, such as the query's own image."""
+    """Q lists of rows that the query does not rank, such as its own image."""
     subset: Ragged | None = None
     """Q lists of gallery rows in which the ``subset_`` metrics rank, with the same scores (CIRR's image sets)."""
     clusters: Rows | None = None
@@ -183,17 +183,17 @@ class Task:
     kinds: Kinds | None = None
     labels: Labels | None = None
     target: Rows | None = None
-    """[Q] the relevant row that the ``target_`` metrics look for, where a query has others too (CIRCO)."""
+    """[Q] the relevant row for the ``target_`` metrics, if queries have several relevant rows (CIRCO)."""
     counts_unanswerable: bool = False
     """Whether queries with nothing relevant count 0 in every metric, as the released code of the benchmark counts them
     (FreeDom: 4,700 of ImageNet-R's 10,000 photographs have no origami of their class)."""
     texts: tuple[tuple[str, ...], ...] | None = None
     """For each condition the texts whose unit features are averaged into its text feature; None: its own text."""
     variant: str = ""
-    """The settings and the subset of queries that make this another question than the task of this name by default."""
+    """The settings, and the subset of queries, that give this task another question set than its default."""
     submission: Submission | None = None
     skipped: tuple[str, ...] = ()
-    """What the loader left out because the user asked for ``on_error=skip``, one message each."""
+    """One message per image or query that the loader left out because of ``on_error=skip``."""
 
     @property
     def full_name(self) -> str:
@@ -206,12 +206,12 @@ class Task:
         where = f"task {self.full_name}"
         queries, images = len(self.condition), len(self.images)
         if (self.candidates is None) == (self.gallery is None):
-            raise CondsimError(f"{where}: a task has either candidates or a gallery, exactly one of them")
+            raise CondsimError(f"{where}: set exactly one of candidates and gallery")
         for what, name in (("benchmark", self.benchmark), ("task", self.name)):
             if problem := "no letter" if name == "" else unusable_character(name):
                 raise CondsimError(f"the name of the {what} holds {problem}: {name!a}")
         if queries == 0:
-            raise CondsimError(f"{where}: there is no query in it")
+            raise CondsimError(f"{where}: the task has no queries")
         _within(f"{where}: condition", self.condition, -1, len(self.conditions))
         _within(f"{where}: reference", self.reference, -1, images)
         for label in ("relevant", "candidates", "excluded", "subset"):
@@ -245,7 +245,7 @@ class Task:
 
     @cached_property
     def gallery_rows(self) -> Rows:
-        """Rows of every image that is a candidate for some query: the gallery as a whole, each row once."""
+        """The rows of all images that are a candidate of at least one query, each row once."""
         if self.gallery is not None:
             return self.gallery
         assert self.candidates is not None
@@ -253,7 +253,7 @@ class Task:
 
     @cached_property
     def fingerprint(self) -> str:
-        """A hash of everything that a metric can depend on, pixels left out; the same on every machine and layout."""
+        """A hash of all inputs of a metric except pixels; the same on every machine and for every folder layout."""
         digest = hashlib.blake2b(digest_size=16)
 
         def add(label: str, array: NDArray[np.generic] | None) -> None:
@@ -281,7 +281,7 @@ class Task:
 
 @dataclass(frozen=True)
 class TrainSplit:
-    """What methods may learn from or look things up in: pictures of the training split and their vocabulary."""
+    """The training data for methods: pictures of the training split, and phrases."""
 
     images: ImageTable
     phrases: tuple[str, ...] = ()
@@ -300,9 +300,9 @@ class Benchmark:
     train: TrainSplit | None = None
     headlines: Mapping[str, Headline] = field(default_factory=dict)
     on_error: OnError | None = None
-    """What the user wants done about images that turn out to be unusable; None: the benchmark has no such setting."""
+    """The user's setting for unusable images; None: the benchmark has no such setting."""
     notes: tuple[str, ...] = ()
-    """What a user should know about the data and nothing in a record says, one sentence each."""
+    """Notes on the data for the user that are not in the records, one sentence each."""
     protocol: int = 1
     """Part of a run's identity. Increase it in the loader when numbers may change although tasks keep their
     fingerprints, as when another rule crops the pictures."""

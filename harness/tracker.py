@@ -1,4 +1,4 @@
-"""The tracker contract: where finished records are reported to besides the results folder (`conf/tracking`)."""
+"""The tracker contract: a service that finished runs and trainings are reported to (`conf/tracking`)."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ if TYPE_CHECKING:
 
 
 class Tracker(Protocol):
-    """What ``conf/tracking`` chooses."""
+    """Reports runs and trainings. Records are written in any case."""
 
     def log(self, record: Record) -> None:
         """Report one finished run."""
         ...
 
     def log_step(self, name: str, step: int, values: Mapping[str, float]) -> None:
-        """Report where a training stands; ``name`` tells the trainings of a sweep apart."""
+        """Report the losses and metrics of a training at ``step``; ``name`` identifies the training in a sweep."""
         ...
 
     def finish(self) -> None:
-        """The last run of the command is done."""
+        """Called after the last run of the command."""
         ...
 
 
 class NoTracking:
-    """Report to nobody."""
+    """Reports nothing."""
 
     def log(self, record: Record) -> None: ...
 

@@ -1,4 +1,4 @@
-"""The training contract: what every source of training data makes and every trained method learns from."""
+"""The training contract: the form of all training data, and the input of every trained method."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from condsim.harness.task import ImageTable, Rows
 
 @dataclass(frozen=True)
 class Triplets:
-    """T examples (reference image, text, target image): given the first two, the third is to be found.
+    """T examples (reference image, text, target image): from the first two, a method has to find the third.
 
-    Either of the first two may be missing (-1): a caption and its image have no reference, two images of one thing no
-    text.
+    One of the first two may be missing (-1): a caption and its image have no reference, two images of one object have
+    no text.
     """
 
     name: str
@@ -30,16 +30,16 @@ class Triplets:
     target: Rows
     """[T] row of ``images``."""
     share: float = 1.0
-    """How much of every batch comes from here, relative to the other sources."""
+    """The share of every batch that comes from this source, relative to the shares of the other sources."""
     question: Rows | None = None
-    """[T] equal where two triplets ask for the same of a picture, so that the target of one answers the other too."""
+    """[T] equal numbers mark triplets with the same query: the target of one is a valid target of the others."""
 
     def __len__(self) -> int:
         return len(self.target)
 
     def __post_init__(self) -> None:
         if len(self) == 0:
-            raise CondsimError(f"triplets {self.name}: there is no triplet in it")
+            raise CondsimError(f"triplets {self.name}: the source has no triplets")
         if self.share <= 0:
             raise CondsimError(f"triplets {self.name}: share must be above 0, not {self.share}: leave the source out")
         for label, rows, low, high in (
@@ -64,7 +64,7 @@ class Triplets:
 
     @cached_property
     def fingerprint(self) -> str:
-        """A hash of names, texts and rows, pixels left out; the same on every machine."""
+        """A hash of names, texts and rows, without pixels; the same on every machine."""
         digest = hashlib.blake2b(digest_size=16)
         digest.update(repr((self.name, self.share)).encode())
         digest.update("\0".join((*self.images.names, "|", *self.texts)).encode())

@@ -1,4 +1,4 @@
-"""What each query ranks, as positions among the scores of a batch rather than rows of the image table."""
+"""The candidates of each query, as positions among the scores of a batch instead of rows of the image table."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from condsim.harness.task import Ragged, Rows, Task
 
 @dataclass(frozen=True)
 class CandidateLists:
-    """The lists of a task's Q queries. A position counts along the query's own candidates, or along the gallery."""
+    """The lists of a task's Q queries. A position is an index into the query's own candidates, or into the gallery."""
 
     size: Rows
     """[Q] candidates that are ranked."""
@@ -25,17 +25,17 @@ class CandidateLists:
     local: Ragged | None
     """The query's own candidates as indices into ``task.gallery_rows``; None: it ranks the whole gallery."""
     twins: Ragged | None
-    """For each own candidate the first position of the same row in its list; None where no list repeats a row."""
+    """For each own candidate, the first position of the same row in its list; None if no list repeats a row."""
     subset: Ragged | None
-    """Positions of ``task.subset``, each once, less the excluded ones."""
+    """Positions of ``task.subset``, each once, without the excluded ones."""
     subset_relevant: Ragged | None
-    """Which of ``subset`` are relevant, as 0 and 1."""
+    """For each position of ``subset``, 1 if it is relevant, else 0."""
     target: Rows | None = None
-    """[Q] the place of the query's target in its list of ``relevant``."""
+    """[Q] the index of the query's target in its list of ``relevant``."""
 
     @classmethod
     def of(cls, task: Task) -> CandidateLists:
-        """Raises CondsimError, naming the query, where the lists contradict each other."""
+        """Raises CondsimError, naming the query, if the lists contradict each other."""
         lists = _own_lists(task) if task.candidates is not None else _shared_gallery(task)
         return lists if task.target is None else replace(lists, target=_places_of_targets(lists, task, task.target))
 
@@ -63,10 +63,10 @@ def _own_lists(task: Task) -> CandidateLists:
     assert task.candidates is not None
     where = f"task {task.full_name}"
     if task.excluded is not None or task.subset is not None:
-        raise CondsimError(f"{where}: excluded and subset go with a shared gallery, not with candidates a query")
+        raise CondsimError(f"{where}: excluded and subset need a shared gallery; the queries have their own candidates")
     lists = task.candidates
     owner = _owner(lists)
-    # The copies of one row in one list are numbered from 0; the first of them, as many as it is relevant, are relevant.
+    # Copies of one row in one list are numbered from 0. If ``relevant`` has the row n times, its first n copies count.
     twin = np.arange(len(owner))
     copy = np.zeros(len(owner), dtype=np.int64)
     order = np.lexsort((twin, lists.values, owner))
@@ -85,7 +85,7 @@ def _own_lists(task: Task) -> CandidateLists:
     count = np.bincount(owner[is_relevant], minlength=len(lists))
     wrong = np.flatnonzero(count != task.relevant.lengths)
     if len(wrong):
-        raise CondsimError(f"{where}: query {wrong[0]} names a relevant row more often than its candidates hold it")
+        raise CondsimError(f"{where}: query {wrong[0]} lists a relevant row more often than its candidates contain it")
 
     position = np.arange(len(owner)) - lists.offsets[owner]
     local = Ragged(lists.offsets, np.searchsorted(task.gallery_rows, lists.values))
@@ -105,7 +105,7 @@ def _shared_gallery(task: Task) -> CandidateLists:
     width = len(task.gallery)
 
     def keys_of(lists: Ragged | None) -> Rows:
-        """Each entry that is in the gallery as query * width + position, sorted, each once."""
+        """The entries that are in the gallery, as query * width + position, sorted, each once."""
         if lists is None:
             return np.zeros(0, dtype=np.int64)
         places = position[lists.values]
@@ -115,14 +115,15 @@ def _shared_gallery(task: Task) -> CandidateLists:
     relevant, excluded = keys_of(task.relevant), keys_of(task.excluded)
     if len(relevant) < len(task.relevant.values):
         query = _first_repeat(task.relevant)
-        raise CondsimError(f"{where}: query {query} names a relevant row twice, but the gallery holds it once")
+        raise CondsimError(f"{where}: query {query} lists a relevant row twice, but the gallery has it once")
     both = excluded[_among(excluded, relevant)]
     if len(both):
         raise CondsimError(f"{where}: a row of query {both[0] // width} is both relevant and excluded")
-    gone = _lists(excluded, width, len(task))
-    pool = CandidateLists(width - gone.lengths, _lists(relevant, width, len(task)), gone, None, None, None, None)
+    not_ranked = _lists(excluded, width, len(task))
+    ranked = width - not_ranked.lengths
+    lists = CandidateLists(ranked, _lists(relevant, width, len(task)), not_ranked, None, None, None, None)
     if task.subset is None:
-        return pool
+        return lists
     members = keys_of(task.subset)
     members = members[~_among(members, excluded)]
     is_relevant = _among(members, relevant)
@@ -132,7 +133,7 @@ def _shared_gallery(task: Task) -> CandidateLists:
         query = int(np.flatnonzero(hits == 0)[0])
         raise CondsimError(f"{where}: query {query} has nothing relevant in its subset")
     flags = Ragged(subset.offsets, is_relevant.astype(np.int64))
-    return CandidateLists(pool.size, pool.relevant, pool.excluded, None, None, subset, flags)
+    return replace(lists, subset=subset, subset_relevant=flags)
 
 
 def _places_of_targets(lists: CandidateLists, task: Task, target: Rows) -> Rows:

@@ -1,4 +1,4 @@
-"""Count, don't sort: from blocks of scores to ranks. Pure functions, in NumPy on the CPU and in torch elsewhere."""
+"""Ranks from blocks of scores, by counting instead of sorting. NumPy and torch on the CPU, torch on other devices."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ from condsim.harness.task import Rows
 Floats = NDArray[np.floating]
 
 _FEW = 4
-"""Up to so many thresholds, comparing with each of them is cheaper than sorting the scores."""
+"""Up to this number of thresholds, comparing with each of them is cheaper than sorting the scores."""
 _BLOCK = 1 << 18
-"""Scores compared at a time on the CPU: they and the outcomes stay in the cache from one comparison to the next."""
+"""Scores per comparison on the CPU: they and the outcomes stay in the cache from one comparison to the next."""
 _SORTED = 1 << 18
-"""Scores sorted at a time on the CPU."""
+"""Scores per sort on the CPU."""
 
 
 class Counts(NamedTuple):
-    """Scores compared with thresholds."""
+    """The number of scores above and at thresholds."""
 
     higher: Rows
-    """[B, G] candidates scored strictly higher than each threshold"""
+    """[B, G] number of candidates with a score strictly higher than each threshold"""
     equal: Rows
-    """[B, G] candidates scored exactly the same"""
+    """[B, G] number of candidates with exactly this score"""
     total: float
-    """The sum of some of the scores, among them all that are NaN or infinite: finite only where none is."""
+    """The sum of a part of the scores that includes every NaN and infinity: if it is finite, all scores are."""
 
 
 @dataclass(frozen=True)
 class Groups:
-    """The distinct scores of the relevant candidates of B queries, as CSR by query, highest first."""
+    """The distinct scores of the relevant candidates of B queries, per query (CSR), highest first."""
 
     offsets: Rows
     """[B + 1]"""
@@ -46,18 +46,18 @@ class Groups:
     relevant_above: Rows
     """[G] relevant candidates of the query with a higher score"""
     thresholds: Floats
-    """[B, most groups] the scores, filled up with +inf, which nothing reaches"""
+    """[B, most groups] the scores, padded with +inf, which no score reaches"""
 
     @property
     def is_group(self) -> NDArray[np.bool_]:
-        """[B, most groups] which of the thresholds are scores."""
+        """[B, most groups] whether a threshold is a score, not padding."""
         return np.arange(self.thresholds.shape[1]) < np.diff(self.offsets)[:, None]
 
 
 def group_scores(scores: Floats, offsets: Rows, complete: bool) -> Groups:
     """Group the flat scores of relevant candidates (``offsets`` by query) by equal score.
 
-    Unless ``complete``, only each query's highest score is kept.
+    Unless ``complete``, it keeps only the highest score of each query.
     """
     if not complete:
         return _highest(scores, offsets)
@@ -90,28 +90,28 @@ def _highest(scores: Floats, offsets: Rows) -> Groups:
 
 
 def ranks_of(groups: Groups, higher: Rows, equal: Rows, total: Rows, candidates: Rows, complete: bool) -> Ranks:
-    """Ranks from all the candidates, relevant or not, counted [B, most groups] against the thresholds."""
+    """Ranks from the counts [B, most groups] of all candidates, relevant or not, against the thresholds."""
     above, same = higher[groups.is_group], equal[groups.is_group]
     return Ranks(groups.offsets, above, groups.sizes, same - groups.sizes, total, candidates, complete)
 
 
 def count(scores: Tensor | Floats, thresholds: Floats) -> Counts:
-    """Compare [B, N] scores with [B, G] thresholds. Scores of -inf and thresholds of +inf count nothing."""
+    """Count [B, N] scores against [B, G] thresholds. Scores of -inf and thresholds of +inf add no counts."""
     if isinstance(scores, np.ndarray):
         scores = torch.from_numpy(scores)
     limits = torch.from_numpy(np.ascontiguousarray(thresholds)).to(scores.device)
     if limits.dtype != scores.dtype:
         limits, scores = limits.double(), scores.double()
     if not scores.numel() or not limits.numel():
-        nothing = np.zeros(thresholds.shape, dtype=np.int64)
-        return Counts(nothing, nothing.copy(), float(scores.sum()))
+        zeros = np.zeros(thresholds.shape, dtype=np.int64)
+        return Counts(zeros, zeros.copy(), float(scores.sum()))
     if scores.device.type != "cpu":
         return count_torch(scores, limits)
     return _compare(scores, limits) if limits.shape[1] <= _FEW else _sort(scores.numpy(), limits)
 
 
 def count_torch(scores: Tensor, thresholds: Tensor) -> Counts:
-    """``count`` on the scores' own device, a few big operations in all."""
+    """``count`` on the scores' device, by a few large operations."""
     if thresholds.shape[1] > _FEW:
         return _count_sorted(scores.sort(dim=1).values, thresholds)
     empty = torch.zeros(thresholds.shape, dtype=torch.int64, device=scores.device)
@@ -124,17 +124,17 @@ def count_torch(scores: Tensor, thresholds: Tensor) -> Counts:
 
 
 def _compare(scores: Tensor, thresholds: Tensor) -> Counts:
-    """``count`` on the CPU, block by block, each of which stays in the cache for all its comparisons."""
+    """``count`` on the CPU, block by block: a block stays in the cache for all its comparisons."""
     width = min(scores.shape[1], _BLOCK)
     height = max(1, min(len(scores), _BLOCK // width))
     queries, groups = thresholds.shape
-    found, sums = torch.empty(2, groups, queries, dtype=scores.dtype), torch.empty(queries, dtype=scores.dtype)
+    counts, sums = torch.empty(2, groups, queries, dtype=scores.dtype), torch.empty(queries, dtype=scores.dtype)
     of_groups = [
-        [torch.split(part, height) for part in (thresholds[:, group, None], found[0, group], found[1, group])]
+        [torch.split(part, height) for part in (thresholds[:, group, None], counts[0, group], counts[1, group])]
         for group in range(groups)
     ]
-    counted, total = torch.zeros(found.shape, dtype=torch.int64), 0.0
-    # Outcomes as 0.0 and 1.0, in the scores' type: only that comparison, and its sum, is done in vector instructions.
+    totals, total = torch.zeros(counts.shape, dtype=torch.int64), 0.0
+    # Outcomes are 0.0 and 1.0 in the scores' type: torch vectorises only this comparison and its sum.
     outcome = torch.empty(height, width, dtype=scores.dtype)
     for columns in torch.split(scores, width, dim=1):
         into = outcome[:, : columns.shape[1]]
@@ -145,13 +145,13 @@ def _compare(scores: Tensor, thresholds: Tensor) -> Counts:
             for limits, higher, equal in of_groups:
                 torch.sum(torch.gt(block, limits[i], out=into), dim=1, out=higher[i])
                 torch.sum(torch.eq(block, limits[i], out=into), dim=1, out=equal[i])
-        counted += found.long()
+        totals += counts.long()
         total += float(sums.sum())
-    return Counts(counted[0].T.numpy(), counted[1].T.numpy(), total)
+    return Counts(totals[0].T.numpy(), totals[1].T.numpy(), total)
 
 
 def _sort(scores: Floats, thresholds: Tensor) -> Counts:
-    """``count`` on the CPU where there are so many thresholds that sorting the scores is cheaper."""
+    """``count`` on the CPU for many thresholds: sorting the scores is cheaper."""
     step = max(1, _SORTED // scores.shape[1])
 
     def block(start: int) -> Counts:
@@ -162,7 +162,7 @@ def _sort(scores: Floats, thresholds: Tensor) -> Counts:
     starts = range(0, len(scores), step)
     if len(starts) == 1:
         return block(0)
-    with ThreadPoolExecutor(min(torch.get_num_threads(), len(starts))) as pool:  # NumPy sorts off the interpreter
+    with ThreadPoolExecutor(min(torch.get_num_threads(), len(starts))) as pool:  # NumPy's sort releases the GIL
         higher, equal, totals = zip(*pool.map(block, starts), strict=True)
     return Counts(np.concatenate(higher), np.concatenate(equal), sum(totals))
 
@@ -170,19 +170,19 @@ def _sort(scores: Floats, thresholds: Tensor) -> Counts:
 def _count_sorted(ascending: Tensor, thresholds: Tensor) -> Counts:
     up_to = torch.searchsorted(ascending, thresholds, right=True)
     below = torch.searchsorted(ascending, thresholds, right=False)
-    # A search for +inf ends behind the last score: nothing is higher, and nothing equal since scores are finite.
+    # A search for +inf ends after the last score: no score is higher, and none is equal because scores are finite.
     higher, equal = (ascending.shape[1] - up_to).cpu().numpy(), (up_to - below).cpu().numpy()
-    return Counts(higher, equal, float(ascending[:, [0, -1]].sum()))  # what is not finite is sorted to an end
+    return Counts(higher, equal, float(ascending[:, [0, -1]].sum()))  # NaN and infinities are at the ends
 
 
 def pick(scores: Tensor, owner: Rows, position: Rows) -> Floats:
-    """The flat scores [owner[i], position[i]] of a [B, N] block."""
+    """The scores [owner[i], position[i]] of a [B, N] block, flat."""
     device = scores.device
     return np.asarray(scores[torch.from_numpy(owner).to(device), torch.from_numpy(position).to(device)].cpu().numpy())
 
 
 def pad_lists(owner: Rows, scores: Floats, queries: int) -> Floats:
-    """Flat scores of queries ``owner``, in any order, as [queries, longest], filled up with -inf."""
+    """Flat scores of the queries ``owner``, in any order, as [queries, longest], padded with -inf."""
     order = np.argsort(owner, kind="stable")
     owner = owner[order]
     lengths = np.bincount(owner, minlength=queries)

@@ -1,4 +1,4 @@
-"""From a prepared method to ranks: scores in bounded batches, counted and let go."""
+"""From a prepared method to ranks: scores are computed and counted in batches of bounded size, then freed."""
 
 from __future__ import annotations
 
@@ -30,25 +30,25 @@ from condsim.harness.ranking.top_k import Best, top_positions
 from condsim.harness.task import Ragged, Rows, Task
 
 _FEW_QUERIES = 256
-"""With fewer queries at a time than this, reading the gallery costs more than computing: it is scored in chunks."""
+"""With fewer queries per batch, reading the gallery costs more than computing: the gallery is scored in chunks."""
 _CHUNK_QUERIES = 512
 _CPU_BLOCK = 96 << 20
-"""Bytes of scores at a time on the CPU: a product of more queries is quicker, and more would add little but memory."""
+"""Bytes of scores per batch on the CPU: larger products are faster, but above this size they gain little."""
 _CPU_PIECE = 10 << 20
-"""Bytes of scores of a piece of the gallery at a time: where products are narrow, smaller ones are quicker."""
+"""Bytes of scores per chunk of the gallery on the CPU: narrow products are faster in smaller chunks."""
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """A task of Q queries as one method ranks it, in the task's order."""
+    """The ranking of a task of Q queries by one method, in the order of the task's queries."""
 
     ranks: Ranks
     subset_ranks: Ranks | None
-    """The same scores ranked within ``task.subset``."""
+    """Ranks within ``task.subset``, from the same scores."""
     top: Rows | None
-    """[Q, top] the best candidates as rows of the image table, equals in the order of the gallery; -1: no more."""
+    """[Q, top] the best candidates as rows of the image table; ties keep the gallery's order; -1: no candidate left."""
     subset_top: Rows | None
-    """[Q, top] the best of ``task.subset``, likewise."""
+    """[Q, top] the best candidates of ``task.subset``, in the same form."""
 
 
 @all_freed_memory_kept()
@@ -66,15 +66,16 @@ def rank_task(
     """Rank every query of ``task`` by ``scorer``, which was prepared for a gallery of ``task.gallery_rows``.
 
     ``image_features`` [len(task.images), D] and ``condition_features`` [len(task.conditions), D] are raw. Queries are
-    scored in batches sorted by condition, so that scores and gathered features stay within ``budget_bytes`` each.
-    Where even a few queries against the whole gallery would not, a ``pointwise`` method is given the gallery in chunks
-    of one size, with the same ``Queries`` object for each chunk of a batch (so it may keep what it derives from them);
-    any other method gets the whole gallery and as few queries as that takes.
+    scored in batches, sorted by condition. Scores and gathered features stay within ``budget_bytes`` each. If a few
+    queries against the whole gallery exceed it, a ``pointwise`` method gets the gallery in chunks of equal size, with
+    the same ``Queries`` object for all chunks of a batch (so it may cache what it computes from them). Any other method
+    gets the whole gallery and fewer queries per batch.
 
-    In a list of candidates a row may stand more than once: its first copies are relevant, as many as ``task.relevant``
-    names it, and the others are in an exact tie with them. ``progress`` is told the queries of each finished batch.
+    A list of candidates may contain a row several times. If ``task.relevant`` lists the row n times, its first n copies
+    are relevant, and the others are in an exact tie with them. ``progress`` gets the number of queries of each finished
+    batch.
 
-    Raises CondsimError, naming the query, where a score is NaN or infinite or the lists contradict each other.
+    Raises CondsimError, naming the query, if a score is NaN or infinite or if the lists contradict each other.
     """
     lists = CandidateLists.of(task)
     complete = needs_complete(task.metrics)
@@ -102,7 +103,7 @@ def rank_task(
 
 
 def _sizes(task: Task, lists: CandidateLists, features: Tensor, pointwise: bool, budget: int) -> tuple[int, int | None]:
-    """Queries at a time, and gallery items at a time (None: all of them)."""
+    """Queries per batch, and gallery items per chunk (None: the whole gallery)."""
     item = 4 * max(1, features.shape[1])
     most_relevant = int(lists.relevant.lengths.max(initial=1))
     on_cpu = features.device.type == "cpu"
@@ -139,7 +140,7 @@ def _queries(task: Task, which: Rows, image_features: Tensor, condition_features
 
 @dataclass(frozen=True)
 class _Scoring:
-    """One batch of queries against a scorer."""
+    """One batch of queries with its scorer."""
 
     task: Task
     lists: CandidateLists
@@ -148,7 +149,7 @@ class _Scoring:
     queries: Queries
 
     def all(self) -> Tensor:
-        """[B, N] scores of the whole gallery, unchecked, or [B, L] of the queries' own lists, -inf behind each."""
+        """[B, N] scores of the whole gallery, unchecked, or [B, L] of the queries' own lists, padded with -inf."""
         if self.lists.local is None:
             return self._score(None, len(self.task.gallery_rows))
         device = self.queries.condition.device
@@ -156,12 +157,12 @@ class _Scoring:
         scores = self._score(torch.from_numpy(rows).to(device), rows.shape[1])
         self.require_finite(scores, float(scores.sum()), items=rows)
         if self.lists.twins is not None:
-            # The same image at two places of a batched product may differ in the last bit; it is one image.
+            # A batched product may give one image two scores that differ in the last bit; use one of them.
             scores = scores.gather(1, torch.from_numpy(self.lists.twins.padded(0)).to(device))
         return scores.masked_fill(torch.from_numpy(rows < 0).to(device), -torch.inf)
 
     def chunks(self, size: int) -> Iterator[tuple[int, Tensor]]:
-        """(first position, [B, <= size] scores, unchecked) along the gallery."""
+        """Yield (first position, [B, <= size] scores, unchecked) for each chunk of the gallery."""
         items = len(self.task.gallery_rows)
         for start in range(0, items, size):
             yield start, self._items(np.arange(start, min(start + size, items)), size)
@@ -172,16 +173,16 @@ class _Scoring:
         place = np.searchsorted(items, position)
         out, types = np.zeros(len(position), dtype=np.float64), set()
         for start in range(0, len(items), size):
-            some = items[start : start + size]
-            scores = self._items(some, size)
-            self.require_finite(scores, float(scores.sum()), items=np.broadcast_to(some, tuple(scores.shape)))
-            here = (place >= start) & (place < start + size)
-            out[here] = pick(scores, owner[here], place[here] - start)
+            chunk = items[start : start + size]
+            scores = self._items(chunk, size)
+            self.require_finite(scores, float(scores.sum()), items=np.broadcast_to(chunk, tuple(scores.shape)))
+            inside = (place >= start) & (place < start + size)
+            out[inside] = pick(scores, owner[inside], place[inside] - start)
             types.add(scores.dtype)
         return out if torch.float64 in types else out.astype(np.float32)
 
     def require_finite(self, scores: Tensor, total: float, *, start: int = 0, items: Rows | None = None) -> None:
-        """Raises CondsimError that names one of the ``scores`` that are not finite, if ``total`` says that any may be.
+        """Raises CondsimError, naming the first of the ``scores`` that is not finite, if ``total`` is not finite.
 
         The scores are for the gallery's items from ``start`` on, or for ``items`` [B, N].
         """
@@ -196,7 +197,7 @@ class _Scoring:
             raise CondsimError(f"task {self.task.full_name}: the method {what}")
 
     def _items(self, items: Rows, size: int) -> Tensor:
-        """Every call is for ``size`` items, so that all of them take the same kernel and equal items score equally."""
+        """[B, len(items)] scores. Every call scores ``size`` items: with the same kernel, equal items score equally."""
         padded = items if len(items) == size else np.pad(items, (0, size - len(items)), mode="edge")
         return self._score(torch.from_numpy(padded).to(self.queries.condition.device), size)[:, : len(items)]
 
@@ -220,12 +221,12 @@ class _Scoring:
                 f"{tuple(scores.shape)}, expected float32 of shape {expected}"
             )
         scores = scores.detach()
-        # Scores that differ in float64 alone are no tie, so these are ranked as they are.
+        # Scores that differ only in float64 are not tied, so float64 scores are not rounded.
         return scores if scores.dtype == torch.float64 else scores.float()
 
 
 def _writes(tensor: Tensor | None) -> int | None:
-    """torch's count of writes into a tensor."""
+    """torch's number of in-place writes into a tensor."""
     return None if tensor is None or tensor.is_inference() else int(tensor._version)
 
 
@@ -245,8 +246,8 @@ def _rank_batch(scoring: _Scoring, chunk: int | None, complete: bool, top: int) 
     groups = group_scores(listed_scores[: len(relevant.values)], relevant.offsets, complete)
     higher, equal = np.zeros((2, *groups.thresholds.shape), dtype=np.int64)
     if chunk is not None:
-        # The relevant candidates were scored in another pass, which may differ in the last bit: they are compared among
-        # themselves by that one alone, so that none is ever above itself, and taken out of what is counted here.
+        # The relevant candidates were scored in an earlier pass, which may differ in the last bit. They are compared
+        # with each other by the scores of that pass alone, so that none is above itself, and are not counted below.
         higher[groups.is_group], equal[groups.is_group] = groups.relevant_above, groups.sizes
         out = _entries(excluded, relevant)
     out_owner, out_position = out
@@ -281,7 +282,7 @@ def _rank_batch(scoring: _Scoring, chunk: int | None, complete: bool, top: int) 
 
 
 def _rank_lists(lists: Ragged, scores: Floats, is_relevant: NDArray[np.bool_], complete: bool) -> Ranks:
-    """Ranks within lists whose scores are all known, flat."""
+    """Ranks within ``lists``, from the flat scores of all their entries."""
     owner = _entries(lists)[0]
     total = np.bincount(owner[is_relevant], minlength=len(lists))
     groups = group_scores(scores[is_relevant], np.concatenate([[0], np.cumsum(total)]), complete)
@@ -290,14 +291,14 @@ def _rank_lists(lists: Ragged, scores: Floats, is_relevant: NDArray[np.bool_], c
 
 
 def _entries(*lists: Ragged | None) -> tuple[Rows, Rows]:
-    """(query within the batch, position) of every entry of ``lists``, one after another."""
+    """(query within the batch, position) of every entry of ``lists``, in order."""
     present = [part for part in lists if part is not None]
     owners = [np.repeat(np.arange(len(part)), part.lengths) for part in present]
     return np.concatenate(owners), np.concatenate([part.values for part in present])
 
 
 def _image_rows(scoring: _Scoring, positions: Tensor) -> Rows:
-    """Positions [B, k] among what was scored as rows of the image table; -1 stays -1."""
+    """Rows of the image table for positions [B, k] among the scores; -1 stays -1."""
     places = positions.cpu().numpy()
     items = np.maximum(places, 0)
     if scoring.lists.local is not None:

@@ -1,4 +1,4 @@
-"""What a method is prepared with, made of a task and features: the same for a run and for validation in a training."""
+"""Make the gallery that a method is prepared with. Runs and validations during training use the same function."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def make_gallery(
 ) -> Gallery:
     """The task's gallery of N items, from ``images`` [len(task.images), D] and ``condition_features`` [C, D].
 
-    Its features are a view of ``images`` where the gallery is their beginning, else a copy.
+    Its features are a view of ``images`` if the gallery is its first N rows, else a copy.
     """
     return Gallery(
         features=_features(images, task.gallery_rows, reads_mapped),
@@ -41,7 +41,7 @@ def make_gallery(
 
 
 def _features(images: Tensor, rows: Rows, reads_mapped: bool) -> Tensor:
-    """A mapped file is copied too, for a method that does not read those."""
+    """The rows of ``images``. A memory-mapped file is copied for a method that does not read mapped features."""
     if np.array_equal(rows, np.arange(len(rows))) and (reads_mapped or not is_mapped(images)):
         return images[: len(rows)]
     return images[torch.from_numpy(rows).to(images.device)].float()

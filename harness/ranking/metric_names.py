@@ -1,4 +1,4 @@
-"""Metric names and their order. Free of NumPy: the leaderboard needs nothing else of the metrics."""
+"""Metric names and their order. Does not import NumPy, because the leaderboard needs only this of the metrics."""
 
 from __future__ import annotations
 
@@ -13,5 +13,5 @@ def metric_order(name: str) -> tuple[bool, str, int]:
 
 
 def headline_metric(names: Iterable[str]) -> str | None:
-    """The metric that represents a task where only one is shown: mAP, else the smallest K."""
+    """The metric that represents a task if only one is shown: mAP, else the metric with the smallest K."""
     return min(names, key=metric_order, default=None)

@@ -1,7 +1,7 @@
-"""Metrics of a ranking as expected values under random order of equal scores. They read ranks and nothing else.
+"""Metrics of a ranking: expected values under a random order of equal scores. They read ranks and nothing else.
 
-So a constant scorer gets exactly the chance level, and no order of a file decides a number. One place in the ranking:
-a group of m relevant and n irrelevant candidates of equal score fills the places above + 1 ... above + m + n.
+A constant scorer gets exactly the chance level, and the order of a file changes no number. Places: a group of m
+relevant and n irrelevant candidates of equal score has the places above + 1 ... above + m + n.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Ranks: all that metrics read of a run. Free of torch, so that the leaderboard and the comparisons can read them."""
+"""Ranks: the only input of the metrics. Does not import torch, so that the leaderboard and comparisons load fast."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _ARRAYS = ("offsets", "above", "relevant", "irrelevant", "total", "candidates")
 
 @dataclass(frozen=True)
 class FirstHit:
-    """[Q] each query's first group, the one in which its first relevant candidate stands."""
+    """[Q] the first group of each query: the one with its first relevant candidate."""
 
     above: Rows
     relevant: Rows
@@ -30,10 +30,10 @@ class FirstHit:
 
 @dataclass(frozen=True)
 class Ranks:
-    """Where the relevant candidates of Q queries stand: their groups of equal score, best first.
+    """The places of the relevant candidates of Q queries, as groups of equal score, best first.
 
-    Query ``i`` has the groups ``offsets[i]:offsets[i + 1]``. Only groups that hold at least one relevant candidate are
-    kept, and only the first of them unless ``complete``: the first relevant candidate is all that recall and MRR need.
+    Query ``i`` has the groups ``offsets[i]:offsets[i + 1]``. Only groups with at least one relevant candidate are kept.
+    Unless ``complete``, only the first of them is kept, because recall and MRR need only the first relevant candidate.
     """
 
     offsets: Rows
@@ -49,7 +49,7 @@ class Ranks:
     candidates: Rows
     """[Q] candidates that were ranked"""
     complete: bool
-    """Whether every group is kept, as metrics over the whole ranking need (mAP, nDCG)."""
+    """Whether every group is kept, which metrics over the whole ranking (mAP, nDCG) need."""
     target: Rows | None = None
     """[Q] which of the query's groups, counted from 0, holds its single target; None: the task names no targets."""
 
@@ -82,24 +82,24 @@ class Ranks:
 
     @property
     def rank(self) -> NDArray[np.float64]:
-        """[Q] 1 + candidates scored strictly higher than the first relevant one + its expected place among its equals.
+        """[Q] 1 + candidates scored strictly higher than the first relevant one + its expected place in its group.
 
-        With one relevant candidate among n others of its score that place is n / 2; with m, n / (m + 1).
+        With m relevant candidates among n others of the same score, that place is n / (m + 1); with one, n / 2.
         """
         first = self.first
         return 1.0 + first.above + first.irrelevant / (first.relevant + 1)
 
     def of_target(self) -> Ranks:
-        """The ranks if each query's target were its only relevant candidate, and the others were irrelevant."""
+        """The ranks with each query's target as its only relevant candidate; all others are irrelevant."""
         assert self.target is not None
         group = self.offsets[:-1] + self.target
-        one = np.ones(len(self), dtype=np.int64)
-        equals = self.relevant[group] + self.irrelevant[group] - 1
-        return Ranks(np.arange(len(self) + 1), self.above[group], one, equals, one, self.candidates, complete=True)
+        ones = np.ones(len(self), dtype=np.int64)
+        tied = self.relevant[group] + self.irrelevant[group] - 1
+        return Ranks(np.arange(len(self) + 1), self.above[group], ones, tied, ones, self.candidates, complete=True)
 
     @classmethod
     def uninformed(cls, total: Rows, candidates: Rows) -> Ranks:
-        """What a constant scorer gets: all candidates of a query in one group. Its metrics are the chance level."""
+        """The ranks of a constant scorer: all candidates of a query in one group. Its metrics are the chance level."""
         known = total > 0
         offsets = np.concatenate([[0], np.cumsum(known)]).astype(np.int64)
         relevant = total[known]
@@ -132,7 +132,7 @@ class Ranks:
 
     @classmethod
     def load(cls, path: Path) -> Ranks:
-        """Raises CondsimError, naming the file, where it is missing, corrupt or not a file of ranks."""
+        """Raises CondsimError, naming the file, if it is missing, corrupt or not a file of ranks."""
         try:
             with np.load(path, allow_pickle=False) as stored:
                 arrays = {name: stored[name] for name in _ARRAYS}
@@ -141,7 +141,7 @@ class Ranks:
             ranks._check()
         except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise CondsimError(
-                f"{path} cannot be read as ranks ({error}). Delete its folder and run again to make it anew."
+                f"{path} cannot be read as ranks ({error}). Delete its folder and run the same command again."
             ) from None
         return ranks
 

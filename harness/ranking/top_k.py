@@ -1,4 +1,4 @@
-"""The best of each row: equals in the order of their positions, a gallery in pieces as if it were whole."""
+"""Streaming top-k per row: ties keep the order of positions, and a gallery in chunks gives the result of the whole."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from condsim.harness.ranking.counting import Floats, pick
 from condsim.harness.task import Rows
 
 _FOLD = 8
-"""The best of a row are looked for among the maxima of so many places at a time."""
+"""Number of positions per fold. Top-k first searches the maxima of the folds."""
 _WIDE_FOLD = 16
-"""And places that beat the best so far, which are few, among the maxima of so many."""
+"""Number of positions per fold in the search for scores above the k-th best so far, which are few."""
 
 
 @dataclass(frozen=True)
 class Top:
-    """[B, k] the best scores and their positions, best first; -inf at position -1 where there are no more."""
+    """[B, k] the best scores and their positions, best first; padded with -inf at position -1."""
 
     scores: Tensor
     positions: Tensor
 
 
 def top_positions(scores: Tensor, k: int) -> Top:
-    """The k highest of [B, N] scores, equals in the order of their positions. -inf scores take no place."""
+    """The k highest of [B, N] scores; ties keep the order of positions. Scores of -inf are left out."""
     items = scores.shape[1]
     width, folds = min(k, items), items // _FOLD
     if folds <= 4 * width:
         best, where = scores.sort(dim=1, descending=True, stable=True)
         return _filled_up(best[:, :width], where[:, :width], k)
-    # Each of the best is in one of the `width` folds with the highest maxima: the rest of the row is read only once.
+    # The best are in the `width` folds with the highest maxima, so the rest of the row is read only once.
     maxima = scores[:, : folds * _FOLD].reshape(-1, _FOLD, folds).amax(dim=1)
     highest, chosen = maxima.topk(width, dim=1)
     device = scores.device
@@ -43,7 +43,7 @@ def top_positions(scores: Tensor, k: int) -> Top:
     where = torch.cat([inside.flatten(1), tail], dim=1).sort(dim=1).values
     best, order = scores.gather(1, where).sort(dim=1, descending=True, stable=True)
     best, where = best[:, :width], where.gather(1, order[:, :width])
-    # A fold that was not chosen may hold equals of the last one, at earlier positions: such rows are sorted in full.
+    # A fold that was not chosen may contain ties of the last score at earlier positions: such rows are sorted in full.
     last = best[:, -1:]
     left_out = (maxima >= last).sum(dim=1) > (highest >= last).sum(dim=1)
     for row in (left_out & torch.isfinite(last[:, 0])).nonzero().flatten().tolist():
@@ -61,45 +61,45 @@ def _filled_up(best: Tensor, where: Tensor, k: int) -> Top:
 
 
 def drop(top: Top, owner: Rows, position: Rows, k: int) -> Top:
-    """The first k of ``top`` without the entries (query, position): wide enough if it has k more than any query's."""
+    """The first k of ``top`` without the entries (query, position); ``top`` needs k columns plus one per entry."""
     if not len(owner):
         return Top(top.scores[:, :k], top.positions[:, :k])
     where = top.positions.cpu().numpy()
-    gone = _among(np.arange(len(where))[:, None], where, owner, position) & (where >= 0)
-    scores = top.scores.masked_fill(torch.from_numpy(gone).to(top.scores.device), -torch.inf)
+    dropped = _among(np.arange(len(where))[:, None], where, owner, position) & (where >= 0)
+    scores = top.scores.masked_fill(torch.from_numpy(dropped).to(top.scores.device), -torch.inf)
     scores, order = scores.sort(dim=1, descending=True, stable=True)
     return _filled_up(scores[:, :k], top.positions.gather(1, order)[:, :k], k)
 
 
 def _among(row: Rows, position: Rows, owner: Rows, place: Rows) -> NDArray[np.bool_]:
-    """Which of the entries (``row``, ``position``) are among the entries (``owner``, ``place``), at least one."""
+    """Which entries (``row``, ``position``) are among the entries (``owner``, ``place``), at least one."""
     width = 1 + max(position.max(initial=0), place.max())
     return np.isin(row * width + position, owner * width + place)
 
 
 class Best:
-    """The k best of each of B rows, of scores that come in pieces along the gallery.
+    """The k best of each of B rows, from scores that arrive in chunks of the gallery.
 
-    The entries (row ``owner[i]``, ``position[i]``) are left out.
-    Once each row has k, only scores above the last of them matter. They are few, and merged now and then.
+    The entries (row ``owner[i]``, ``position[i]``) are left out. Once each row has k scores, only scores above the k-th
+    matter. They are few, so they are collected and merged in batches.
     """
 
     def __init__(self, k: int, owner: Rows, position: Rows) -> None:
         self._k = k
         self._owner, self._position = owner, position
         self._top: Top | None = None
-        # What was found since the last merge, in arrays of one size: small ones that stay would lie between the large
-        # ones that come and go, and memory would grow with the gallery.
-        self._found: tuple[Rows, Rows, Floats] | None = None
+        # Rows, positions and scores since the last merge, in buffers of fixed size: many small arrays would fragment
+        # the heap, and memory would grow with the gallery.
+        self._buffers: tuple[Rows, Rows, Floats] | None = None
         self._used = 0
 
     def add(self, scores: Tensor, start: int) -> None:
-        """The next [B, n] scores, which begin at position ``start``."""
+        """Add the next [B, n] scores, from position ``start`` on."""
         if self._top is not None and bool((self._top.scores[:, -1] > -torch.inf).all()):
-            found = _above(self._top.scores[:, -1:], scores)
-            if found is not None:
-                row, place, score = found
-                self._keep(row, place + start, score)
+            higher = _above(self._top.scores[:, -1:], scores)
+            if higher is not None:
+                row, place, score = higher
+                self._collect(row, place + start, score)
                 return
         self._merge()
         inside = (self._position >= start) & (self._position < start + scores.shape[1])
@@ -109,43 +109,43 @@ class Best:
         self._top = _merged(self._top, piece, start)
 
     def top(self) -> Top:
-        """The best of what was added so far, at least one piece."""
+        """The k best of all added scores. Needs at least one ``add``."""
         self._merge()
         assert self._top is not None
         return self._top
 
-    def _keep(self, *found: NDArray[Any]) -> None:
-        """Rows, positions and scores, for the next merge, which is now where there is no room for them."""
+    def _collect(self, *entries: NDArray[Any]) -> None:
+        """Store ``entries`` (rows, positions, scores) for the next merge; merge now if the buffers are full."""
         assert self._top is not None
-        if self._found is None:
-            room = self._top.scores.numel()
-            self._found = np.empty(room, np.int64), np.empty(room, np.int64), np.empty(room, found[2].dtype)
-        new = slice(self._used, self._used + len(found[0]))
-        if new.stop > len(self._found[0]):
-            self._merge(*found)
+        if self._buffers is None:
+            size = self._top.scores.numel()
+            self._buffers = np.empty(size, np.int64), np.empty(size, np.int64), np.empty(size, entries[2].dtype)
+        new = slice(self._used, self._used + len(entries[0]))
+        if new.stop > len(self._buffers[0]):
+            self._merge(*entries)
             return
-        for kept, part in zip(self._found, found, strict=True):
-            kept[new] = part
+        for buffer, part in zip(self._buffers, entries, strict=True):
+            buffer[new] = part
         self._used = new.stop
 
     def _merge(self, *more: NDArray[Any]) -> None:
-        """Merge what was found, and ``more``."""
-        if self._top is None or self._found is None:
+        """Merge the collected entries, and ``more``."""
+        if self._top is None or self._buffers is None:
             return
-        parts: list[NDArray[Any]] = [kept[: self._used] for kept in self._found]
+        parts: list[NDArray[Any]] = [buffer[: self._used] for buffer in self._buffers]
         if more:
             parts = [np.concatenate(pair) for pair in zip(parts, more, strict=True)]
         self._used = 0
         row, position, score = parts
         if len(row) and len(self._owner):
-            kept = ~_among(row, position, self._owner, self._position)
-            row, position, score = row[kept], position[kept], score[kept]
+            ranked = ~_among(row, position, self._owner, self._position)
+            row, position, score = row[ranked], position[ranked], score[ranked]
         if len(row):
             self._top = _with(self._top, row, position, score)
 
 
 def _above(last: Tensor, scores: Tensor) -> tuple[Rows, Rows, Floats] | None:
-    """Row, place and score, flat, of the scores above ``last`` [B, 1]; None where they are not few."""
+    """Row, column and score of the scores above ``last`` [B, 1], flat; None if they are many."""
     rows, items = scores.shape
     folds = items // _WIDE_FOLD
     inside = folds * _WIDE_FOLD
@@ -163,14 +163,14 @@ def _above(last: Tensor, scores: Tensor) -> tuple[Rows, Rows, Floats] | None:
 
 def _places_above(last: Tensor, values: Tensor) -> tuple[Rows, Rows]:
     """Rows and columns of the ``values`` above ``last``."""
-    # NumPy compares in vector instructions where torch does not; its own search of a matrix is slow.
+    # NumPy vectorises the comparison, torch does not. NumPy's search is slow in a matrix and fast in a flat array.
     on_cpu = values.device.type == "cpu"
     flags = values.numpy() > last.numpy() if on_cpu else (values > last).cpu().numpy()
     return np.divmod(np.flatnonzero(flags), max(1, flags.shape[1]))
 
 
 def _with(best: Top, row: Rows, position: Rows, value: Floats) -> Top:
-    """``best``, its k places full, with more entries at later positions."""
+    """``best``, which has k scores per row, with more entries at later positions merged in."""
     k = best.scores.shape[1]
     touched, among = np.unique(row, return_inverse=True)
     which = torch.from_numpy(touched).to(best.scores.device)
@@ -179,13 +179,13 @@ def _with(best: Top, row: Rows, position: Rows, value: Floats) -> Top:
     positions = np.concatenate([best.positions[which].flatten().cpu().numpy(), position])
     order = np.lexsort((positions, -scores, rows))
     first = np.searchsorted(rows[order], np.arange(len(touched)))
-    kept = order[np.arange(len(order)) - first[rows[order]] < k]
-    filled = (torch.from_numpy(part[kept].reshape(-1, k)).to(which.device) for part in (scores, positions))
-    return Top(best.scores.index_copy(0, which, next(filled)), best.positions.index_copy(0, which, next(filled)))
+    highest = order[np.arange(len(order)) - first[rows[order]] < k]
+    merged = (torch.from_numpy(part[highest].reshape(-1, k)).to(which.device) for part in (scores, positions))
+    return Top(best.scores.index_copy(0, which, next(merged)), best.positions.index_copy(0, which, next(merged)))
 
 
 def _merged(best: Top | None, chunk: Top, start: int) -> Top:
-    """``best`` of the gallery before position ``start``, and the top of the chunk that begins there, as one."""
+    """Merge ``best``, of the gallery before position ``start``, with the top of the chunk from ``start`` on."""
     positions = torch.where(chunk.positions < 0, -1, chunk.positions + start)
     if best is None:
         return Top(chunk.scores, positions)

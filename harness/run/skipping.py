@@ -1,4 +1,4 @@
-"""What becomes of a run whose images cannot all be used: one message, or with `on_error=skip` a run without them."""
+"""Handle unusable images in a run: one error for all of them, or with `on_error=skip` a run without them."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from condsim.harness.without_images import without_images
 def without_unusable_images(
     benchmark: Benchmark, task: Task, backbone: Backbone, error: UnusableRowsError
 ) -> tuple[Benchmark, Task]:
-    """Both, whose run ended in ``error``, without the images that cannot be encoded; the others are in the store.
+    """``benchmark`` and ``task``, whose run ended with ``error``, without the images that cannot be encoded.
 
-    The benchmark loses images of its training split, where the task's own are all well. Raises ``error``, with what to
-    do about it, where the user did not ask for this or where it would not help.
+    If all images of the task are usable, it removes images of the benchmark's training split. The features of the
+    other images are in the store. Raises ``error``, with advice, unless on_error is "skip" and skipping helps.
     """
     if benchmark.on_error != "skip" or not error.skippable:
         raise advised(benchmark, error) from None
@@ -40,7 +40,7 @@ def without_unusable_images(
 
 
 def _faults(table: ImageTable, backbone: Backbone) -> Mapping[int, str]:
-    """Row -> what is wrong with it. Missing files are found first, those that do not decode once none is missing."""
+    """Row -> error message. Images that do not decode are found only when no file is missing."""
     try:
         backbone.encode_images(table)
     except UnusableRowsError as error:
@@ -51,10 +51,10 @@ def _faults(table: ImageTable, backbone: Backbone) -> Mapping[int, str]:
 
 
 def advised(benchmark: Benchmark, error: UnusableRowsError) -> CondsimError:
-    """``error`` with what its reader can do about it."""
+    """``error`` with advice for the user."""
     if benchmark.on_error != "raise" or not error.skippable:
         return error
     return CondsimError(
-        f"{error}\n`condsim check benchmark={benchmark.name}` looks at every image; with benchmark.on_error=skip a run "
-        "goes on without these images and the queries that need them, and its record says which"
+        f"{error}\n`condsim check benchmark={benchmark.name}` checks every image; with benchmark.on_error=skip the run "
+        "continues without these images and the queries that need them, and its record lists them"
     )

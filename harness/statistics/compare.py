@@ -1,4 +1,4 @@
-"""Which of several runs differ: paired tests on the same queries, corrected for their number."""
+"""Which runs differ: paired tests on the same queries, corrected for the number of tests."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from condsim.harness.statistics.intervals import Interval, Values, cluster_sums,
 from condsim.harness.statistics.letters import letters
 
 _SIGNS = 1 << 22
-"""Signs in memory at a time (16 MiB)."""
+"""Number of signs per batch (16 MiB)."""
 
 
 @dataclass(frozen=True)
 class Pair:
-    """``first`` against ``second``, of which ``first`` has the higher mean."""
+    """Two runs; ``first`` has the higher mean."""
 
     first: str
     second: str
@@ -33,15 +33,15 @@ class Pair:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Runs from the highest mean to the lowest, with all that is known of their differences."""
+    """Runs from the highest mean to the lowest, with their intervals and the tests of all pairs."""
 
     runs: tuple[str, ...]
     intervals: tuple[Interval, ...]
     pairs: tuple[Pair, ...]
     letters: tuple[str, ...]
-    """Runs that share a letter are not separable."""
+    """Runs that share a letter do not differ significantly."""
     best: tuple[str, ...]
-    """The first run and those not separable from it."""
+    """The first run, and the runs that do not differ significantly from it."""
 
 
 def compare(
@@ -55,11 +55,11 @@ def compare(
 ) -> Comparison:
     """Compare runs by their [Q] values of one metric on the same Q queries, in the same order.
 
-    Each pair is tested by flipping the signs of whole clusters' summed differences: were the two runs alike, either
-    could have been the first in each cluster. At least 100 permutations a pair are drawn, so that a p of 0 out of all
-    of them stays below 0.01 after Holm's correction, whose family-wise error rate is 1 - ``level``.
+    The test of a pair flips the signs of the clusters' summed differences: under the null hypothesis, the two runs are
+    exchangeable in each cluster. It draws at least 100 permutations per pair, so that a pair that no permutation
+    exceeds stays below 0.01 after Holm's correction, whose family-wise error rate is 1 - ``level``.
 
-    Raises CondsimError, naming the run, where queries differ in number or a value is not finite.
+    Raises CondsimError, naming the run, if the runs differ in the number of queries or a value is not finite.
     """
     if not values:
         raise CondsimError("there is nothing to compare")
@@ -69,7 +69,8 @@ def compare(
         if len(column) != queries:
             raise CondsimError(f"run {name} has {len(column)} queries, the others {queries}: compare on the same task")
         if not np.isfinite(column).all():
-            raise CondsimError(f"run {name} has a value that is not a number at query {np.argmin(np.isfinite(column))}")
+            query = np.argmin(np.isfinite(column))
+            raise CondsimError(f"run {name}: the value of query {query} is not a finite number")
     runs = sorted(columns, key=lambda name: (-columns[name].mean(), name))
     matrix = np.stack([columns[name] for name in runs], axis=1)
     index = list(combinations(range(len(runs)), 2))
@@ -101,14 +102,14 @@ def sign_flip(
     permutations: int,
     seed: int,
 ) -> Values:
-    """Two-sided p of each pair of columns of [Q, runs] ``values``: (1 + as extreme ones) / (1 + permutations)."""
+    """Two-sided p of each pair of columns of [Q, runs] ``values``: (1 + extreme permutations) / (1 + permutations)."""
     _, sums = cluster_sums(values, clusters)
-    # A run's flipped total is one product; a pair's is the difference of two, so that pairs cost almost nothing.
+    # The flipped total of a run is one product; that of a pair is a difference of two, which costs almost nothing.
     sums = sums - sums.mean(axis=1, keepdims=True)
     first, second = (np.array([pair[side] for pair in pairs], dtype=np.int64) for side in (0, 1))
     differences = sums[:, first] - sums[:, second]
     observed = np.abs(differences.sum(axis=0))
-    # Totals that are equal but for rounding count as as extreme.
+    # Totals that are equal up to rounding count as extreme.
     limit = observed - 1e-4 * np.abs(differences).max(axis=0, initial=0.0)
     extreme = np.zeros(len(pairs), dtype=np.int64)
     rng = np.random.Generator(np.random.SFC64(seed))

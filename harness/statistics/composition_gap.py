@@ -1,4 +1,4 @@
-"""What composing image and text gives beyond the better of the two alone."""
+"""The gain of composing image and text over the better of the two alone."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from condsim.harness.statistics.intervals import Interval, Values, mean_interval
 def composition_gaps(composed: ArrayLike, image_only: ArrayLike, text_only: ArrayLike) -> Values:
     """[Q] composed - max(image_only, text_only) for each query, from [Q] values of one metric in [0, 1]. [ours]
 
-    The better of the two is chosen query by query, with knowledge of the answer: no method that uses one modality can
-    reach it, so a gap of 0 is already good and a gap below 0 is possible for a useful method.
+    The better of the two is chosen per query, with knowledge of the answer. No method with one modality can reach it,
+    so a gap of 0 is already good, and a useful method may have a gap below 0.
 
-    Raises CondsimError where the three differ in length or a value is not finite.
+    Raises CondsimError if the three differ in length or a value is not finite.
     """
     columns = {
         name: np.asarray(values, dtype=np.float64).reshape(-1)
@@ -26,7 +26,7 @@ def composition_gaps(composed: ArrayLike, image_only: ArrayLike, text_only: Arra
         raise CondsimError(f"the composition gap needs the same queries for all three, found {lengths}")
     for name, values in columns.items():
         if not np.isfinite(values).all():
-            raise CondsimError(f"{name} has a value that is not a number at query {np.argmin(np.isfinite(values))}")
+            raise CondsimError(f"{name}: the value of query {np.argmin(np.isfinite(values))} is not a finite number")
     gaps: Values = columns["composed"] - np.maximum(columns["image_only"], columns["text_only"])
     return gaps
 

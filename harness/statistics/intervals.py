@@ -1,4 +1,4 @@
-"""Intervals of means over queries, by a bootstrap over clusters of queries: exact in form, vectorised, seeded."""
+"""Intervals of means over queries, by a bootstrap over clusters of queries: vectorised and seeded."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from condsim.harness.errors import CondsimError
 Values = NDArray[np.float64]
 
 FEWEST_RESAMPLED = 10
-"""With fewer clusters their resamples are too few and too narrow: the interval is Student's then."""
+"""With fewer clusters, resampled intervals are too narrow: Student's interval is used."""
 _MULTINOMIAL = 256
-"""Up to so many clusters, resamples are drawn exactly; beyond, Poisson weights give the same distribution faster."""
+"""Up to this number of clusters, resamples are drawn exactly; above, Poisson weights are used, which are faster."""
 _WEIGHTS = 1 << 20
-"""Weights at a time: 4 MiB, which stays in the cache."""
-_KEPT = 8 << 20
-"""Weights that are kept for the next run on the same task: at most 16 MiB a task."""
+"""Number of weights per batch: 4 MiB, which stays in the cache."""
+_CACHED = 8 << 20
+"""Number of weights that are cached for the next run on the same task: at most 16 MiB per task."""
 _POISSON = np.repeat(np.arange(6, dtype=np.uint8), [94, 95, 46, 16, 4, 1]).tobytes()
-"""A byte as a Poisson(1) weight: its mean and variance are exactly 1, its third moment is within 2 %."""
+"""Maps a random byte to a Poisson(1) weight: mean and variance are exactly 1, the third moment is within 2 %."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean over queries and the ends of its interval; NaN ends where there is only one cluster to learn from."""
+    """A mean over queries and the ends of its interval; the ends are NaN if there is only one cluster."""
 
     value: float
     low: float
@@ -46,15 +46,15 @@ def mean_intervals(
 ) -> list[Interval]:
     """The mean of each column of [Q, M] ``values`` with its ``level`` interval, all columns on the same resamples.
 
-    Whole clusters of queries are drawn (``clusters`` [Q]; None: every query is its own), and a resample's mean is its
-    sum over its number of queries, since both vary. The interval runs between percentiles that are set wider by
-    Student's t for the effective number of clusters (the expanded percentile interval, Hesterberg, "What Teachers
-    Should Know About the Bootstrap", 2015; Kish's (sum n)^2 / sum n^2 clusters): with hundreds of clusters that is the
-    plain percentile interval, with tens it mends most of its undercoverage. Below ten clusters it is Student's
-    interval on the clusters' residuals.
+    A resample draws whole clusters of queries (``clusters`` [Q]; None: every query is its own cluster). Its mean is its
+    sum over its number of queries, because both vary. The percentiles of the interval are widened by Student's t for
+    the effective number of clusters (the expanded percentile interval, Hesterberg, "What Teachers Should Know About
+    the Bootstrap", 2015; Kish's (sum n)^2 / sum n^2 clusters). With hundreds of clusters this is the plain percentile
+    interval; with tens it corrects most of its undercoverage. With fewer than ten clusters it is Student's interval on
+    the clusters' residuals.
 
-    All values at one end of ``limits``, which nothing resamples to anything else, get the exact binomial interval
-    that as many clusters allow. No interval reaches beyond ``limits``.
+    If all values are at one end of ``limits``, all resamples are equal. The interval is then the exact binomial
+    interval for this number of clusters. No interval exceeds ``limits``.
 
     Raises CondsimError for values that are not finite and clusters that do not match.
     """
@@ -66,16 +66,16 @@ def mean_intervals(
         return [Interval(float(value), np.nan, np.nan) for value in mean]
     tail = (1 - level) / 2
     freedom = max(queries**2 / float(np.square(sizes).sum()) - 1, 1.0)
-    # Resampled residuals rather than values: means stay exact, and what does not vary does not seem to.
+    # Resample residuals, not values: the mean stays exact, and constant values have an interval of width 0.
     residuals = sums - mean * sizes[:, None]
     if number < FEWEST_RESAMPLED:
         error = np.sqrt(np.square(residuals).sum(axis=0) * number / (number - 1)) / queries
         reach = float(-stdtrit(freedom, tail)) * error
         low, high = mean - reach, mean + reach
     else:
-        tail_here = float(ndtr(stdtrit(freedom, tail) * np.sqrt(number / (number - 1))))
+        expanded = float(ndtr(stdtrit(freedom, tail) * np.sqrt(number / (number - 1))))
         deviations = _resampled(residuals, sizes, resamples, seed)
-        low, high = mean + np.quantile(deviations, [tail_here, 1 - tail_here], axis=0)
+        low, high = mean + np.quantile(deviations, [expanded, 1 - expanded], axis=0)
     low, high = np.maximum(low, limits[0]), np.minimum(high, limits[1])
     margin = (limits[1] - limits[0]) * (1 - tail ** (1 / number))
     low = np.where((values == limits[1]).all(axis=0), limits[1] - margin, low)
@@ -84,38 +84,40 @@ def mean_intervals(
 
 
 def cluster_sums(values: Values, clusters: NDArray[np.int64] | None) -> tuple[Values, Values]:
-    """[G] queries and [G, M] sums of each cluster."""
+    """The number of queries [G] and the sums [G, M] of each of the G clusters."""
     if values.ndim != 2 or not values.size:
-        raise CondsimError(f"expected values of some queries, [queries, columns], found shape {values.shape}")
+        raise CondsimError(f"expected values [queries, columns], found shape {values.shape}")
     if not np.isfinite(values).all():
         query, column = np.argwhere(~np.isfinite(values))[0]
-        raise CondsimError(f"the value of query {query} in column {column} is {values[query, column]}, not a number")
+        raise CondsimError(
+            f"the value of query {query} in column {column} is {values[query, column]}, not a finite number"
+        )
     if clusters is None:
         return np.ones(len(values)), values
     if len(clusters) != len(values):
-        raise CondsimError(f"there are clusters for {len(clusters)} queries and values for {len(values)}")
+        raise CondsimError(f"expected clusters and values of the same queries, found {len(clusters)} and {len(values)}")
     _, cluster = np.unique(clusters, return_inverse=True)
     sums = np.stack([np.bincount(cluster, weights=column) for column in values.T], axis=1)
     return np.bincount(cluster).astype(np.float64), sums.astype(np.float64)
 
 
 def _resampled(residuals: Values, sizes: Values, resamples: int, seed: int) -> Values:
-    """[resamples, M] deviations of the resampled means: weighted residuals over weighted sizes, as matrix products."""
+    """[resamples, M] deviations of the resampled means: weighted residuals over weighted sizes, by matrix products."""
     columns = np.concatenate([residuals, sizes[:, None]], axis=1).astype(np.float32)
     totals = np.concatenate([weights @ columns for weights in _weights(len(sizes), resamples, seed)])
     return np.asarray(totals[:, :-1] / totals[:, -1:], dtype=np.float64)
 
 
 def _weights(clusters: int, resamples: int, seed: int) -> Iterator[NDArray[np.float32]]:
-    """[<= resamples, clusters] how often each cluster is drawn into each resample, some resamples at a time."""
-    small = clusters * resamples <= _KEPT
-    for times in _kept_draws(clusters, resamples, seed) if small else _draws(clusters, resamples, seed):
+    """Batches [<= resamples, clusters] of how often each resample draws each cluster."""
+    small = clusters * resamples <= _CACHED
+    for times in _cached_draws(clusters, resamples, seed) if small else _draws(clusters, resamples, seed):
         yield times.astype(np.float32)
 
 
 @lru_cache(maxsize=8)
-def _kept_draws(clusters: int, resamples: int, seed: int) -> tuple[NDArray[np.uint16 | np.uint8], ...]:
-    """``_draws`` at once: the runs of a sweep have their tasks in common."""
+def _cached_draws(clusters: int, resamples: int, seed: int) -> tuple[NDArray[np.uint16 | np.uint8], ...]:
+    """All batches of ``_draws``, cached because the runs of a sweep have the same tasks."""
     return tuple(_draws(clusters, resamples, seed))
 
 

@@ -1,4 +1,4 @@
-"""The compact letter display: which runs share a letter. Free of NumPy, so that a leaderboard reads letters at once."""
+"""The compact letter display: which runs share a letter. Does not import NumPy, so that a leaderboard loads fast."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 
 def letters(alike: NDArray[np.bool_]) -> tuple[str, ...]:
-    """A compact letter display of the symmetric [R, R] ``alike``: two runs share a letter exactly where it is true.
+    """A compact letter display of the symmetric [R, R] ``alike``: two runs share a letter exactly if it is true.
 
-    Insert and absorb (Piepho, 2004): split every column of runs that holds a separable pair, and drop the columns that
-    others contain. Letters go from the first run on.
+    Insert and absorb (Piepho, 2004): split every column of runs that contains a pair with a significant difference,
+    and drop the columns that are part of others. The first run gets the first letter.
     """
     runs = len(alike)
     columns = [frozenset(range(runs))]
@@ -28,7 +28,7 @@ def letters(alike: NDArray[np.bool_]) -> tuple[str, ...]:
         distinct = sorted(set(split), key=lambda column: (-len(column), sorted(column)))
         columns = []
         for column in distinct:
-            if not any(column <= kept for kept in columns):
+            if not any(column <= larger for larger in columns):
                 columns.append(column)
     columns.sort(key=sorted)
     names = [_letter(i) for i in range(len(columns))]
@@ -40,9 +40,9 @@ def _letter(i: int) -> str:
     return alphabet[i] if i < len(alphabet) else f"({i + 1})"
 
 
-def share_letter(one: str, other: str) -> bool:
-    """Whether two runs' letters say that they are not separable."""
-    return not set(_LETTER.findall(one)).isdisjoint(_LETTER.findall(other))
+def share_letter(first: str, second: str) -> bool:
+    """Whether two runs, given their letters, share one: they do not differ significantly."""
+    return not set(_LETTER.findall(first)).isdisjoint(_LETTER.findall(second))
 
 
 _LETTER = re.compile(r"\([0-9]+\)|[A-Za-z]")

@@ -1,4 +1,4 @@
-"""What trackers share. A tracker that fails never fails a run."""
+"""The base class of the trackers. A tracker that fails never fails a run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class CarefulTracker(ABC):
-    """Reports the runs of one command as one group; the first failure is reported once and ends the reporting."""
+    """Reports the runs of one command as one group. The first failure prints one warning and ends the reporting."""
 
     def __init__(self, results: str | Path, group: str | None = None) -> None:
         self.results = Path(results)
@@ -46,14 +46,14 @@ class CarefulTracker(ABC):
 
     @abstractmethod
     def report_group(self, leaderboard: Leaderboard, plots: list[Path]) -> None:
-        """The group's part of the leaderboard, and its plots as PNG files. May raise anything."""
+        """Report the group's part of the leaderboard, and its plots (PNG files). May raise anything."""
 
     @abstractmethod
     def report_step(self, name: str, step: int, values: Mapping[str, float]) -> None:
         """May raise anything."""
 
     def close(self) -> None:  # noqa: B027  # most have nothing to close
-        """Nothing more will be reported."""
+        """Called after the last report."""
 
     def _summary(self, folder: Path) -> tuple[Leaderboard, list[Path]]:
         from condsim.harness.results.results import Results  # read again by the command: these are small files
@@ -67,15 +67,15 @@ class CarefulTracker(ABC):
             return
         try:
             report()
-        except Exception as error:  # whatever a service or a disk may raise: the records are safe
+        except Exception as error:  # a service or a disk may raise anything; the records are safe
             self.failed = True
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            line = f"{type(self).__name__}: nothing more is tracked in this command: {reason}"
+            line = f"{type(self).__name__} failed and is off for the rest of this command: {reason}"
             console.print(line, style="yellow", markup=False)
 
 
 def run_name(record: Record) -> str:
-    """The method with its settings, as a person would tell runs of one task apart."""
+    """The method with its settings: distinguishes the runs of one task."""
     return " ".join([record.method, *(f"{key}={value}" for key, value in sorted(record.settings.items()))])
 
 

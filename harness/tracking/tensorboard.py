@@ -16,7 +16,7 @@ from condsim.harness.tracking.careful import CarefulTracker, metric_numbers, run
 
 
 class TensorBoardTracking(CarefulTracker):
-    """TensorBoard: a folder a command, in it a TensorBoard run for each record and training, and one for the group."""
+    """TensorBoard: one folder per command, with one TensorBoard run per record and training, and one for the group."""
 
     def __init__(self, results: str | Path, folder: str | Path, group: str | None = None) -> None:
         super().__init__(results, group)
@@ -62,7 +62,7 @@ class TensorBoardTracking(CarefulTracker):
 
     def _writer(self, run: str) -> Any:
         try:
-            import tensorboard  # noqa: F401  # so that nothing else that is missing is taken for it
+            import tensorboard  # noqa: F401  # alone, so that no other missing package is reported as this one
         except ImportError:
             raise CondsimError("TensorBoard is not installed: pip install 'condsim[tensorboard]'") from None
         from torch.utils.tensorboard.writer import SummaryWriter
@@ -71,7 +71,7 @@ class TensorBoardTracking(CarefulTracker):
         return make_writer(str(self.folder / run))
 
     def _settings(self, record: Record, numbers: Mapping[str, float]) -> Iterable[Any]:
-        """What TensorBoard's page of settings against metrics ("HParams") is made of."""
+        """The data of TensorBoard's page HParams: settings and metrics."""
         from torch.utils.tensorboard.summary import hparams
 
         make_summaries: Any = hparams
@@ -82,5 +82,5 @@ class TensorBoardTracking(CarefulTracker):
 
 
 def _indented(text: str) -> str:
-    """Markdown that shows ``text`` letter for letter."""
+    """Markdown that shows ``text`` verbatim."""
     return "\n".join(f"    {line}" for line in text.splitlines())

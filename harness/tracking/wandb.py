@@ -25,7 +25,7 @@ class WandbTracking(CarefulTracker):
             raise CondsimError(f"tracking.mode={mode} should be offline or online")
         self.project, self.mode, self.entity, self.timeout = project, mode, entity, timeout
         self.training: tuple[str, Any] | None = None
-        """The name and the open W&B run of the training that was heard of last."""
+        """The name and the open W&B run of the training that reported last."""
 
     def report_run(self, record: Record) -> None:
         run = self._start(f"{record.full_task} {run_name(record)}", "run", record.config)
@@ -64,7 +64,7 @@ class WandbTracking(CarefulTracker):
 
         self.close()  # W&B has one open run at a time
         if self.mode == "online" and not wandb.login(prompt=False):
-            raise ValueError("W&B knows no API key: run `wandb login`, set WANDB_API_KEY, or use tracking.mode=offline")
+            raise ValueError("W&B has no API key: run `wandb login`, set WANDB_API_KEY, or use tracking.mode=offline")
         self.results.mkdir(parents=True, exist_ok=True)
         init: Any = wandb.init  # its type wants the mode spelt out
         settings = wandb.Settings(

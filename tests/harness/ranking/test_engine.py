@@ -235,7 +235,7 @@ def cosine_case(relevant_each: int) -> tuple[Task, Tensor, Tensor]:
 def test_chunks_of_the_gallery_give_the_ranks_of_the_whole(relevant_each: int) -> None:
     task, features, texts = cosine_case(relevant_each)
     whole = rank_task(task, Cosine(features), features, texts, top=20)
-    # Every candidate of the float64 product that lies within rounding of a relevant one may fall on either side.
+    # A candidate of the float64 product that is within rounding of a relevant one may be on either side.
     gallery = torch.nn.functional.normalize(features.double(), dim=1).numpy()
     query = (features[torch.from_numpy(task.reference)] + texts[torch.from_numpy(task.condition)]).double().numpy()
     for budget in (40_000, 300_000):
@@ -279,10 +279,10 @@ def test_memory_is_bounded_by_chunks_and_methods_that_need_all_candidates_get_th
     task, features, _ = cosine_case(1)
     table = np.random.default_rng(0).random((9, 1500))
     scorer = FromTable(torch.from_numpy(table.astype(np.float32)), task.gallery_rows)
-    told: list[int] = []
-    rank_task(task, scorer, features, torch.zeros(9, 24), budget_bytes=40_000, progress=told.append)
+    finished: list[int] = []
+    rank_task(task, scorer, features, torch.zeros(9, 24), budget_bytes=40_000, progress=finished.append)
     assert scorer.widest <= 40_000 // (4 * 24)
-    assert sum(told) == 300
+    assert sum(finished) == 300
     rank_task(task, scorer, features, torch.zeros(9, 24), budget_bytes=40_000, pointwise=False)
     assert scorer.widest == 1500
 
@@ -355,10 +355,10 @@ def test_lists_that_contradict_each_other_are_refused_by_query() -> None:
         "query 1 has nothing relevant in its subset": a_task(
             2, 4, [[0], [1]], gallery=four, subset=Ragged.of([[0], [2]])
         ),
-        "query 1 names a relevant row twice": a_task(2, 4, [[0], [1, 1]], gallery=four),
+        "query 1 lists a relevant row twice": a_task(2, 4, [[0], [1, 1]], gallery=four),
         "the gallery names a row twice": a_task(2, 4, [[0], [1]], gallery=np.array([0, 1, 1])),
-        "query 1 names a relevant row more often": a_task(2, 4, [[0], [1, 1]], candidates=Ragged.of([[0, 2], [1, 2]])),
-        "go with a shared gallery": a_task(
+        "query 1 lists a relevant row more often": a_task(2, 4, [[0], [1, 1]], candidates=Ragged.of([[0, 2], [1, 2]])),
+        "excluded and subset need a shared gallery": a_task(
             2, 4, [[0], [1]], candidates=Ragged.of([[0, 2], [1, 2]]), excluded=Ragged.of([[3], [3]])
         ),
     }
@@ -386,7 +386,7 @@ def test_withheld_ground_truth_still_gives_the_best_candidates() -> None:
     st.sampled_from([None, np.nan, np.inf]), st.sampled_from([64, 4000, 1 << 18]),
 )  # fmt: skip
 def test_counting_agrees_on_every_path(seed: int, thresholds: int, width: int, odd: float | None, block: int) -> None:
-    """Whole rows at a time and pieces of rows; what is not finite is noticed wherever it stands."""
+    """Whole rows at a time and pieces of rows; a value that is not finite is noticed at every position."""
     rng = np.random.default_rng(seed)
     scores = rng.integers(0, 6, (5, width)).astype(np.float32)
     limits = -np.sort(-rng.integers(0, 6, (5, thresholds)).astype(np.float32), axis=1)
@@ -438,7 +438,7 @@ def test_genecis_gallery_14_is_an_exact_tie_and_costs_half_a_hit() -> None:
     )
 
     def perfect(queries: Queries, rows: Tensor | None = None) -> Tensor:
-        assert rows is not None  # the target stands first in its list, so its row tells it from the distractors
+        assert rows is not None  # the target is first in its list, so its row distinguishes it from the distractors
         return (rows == rows[:, :1]).float()
 
     def constant(queries: Queries, rows: Tensor | None = None) -> Tensor:

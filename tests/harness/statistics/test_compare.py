@@ -142,7 +142,7 @@ def test_runs_share_a_letter_exactly_where_they_are_alike(runs: int, seed: int) 
 def test_runs_that_do_not_belong_together_are_named() -> None:
     with pytest.raises(CondsimError, match="run b has 3 queries, the others 2"):
         compare({"a": [0.0, 1.0], "b": [0.0, 1.0, 1.0]})
-    with pytest.raises(CondsimError, match="run b has a value that is not a number at query 1"):
+    with pytest.raises(CondsimError, match="run b: the value of query 1 is not a finite number"):
         compare({"a": [0.0, 1.0], "b": [0.0, np.nan]})
     with pytest.raises(CondsimError, match="nothing to compare"):
         compare({})

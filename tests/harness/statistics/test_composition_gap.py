@@ -38,5 +38,5 @@ def test_the_interval_is_that_of_the_mean_over_clusters() -> None:
 def test_queries_that_do_not_fit_are_refused() -> None:
     with pytest.raises(CondsimError, match="same queries"):
         composition_gaps([1, 0], [1], [0, 0])
-    with pytest.raises(CondsimError, match="text_only has a value that is not a number at query 1"):
+    with pytest.raises(CondsimError, match="text_only: the value of query 1 is not a finite number"):
         composition_gaps([1, 0], [1, 0], [0, np.nan])

@@ -163,7 +163,7 @@ def test_all_hits_or_none_is_not_certainty() -> None:
 def test_values_that_cannot_be_averaged_are_refused() -> None:
     with pytest.raises(CondsimError, match="query 1 in column 0 is nan"):
         mean_interval([0.5, np.nan])
-    with pytest.raises(CondsimError, match="clusters for 3 queries and values for 2"):
+    with pytest.raises(CondsimError, match="of the same queries, found 3 and 2"):
         mean_interval([0.5, 0.1], np.arange(3))
-    with pytest.raises(CondsimError, match="expected values of some queries"):
+    with pytest.raises(CondsimError, match=r"expected values \[queries, columns\]"):
         mean_interval([])
