@@ -222,40 +222,40 @@ class ClayScorer:
             conditions = torch.unique(queries.condition).tolist()
             if len(conditions) != 1:
                 return self._several_conditions(conditions, queries, rows)
-            self._last = (queries, conditions[0], self.asked(conditions[0], queries.reference))
-        _, condition, asked = self._last
+            self._last = (queries, conditions[0], self.project_queries(conditions[0], queries.reference))
+        _, condition, projections = self._last
         if rows is None or rows.ndim == 2:
-            return self.similarity(condition, asked, rows)
-        return _mean_products(asked, [taken(items, rows) for items in self.whole(condition)])
+            return self.similarity(condition, projections, rows)
+        return _mean_products(projections, [taken(items, rows) for items in self.whole(condition)])
 
     def _several_conditions(self, conditions: list[int], queries: Queries, rows: Tensor | None) -> Tensor:
         scores = self.features.new_empty(len(queries), len(self.features) if rows is None else rows.shape[-1])
         for condition in conditions:
             mine = (queries.condition == condition).nonzero()[:, 0]
-            asked = self.asked(condition, queries.reference[mine])
-            scores[mine] = self.similarity(condition, asked, _rows_of(rows, mine))
+            projections = self.project_queries(condition, queries.reference[mine])
+            scores[mine] = self.similarity(condition, projections, _rows_of(rows, mine))
         return scores
 
-    def asked(self, condition: int, reference: Tensor) -> list[Tensor]:
-        """The queries' side of the condition's subspaces, from their features ``reference`` [b, D]."""
-        found = []
+    def project_queries(self, condition: int, reference: Tensor) -> list[Tensor]:
+        """Projections of b queries of one condition, from their features ``reference`` [b, D]; one per subspace."""
+        projections = []
         for subspace in self.subspaces(condition):
             mapped = self.map(reference, subspace.base)
             inside = self.project(subspace, mapped, mapped.norm(dim=-1), True)
-            # Where only queries are projected: the projection as a vector of the whole space, V V^T y.
-            found.append(inside if self.method.symmetric else inside @ subspace.basis.T)
-        return found
+            # If only queries are projected: the projection as a vector of the whole space, V V^T y.
+            projections.append(inside if self.method.symmetric else inside @ subspace.basis.T)
+        return projections
 
-    def similarity(self, condition: int, asked: list[Tensor], rows: Tensor | None) -> Tensor:
-        """[b, N or C] for b queries of one condition, as ``asked`` has them."""
+    def similarity(self, condition: int, projections: list[Tensor], rows: Tensor | None) -> Tensor:
+        """[b, N or C] similarities for the ``projections`` of b queries of one condition."""
         if rows is None:
-            return _mean_products(asked, self.whole(condition))
+            return _mean_products(projections, self.whole(condition))
         used, places = torch.unique(rows.clamp(min=0), return_inverse=True)
         items = [self.project(s, *self.at(s, used), self.method.symmetric) for s in self.subspaces(condition)]
-        return _mean_products(asked, items, places)
+        return _mean_products(projections, items, places)
 
     def map(self, features: Tensor, base: Tensor) -> Tensor:
-        """What is projected: the log map at ``base`` of raw features, or their unit vectors."""
+        """The vectors to project: the log map at ``base`` of raw features, or their unit vectors."""
         return log_map_features(features, base) if self.method.manifold else unit(features)
 
     def at(self, subspace: Subspace, rows: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -305,8 +305,8 @@ class ClayScorer:
         return [Subspace(s.base.to(device), s.basis.to(device, self.features.dtype)) for s in found]
 
 
-def _mean_products(asked: list[Tensor], items: list[Tensor], places: Tensor | None = None) -> Tensor:
-    products = [inner_products(query, item, places) for query, item in zip(asked, items, strict=True)]
+def _mean_products(projections: list[Tensor], items: list[Tensor], places: Tensor | None = None) -> Tensor:
+    products = [inner_products(query, item, places) for query, item in zip(projections, items, strict=True)]
     return products[0] if len(products) == 1 else torch.stack(products).mean(dim=0)
 
 

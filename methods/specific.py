@@ -37,9 +37,9 @@ def class_features(names: Sequence[str], gallery: Gallery, templates: str) -> Te
 class _Specific(Method):
     """A method that runs only on the tasks that its user names.
 
-    Methods know no benchmark: no score depends on ``tasks``. It is a setting, like any other, that says where the
-    assumption of a specific solution holds (the distractors share the reference's category, say), which no property
-    of a task tells. Its defaults are GeneCIS's names.
+    No score depends on ``tasks``, so the method does not depend on a benchmark. The setting lists the tasks for which
+    the assumption of the solution holds (such as: distractors share the reference's category), because no property of a
+    task shows it. The defaults are GeneCIS's names.
     """
 
     def __init__(self, tasks: Sequence[str]) -> None:
@@ -174,22 +174,23 @@ class SpecificObject(_Specific):
         wanted = [{spelling(text) for text in condition} for condition in gallery.conditions]
         names = sorted(set().union(*seen, *wanted))
         place = {name: i for i, name in enumerate(names)}
-        bags = _multi_hot([[place[name] for name in several] for several in seen], len(names))
-        asked = _multi_hot([[place[name] for name in several] for several in wanted], len(names))
-        bags, asked = bags.to(gallery.features), asked.to(gallery.features)
+        bags = _multi_hot([[place[name] for name in bag] for bag in seen], len(names)).to(gallery.features)
+        conditions = _multi_hot([[place[name] for name in bag] for bag in wanted], len(names)).to(gallery.features)
         items = bags[torch.from_numpy(gallery.rows).to(bags.device)]
-        found = items @ asked.T == asked.sum(dim=1)  # [N, C]: the item has every category of the condition
+        satisfies = items @ conditions.T == conditions.sum(
+            dim=1
+        )  # [N, C]: the item has all categories of the condition
         directions = unit(items)
 
         def score(queries: Queries, rows: Tensor | None = None) -> Tensor:
-            alike = inner_products(unit(bags[queries.reference_row]), directions, rows)
+            similarity = inner_products(unit(bags[queries.reference_row]), directions, rows)
             if rows is None:
-                has = found[:, queries.condition].T
+                valid = satisfies[:, queries.condition].T
             elif rows.ndim == 1:
-                has = found[rows][:, queries.condition].T
+                valid = satisfies[rows][:, queries.condition].T
             else:
-                has = found[rows.clamp(min=0), queries.condition[:, None]]
-            return torch.where(has, alike, -1.0)
+                valid = satisfies[rows.clamp(min=0), queries.condition[:, None]]
+            return torch.where(valid, similarity, -1.0)
 
         return score
 
@@ -197,7 +198,7 @@ class SpecificObject(_Specific):
         assert self.categories is not None
         file = str(resolve(self.categories, images.root))
         listed = categories_of(images.names, read_categories(file, self.min_score), file)
-        return tuple(frozenset(map(spelling, several)) for several in listed)
+        return tuple(frozenset(map(spelling, bag)) for bag in listed)
 
 
 def _multi_hot(lists: Sequence[Sequence[int]], width: int) -> Tensor:
