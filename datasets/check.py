@@ -15,7 +15,7 @@ from condsim.datasets.inventory import survey
 from condsim.datasets.sources import SOURCES, Source
 from condsim.datasets.survey import Part
 from condsim.harness.errors import CondsimError
-from condsim.harness.images import crop_by_rule, decode
+from condsim.harness.images import ImageNote, crop_by_rule, decode_noted
 from condsim.harness.progress import track
 from condsim.harness.task import ImageTable
 
@@ -67,12 +67,12 @@ def check(config: Mapping[str, Any], *, read_images: bool = True, workers: int =
     boxes = needed_boxes(inventory.tables)
     missing = tuple(str(path) for path in boxes if not path.is_file())
     existing = [path for path in boxes if path.is_file()]
-    unreadable = unreadable_images(existing, boxes, workers) if read_images else ()
+    unreadable, as_read = read_all(existing, boxes, workers) if read_images else ((), ())
     return Report(
         benchmark=name,
         parts=inventory.parts,
         problems=inventory.problems,
-        notes=inventory.notes,
+        notes=(*inventory.notes, *as_read),
         images=len(boxes),
         missing=missing,
         unreadable=unreadable,
@@ -111,24 +111,37 @@ def needed_boxes(tables: Sequence[ImageTable]) -> dict[Path, Boxes]:
     return boxes
 
 
-def unreadable_images(paths: Sequence[Path], boxes: Mapping[Path, Boxes], workers: int) -> tuple[str, ...]:
-    """One message per file of ``paths`` that does not decode or has a box that does not fit, in their order."""
+_NOTES = {
+    ImageNote.ROTATED: "have an EXIF rotation, which is not applied (open_clip does not apply it either)",
+    ImageNote.TRANSPARENT: "have transparent pixels, which show the colour below, often black",
+    ImageNote.SCALED: "have more than 8 bits per channel and are scaled to 8",
+}
 
-    def fault(path: Path) -> str | None:
+
+def read_all(
+    paths: Sequence[Path], boxes: Mapping[Path, Boxes], workers: int
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """One message for each of ``paths`` that does not decode, or one of whose boxes does not fit, in their order; and
+    one sentence with a count for each kind of picture that is not read as it is."""
+
+    def read(path: Path) -> tuple[str | None, ImageNote]:
         try:
-            image = decode(path.read_bytes())
+            image, note = decode_noted(path.read_bytes())
             for box, table in boxes[path]:
                 crop_by_rule(image, box, table)
         except CondsimError as error:
-            return f"{path}: {error}"
+            return f"{path}: {error}", ImageNote.NONE
         except OSError as error:
-            return f"{path}: cannot be read ({error.strerror or error})"
-        return None
+            return f"{path}: cannot be read ({error.strerror or error})", ImageNote.NONE
+        return None, note
 
-    faults = []
+    faults, counts = [], dict.fromkeys(_NOTES, 0)
     with ThreadPoolExecutor(max(1, workers)) as pool, track(len(paths), "reading images") as advance:
-        for message in pool.map(fault, paths):
+        for fault, note in pool.map(read, paths):
             advance(1)
-            if message is not None:
-                faults.append(message)
-    return tuple(faults)
+            if fault is not None:
+                faults.append(fault)
+            for kind in _NOTES:
+                counts[kind] += kind in note
+    notes = (f"{counts[kind]:,} of {len(paths):,} images {text}" for kind, text in _NOTES.items() if counts[kind])
+    return tuple(faults), tuple(notes)

@@ -229,6 +229,8 @@ def _run(
     record = _write(measure_task(benchmark, task, method, backbone, settings, identity), outcomes)
     outcomes.done.append(record)
     report_run(record)
+    for note in record.notes:
+        print_note(note)
     if record.skipped:
         more = f" and {len(record.skipped) - 1} more" if len(record.skipped) > 1 else ""
         console.print(f"skipped: {record.skipped[0]}{more}; full list: {folder / RECORD}")

@@ -78,6 +78,8 @@ class Record:
     versions: dict[str, str]
     headlines: dict[str, list[list[str]]] = field(default_factory=dict)
     skipped: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    """What a reader should know about the data and about inputs that were not read as they are, one sentence each."""
     variant: str = ""
     """``Task.variant``: what makes this another question than the task of this name by default."""
     created: str = ""
@@ -196,11 +198,11 @@ def _checked(content: dict[str, Any], folder: Path) -> Record:
             raise RecordError(f"{folder / RECORD} is not a record: {what}")
 
     digest = content.pop("digest", None)
-    missing, unknown = _CHECKS.keys() - content.keys(), content.keys() - _CHECKS.keys()
+    missing, unknown = _CHECKS.keys() - content.keys() - _ADDED.keys(), content.keys() - _CHECKS.keys()
     require(not missing, f"{min(missing, default='')} is missing")
     require(not unknown, f"{min(unknown, default='')!a} is no field of a record")
     for name, (holds, expected) in _CHECKS.items():
-        require(holds(content[name]), f"{name} should be {expected}")
+        require(holds((_ADDED | content)[name]), f"{name} should be {expected}")
     metrics: dict[str, Measurement] = {}
     for name, numbers in content["metrics"].items():
         require(_is_metric(name), f"there is no metric {ascii(name)[:60]}")
@@ -208,7 +210,7 @@ def _checked(content: dict[str, Any], folder: Path) -> Record:
         require(problem is None, f"metric {name}: {problem}")
         metrics[name] = Measurement(**numbers)
     require(digest == _own_digest(content), "its content does not match its digest")
-    record = Record(**{**content, "metrics": metrics})
+    record = Record(**{**_ADDED, **content, "metrics": metrics})
     config = record.config
     require(record.clusters <= record.queries, "clusters should be at most queries")
     require(isinstance(config.get("method_config"), dict), "config.method_config should be a mapping")
@@ -305,6 +307,8 @@ _COLUMNS = frozenset(
 )  # fmt: skip
 _MEASURED = ("value", "low", "high", "chance")
 """The fields of a measurement that a record holds."""
+_ADDED: dict[str, Any] = {"notes": []}
+"""Fields that records of earlier versions lack, and what that means."""
 _NAME = (_is_name, "a printable name")
 _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "run": (lambda value: isinstance(value, str) and re.fullmatch(r"[0-9a-f]{12}", value) is not None, "a hash"),
@@ -319,6 +323,7 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "versions": (_mapping(_is_text), "a mapping to texts"),
     "headlines": (_mapping(_list(_is_part_of_headline)), "a mapping to lists of (task, metric, fingerprint)"),
     "skipped": (_list(_is_text), "a list of texts"),
+    "notes": (_list(_is_text), "a list of texts"),
     "created": (_is_time, "a time with its zone"),
     "top": (_is_count, "a count"),
     "files": (lambda value: _mapping(_is_digest)(value) and all(map(_is_inside, value)), "a mapping to digests"),

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache, partial
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from platform import python_version
@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from condsim.harness.backbone import Backbone, EncodesPseudoWords, ForgetsFeatures, MapsImages
+from condsim.harness.backbone import Backbone, EncodesPseudoWords, ForgetsFeatures, MapsImages, NotesInputs
 from condsim.harness.condition_features import condition_features
 from condsim.harness.errors import CondsimError, NotApplicable
 from condsim.harness.method import Method, TrainFeatures
@@ -78,7 +78,8 @@ def measure_task(
     method.check(task)
     identity = identity or identify(benchmark, task, method, backbone, settings)
     with isolated():
-        ranking, seconds = rank(benchmark, task, method, backbone, settings.top)
+        texts: list[str] = []
+        ranking, seconds = rank(benchmark, task, method, backbone, settings.top, texts)
     if images_digest(backbone, task.images) != identity.config["images"]:
         raise CondsimError(f"pictures below {task.images.root} changed during the run: run the same command again")
     record = Record(
@@ -97,6 +98,7 @@ def measure_task(
         versions=_versions(),
         headlines=headline_parts(benchmark),
         skipped=list(task.skipped),
+        notes=[*benchmark.notes, *_notes(backbone, task, texts)],
         variant=task.variant,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         top=settings.top,
@@ -116,21 +118,38 @@ def headline_parts(benchmark: Benchmark) -> dict[str, list[list[str]]]:
     }
 
 
+def _notes(backbone: Backbone, task: Task, texts: Sequence[str]) -> list[str]:
+    return backbone.notes(task.images, list(dict.fromkeys(texts))) if isinstance(backbone, NotesInputs) else []
+
+
 def rank(
-    benchmark: Benchmark, task: Task, method: Method, backbone: Backbone, top: int
+    benchmark: Benchmark,
+    task: Task,
+    method: Method,
+    backbone: Backbone,
+    top: int,
+    encoded_texts: list[str] | None = None,
 ) -> tuple[Ranking, dict[str, float]]:
     """The task's ranking by this method, and the wall seconds of its three stages.
+
+    ``encoded_texts`` gets every text that is encoded on the way.
 
     Raises CondsimError, among others, where the method writes into features that it received.
     """
     started = time.perf_counter()
     device = backbone.device
+
+    def encode(texts: Sequence[str]) -> Tensor:
+        if encoded_texts is not None:
+            encoded_texts.extend(texts)
+        return encode_texts(backbone, texts)
+
     if method.reads_mapped and isinstance(backbone, MapsImages):
         images = backbone.mapped_images(task.images)
     else:
         images = backbone.encode_images(task.images).to(device)
     if method.needs_text:
-        conditions = condition_features(task, partial(encode_texts, backbone))
+        conditions = condition_features(task, encode)
     else:
         conditions = torch.zeros(len(task.conditions), backbone.width, device=device)
     if not isinstance(backbone, ForgetsFeatures):  # a user's, which may keep what it returns
@@ -141,7 +160,7 @@ def rank(
             task,
             images,
             conditions,
-            lambda texts: encode_texts(backbone, texts).clone(),
+            lambda texts: encode(texts).clone(),
             _train_features(benchmark, method, backbone, watch),
             reads_mapped=method.reads_mapped,
             encode_texts_with=_pseudo_words(backbone),
