@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,8 +67,10 @@ def train_and_run(job: Job, outcomes: Outcomes) -> None:
 
 def plan_of(settings: Mapping[str, Any], name: str) -> Plan:
     """The training that the composed settings describe. Raises CondsimError, see ``make_plan``."""
+    from condsim.harness.run.identity import images_digest
     from condsim.methods.training.plan import HeldOut, make_plan
 
+    backbone = make(settings["backbone"], "backbone")
     method_settings = settings["method"] | ({"checkpoint": None} if "checkpoint" in settings["method"] else {})
     validation = settings["validation"]
     watch: HeldOut | Sequence[Task] = HeldOut(validation["share"], validation["most"])
@@ -77,12 +80,13 @@ def plan_of(settings: Mapping[str, Any], name: str) -> Plan:
         name,
         make(method_settings, "method"),
         method_settings,
-        make(settings["backbone"], "backbone"),
+        backbone,
         [make(source, f"triplets.{key}") for key, source in settings["triplets"].items() if source],
         settings["training"],
         watch,
         validation["metric"],
         dry=settings["dry"],
+        images_digest=partial(images_digest, backbone),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from condsim.harness.backbone import Backbone
 from condsim.harness.errors import CondsimError
 from condsim.harness.hashing import settings_hash
 from condsim.harness.method import Method
-from condsim.harness.task import Task
+from condsim.harness.task import ImageTable, Task
 from condsim.harness.trainable import Trainable
 from condsim.harness.triplets import Triplets
 from condsim.methods.training.data import Joined, hold_out
@@ -68,6 +68,7 @@ def make_plan(
     watch: HeldOut | Sequence[Task],
     metric: str,
     dry: bool = False,
+    images_digest: Callable[[ImageTable], str] | None = None,
 ) -> Plan:
     """Check and join what ``conf/train.yaml`` describes.
 
@@ -79,6 +80,7 @@ def make_plan(
         watch: what early stopping watches: held-out triplets or whole tasks.
         metric: the metric that it watches, such as "mrr".
         dry: encode nothing, so targets stay as they are; for an estimate.
+        images_digest: says what identifies the content of pictures, hashed into the checkpoint's name too.
 
     Raises CondsimError for a method without weights, triplets that lack what the method needs, and settings out of
     range.
@@ -96,6 +98,7 @@ def make_plan(
     hard_targets = int(training.pop("hard_targets"))
     recipe = Recipe(**training)
     fingerprints = [source.fingerprint for source in sources]
+    tables = [source.images for source in sources]
     if hard_targets and not dry:
         sources = [
             with_hard_targets(source, backbone.encode_images(source.images), hard_targets, recipe.seed)
@@ -109,6 +112,7 @@ def make_plan(
         sources = [source for source, _ in pairs] or sources
     else:
         watched = [metric, *(task.fingerprint for task in watch)]
+        tables += [task.images for task in watch]
         validations = [Validation(task, metric) for task in watch]
     _check_parts(method, name, sources)
     settings = {
@@ -118,6 +122,7 @@ def make_plan(
         "triplets": fingerprints,
         "validation": watched or None,
         "backbone": backbone.identity,
+        "images": images_digest and [images_digest(table) for table in tables],
     }
     return Plan(name, method, backbone, Joined.of(sources), tuple(validations), recipe, tune_backbone, device, settings)
 

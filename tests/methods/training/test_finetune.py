@@ -203,3 +203,19 @@ def test_a_picture_that_cannot_be_read_is_named(files: Path, backbone: Callable[
     table = ImageTable(files, ("none.png",))
     with pytest.raises(CondsimError, match=r"none\.png"):
         Finetuned.of(backbone()).encode_images(table)
+
+
+def test_a_checkpoint_is_named_after_the_content_of_its_pictures(
+    files: Path, backbone: Callable[..., OpenClip]
+) -> None:
+    """Pictures that change and keep their names are another training."""
+    small = QueryAdaptive(hidden=8, heads=1, feedforward=8, depth=1, steps=1)
+
+    def name(content: str) -> str:
+        plan = make_plan(
+            "qa", small, {}, backbone(), [triplets(files)], TRAINING, HeldOut(0, 0), "mrr",
+            images_digest=lambda table: content,
+        )  # fmt: skip
+        return plan.checkpoint(Path()).name
+
+    assert name("old") == name("old") != name("new")
