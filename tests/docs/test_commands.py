@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import re
+import runpy
 import shlex
 import shutil
 import subprocess
@@ -110,6 +111,10 @@ def it_runs(words: list[str], line: str) -> None:
         assert re.search(r"[1-9]\d* run, 0 already done", told), told
 
 
+def the_file_runs(words: list[str], line: str) -> None:
+    runpy.run_path(words[1])
+
+
 def its_help_knows_the_options(words: list[str], line: str) -> None:
     shown = subprocess.run([sys.executable, ROOT / words[1], "--help"], check=True, capture_output=True, text=True)
     assert all(word in shown.stdout for word in words[2:] if word.startswith("--")), shown.stdout
@@ -122,6 +127,7 @@ RULES: tuple[tuple[str, Callable[[list[str], str], None]], ...] = (
     (r"condsim \S+.* # in a sentence", it_composes),
     (r"condsim (train|mine|download|train-backbone)", it_composes),  # long, or from the network
     (r"condsim .*(mode=online|experiment=)", it_composes),
+    (r"python \S+\.py", the_file_runs),
     (r"\.venv/bin/python ", its_help_knows_the_options),
     (r"condsim templates ", only_the_data_is_missing),
     (r"condsim check .*benchmark=(?!shapes|labelled)", only_the_data_is_missing),
