@@ -10,7 +10,7 @@ ROWS_SHOWN = 10
 
 
 class CondsimError(Exception):
-    """Something the user can mend: bad input, a missing file, an unknown name. The message says where and how."""
+    """Something the user can fix: bad input, a missing file, an unknown name. The message says where and how."""
 
 
 class BackboneError(CondsimError):
@@ -18,7 +18,7 @@ class BackboneError(CondsimError):
 
 
 class NotApplicable(CondsimError):  # noqa: N818 - a verdict, not a fault: the run is left out and its cell stays empty
-    """This method cannot be asked this task's question; the message says why."""
+    """The method does not apply to the task; the message gives the reason."""
 
 
 def did_you_mean(name: str, choices: Iterable[str], limit: int = 3) -> str:

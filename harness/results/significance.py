@@ -15,7 +15,7 @@ from condsim.harness.results.entry import Entry, metric_names
 from condsim.harness.results.question_set import QuestionSet
 from condsim.harness.statistics.letters import share_letter
 
-FILE = "letters.json"
+LETTERS_FILE = "letters.json"
 BEST, TIED = "best", "not separable"
 METHOD = "sign flip, Holm, 5 %, 10,000 permutations, seed 0"
 """Part of what the kept letters are valid for: change it whenever the comparison changes."""
@@ -33,7 +33,7 @@ def significance_letters(sets: Sequence[QuestionSet], notes: list[str]) -> dict[
             folders.setdefault(question_set.folder, []).append(question_set)
     letters: dict[str, str] = {}
     for folder, members in folders.items():
-        kept = _read(folder / FILE)
+        kept = _read(folder / LETTERS_FILE)
         current: dict[str, Any] = {}
         for question_set in members:
             key = _key(question_set)
@@ -43,7 +43,7 @@ def significance_letters(sets: Sequence[QuestionSet], notes: list[str]) -> dict[
             current[question_set.id] = valid
             letters |= valid["letters"]
         if current != kept:
-            _write(folder / FILE, current)
+            _write(folder / LETTERS_FILE, current)
     return letters
 
 
@@ -95,7 +95,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _write(path: Path, sets: dict[str, Any]) -> None:
     """A results folder that cannot be written to can still be read: the letters are then computed every time."""
-    scratch = path.with_name(f".{FILE}-{os.getpid()}")
+    scratch = path.with_name(f".{LETTERS_FILE}-{os.getpid()}")
     try:
         scratch.write_text(json.dumps({"digest": _digest(sets), "question_sets": sets}), encoding="utf-8")
         os.replace(scratch, path)

@@ -20,7 +20,7 @@ from condsim.harness.hashing import canonical_json, content_digest, file_digest,
 from condsim.harness.names import unusable_character
 from condsim.harness.paths import safe_name
 
-SCHEMA = 2
+RECORD_SCHEMA = 2
 RECORD = "record.json"
 _MOST_BYTES = 256 << 20
 """A larger record.json is not read: no run writes one, and reading it would fill the memory."""
@@ -88,7 +88,7 @@ class Record:
     """Best candidates per query in ``top.npy``."""
     files: dict[str, str] = field(default_factory=dict)
     """Path within the folder -> digest of the file's bytes, for every file but ``record.json``."""
-    schema: int = SCHEMA
+    schema: int = RECORD_SCHEMA
 
     @property
     def full_task(self) -> str:
@@ -184,9 +184,9 @@ def _own_digest(content: dict[str, Any]) -> str:
 def _parsed(data: bytes) -> dict[str, Any]:
     """The content of a record.json of this schema, unchanged since it was written."""
     content = json.loads(data.decode("utf-8"))
-    if not isinstance(content, dict) or content.get("schema") != SCHEMA:
+    if not isinstance(content, dict) or content.get("schema") != RECORD_SCHEMA:
         schema = content.get("schema") if isinstance(content, dict) else None
-        raise ValueError(f"its schema is {ascii(schema)[:40]}, expected {SCHEMA}")
+        raise ValueError(f"its schema is {ascii(schema)[:40]}, expected {RECORD_SCHEMA}")
     return content
 
 
@@ -327,5 +327,5 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "created": (_is_time, "a time with its zone"),
     "top": (_is_count, "a count"),
     "files": (lambda value: _mapping(_is_digest)(value) and all(map(_is_inside, value)), "a mapping to digests"),
-    "schema": (lambda value: value == SCHEMA, f"{SCHEMA}"),
+    "schema": (lambda value: value == RECORD_SCHEMA, f"{RECORD_SCHEMA}"),
 }

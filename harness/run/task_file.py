@@ -17,7 +17,7 @@ from condsim.harness.files import atomic
 from condsim.harness.run.record import task_folder
 from condsim.harness.task import ImageTable, Kinds, Labels, Ragged, Task
 
-SCHEMA = 1
+TASK_FILE_SCHEMA = 1
 _RAGGED = ("relevant", "candidates", "excluded", "subset")
 _ROWS = ("condition", "reference", "gallery", "clusters", "target")
 _PLAIN = ("benchmark", "name", "conditions", "metrics", "cluster_name", "query_ids", "skipped", "texts", "variant",
@@ -53,8 +53,8 @@ def load_task(path: Path, fingerprint: str) -> Task:
         with np.load(path, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
         meta = json.loads(arrays.pop("meta").tobytes().decode("utf-8", "surrogateescape"))
-        if meta["schema"] != SCHEMA:
-            raise CondsimError(f"its schema is {ascii(meta['schema'])[:40]}, expected {SCHEMA}")
+        if meta["schema"] != TASK_FILE_SCHEMA:
+            raise CondsimError(f"its schema is {ascii(meta['schema'])[:40]}, expected {TASK_FILE_SCHEMA}")
         task = _task(meta, arrays)
     except FileNotFoundError:
         raise CondsimError(f"{path}: the task file does not exist; {advice}") from None
@@ -69,7 +69,7 @@ def load_task(path: Path, fingerprint: str) -> Task:
 
 def _meta(task: Task) -> dict[str, Any]:
     return {
-        "schema": SCHEMA,
+        "schema": TASK_FILE_SCHEMA,
         "fingerprint": task.fingerprint,
         "root": os.path.abspath(task.images.root),
         "names": task.images.names,
