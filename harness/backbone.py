@@ -43,7 +43,7 @@ class DigestsImages(Protocol):
     """An optional part: what identifies the pictures' content. Without it the bytes of their files do."""
 
     def images_digest(self, table: ImageTable) -> str:
-        """A digest of what ``encode_images(table)`` depends on, in addition to ``identity``: pixels and crops, in order.
+        """A digest of what ``encode_images(table)`` depends on in addition to ``identity``: pixels and crops, in order.
 
         Unchanged files are not read again. Raises UnusableRowsError for files that are missing.
         """
