@@ -9,12 +9,16 @@ from collections.abc import Iterator
 import pytest
 
 _OF_PYTEST = ("PYTEST_CURRENT_TEST", "COLUMNS", "LINES")
+_OF_LIBRARIES = ("HF_", "KMP_", "TOKENIZERS_", "TORCHINDUCTOR_", "WANDB_SERVICE")
+"""Beginnings of the variables that libraries set when a test is the first to import or to use them."""
 
 
 def _process_state() -> dict[str, object]:
     state: dict[str, object] = {
         "working folder": os.getcwd(),
-        "environment": {name: value for name, value in os.environ.items() if name not in _OF_PYTEST},
+        "environment": {
+            name: value for name, value in os.environ.items() if not name.startswith((*_OF_PYTEST, *_OF_LIBRARIES))
+        },
         "sys.path": tuple(sys.path),
     }
     if "torch" in sys.modules:
