@@ -18,7 +18,7 @@ def all_freed_memory_kept() -> Iterator[None]:
     """Make glibc keep freed memory for the next batch inside this block; afterwards, set the limits of its own tuning.
 
     Otherwise glibc returns the scores of a batch to the system, which clears their pages again for the next batch:
-    about a fifth of a ranking's processor time. It changes the whole process. Other C libraries are not changed.
+    up to a tenth of a product's time (docs/speed.md). It changes the whole process. Other C libraries are not changed.
     """
     mallopt = _mallopt()
     if mallopt is None:

@@ -146,14 +146,15 @@ def conclude(outcomes: Outcomes) -> int:
     if outcomes.writable is False:
         console.print(outcomes.summary())
         return 1
+    complete = not outcomes.failed
     try:
         results.write_leaderboard()
         written = f"{results.folder / 'leaderboard.csv'} written"
     except CondsimError as error:
-        written = str(error)
+        complete, written = False, str(error)
     console.print(f"{outcomes.summary()}; {written}")
     console.print(f"Every metric, with its interval: condsim leaderboard{results.option}")
-    return 1 if outcomes.failed or console.failed else 0
+    return 0 if complete and not console.failed else 1
 
 
 def run_job(job: Job, outcomes: Outcomes) -> None:

@@ -259,9 +259,9 @@ def _not_loaded(name: str, tag: str | None, error: Exception) -> BackboneError:
     config = _tag_config(name, tag)
     source = f"huggingface.co/{config['hf_hub'].rstrip('/')}" if config.get("hf_hub") else config.get("url")
     return BackboneError(
-        f"the weights {tag} of {name} are not on this machine and could not be downloaded ({reason}). With internet "
-        f"access they are downloaded from {source} to {HF_HUB_CACHE} (HF_HOME in the environment moves it). Without, "
-        f"copy the file to this machine and set backbone.weights=FILE beside backbone.pretrained={tag}"
+        f"the weights {tag} of {name} are not on this machine and could not be downloaded ({reason[:160]}).\n"
+        f"  With internet access they come from {source} into {HF_HUB_CACHE} (HF_HOME in the environment moves it).\n"
+        f"  Without, copy the file to this machine and set backbone.weights=FILE beside backbone.pretrained={tag}"
     )
 
 
