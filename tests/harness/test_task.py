@@ -48,8 +48,8 @@ def test_ragged_holds_its_lists_and_takes_them_in_any_order(lists: list[list[int
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"gallery": rows(0, 1)}, "either candidates or a gallery"),
-        ({"candidates": None}, "either candidates or a gallery"),
+        ({"gallery": rows(0, 1)}, "exactly one of candidates and gallery"),
+        ({"candidates": None}, "exactly one of candidates and gallery"),
         ({"relevant": Ragged.of([[1], []])}, "query 1 has nothing relevant"),
         ({"relevant": Ragged.of([[1], [1]])}, "relevant row of query 1 is not among its candidates"),
         ({"reference": rows(0, 3)}, "reference: rows must be in"),

@@ -246,7 +246,7 @@ def test_triplets_that_contradict_themselves_are_refused(changed, message):
 
 
 def test_no_triplets_and_no_sources_are_refused():
-    with pytest.raises(CondsimError, match="no triplet in it"):
+    with pytest.raises(CondsimError, match="the source has no triplets"):
         triplets(n=0)
     with pytest.raises(CondsimError, match="no source of triplets"):
         Joined.of([])
