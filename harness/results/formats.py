@@ -26,7 +26,7 @@ LONGEST_NAME = 40
 def print_tables(tables: Sequence[Table]) -> None:
     """Tables with rules, fitted to the terminal; Markdown where the output goes elsewhere or NO_COLOR is set."""
     if not console.is_terminal or os.environ.get("NO_COLOR"):
-        print(escaped(to_markdown(tables)))
+        console.print(to_markdown(tables))
         return
     for part in (part for table in tables for part in fitted(table, console.width)):
         console.print(_rich(part), soft_wrap=False)

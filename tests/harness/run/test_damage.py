@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from condsim.harness.errors import CondsimError
-from condsim.harness.results.collection import runs_by_task
+from condsim.harness.results.results import Results
 from condsim.harness.run.record import RECORD, Record, find_records, read_record
 
 DAMAGES = int(os.environ.get("CONDSIM_DAMAGES", "60"))
@@ -51,7 +51,7 @@ def numbers(results: Path) -> Numbers:
     for folder, record in find_records(results):
         if isinstance(record, Record):
             shown[f"{folder.name} record"] = (record.full_task, record.method, record.settings, record.metrics)
-    for group in runs_by_task(results):
+    for group in Results(results).question_sets:
         try:
             task = group.task
         except CondsimError:
