@@ -17,7 +17,7 @@ setup: $(READY)  ## Install condsim and what a run needs into the virtual enviro
 $(READY): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "found no Python 3.11 or newer with venv: make PYTHON=/path/to/python3.11"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[plot]'
 	@touch $@
 
 $(DEV): $(READY)
