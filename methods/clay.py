@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -17,6 +16,7 @@ from condsim.harness.one_vector import inner_products, taken, unit
 from condsim.harness.task import Condition, Task
 from condsim.methods.phrases.lexicon import phrase_source
 from condsim.methods.phrases.source import Phrases, check_conditions
+from condsim.methods.shared.one_thread import one_thread
 from condsim.methods.shared.sphere import log_map, log_map_features, mean_direction, rotate
 
 SUBSPACES = ("text", "single", "random")
@@ -34,17 +34,6 @@ class Subspace:
 
     base: Tensor
     basis: Tensor
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Work on a hundred rows is faster on one core: several cores would mostly wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def leading_directions(points: Tensor, rank: int) -> Tensor:
@@ -212,7 +201,7 @@ class ClayScorer:
         self.mean_image = mean_direction(gallery.features)
         self.points = None if method.manifold and not method.rotation else self.map(gallery.features, self.mean_image)
         self.lengths = None if self.points is None else self.points.norm(dim=-1)
-        self.subspaces = lru_cache(maxsize=512)(_one_thread()(self._subspaces))
+        self.subspaces = lru_cache(maxsize=512)(one_thread()(self._subspaces))
         self.whole = lru_cache(maxsize=1)(self._whole)
         self._last: tuple[Queries, int, list[Tensor]] | None = None
         """Queries of one condition, that condition, and their projections, shared by all pieces of a gallery."""
