@@ -25,7 +25,7 @@ def make(config: Mapping[str, Any], name: str = "") -> Any:
     target = config.get("_target_")
     if not target or target == MISSING:
         raise CondsimError("this choice names no class: set its _target_, as in method._target_=my_module.MyMethod")
-    if unset := [key for key, value in _flat(config).items() if value == MISSING]:
+    if unset := [key for key, value in flat(config).items() if value == MISSING]:
         setting = f"{name}.{unset[0]}" if name else unset[0]
         raise CondsimError(f"{setting} is not set: {target} needs it, as in {setting}=VALUE")
     _search_current_folder(str(target))
@@ -70,11 +70,12 @@ def _search_current_folder(target: str) -> None:
         sys.path.append(folder)
 
 
-def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings under dotted names: ``{"base": {"rank": 5}}`` is ``{"base.rank": 5}``."""
+    settings: dict[str, Any] = {}
     for key, value in config.items():
         if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{key}.")
+            settings |= flat(value, f"{prefix}{key}.")
         else:
-            flat[f"{prefix}{key}"] = value
-    return flat
+            settings[f"{prefix}{key}"] = value
+    return settings

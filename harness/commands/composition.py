@@ -25,7 +25,7 @@ from condsim.harness.commands.arguments import Arguments, Setting, read_argument
 from condsim.harness.commands.help import print_help
 from condsim.harness.commands.mistakes import explain_choices, explain_setting
 from condsim.harness.commands.settings import as_typed, check_settings
-from condsim.harness.configs import plain
+from condsim.harness.configs import flat, plain
 from condsim.harness.errors import CondsimError
 
 CONFIGS = "pkg://condsim.conf"
@@ -147,10 +147,10 @@ class Job:
         exchanged = {g: str(choices[g]) for g in places if usual.choices.get(g, choices[g]) != choices[g]}
         if exchanged:
             usual = self.composer.compose((*usual.groups, *(f"{g}={c}" for g, c in sorted(exchanged.items()))))
-        defaults = _flat(plain(usual.config.method))
+        defaults = flat(plain(usual.config.method))
         changed = {
             key: value
-            for key, value in _flat(plain(self.config.method)).items()
+            for key, value in flat(plain(self.config.method)).items()
             if not key.endswith("_target_") and (key not in defaults or defaults[key] != value)
         }
         parts = {places[group].removeprefix("method."): choice for group, choice in sorted(exchanged.items())}
@@ -234,13 +234,3 @@ def compose_config(command: str, arguments: Sequence[str]) -> DictConfig:
     """The config of the only job that ``arguments`` mean."""
     (job,) = jobs(command, arguments)
     return job.config
-
-
-def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
