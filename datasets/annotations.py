@@ -9,7 +9,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from condsim.harness.errors import CondsimError, did_you_mean
-from condsim.harness.json_files import read_json
+from condsim.harness.json_files import read_json, read_text
 from condsim.harness.names import clean_label, unusable_character
 from condsim.harness.task import OnError
 
@@ -84,6 +84,19 @@ def keep_valid(
                 raise CondsimError(f"{error}. With benchmark.on_error=skip such entries are left out") from None
             skipped.append(str(error))
     return kept, tuple(skipped)
+
+
+def read_each_line(
+    path: Path, what: str, read: Callable[[int, str], Read], on_error: OnError
+) -> tuple[list[Read], tuple[str, ...]]:
+    """``keep_valid`` of the lines of a text file that are not blank. Raises CondsimError if no line is left."""
+    raws = [line for line in read_text(path, what).splitlines() if line.strip()]
+    lines, skipped = keep_valid(raws, read, on_error)
+    if not lines:
+        raise CondsimError(
+            f"{path}: there is no line to use (expected {what})" + (f"; {skipped[0]}" if skipped else "")
+        )
+    return lines, skipped
 
 
 def shown(value: object, limit: int = 80) -> str:

@@ -9,11 +9,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from condsim.datasets.annotations import keep_valid, shown
+from condsim.datasets.annotations import read_each_line, shown
 from condsim.datasets.image_files import files_below, folder_of, moved, relative_file, with_files
 from condsim.datasets.survey import Options, Part, Survey, images_part, located
 from condsim.harness.errors import CondsimError, did_you_mean
-from condsim.harness.json_files import read_text
 from condsim.harness.names import unusable_character
 from condsim.harness.task import Benchmark, Headline, ImageTable, Labels, OnError, Ragged, Task
 
@@ -179,13 +178,7 @@ def read_list_file(path: Path, dataset: Dataset, on_error: OnError = "raise") ->
             raise CondsimError(f"{where}: {image} is in line {first[image] + 1} already")
         return Listed(image, domain, label)
 
-    raws = [line for line in read_text(path, ROWS).splitlines() if line.strip()]
-    lines, skipped = keep_valid(raws, read, on_error)
-    if not lines:
-        raise CondsimError(
-            f"{path}: there is no line to use (expected {ROWS})" + (f"; {skipped[0]}" if skipped else "")
-        )
-    return lines, skipped
+    return read_each_line(path, ROWS, read, on_error)
 
 
 def read_lists(

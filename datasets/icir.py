@@ -8,12 +8,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from condsim.datasets.annotations import keep_valid
+from condsim.datasets.annotations import keep_valid, read_each_line
 from condsim.datasets.grouping import word_codes
 from condsim.datasets.image_files import files_below, folder_of, moved, relative_file, with_files
 from condsim.datasets.survey import Options, Part, Survey, images_part, located
 from condsim.harness.errors import CondsimError
-from condsim.harness.json_files import read_text
 from condsim.harness.names import unusable_character
 from condsim.harness.task import Benchmark, ImageTable, OnError, Ragged, Task
 
@@ -73,13 +72,7 @@ def read_lines(path: Path, on_error: OnError = "raise") -> tuple[list[Line], tup
             raise CondsimError(f"{where}: a cell contains {fault}")
         return Line(relative_file(image, where), text, instance)
 
-    raws = [line for line in read_text(path, ROWS).splitlines() if line.strip()]
-    lines, skipped = keep_valid(raws, read, on_error)
-    if not lines:
-        raise CondsimError(
-            f"{path}: there is no line to use (expected {ROWS})" + (f"; {skipped[0]}" if skipped else "")
-        )
-    return lines, skipped
+    return read_each_line(path, ROWS, read, on_error)
 
 
 def read_task(
