@@ -86,6 +86,17 @@ def keep_valid(
     return kept, tuple(skipped)
 
 
+def keep_some(
+    raws: Iterable[Raw], read: Callable[[int, Raw], Read], on_error: OnError, path: Path, what: str = "query"
+) -> tuple[list[Read], tuple[str, ...]]:
+    """``keep_valid`` of the entries of the file ``path``. Raises CondsimError if none is left."""
+    kept, skipped = keep_valid(raws, read, on_error)
+    if not kept:
+        reason = f"; the first fault: {skipped[0]}" if skipped else ""
+        raise CondsimError(f"{path}: no {what} of it can be used{reason}")
+    return kept, skipped
+
+
 def read_each_line(
     path: Path, what: str, read: Callable[[int, str], Read], on_error: OnError
 ) -> tuple[list[Read], tuple[str, ...]]:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import Field
 
-from condsim.datasets.annotations import Entry, Line, Text, keep_valid, read_list, shown, validate
+from condsim.datasets.annotations import Entry, Line, Text, keep_some, read_list, shown, validate
 from condsim.datasets.circo_submission import LENGTH, write_submission
 from condsim.datasets.grouping import word_codes
 from condsim.datasets.image_files import folder_of, image_index, relative_file
@@ -153,9 +153,7 @@ def read_task(
             raise CondsimError(f"{where}: id {query.id} is already the id of entry {first[query.id]}")
         return query
 
-    queries, skipped = keep_valid(read_list(path, "a list of CIRCO queries"), read, on_error)
-    if not queries:
-        raise CondsimError(f"{path}: no query of it can be used; the first fault: {skipped[0]}")
+    queries, skipped = keep_some(read_list(path, "a list of CIRCO queries"), read, on_error, path)
     texts, condition = word_codes(TEXTS[text](query.relative_caption, query.shared_concept) for query in queries)
     reference = np.array([rows[query.reference_img_id] for query in queries], dtype=np.int64)
     known = [query for query in queries if isinstance(query, QueryWithTarget)]

@@ -9,7 +9,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from condsim.datasets.annotations import Entry, Line, Text, keep_valid, read_list, shown, validate
+from condsim.datasets.annotations import Entry, Line, Text, keep_some, keep_valid, read_list, shown, validate
 from condsim.datasets.cirr_submission import LENGTHS, VERSION, write_submission
 from condsim.datasets.grouping import word_codes
 from condsim.datasets.image_files import NamedFiles, folder_of, relative_file
@@ -144,9 +144,7 @@ def read_task(
             raise CondsimError(f"{where}: pairid {query.pairid} is already the id of entry {seen[query.pairid]}")
         return query
 
-    queries, skipped = keep_valid(read_list(path, "a list of CIRR queries"), read, on_error)
-    if not queries:
-        raise CondsimError(f"{path}: no query of it can be used; the first fault: {skipped[0]}")
+    queries, skipped = keep_some(read_list(path, "a list of CIRR queries"), read, on_error, path)
     captions, condition = word_codes(query.caption for query in queries)
     reference = np.array([rows[query.reference] for query in queries], dtype=np.int64)
     return Task(

@@ -10,7 +10,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from condsim.datasets.annotations import Entry, ImageName, Line, keep_valid, read_list, shown, validate
+from condsim.datasets.annotations import Entry, ImageName, Line, keep_some, read_list, shown, validate
 from condsim.datasets.image_files import IMAGE_SUFFIXES, folder_of, image_index, moved
 from condsim.harness.errors import CondsimError, did_you_mean
 from condsim.harness.fewer_queries import join_variants
@@ -187,9 +187,7 @@ def read_task(
                 raise CondsimError(f"{path}: entry {i}: {label}: {image} is not in {split_file(folder, category)}")
         return i, query
 
-    queries, skipped = keep_valid(read_list(path, "a list of FashionIQ queries"), read, on_error)
-    if not queries:
-        raise CondsimError(f"{path}: no query of it can be used; the first fault: {skipped[0]}")
+    queries, skipped = keep_some(read_list(path, "a list of FashionIQ queries"), read, on_error, path)
     if gallery == "val":
         used = {image for _, query in queries for image in (query.candidate, query.target)}
         names = [name for name in names if name in used]

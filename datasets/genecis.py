@@ -12,7 +12,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from condsim.datasets.annotations import Entry, ImageName, Text, keep_valid, read_list, validate
+from condsim.datasets.annotations import Entry, ImageName, Text, keep_some, read_list, validate
 from condsim.datasets.grouping import word_codes
 from condsim.datasets.image_files import folder_of, image_index, moved, require_image
 from condsim.harness.errors import CondsimError, did_you_mean
@@ -137,9 +137,7 @@ def read_task(
             )
         return i, pictures, template.condition
 
-    templates, skipped = keep_valid(entries, read, on_error)
-    if not templates:
-        raise CondsimError(f"{path}: no template of it can be used; the first fault: {skipped[0]}")
+    templates, skipped = keep_some(entries, read, on_error, path, "template")
     rows: dict[Picture, int] = {}
     lists = [[rows.setdefault(picture, len(rows)) for picture in pictures] for _, pictures, _ in templates]
     images = ImageTable(

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from condsim.datasets.annotations import keep_valid, read_each_line
+from condsim.datasets.annotations import keep_some, read_each_line
 from condsim.datasets.grouping import word_codes
 from condsim.datasets.image_files import files_below, folder_of, moved, relative_file, with_files
 from condsim.datasets.survey import Options, Part, Survey, images_part, located
@@ -108,9 +108,7 @@ def read_task(
             )
         return query
 
-    queries, unanswerable = keep_valid(lines, read, on_error)
-    if not queries:
-        raise CondsimError(f"{queries_path}: no query of it can be used; the first fault: {unanswerable[0]}")
+    queries, unanswerable = keep_some(lines, read, on_error, queries_path)
     rows: dict[str, int] = {}
     for line in (*database, *queries):
         rows.setdefault(line.image, len(rows))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from condsim.datasets.annotations import keep_valid
+from condsim.datasets.annotations import keep_some, keep_valid
 from condsim.datasets.grouping import word_codes
 from condsim.datasets.image_files import NamedFiles, folder_of, missing_images, relative_file
 from condsim.harness.errors import CondsimError
@@ -98,9 +98,7 @@ def read_task(
         return query
 
     records = ({str(key): value for key, value in row.items()} for row in frame.to_dict("records"))
-    usable, skipped = keep_valid(records, read, on_error)
-    if not usable:
-        raise CondsimError(f"{queries}: no query of it can be used; the first fault: {skipped[0]}")
+    usable, skipped = keep_some(records, read, on_error, queries)
     for query in usable:
         if query.image:
             rows.setdefault(query.image, len(rows))

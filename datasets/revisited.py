@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import Field
 
-from condsim.datasets.annotations import Entry, ImageName, keep_valid, shown, validate
+from condsim.datasets.annotations import Entry, ImageName, keep_some, shown, validate
 from condsim.datasets.image_files import files_below, folder_of, image_index, moved, relative_file, with_files
 from condsim.datasets.number_pickle import read_number_pickle
 from condsim.datasets.survey import Options, Part, Survey, images_part, located
@@ -160,9 +160,7 @@ def read_tasks(
             raise CondsimError(f"{where}: image {max(listed, key=listed.count)} is in it twice (easy, hard and junk)")
         return truth.qimlist[i], query
 
-    queries, skipped = keep_valid(entries, read, on_error)
-    if not queries:
-        raise CondsimError(f"{path}: no query of it can be used; the first fault: {skipped[0]}")
+    queries, skipped = keep_some(entries, read, on_error, path)
     more = read_distractors((root or folder) / MILLION / f"{MILLION}.txt") if distractors else ()
     gallery = (*(f"{name}.jpg" for name in truth.imlist), *more)
     names = (*gallery, *(f"{name}.jpg" for name, _ in queries))
