@@ -12,9 +12,8 @@ from torch import Tensor
 
 from condsim.harness.errors import CondsimError, NotApplicable
 from condsim.harness.method import Gallery, Method, Queries, Scorer
-from condsim.harness.task import Task
 from condsim.methods.neighborhood_rerank import NeighborhoodRerank
-from condsim.methods.shared.base_method import base_method
+from condsim.methods.shared.base_method import Wrapper
 from condsim.methods.shared.per_batch import PerBatch, part_of
 from condsim.methods.specific import SpecificObject
 
@@ -24,7 +23,7 @@ _KEPT = 64
 """Conditions whose statistics are kept: they are [N] each, and batches come in runs of conditions."""
 
 
-class WithBank(Method):
+class WithBank(Wrapper):
     """A base method corrected by what a bank of queries scores.
 
     The bank: images as references, each with the condition of the query at hand, where the base needs a reference; else
@@ -41,23 +40,15 @@ class WithBank(Method):
     def __init__(self, base: Method | None, size: int | None) -> None:
         if size is not None and size < 1:
             raise CondsimError(f"method.size must be 1 or more, not {size}")
-        self.base = base_method(base)
+        super().__init__(base)
         self.size = size
-        self.needs_reference = self.base.needs_reference
-        self.needs_condition = self.base.needs_condition
-        self.needs_text = self.base.needs_text
-        self.pointwise = self.base.pointwise
-        self.reads_train = self.base.reads_train or not self.transductive
+        self.reads_train = self.reads_train or not self.transductive
         name = type(self.base).__name__
         by_row = isinstance(self.base, SpecificObject)
         if by_row or (isinstance(self.base, NeighborhoodRerank) and self.base.mode == "parts"):
             raise CondsimError(f"a bank has no rows in the image table, which its base {name} looks pictures up by")
         if self.transductive and not self.base.needs_reference:
             raise CondsimError(f"a bank of the gallery's images says nothing about {name}, which needs no reference")
-
-    def check(self, task: Task) -> None:
-        super().check(task)
-        self.base.check(task)
 
     def prepare(self, gallery: Gallery) -> Scorer:
         return self.corrected(self.base.prepare(gallery), Bank(self, gallery))

@@ -10,16 +10,15 @@ from torch import Tensor
 from condsim.harness.errors import CondsimError
 from condsim.harness.method import Gallery, Method, Queries, Scorer, TrainFeatures
 from condsim.harness.one_vector import unit
-from condsim.harness.task import Task
 from condsim.methods.inner_product import ImageOnly
-from condsim.methods.shared.base_method import base_method
+from condsim.methods.shared.base_method import Wrapper
 from condsim.methods.shared.per_batch import PerBatch
 from condsim.methods.training.checkpoints import fit_names, read_checkpoint
 
 PUBLISHED = "https://vrg.fel.cvut.cz/ilias_data/lin_adapt_layers/"
 
 
-class LinearAdapter(Method):
+class LinearAdapter(Wrapper):
     """A base method on adapted features: x' = unit(W unit(x) + b), for images and texts.
 
     Args:
@@ -28,17 +27,8 @@ class LinearAdapter(Method):
     """
 
     def __init__(self, base: Method | None = None, checkpoint: str | None = None) -> None:
-        self.base = base_method(ImageOnly() if base is None else base)
+        super().__init__(ImageOnly() if base is None else base)
         self.checkpoint = checkpoint
-        self.needs_reference = self.base.needs_reference
-        self.needs_condition = self.base.needs_condition
-        self.needs_text = self.base.needs_text
-        self.pointwise = self.base.pointwise
-        self.reads_train = self.base.reads_train
-
-    def check(self, task: Task) -> None:
-        super().check(task)
-        self.base.check(task)
 
     def prepare(self, gallery: Gallery) -> Scorer:
         weight, bias = (part.to(gallery.features) for part in self._layer(gallery.features.shape[1]))

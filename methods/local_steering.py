@@ -16,8 +16,7 @@ from torch import Tensor
 from condsim.harness.errors import CondsimError, did_you_mean
 from condsim.harness.method import Gallery, Method, Queries, Scorer
 from condsim.harness.one_vector import unit
-from condsim.harness.task import Task
-from condsim.methods.shared.base_method import base_method
+from condsim.methods.shared.base_method import Wrapper
 
 POOLS = ("train", "gallery")
 
@@ -52,7 +51,7 @@ def steered(features: Tensor, direction: Tensor, theta: float) -> Tensor:
     return torch.where(direction.any(dim=1, keepdim=True), turned, features)
 
 
-class LocalSteering(Method):
+class LocalSteering(Wrapper):
     """q' = cos(theta) q + sin(theta) v for the reference, then the base method. Candidates are unchanged. [ours]
 
     Args:
@@ -81,7 +80,7 @@ class LocalSteering(Method):
             raise CondsimError(
                 f"method.neighbors={neighbors} must be at least twice method.ends={ends}, which is 1 or more"
             )
-        self.base = base_method(base)
+        super().__init__(base)
         if not self.base.needs_reference:
             name = type(self.base).__name__
             raise CondsimError(f"local steering changes the reference, but its base {name} does not use it")
@@ -90,13 +89,9 @@ class LocalSteering(Method):
         self.ends = ends
         self.pool = pool
         self.neutral = neutral
-        self.pointwise = self.base.pointwise
-        self.needs_text = self.base.needs_text or theta != 0
-        self.reads_train = self.base.reads_train or (theta != 0 and pool == "train")
-
-    def check(self, task: Task) -> None:
-        super().check(task)
-        self.base.check(task)
+        self.needs_condition = True
+        self.needs_text = self.needs_text or theta != 0
+        self.reads_train = self.reads_train or (theta != 0 and pool == "train")
 
     def prepare(self, gallery: Gallery) -> Scorer:
         base = self.base.prepare(gallery)

@@ -17,7 +17,7 @@ from condsim.harness.method import Gallery, Method, Queries, Scorer
 from condsim.harness.one_vector import unit
 from condsim.harness.task import Task
 from condsim.methods.shared.assignment import all_pairs, chamfer, fused_gromov_wasserstein, hungarian, in_order
-from condsim.methods.shared.base_method import base_method
+from condsim.methods.shared.base_method import Wrapper
 
 MODES = ("phrases", "images", "parts")
 SOLVERS = {"hungarian": hungarian, "mean": all_pairs, "chamfer": chamfer, "random": in_order}
@@ -29,7 +29,7 @@ _ELEMENTS_AT_ONCE = 1 << 20
 """Pairwise similarities at a time: 8 MiB in float64, within a core's cache or near it."""
 
 
-class NeighborhoodRerank(Method):
+class NeighborhoodRerank(Wrapper):
     """s' = (1 - weight) z(s) + weight z(H) within the shortlist, which stays above everything else. [ours]
 
     Args:
@@ -45,8 +45,6 @@ class NeighborhoodRerank(Method):
         parts: a table image -> categories (``harness.categories``), for mode parts.
         seed: of the random matching.
     """
-
-    pointwise = False
 
     def __init__(
         self,
@@ -76,7 +74,7 @@ class NeighborhoodRerank(Method):
                 raise CondsimError(f"method.{name} must be 1 or more, not {size}")
         if (mode == "parts") != (parts is not None):
             raise CondsimError("method.mode=parts and method.parts=FILE (a table image -> categories) go together")
-        self.base = base_method(base)
+        super().__init__(base)
         self.mode = mode
         self.solver = solver
         self.shortlist = shortlist
@@ -86,14 +84,14 @@ class NeighborhoodRerank(Method):
         self.structure = structure
         self.parts = parts
         self.seed = seed
-        self.reads_train = self.base.reads_train or (weight > 0 and parts is None)
-        self.needs_reference = self.base.needs_reference or around != "text"
-        self.needs_condition = self.base.needs_condition or around != "reference"
-        self.needs_text = self.base.needs_text or weight > 0
+        self.pointwise = False
+        self.reads_train = self.reads_train or (weight > 0 and parts is None)
+        self.needs_reference = self.needs_reference or around != "text"
+        self.needs_condition = self.needs_condition or around != "reference"
+        self.needs_text = self.needs_text or weight > 0
 
     def check(self, task: Task) -> None:
         super().check(task)
-        self.base.check(task)
         if self.parts is not None:
             categories_of(task.images.names, read_categories(self.parts), self.parts)
 

@@ -11,16 +11,15 @@ from torch import Tensor
 from condsim.harness.errors import CondsimError
 from condsim.harness.method import Gallery, Method, Queries, Scorer
 from condsim.harness.one_vector import unit
-from condsim.harness.task import Task
 from condsim.methods.inner_product import ImageOnly
-from condsim.methods.shared.base_method import base_method
+from condsim.methods.shared.base_method import Wrapper
 from condsim.methods.shared.per_batch import PerBatch, part_of
 
 _ELEMENTS_AT_ONCE = 1 << 23
 """Scores of the whole gallery at a time: 32 MiB."""
 
 
-class AlphaQueryExpansion(Method):
+class AlphaQueryExpansion(Wrapper):
     """ref' = unit(unit(ref) + sum over the base's best n items of max(ref . d, 0)^alpha d), then the base again.
 
     With the base ``image_only`` this is the published method. With any other base the neighbours are the base's best
@@ -37,20 +36,12 @@ class AlphaQueryExpansion(Method):
             raise CondsimError(f"method.neighbors must be 0 or more, not {neighbors}")
         if alpha < 0:
             raise CondsimError(f"method.alpha must be 0 or more, not {alpha}")
-        self.base = base_method(ImageOnly() if base is None else base)
+        super().__init__(ImageOnly() if base is None else base)
         if not self.base.needs_reference:
             name = type(self.base).__name__
             raise CondsimError(f"query expansion moves the reference, and its base {name} does not need one")
         self.neighbors = neighbors
         self.alpha = alpha
-        self.needs_condition = self.base.needs_condition
-        self.needs_text = self.base.needs_text
-        self.pointwise = self.base.pointwise
-        self.reads_train = self.base.reads_train
-
-    def check(self, task: Task) -> None:
-        super().check(task)
-        self.base.check(task)
 
     def prepare(self, gallery: Gallery) -> Scorer:
         base = self.base.prepare(gallery)

@@ -1,9 +1,10 @@
-"""The base method of a method that wraps another."""
+"""A method on top of another: its base."""
 
 from __future__ import annotations
 
 from condsim.harness.errors import CondsimError
 from condsim.harness.method import Method
+from condsim.harness.task import Task
 from condsim.methods.inner_product import ImagePlusText
 
 
@@ -17,3 +18,19 @@ def base_method(base: Method | None) -> Method:
             "line, or with a defaults list in YAML"
         )
     return base
+
+
+class Wrapper(Method):
+    """A method on top of another. It needs what its base needs; a constructor that needs more sets it afterwards."""
+
+    def __init__(self, base: Method | None) -> None:
+        self.base = base_method(base)
+        self.needs_reference = self.base.needs_reference
+        self.needs_condition = self.base.needs_condition
+        self.needs_text = self.base.needs_text
+        self.reads_train = self.base.reads_train
+        self.pointwise = self.base.pointwise
+
+    def check(self, task: Task) -> None:
+        super().check(task)
+        self.base.check(task)
