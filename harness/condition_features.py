@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from condsim.harness.one_vector import unit
-from condsim.harness.task import Task
+from condsim.harness.task import Task, condition_text
 
 
 def condition_features(task: Task, encode_texts: Callable[[Sequence[str]], Tensor]) -> Tensor:
@@ -18,7 +18,7 @@ def condition_features(task: Task, encode_texts: Callable[[Sequence[str]], Tenso
     on FashionIQ: both orders of the two captions).
     """
     if task.texts is None:
-        return encode_texts([" and ".join(condition) for condition in task.conditions])
+        return encode_texts([condition_text(condition) for condition in task.conditions])
     place: dict[str, int] = {}
     for text in (text for texts in task.texts for text in texts):
         place.setdefault(text, len(place))

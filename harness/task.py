@@ -22,6 +22,11 @@ Condition = tuple[str, ...]
 """The text of one condition. More than one text means several conditions at once ("color" and "shape")."""
 
 
+def condition_text(condition: Condition) -> str:
+    """The condition as one text, as it is encoded and shown: "color and shape"."""
+    return " and ".join(condition)
+
+
 @dataclass(frozen=True)
 class Ragged:
     """Integer lists of different lengths in one array (CSR): list ``i`` is ``values[offsets[i]:offsets[i + 1]]``.

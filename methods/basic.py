@@ -13,6 +13,7 @@ from condsim.harness.errors import CondsimError
 from condsim.harness.method import Gallery, Method, Queries, Scorer
 from condsim.harness.one_vector import inner_products, unit
 from condsim.harness.paths import resolve
+from condsim.harness.task import condition_text
 from condsim.methods.phrases.lexicon import phrase_source
 from condsim.methods.phrases.source import Phrases
 from condsim.methods.shared.nearest import nearest
@@ -142,7 +143,7 @@ class Basic(Method):
 
     def _contexts(self, gallery: Gallery, words: Sequence[str]) -> Tensor:
         """[C, D] unit features of the conditions, each the mean over its text before and after every word."""
-        names = [" and ".join(condition) for condition in gallery.conditions]
+        names = [condition_text(condition) for condition in gallery.conditions]
         if not words or not names:
             return unit(gallery.condition_features)
         parts = []

@@ -13,7 +13,7 @@ from torch import Tensor
 from condsim.harness.errors import CondsimError, did_you_mean
 from condsim.harness.method import Gallery, Method, Queries, Scorer
 from condsim.harness.one_vector import inner_products, taken, unit
-from condsim.harness.task import Condition, Task
+from condsim.harness.task import Condition, Task, condition_text
 from condsim.methods.phrases.lexicon import phrase_source
 from condsim.methods.phrases.source import Phrases, check_conditions
 from condsim.methods.shared.one_thread import one_thread
@@ -286,7 +286,7 @@ class ClayScorer:
             found = [Subspace(base, union([s.basis for s in found]))]
         for s in found:
             if s.basis.shape[1] == 0:
-                name = " and ".join(self.conditions[condition])
+                name = condition_text(self.conditions[condition])
                 raise CondsimError(
                     f"the prompts of the condition {name!r} all have the same features: give values that the backbone "
                     f"distinguishes. {method.phrases.how_to_add([name])}"

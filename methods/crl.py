@@ -8,7 +8,7 @@ from torch import Tensor
 from condsim.harness.errors import CondsimError, NotApplicable
 from condsim.harness.method import Gallery, Method, Queries, Scorer
 from condsim.harness.one_vector import inner_products, unit
-from condsim.harness.task import Condition, Task
+from condsim.harness.task import Condition, Task, condition_text
 from condsim.methods.phrases.lexicon import phrase_source
 from condsim.methods.phrases.source import Phrases, check_conditions
 from condsim.methods.shared.conditional_map import ConditionalMap
@@ -106,7 +106,7 @@ class CrlComposed(Crl):
 
     def _conditions(self, gallery: Gallery) -> Tensor:
         """[C, D] per condition the mean of the unit features of its prompts."""
-        names = [" and ".join(condition) for condition in gallery.conditions]
+        names = [condition_text(condition) for condition in gallery.conditions]
         prompts = [[self.prompt.format(name, position=place) for place in POSITIONS] for name in names]
         distinct = {text: row for row, text in enumerate(dict.fromkeys(text for some in prompts for text in some))}
         encoded = unit(gallery.encode_texts(tuple(distinct)).to(gallery.features))

@@ -11,6 +11,7 @@ from torch import Tensor
 from condsim.harness.errors import CondsimError, did_you_mean
 from condsim.harness.method import Gallery, Method, Queries, Scorer
 from condsim.harness.one_vector import InnerProduct, unit
+from condsim.harness.task import condition_text
 from condsim.methods.phrases.lexicon import phrase_source
 from condsim.methods.phrases.source import Phrases
 from condsim.methods.shared.nearest import nearest
@@ -93,7 +94,7 @@ class _Composer:
 
     def __call__(self, queries: Queries) -> Tensor:
         chosen = most_frequent(self.words_around(unit(queries.reference)), self.method.words)
-        names = [" and ".join(condition) for condition in self.gallery.conditions]
+        names = [condition_text(condition) for condition in self.gallery.conditions]
         conditions = queries.condition.tolist()
         weights: list[dict[str, float]] = [
             {f"{self.vocabulary[word]} {names[condition]}": weight for word, weight in row}

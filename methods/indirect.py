@@ -10,7 +10,7 @@ from torch import Tensor
 from condsim.harness.errors import CondsimError
 from condsim.harness.method import Gallery, Method, Scorer
 from condsim.harness.one_vector import unit
-from condsim.harness.task import Condition, Task
+from condsim.harness.task import Condition, Task, condition_text
 from condsim.methods.phrases.lexicon import phrase_source
 from condsim.methods.phrases.source import Phrases, check_conditions
 from condsim.methods.shared.conditional_map import ConditionalMap
@@ -109,6 +109,6 @@ class Indirect(Method):
         values = dict.fromkeys(value for text in condition for value in self.phrases.values(text))
         texts = gallery.encode_texts([self.template.format(value) for value in values])
         components = min(self.components, max(1, texts.shape[1] // 4))
-        seed = zlib.crc32(f"{self.seed} {' and '.join(condition)}".encode())
+        seed = zlib.crc32(f"{self.seed} {condition_text(condition)}".encode())
         fitted = fitted_projection(texts, components, rate=self.rate, patience=self.patience, seed=seed)
         return fitted.T.to(gallery.features)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from condsim.harness.task import Ragged, Rows, Task
+from condsim.harness.task import Ragged, Rows, Task, condition_text
 
 Values = Mapping[str, NDArray[np.float64]]
 """Label of a run -> [Q] per-query values."""
@@ -35,7 +35,7 @@ def by_condition(task: Task, values: Values) -> list[ConditionRow]:
     for index in np.argsort(-counts, kind="stable"):
         if counts[index]:
             means = {label: float(total[index] / counts[index]) for label, total in sums.items()}
-            rows.append(ConditionRow(condition_text(task, int(index)), int(counts[index]), means))
+            rows.append(ConditionRow(query_condition(task, int(index)), int(counts[index]), means))
     return rows
 
 
@@ -71,8 +71,8 @@ def conditions_repeat(task: Task) -> bool:
     return len(task.conditions) > 1 and len(task) >= 3 * len(task.conditions)
 
 
-def condition_text(task: Task, index: int) -> str:
-    return " and ".join(task.conditions[index]) if index >= 0 else ""
+def query_condition(task: Task, index: int) -> str:
+    return condition_text(task.conditions[index]) if index >= 0 else ""
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from torch import Tensor
 from condsim.harness.errors import CondsimError, NotApplicable
 from condsim.harness.method import Gallery, Method, Queries, Scorer
 from condsim.harness.one_vector import InnerProduct, unit
+from condsim.harness.task import condition_text
 from condsim.methods.shared.per_batch import PerBatch
 from condsim.methods.training.checkpoints import fit_names, read_checkpoint
 
@@ -115,7 +116,7 @@ class PseudoWords(Method):
 
 def texts_of(gallery: Gallery) -> tuple[tuple[str, ...], ...]:
     """For each condition its texts, one or more."""
-    return gallery.texts or tuple((" and ".join(condition),) for condition in gallery.conditions)
+    return gallery.texts or tuple((condition_text(condition),) for condition in gallery.conditions)
 
 
 def perceptron(layers: Layers, activation: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from condsim.harness.errors import CondsimError
 from condsim.harness.progress import track
-from condsim.harness.results.breakdown import condition_text, informative_order, wins
+from condsim.harness.results.breakdown import informative_order, query_condition, wins
 from condsim.harness.results.question_set import QuestionSet
 from condsim.harness.results.report.thumbnails import thumbnail_uri
 from condsim.harness.results.stored_run import StoredRun
@@ -119,7 +119,7 @@ class _Shelf:
         places = iter(indices)
         return {
             "id": task.query_ids[query] if task.query_ids else str(query),
-            "condition": condition_text(task, int(task.condition[query])),
+            "condition": query_condition(task, int(task.condition[query])),
             "reference": [next(places) for _ in reference],
             "relevant": [next(places) for _ in shown],
             "relevantTotal": len(relevant),
