@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from condsim.harness.errors import CondsimError
+from condsim.harness.files import atomic
+from condsim.harness.hashing import canonical_json, content_digest
 from condsim.harness.ranking.metric_names import headline_metric
 from condsim.harness.results.entry import Entry, metric_names
 from condsim.harness.results.question_set import QuestionSet
@@ -95,14 +96,9 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _write(path: Path, sets: dict[str, Any]) -> None:
     """A results folder that cannot be written to can still be read: the letters are then computed every time."""
-    scratch = path.with_name(f".{LETTERS_FILE}-{os.getpid()}")
-    try:
+    with suppress(OSError), atomic(path) as scratch:
         scratch.write_text(json.dumps({"digest": _digest(sets), "question_sets": sets}), encoding="utf-8")
-        os.replace(scratch, path)
-    except OSError:
-        scratch.unlink(missing_ok=True)
 
 
 def _digest(sets: Any) -> str:
-    canonical = json.dumps(sets, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return hashlib.blake2b(canonical.encode(), digest_size=16).hexdigest()
+    return content_digest(canonical_json(sets).encode())
