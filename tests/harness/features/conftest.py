@@ -10,16 +10,13 @@ import torch
 
 
 @pytest.fixture(autouse=True)
-def unchanged_process() -> Iterator[None]:
-    """Fail a test that leaves the process with other threads, another environment or another working folder."""
-    before = _process_state()
+def unchanged_environment() -> Iterator[None]:
+    """Fail a test that leaves any variable changed, those of libraries too; `tests/conftest.py` checks all else."""
+    torch.get_num_threads()  # torch is imported, so that its threads are among what is checked
+    before = _environment()
     yield
-    after = _process_state()
-    torch.set_num_threads(before[0])
-    assert after == before, "the test changed the process for the tests after it"
+    assert _environment() == before, "the test changed the environment for the tests after it"
 
 
-def _process_state() -> tuple[int, dict[str, str], str]:
-    """Threads of PyTorch, environment, working folder."""
-    environment = {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
-    return torch.get_num_threads(), environment, os.getcwd()
+def _environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
