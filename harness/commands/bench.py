@@ -59,6 +59,10 @@ class Outcomes:
     def nothing(self) -> bool:
         return not (self.done or self.skipped or self.not_applicable or self.failed)
 
+    def leaderboard(self, results: Results) -> Leaderboard:
+        """The entries of this command's runs."""
+        return results.leaderboard().of_runs({record.run for record in (*self.done, *self.skipped)})
+
     def summary(self) -> str:
         parts = [f"{len(self.done)} run", f"{len(self.skipped)} already done"]
         if self.not_applicable:
@@ -103,10 +107,7 @@ class Outcomes:
 
 
 def main(argv: Sequence[str]) -> int:
-    outcomes = Outcomes()
-    for job in jobs("bench", argv):
-        run_job(job, outcomes)
-    return conclude(outcomes)
+    return conclude(run_jobs(argv))
 
 
 def bench(*settings: str) -> Leaderboard:
@@ -116,14 +117,20 @@ def bench(*settings: str) -> Leaderboard:
 
         bench("-m", "method=image_only,clay", "tasks=[focus_attribute]").print()
     """
-    outcomes = Outcomes()
-    for job in jobs("bench", settings):
-        run_job(job, outcomes)
+    outcomes = run_jobs(settings)
     for tracker in outcomes.trackers:
         tracker.finish()
     if outcomes.failed:
         raise CondsimError("\n".join(outcomes.failed))
-    return Results(outcomes.results).leaderboard().of_runs({r.run for r in (*outcomes.done, *outcomes.skipped)})
+    return outcomes.leaderboard(Results(outcomes.results))
+
+
+def run_jobs(settings: Sequence[str]) -> Outcomes:
+    """Every job that the settings mean, one after another."""
+    outcomes = Outcomes()
+    for job in jobs("bench", settings):
+        run_job(job, outcomes)
+    return outcomes
 
 
 def conclude(outcomes: Outcomes) -> int:
@@ -134,7 +141,7 @@ def conclude(outcomes: Outcomes) -> int:
         return 0  # --help, --cfg job and the like
     results = Results(outcomes.results)
     if outcomes.writable is not False:
-        results.leaderboard().of_runs({record.run for record in (*outcomes.done, *outcomes.skipped)}).print_overview()
+        outcomes.leaderboard(results).print_overview()
     for note in results.notes:
         warn(note)
     for name, reasons in outcomes.not_applicable.items():
