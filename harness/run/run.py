@@ -32,23 +32,6 @@ from condsim.harness.statistics.intervals import cluster_sums, mean_intervals
 from condsim.harness.task import Benchmark, Task
 
 
-def run_task(
-    results: Path,
-    benchmark: Benchmark,
-    task: Task,
-    method: Method,
-    backbone: Backbone,
-    settings: RunSettings,
-    identity: Identity | None = None,
-) -> Record:
-    """Score, rank, measure, and write the record under ``results``. Raises NotApplicable before anything is encoded.
-
-    ``identity``: what :func:`condsim.harness.run.identity.identify` says of these arguments, where the caller knows it.
-    """
-    measured = measure_task(benchmark, task, method, backbone, settings, identity)
-    return measured.write(results)
-
-
 @dataclass(frozen=True)
 class MeasuredRun:
     """A run that is done and not yet written."""
@@ -74,7 +57,10 @@ def measure_task(
     settings: RunSettings,
     identity: Identity | None = None,
 ) -> MeasuredRun:
-    """``run_task`` without writing."""
+    """Score, rank and measure. Raises NotApplicable before anything is encoded.
+
+    ``identity``: what :func:`condsim.harness.run.identity.identify` says of these arguments, where the caller knows it.
+    """
     method.check(task)
     identity = identity or identify(benchmark, task, method, backbone, settings)
     with isolated():

@@ -20,7 +20,7 @@ from condsim.harness.memory_map import is_mapped, map_npy
 from condsim.harness.method import Gallery, Method, Queries, Scorer
 from condsim.harness.run.identity import RunSettings
 from condsim.harness.run.record import read_record, record_folder
-from condsim.harness.run.run import measure_task, rank, run_task
+from condsim.harness.run.run import measure_task, rank
 from condsim.harness.task import Benchmark, ImageTable, Ragged, Task, TrainSplit
 
 ITEMS, WIDTH = 40, 8
@@ -207,7 +207,8 @@ def test_no_number_depends_on_the_runs_before_it() -> None:
 
 def test_a_record_is_written_with_its_files(tmp_path: Path) -> None:
     made = benchmark()
-    record = run_task(tmp_path, made, made.tasks[0], Mine(), Backbone(), RunSettings("mine", {}, {}, 100, top=3))
+    settings = RunSettings("mine", {}, {}, 100, top=3)
+    record = measure_task(made, made.tasks[0], Mine(), Backbone(), settings).write(tmp_path)
     folder = record_folder(tmp_path, "toy", "one", "mine", record.run)
     assert read_record(folder) == record
     assert set(record.files) == {"ranks.npz", "top.npy"}
