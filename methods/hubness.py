@@ -104,9 +104,10 @@ def _in_parts(base: Scorer, queries: Queries, items: int) -> Iterator[Tensor]:
         yield base(part_of(queries, slice(start, start + step)), None)
 
 
-def _of_items(statistic: Tensor, rows: Tensor | None) -> Tensor:
-    """``statistic`` [N] for ``rows`` as in ``harness.method.Scorer``."""
-    return statistic if rows is None else statistic[rows.clamp(min=0)]
+def _subtract(statistic: Tensor, scores: Tensor, places: Tensor, rows: Tensor | None) -> None:
+    """Subtract ``statistic`` [N] from the queries ``places`` of ``scores``, for ``rows`` as in ``method.Scorer``."""
+    listed = rows[places] if rows is not None and rows.ndim == 2 else rows
+    scores[places] -= statistic if listed is None else statistic[listed.clamp(min=0)]
 
 
 class NearestNeighborNormalization(WithBank):
@@ -155,8 +156,7 @@ class _Shifted:
     def __call__(self, queries: Queries, rows: Tensor | None = None) -> Tensor:
         scores = self.base(queries, rows).clone()
         for key, mine in _runs(self.bank.key(queries), scores.device):
-            listed = rows[mine] if rows is not None and rows.ndim == 2 else rows
-            scores[mine] -= _of_items(self.bias(key), listed)
+            _subtract(self.bias(key), scores, mine, rows)
         return scores
 
 
@@ -219,8 +219,7 @@ class QueryBankNormalization(WithBank):
             changed = chosen(queries)
             for key, mine in _runs(bank.key(queries), scores.device):
                 mine = mine[changed[mine]]
-                listed = rows[mine] if rows is not None and rows.ndim == 2 else rows
-                scores[mine] -= _of_items(statistics(key)[0], listed)
+                _subtract(statistics(key)[0], scores, mine, rows)
             return scores
 
         return score
