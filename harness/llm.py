@@ -7,19 +7,19 @@ overall deadline and every answer a largest size. The `openai` package has neith
 from __future__ import annotations
 
 import http.client
-import io
 import json
 import os
 import re
-import socket
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.message import Message
 from email.utils import parsedate_to_datetime
-from time import monotonic, sleep
+from threading import Thread
+from time import sleep
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -87,7 +87,8 @@ class ChatEndpoint:
         reason = ""
         for attempt in range(self.attempts):
             try:
-                return read(_content(hide(_post(self.url, body, headers, self.timeout, hide))))
+                received = _within(self.timeout, lambda: _post(self.url, body, headers, self.timeout, hide))
+                return read(_content(hide(received)))
             except TryAgainError as error:
                 reason = str(error)
                 if attempt + 1 < self.attempts:
@@ -128,9 +129,8 @@ def _hider(key: str | None) -> Callable[[str], str]:
 def _post(url: str, body: bytes, headers: Mapping[str, str], timeout: float, hide: Callable[[str], str]) -> str:
     """The text of the answer. Raises TryAgainError for a busy or broken endpoint, CondsimError for a refusal."""
     request = urllib.request.Request(url, data=body, headers=dict(headers), method="POST")
-    ends = monotonic() + timeout
     try:
-        with _opener(ends).open(request, timeout=timeout) as response:
+        with urllib.request.build_opener(_NoRedirects).open(request, timeout=timeout) as response:
             return _read(response)
     except urllib.error.HTTPError as error:
         if 300 <= error.code < 400:
@@ -198,73 +198,19 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
         return None
 
 
-def _opener(ends: float) -> urllib.request.OpenerDirector:
-    """Requests over HTTP and HTTPS alone, without redirects, that end at the time ``ends`` (monotonic)."""
+def _within(seconds: float, work: Callable[[], T]) -> T:
+    """``work()``. Raises TryAgainError after ``seconds``: a socket's own timeout is per read, and an endpoint may send
+    one byte at a time. Late work ends on its own thread, whose result nobody reads."""
+    outcome: Future[T] = Future()
 
-    def http_connection(host: str, **options: Any) -> http.client.HTTPConnection:
-        return _with_deadline(http.client.HTTPConnection(host, **options), ends)
+    def run() -> None:
+        try:
+            outcome.set_result(work())
+        except Exception as error:
+            outcome.set_exception(error)
 
-    def https_connection(host: str, **options: Any) -> http.client.HTTPConnection:
-        return _with_deadline(http.client.HTTPSConnection(host, **options), ends)
-
-    class HTTP(urllib.request.HTTPHandler):
-        def http_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
-            return self.do_open(http_connection, request)  # type: ignore[arg-type]
-
-    class HTTPS(urllib.request.HTTPSHandler):
-        def https_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
-            return self.do_open(https_connection, request)  # type: ignore[arg-type]
-
-    return urllib.request.build_opener(HTTP, HTTPS, _NoRedirects)
-
-
-def _with_deadline(connection: http.client.HTTPConnection, ends: float) -> http.client.HTTPConnection:
-    connect = connection.connect
-
-    def connect_with_deadline() -> None:
-        connect()
-        connection.sock = _DeadlineSocket(connection.sock, ends)  # type: ignore[assignment]
-
-    connection.connect = connect_with_deadline  # type: ignore[method-assign]
-    return connection
-
-
-class _DeadlineSocket:
-    """The part of a socket that ``http.client`` uses, with one deadline: a socket's own timeout is per read."""
-
-    def __init__(self, sock: socket.socket, ends: float) -> None:
-        self.sock, self.ends = sock, ends
-
-    def sendall(self, data: Any) -> None:
-        self.sock.settimeout(_remaining(self.ends))
-        self.sock.sendall(data)
-
-    def makefile(self, mode: str) -> io.BufferedReader:
-        return io.BufferedReader(_DeadlineReader(self.sock, self.ends))
-
-    def close(self) -> None:
-        self.sock.close()
-
-
-class _DeadlineReader(io.RawIOBase):
-    def __init__(self, sock: socket.socket, ends: float) -> None:
-        self.sock, self.ends = sock, ends
-        self.file = sock.makefile("rb", buffering=0)
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int | None:
-        self.sock.settimeout(_remaining(self.ends))
-        return self.file.readinto(buffer)
-
-    def close(self) -> None:
-        self.file.close()
-        super().close()
-
-
-def _remaining(ends: float) -> float:
-    seconds = ends - monotonic()
-    if seconds <= 0:
-        raise TimeoutError("timed out")
-    return seconds
+    Thread(target=run, daemon=True).start()
+    try:
+        return outcome.result(seconds)
+    except TimeoutError:
+        raise TryAgainError("timed out") from None
