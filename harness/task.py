@@ -58,6 +58,17 @@ class Ragged:
     def lengths(self) -> Rows:
         return np.diff(self.offsets)
 
+    @property
+    def owner(self) -> Rows:
+        """[len(values)] the list that holds each value."""
+        return np.repeat(np.arange(len(self)), self.lengths)
+
+    def among(self, others: Ragged) -> NDArray[np.bool_]:
+        """[len(values)] whether each value of list ``i`` is in list ``i`` of ``others``; -1 never is."""
+        size = 1 + max(int(self.values.max(initial=0)), int(others.values.max(initial=0)))
+        among: NDArray[np.bool_] = np.isin(self.owner * size + self.values, others.owner * size + others.values)
+        return among & (self.values >= 0)
+
     def take(self, which: Rows) -> Ragged:
         """The lists ``which``, in that order."""
         lengths = self.lengths[which]
@@ -337,10 +348,7 @@ def _all_among(
         missing = ~np.isin(lists.values, gallery)
     else:
         assert candidates is not None
-        size = 1 + max(int(lists.values.max(initial=0)), int(candidates.values.max(initial=0)))
-        owner = np.repeat(np.arange(len(lists)), lists.lengths) * size
-        owned = np.repeat(np.arange(len(candidates)), candidates.lengths) * size
-        missing = ~np.isin(owner + lists.values, owned + candidates.values)
+        missing = ~lists.among(candidates)
     if missing.any():
-        query = int(np.searchsorted(lists.offsets, np.flatnonzero(missing)[0], side="right")) - 1
+        query = int(lists.owner[missing][0])
         raise CondsimError(f"{label} of query {query} is not among its {among}")

@@ -63,5 +63,5 @@ def _first(lists: Ragged, bad: Mask) -> Rows:
     """The first bad row of each list; -1: none."""
     hits = np.flatnonzero(bad[lists.values])[::-1]  # backwards: the first of a list is written last
     out = np.full(len(lists), -1, dtype=np.int64)
-    out[np.searchsorted(lists.offsets, hits, side="right") - 1] = lists.values[hits]
+    out[lists.owner[hits]] = lists.values[hits]
     return out

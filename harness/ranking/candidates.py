@@ -65,7 +65,7 @@ def _own_lists(task: Task) -> CandidateLists:
     if task.excluded is not None or task.subset is not None:
         raise CondsimError(f"{where}: excluded and subset need a shared gallery; the queries have their own candidates")
     lists = task.candidates
-    owner = _owner(lists)
+    owner = lists.owner
     # Copies of one row in one list are numbered from 0. If ``relevant`` has the row n times, its first n copies count.
     twin = np.arange(len(owner))
     copy = np.zeros(len(owner), dtype=np.int64)
@@ -78,7 +78,7 @@ def _own_lists(task: Task) -> CandidateLists:
     twin[order] = np.repeat(order[first], repeats)
 
     width = len(task.images)
-    keys, wanted = np.unique(_owner(task.relevant) * width + task.relevant.values, return_counts=True)
+    keys, wanted = np.unique(task.relevant.owner * width + task.relevant.values, return_counts=True)
     key = owner * width + lists.values
     found = np.minimum(np.searchsorted(keys, key), max(0, len(keys) - 1))
     is_relevant = (keys[found] == key) & (copy < wanted[found]) if len(keys) else np.zeros(len(key), dtype=bool)
@@ -109,7 +109,7 @@ def _shared_gallery(task: Task) -> CandidateLists:
         if lists is None:
             return np.zeros(0, dtype=np.int64)
         places = position[lists.values]
-        keys = np.sort((_owner(lists) * width + places)[places >= 0])
+        keys = np.sort((lists.owner * width + places)[places >= 0])
         return keys[np.concatenate([[True], keys[1:] != keys[:-1]])] if len(keys) else keys
 
     relevant, excluded = keys_of(task.relevant), keys_of(task.excluded)
@@ -137,17 +137,13 @@ def _shared_gallery(task: Task) -> CandidateLists:
 
 
 def _places_of_targets(lists: CandidateLists, task: Task, target: Rows) -> Rows:
-    owner = _owner(lists.relevant)
+    owner = lists.relevant.owner
     positions = lists.relevant.values
     if lists.local is not None:
         positions = lists.local.values[lists.local.offsets[owner] + positions]
     flat = np.flatnonzero(task.gallery_rows[positions] == target[owner])
     _, first = np.unique(owner[flat], return_index=True)
     return np.asarray(flat[first] - lists.relevant.offsets[:-1])
-
-
-def _owner(lists: Ragged) -> Rows:
-    return np.repeat(np.arange(len(lists)), lists.lengths)
 
 
 def _among(keys: Rows, others: Rows) -> NDArray[np.bool_]:

@@ -293,8 +293,7 @@ def _rank_lists(lists: Ragged, scores: Floats, is_relevant: NDArray[np.bool_], c
 def _entries(*lists: Ragged | None) -> tuple[Rows, Rows]:
     """(query within the batch, position) of every entry of ``lists``, in order."""
     present = [part for part in lists if part is not None]
-    owners = [np.repeat(np.arange(len(part)), part.lengths) for part in present]
-    return np.concatenate(owners), np.concatenate([part.values for part in present])
+    return np.concatenate([part.owner for part in present]), np.concatenate([part.values for part in present])
 
 
 def _image_rows(scoring: _Scoring, positions: Tensor) -> Rows:

@@ -56,10 +56,9 @@ def by_label(task: Task, values: Values) -> list[LabelRow]:
     """
     if task.labels is None:
         return []
-    owner = np.repeat(np.arange(len(task)), task.labels.codes.lengths)
     rows = []
     for code, name in enumerate(task.labels.names):
-        queries = np.unique(owner[task.labels.codes.values == code])
+        queries = np.unique(task.labels.codes.owner[task.labels.codes.values == code])
         if len(queries):
             means = {run: float(value[queries].mean()) for run, value in values.items()}
             rows.append(LabelRow(name, len(queries), means))
@@ -91,7 +90,7 @@ def fooled(task: Task, best: Rows) -> Fooled:
     """``best`` [Q]: each query's best candidate, a row of the image table (-1: none)."""
     assert task.kinds is not None
     assert task.candidates is not None
-    right = _holds(task.relevant, best, len(task.images))
+    right = Ragged.of(best[:, None]).among(task.relevant)
     codes = _code_of(task.candidates, task.kinds.codes, best)
     wrong = ~right
     shares = {name: float((wrong & (codes == code)).mean()) for code, name in enumerate(task.kinds.names)}
@@ -102,8 +101,7 @@ def kind_shares(task: Task) -> dict[str, float]:
     """Kind -> its share among all distractors: how often a random wrong answer is of this kind."""
     assert task.kinds is not None
     assert task.candidates is not None
-    relevant = _among(task.relevant, task.candidates, len(task.images))
-    codes = task.kinds.codes[~relevant]
+    codes = task.kinds.codes[~task.candidates.among(task.relevant)]
     return {name: float((codes == code).mean()) if len(codes) else 0.0 for code, name in enumerate(task.kinds.names)}
 
 
@@ -129,25 +127,9 @@ def informative_order(task: Task, right: Sequence[NDArray[np.bool_]]) -> Rows:
     return np.lexsort((np.arange(len(task)), turn, agreement))
 
 
-def _holds(lists: Ragged, one: Rows, size: int) -> NDArray[np.bool_]:
-    """[Q] whether ``one[i]`` is in list ``i``."""
-    owner = np.repeat(np.arange(len(lists)), lists.lengths) * size
-    held: NDArray[np.bool_] = np.isin(np.arange(len(lists)) * size + one, owner + lists.values) & (one >= 0)
-    return held
-
-
-def _among(members: Ragged, lists: Ragged, size: int) -> NDArray[np.bool_]:
-    """[len(lists.values)] whether each entry of list ``i`` is in ``members[i]``."""
-    owner = np.repeat(np.arange(len(lists)), lists.lengths) * size
-    owned = np.repeat(np.arange(len(members)), members.lengths) * size
-    among: NDArray[np.bool_] = np.isin(owner + lists.values, owned + members.values)
-    return among
-
-
 def _code_of(lists: Ragged, codes: Rows, one: Rows) -> Rows:
     """[Q] the code of ``one[i]`` at its first place in list ``i``; -1 where it is not in it."""
-    place = np.flatnonzero(lists.values == np.repeat(one, lists.lengths))
-    owner = np.searchsorted(lists.offsets, place, side="right") - 1
+    place = np.flatnonzero(lists.values == one[lists.owner])[::-1]  # backwards: the first of a list is written last
     code = np.full(len(lists), -1, dtype=np.int64)
-    code[owner[::-1]] = codes[place[::-1]]
+    code[lists.owner[place]] = codes[place]
     return code
