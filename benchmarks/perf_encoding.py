@@ -22,12 +22,12 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from safetensors.torch import save_file
 
-from condsim.harness.features.cache.file_digests import RACY_NS
 from condsim.harness.features.cache.request import Encoded
 from condsim.harness.features.cache.store import FeatureStore
 from condsim.harness.features.open_clip.backbone import OpenClip
 from condsim.harness.features.open_clip.batches import InPieces
 from condsim.harness.features.open_clip.model import load_model
+from condsim.harness.hashing import RACY_NS
 from condsim.harness.images import decode
 from condsim.harness.paths import resolve
 from condsim.harness.task import ImageTable

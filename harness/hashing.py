@@ -13,8 +13,13 @@ from typing import Any
 
 from condsim.harness.errors import CondsimError
 
-_SETTLED_SECONDS = 0.1
-"""A file changed more recently than this may change again without a new time stamp: its digest is not remembered."""
+DIGEST = 16
+"""Bytes of a digest."""
+RACY_NS = 100_000_000
+"""A file that changed this recently may change again without a new stamp, so its digest is not remembered."""
+
+Stamp = tuple[int, int, int, int]
+"""Size, mtime_ns, ctime_ns and inode of a file: they change when the file changes."""
 
 
 def canonical_json(value: Any) -> str:
@@ -30,25 +35,36 @@ def settings_hash(config: Mapping[str, Any]) -> str:
         raise CondsimError(f"a setting is not a finite number, a text, a list or a mapping: {error}") from None
 
 
+def digest(data: bytes) -> bytes:
+    """The 16-byte digest of ``data``."""
+    return hashlib.blake2b(data, digest_size=DIGEST).digest()
+
+
 def content_digest(data: bytes) -> str:
-    """32 hexadecimal digits of ``data``."""
-    return hashlib.blake2b(data, digest_size=16).hexdigest()
+    """``digest`` as 32 hexadecimal digits."""
+    return digest(data).hex()
+
+
+def digest_now(path: str) -> bytes:
+    """The digest of a file's bytes, read now. Raises OSError where it cannot be read."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=DIGEST)).digest()
+
+
+def stamp_of(path: str) -> Stamp:
+    """Raises OSError, and ValueError for a name that no file can have."""
+    stat = os.stat(path)
+    return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino
 
 
 def file_digest(path: Path) -> str:
     """``content_digest`` of a file, remembered while the file does not change. Raises OSError if it cannot be read."""
-    stat = os.stat(path)
-    stamp = (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino, stat.st_dev)
-    if max(stat.st_mtime, stat.st_ctime) > time.time() - _SETTLED_SECONDS:
-        return _digest_now(str(path))
+    stamp = stamp_of(str(path))
+    if max(stamp[1:3]) > time.time_ns() - RACY_NS:
+        return digest_now(str(path)).hex()
     return _remembered_digest(str(path), stamp)
 
 
 @lru_cache(maxsize=65536)
-def _remembered_digest(path: str, stamp: tuple[int, ...]) -> str:
-    return _digest_now(path)
-
-
-def _digest_now(path: str) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+def _remembered_digest(path: str, stamp: Stamp) -> str:
+    return digest_now(path).hex()

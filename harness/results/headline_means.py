@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
 
+from condsim.harness.hashing import content_digest
 from condsim.harness.results.entry import Entry, entry_of
 from condsim.harness.results.order import method_order
 from condsim.harness.results.stored_run import StoredRun
@@ -166,4 +166,4 @@ def _mean(name: str, parts: Parts, runs: Sequence[StoredRun]) -> Entry:
 
 
 def _digest(parts: Sequence[tuple[str, ...]]) -> str:
-    return hashlib.blake2b(repr(parts).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+    return content_digest(repr(parts).encode("utf-8", "surrogatepass"))

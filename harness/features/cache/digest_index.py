@@ -14,7 +14,8 @@ from typing import TypeVar
 
 from condsim.harness.console import warn
 from condsim.harness.errors import CondsimError, UnusableRowsError
-from condsim.harness.features.cache.file_digests import DIGEST, RACY_NS, Stamps, digest_files, stamp_files
+from condsim.harness.features.cache.file_digests import Stamps, digest_files, stamp_files
+from condsim.harness.hashing import DIGEST, RACY_NS
 
 LOCK_SECONDS = 3
 """How long to wait for another process that has locked the database."""

@@ -1,39 +1,20 @@
-"""Digests of files: what a file contains, and the stamp that shows whether it has changed."""
+"""Stamps and digests of many files at once."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from hashlib import blake2b
 
 import numpy as np
 from numpy.typing import NDArray
 
 from condsim.harness.errors import UnusableRowsError
+from condsim.harness.hashing import digest_now, stamp_of
 from condsim.harness.progress import track
 
-DIGEST = 16
-"""Bytes of a digest."""
-RACY_NS = 100_000_000
-"""A file that changed this recently may change again without a new stamp, so its digest is not remembered."""
-
 Stamps = NDArray[np.int64]
-"""[n, 4] size, mtime_ns, ctime_ns and inode of each file: they change when the file changes."""
-
-
-def digest(data: bytes) -> bytes:
-    """The 16-byte digest of ``data``."""
-    return blake2b(data, digest_size=DIGEST).digest()
-
-
-def digest_now(path: str) -> bytes:
-    """The digest of a file's bytes, read now. Raises OSError where it cannot be read."""
-    running = blake2b(digest_size=DIGEST)
-    with open(path, "rb") as file:
-        while block := file.read(1 << 24):
-            running.update(block)
-    return running.digest()
+"""[n, 4] the stamp of each file."""
 
 
 def stamp_files(paths: Sequence[str]) -> Stamps:
@@ -42,12 +23,10 @@ def stamp_files(paths: Sequence[str]) -> Stamps:
     faults = {}
     for i, path in enumerate(paths):
         try:
-            stat = os.stat(path)
+            stamps[i] = stamp_of(path)
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
             faults[i] = "there is no such file" if isinstance(error, FileNotFoundError) else str(reason)
-            continue
-        stamps[i] = stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino
     if faults:
         raise UnusableRowsError(len(paths), faults, lambda i: paths[i])
     return stamps

@@ -9,8 +9,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from condsim.harness.features.cache.file_digests import DIGEST
 from condsim.harness.features.cache.segment import Features, Keys, Notes
+from condsim.harness.hashing import DIGEST
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save
 
-from condsim.harness.features.cache.file_digests import DIGEST
+from condsim.harness.hashing import DIGEST
 
 SUFFIX = ".safetensors"
 TEMPORARY = ".tmp"

@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 
 from condsim.harness.errors import UnusableRowsError
 from condsim.harness.features.cache.digest_index import DigestIndex
-from condsim.harness.features.cache.file_digests import digest, stamp_files
+from condsim.harness.features.cache.file_digests import stamp_files
 from condsim.harness.features.cache.table import FeatureTable
+from condsim.harness.hashing import digest
 from condsim.harness.task import ImageTable
 
 DIGESTS = "digests.sqlite"

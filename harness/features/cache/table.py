@@ -15,7 +15,6 @@ import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
-from hashlib import blake2b
 from pathlib import Path
 from threading import RLock
 
@@ -25,7 +24,6 @@ from numpy.typing import NDArray
 
 from condsim.harness.console import warn, warn_once
 from condsim.harness.errors import CondsimError, UnusableRowsError
-from condsim.harness.features.cache.file_digests import DIGEST
 from condsim.harness.features.cache.request import Encode, Encoded, Request
 from condsim.harness.features.cache.segment import (
     OLD_FORMAT,
@@ -37,6 +35,7 @@ from condsim.harness.features.cache.segment import (
     Segment,
     write_segment,
 )
+from condsim.harness.hashing import DIGEST, content_digest, digest
 
 SMALL_BYTES = 64 << 20
 """Segments below this size may be merged."""
@@ -53,8 +52,7 @@ ROWS_DAMAGED = "{} of its {} rows do not match their checksums"
 
 def owner_of(identity: Mapping[str, str], kind: str) -> str:
     """What a segment says it belongs to: 32 hexadecimal digits of a backbone's identity and the kind of input."""
-    text = json.dumps([dict(identity), kind], sort_keys=True)
-    return blake2b(text.encode(), digest_size=16).hexdigest()
+    return content_digest(json.dumps([dict(identity), kind], sort_keys=True).encode())
 
 
 class FeatureTable:
@@ -79,7 +77,7 @@ class FeatureTable:
         folder cannot be written to.
         """
         with self._guard:
-            request = blake2b(b"".join(keys), digest_size=DIGEST).digest()
+            request = digest(b"".join(keys))
             if request in self._recent:
                 self._recent.move_to_end(request)
                 return self._recent[request].copy()

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from condsim.harness.errors import BackboneError, CondsimError, NotApplicable, did_you_mean
-from condsim.harness.features.cache.file_digests import available_cores, digest
+from condsim.harness.features.cache.file_digests import available_cores
 from condsim.harness.features.cache.request import Encoded
 from condsim.harness.features.cache.store import (
     FeatureStore,
@@ -33,6 +33,7 @@ from condsim.harness.features.open_clip.preprocessing import GivenPreprocessing
 from condsim.harness.features.open_clip.pseudo_words import word_width
 from condsim.harness.features.open_clip.trainable import TrainableClip
 from condsim.harness.features.open_clip.transforms import TRANSFORMS, Transform
+from condsim.harness.hashing import content_digest, digest
 from condsim.harness.images import ImageNote, crop_by_rule, decode_noted
 from condsim.harness.paths import default_cache_dir, resolve
 from condsim.harness.progress import track
@@ -175,7 +176,7 @@ class OpenClip:
 
     def images_digest(self, table: ImageTable) -> str:
         """A digest of every picture's content and crop, in the order of the table."""
-        return digest(b"".join(self.store.image_keys(table).keys)).hex()
+        return content_digest(b"".join(self.store.image_keys(table).keys))
 
     def forget_features(self) -> None:
         for kind in ("image", "text"):

@@ -12,12 +12,12 @@ import pytest
 from numpy.typing import NDArray
 
 from condsim.harness.features.cache.digest_index import DigestIndex
-from condsim.harness.features.cache.file_digests import digest
 from condsim.harness.features.cache.maintenance import survey, verify
 from condsim.harness.features.cache.request import Encode, Encoded
 from condsim.harness.features.cache.segment import Segment
 from condsim.harness.features.cache.store import FeatureStore, text_keys
 from condsim.harness.features.cache.table import FeatureTable
+from condsim.harness.hashing import digest
 
 WIDTH, TEXTS = 6, [f"text {i}" for i in range(24)]
 BACKBONES = ("one", "two")

@@ -13,7 +13,8 @@ import pytest
 
 from condsim.harness.features.cache import digest_index
 from condsim.harness.features.cache.digest_index import DigestIndex
-from condsim.harness.features.cache.file_digests import digest, stamp_files
+from condsim.harness.features.cache.file_digests import stamp_files
+from condsim.harness.hashing import digest
 
 FILES = 40
 

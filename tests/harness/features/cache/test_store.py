@@ -16,10 +16,11 @@ import condsim.harness.features.cache.digest_index as digests_module
 from condsim.harness.errors import CondsimError, UnusableRowsError
 from condsim.harness.features.cache import table as feature_table
 from condsim.harness.features.cache.digest_index import DigestIndex
-from condsim.harness.features.cache.file_digests import digest, stamp_files
+from condsim.harness.features.cache.file_digests import stamp_files
 from condsim.harness.features.cache.request import Encoded
 from condsim.harness.features.cache.store import FeatureStore, text_keys
 from condsim.harness.features.cache.table import FeatureTable
+from condsim.harness.hashing import digest
 from condsim.harness.task import CropRule, ImageTable
 
 WIDTH = 5

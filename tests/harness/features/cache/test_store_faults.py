@@ -24,10 +24,10 @@ from numpy.typing import NDArray
 from condsim.harness.errors import CondsimError
 from condsim.harness.features.cache import segment as feature_segment
 from condsim.harness.features.cache import table as feature_table
-from condsim.harness.features.cache.file_digests import digest
 from condsim.harness.features.cache.request import Encode, Encoded
 from condsim.harness.features.cache.segment import Segment
 from condsim.harness.features.cache.table import FeatureTable, owner_of
+from condsim.harness.hashing import digest
 
 WIDTH, ROWS, BATCH = 6, 120, 8
 KEYS = [digest(f"row {row}".encode()) for row in range(ROWS)]
