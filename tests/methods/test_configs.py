@@ -90,5 +90,5 @@ def test_a_name_in_place_of_phrases_says_how_to_choose_them():
 
 def test_a_benchmark_chooses_the_section_of_the_lexicon():
     assert composed("+method=clay").phrases.section == "common"
-    method = instantiate(composed("+method=clay", "+lexicon=shapes"), _convert_="all")
+    method = instantiate(composed("+method=clay", "+method_defaults.lexicon=shapes"), _convert_="all")
     assert method.phrases.values("size")[:2] == ("small", "large")
