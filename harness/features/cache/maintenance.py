@@ -15,9 +15,10 @@ from filelock import FileLock, Timeout
 
 from condsim.harness.errors import CondsimError, did_you_mean
 from condsim.harness.features.cache.digest_index import DigestIndex
-from condsim.harness.features.cache.segment import TEMPORARY, Segment
+from condsim.harness.features.cache.segment import Segment
 from condsim.harness.features.cache.store import DIGESTS, folder_name
-from condsim.harness.features.cache.table import IDENTITY, LOCK, ROWS_DAMAGED, FeatureTable
+from condsim.harness.features.cache.table import IDENTITY, LOCK, FeatureTable
+from condsim.harness.files import sweep
 
 KINDS = ("image", "text")
 DAY = 86_400
@@ -71,7 +72,11 @@ def verify(root: Path, repair: bool = False) -> list[Damage]:
             table = FeatureTable(entry.path / kind, entry.width, entry.identity)
             if not table.path.is_dir():
                 continue
-            faults = [Damage(path, fault) for path, segment in table.segments() if (fault := _fault(segment))]
+            faults = [
+                Damage(path, fault)
+                for path, segment in table.segments()
+                if (fault := segment.fault() if isinstance(segment, Segment) else str(segment))
+            ]
             if faults and repair:
                 table.discard_damaged()
             damage += faults
@@ -120,10 +125,7 @@ def _sweep(root: Path) -> None:
     DigestIndex(root / DIGESTS).forget_missing()
     for path in _folders(root):
         for kind in KINDS:
-            if (path / kind).is_dir():
-                with suppress(Timeout, OSError), FileLock(path / kind / LOCK, timeout=0):
-                    for file in (path / kind).glob(f"*{TEMPORARY}"):
-                        file.unlink(missing_ok=True)
+            sweep(path / kind)
 
 
 class _UnknownBackboneError(Exception):
@@ -176,12 +178,3 @@ def _last_use(path: Path) -> float:
         return (path / IDENTITY).stat().st_mtime
     except OSError:
         return path.stat().st_mtime
-
-
-def _fault(segment: Segment | Exception) -> str | None:
-    if isinstance(segment, Exception):
-        return str(segment)
-    bad = int((~segment.intact(np.arange(len(segment)))).sum())
-    if bad:
-        return ROWS_DAMAGED.format(bad, len(segment))
-    return None if segment.keys_intact else "its keys or its header have changed since they were written"

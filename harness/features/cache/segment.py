@@ -14,13 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save
 
+from condsim.harness.files import atomic
 from condsim.harness.hashing import DIGEST
 
 SUFFIX = ".safetensors"
-TEMPORARY = ".tmp"
 FORMAT = "condsim features 2"
 _OLD_FORMATS = ("condsim features 1",)
 OLD_FORMAT = "it has an older format, which does not say which backbone its features belong to"
+ROWS_DAMAGED = "{} of its {} rows do not match their checksums"
+KEYS_DAMAGED = "its keys or its header have changed since they were written"
 _DTYPES: dict[str, np.dtype[Any]] = {
     "keys": np.dtype("u1"),
     "features": np.dtype("<f4"),
@@ -81,6 +83,13 @@ class Segment:
     def __len__(self) -> int:
         return len(self.keys)
 
+    def fault(self) -> str | None:
+        """What is wrong with the file, every row read; None where nothing is."""
+        bad = int((~self.intact(np.arange(len(self)))).sum())
+        if bad:
+            return ROWS_DAMAGED.format(bad, len(self))
+        return None if self.keys_intact else KEYS_DAMAGED
+
     def read(self, rows: NDArray[np.int64]) -> tuple[Features, NDArray[np.bool_]]:
         """The features of ``rows``, and which of them match their checksums."""
         features = self.features[rows]
@@ -111,7 +120,7 @@ def write_segment(
     checksums: Checksums | None = None,
     sync: bool = False,
 ) -> Path:
-    """Write a new segment into ``folder``, complete or not at all: under a temporary name, then renamed.
+    """Write a new segment into ``folder``, complete or not at all.
 
     ``checksums``: those of the rows where they are copied (None: computed). ``sync``: flush to the disk before this
     returns; without it a power cut may tear the file, which its checksums then show. Raises OSError.
@@ -119,21 +128,15 @@ def write_segment(
     checksums = checksums_of(owner, keys, features, notes) if checksums is None else checksums
     arrays = {"keys": keys, "features": features, "notes": notes, "checksums": checksums}
     content = {name: np.ascontiguousarray(array, dtype=_DTYPES[name]) for name, array in arrays.items()}
-    stem = uuid.uuid4().hex
-    temporary, final = folder / f"{stem}{TEMPORARY}", folder / f"{stem}{SUFFIX}"
-    try:
-        with open(temporary, "wb") as file:
-            file.write(save(content, _metadata(owner, content["keys"], content["checksums"])))
-            if sync:
-                file.flush()
-                os.fsync(file.fileno())
-        os.replace(temporary, final)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    path = folder / f"{uuid.uuid4().hex}{SUFFIX}"
+    with atomic(path) as scratch, open(scratch, "wb") as file:
+        file.write(save(content, _metadata(owner, content["keys"], content["checksums"])))
+        if sync:
+            file.flush()
+            os.fsync(file.fileno())
     if sync:
         sync_folder(folder)
-    return final
+    return path
 
 
 def sync_folder(folder: Path) -> None:

@@ -115,6 +115,11 @@ def describe_images(table: ImageTable) -> Callable[[int], str]:
     return lambda row: f"row {row}, {table.path(row)}"
 
 
+def describe_texts(texts: Sequence[str]) -> Callable[[int], str]:
+    """Position -> its text in messages."""
+    return lambda row: f"text {row}, {texts[row]!r}"
+
+
 def _keys_of_rows(table: ImageTable, digests: list[bytes]) -> list[bytes]:
     if table.boxes is None:
         return digests

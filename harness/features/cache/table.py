@@ -11,7 +11,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -26,15 +25,17 @@ from condsim.harness.console import warn, warn_once
 from condsim.harness.errors import CondsimError, UnusableRowsError
 from condsim.harness.features.cache.request import Encode, Encoded, Request
 from condsim.harness.features.cache.segment import (
+    KEYS_DAMAGED,
     OLD_FORMAT,
+    ROWS_DAMAGED,
     SUFFIX,
-    TEMPORARY,
     DamagedSegmentError,
     Features,
     Notes,
     Segment,
     write_segment,
 )
+from condsim.harness.files import SCRATCH, atomic, sweep
 from condsim.harness.hashing import DIGEST, content_digest, digest
 
 SMALL_BYTES = 64 << 20
@@ -47,7 +48,6 @@ LOCK = ".lock"
 IDENTITY = "identity.json"
 _ROW = (1 << 40) - 1
 """The bits of a row within its segment, below the number of the segment."""
-ROWS_DAMAGED = "{} of its {} rows do not match their checksums"
 
 
 def owner_of(identity: Mapping[str, str], kind: str) -> str:
@@ -123,10 +123,8 @@ class FeatureTable:
         """Rewrite every damaged file with its intact rows; file name -> what was wrong."""
         with self._guard, self._locked("repair"):
             for path, segment in list(self.segments()):
-                if isinstance(segment, Segment):
-                    bad = int((~segment.intact(np.arange(len(segment)))).sum())
-                    if bad:
-                        self._damaged[path.name] = ROWS_DAMAGED.format(bad, len(segment))
+                if isinstance(segment, Segment) and (fault := segment.fault()) is not None:
+                    self._damaged[path.name] = fault
             damaged = dict(self._damaged)
             self._repair()
         return damaged
@@ -215,7 +213,7 @@ class FeatureTable:
     def _refresh(self) -> None:
         """Open segments that are new and forget those that are gone."""
         try:
-            names = {entry.name for entry in os.scandir(self.path) if entry.name.endswith(SUFFIX)}
+            names = {entry.name for entry in os.scandir(self.path) if _is_segment(entry.name)}
         except FileNotFoundError:
             names = set()
         except OSError as error:
@@ -229,7 +227,7 @@ class FeatureTable:
             try:
                 self._segments[name] = Segment(self.path / name, self.width, self.owner)
                 if not self._segments[name].keys_intact:
-                    self._damaged[name] = "its keys or its header have changed since they were written"
+                    self._damaged[name] = KEYS_DAMAGED
             except FileNotFoundError:
                 continue  # merged by another process since the listing; listed again under the lock
             except DamagedSegmentError as error:
@@ -243,9 +241,7 @@ class FeatureTable:
 
     def _repair(self) -> None:
         """Under the lock: remove unfinished and damaged files; the intact rows of a damaged one are written again."""
-        for name in os.listdir(self.path):
-            if name.endswith(TEMPORARY):
-                (self.path / name).unlink(missing_ok=True)
+        sweep(self.path)
         self._refresh()
         for name, fault in self._damaged.items():
             if fault == OLD_FORMAT:
@@ -284,12 +280,10 @@ class FeatureTable:
         file = self.path.parent / IDENTITY
         if file.exists():
             return
-        temporary = file.with_name(f"{uuid.uuid4().hex}{TEMPORARY}")
         try:
-            temporary.write_text(json.dumps({"identity": dict(self.identity), "width": self.width}, indent=1))
-            os.replace(temporary, file)
+            with atomic(file) as scratch:
+                scratch.write_text(json.dumps({"identity": dict(self.identity), "width": self.width}, indent=1))
         except OSError as error:
-            temporary.unlink(missing_ok=True)
             raise _cannot_write(self.path, error) from error
 
     def _touch(self) -> None:
@@ -305,6 +299,10 @@ class FeatureTable:
         self._recent[request] = features
         while sum(array.nbytes for array in self._recent.values()) > REMEMBERED_BYTES:
             self._recent.popitem(last=False)
+
+
+def _is_segment(name: str) -> bool:
+    return name.endswith(SUFFIX) and not name.startswith(SCRATCH)
 
 
 def _cannot_write(path: Path, error: OSError, done: int = 0, total: int = 0) -> CondsimError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import asdict
 from functools import cached_property, partial
 from pathlib import Path
@@ -22,6 +22,7 @@ from condsim.harness.features.cache.request import Encoded
 from condsim.harness.features.cache.store import (
     FeatureStore,
     describe_images,
+    describe_texts,
     open_store,
     pseudo_word_keys,
     text_keys,
@@ -201,8 +202,7 @@ class OpenClip:
                     yield Encoded(part, pieces(features, part_texts).numpy(), notes=notes)
                     advance(len(part))
 
-        describe = _describe_texts(texts)
-        return torch.from_numpy(self._table("text").fetch(text_keys(texts), encode, describe))
+        return torch.from_numpy(self._table("text").fetch(text_keys(texts), encode, describe_texts(texts)))
 
     def encode_texts_with(self, texts: Sequence[str], vectors: Tensor) -> Tensor:
         width, size = word_width(self.spec.architecture()), self.batch_size
@@ -232,7 +232,7 @@ class OpenClip:
                     advance(len(part))
 
         keys = pseudo_word_keys(texts, words.numpy())
-        return torch.from_numpy(self._table("text").fetch(keys, encode, _describe_texts(texts)))
+        return torch.from_numpy(self._table("text").fetch(keys, encode, describe_texts(texts)))
 
     def trainable(self) -> TrainableClip:
         return TrainableClip(self.loaded, self.loaded.transform(self.transform), self.workers)
@@ -284,10 +284,6 @@ _IMAGE_NOTES = (
 
 def _counted(marks: NDArray[np.bool_], total: int, what: str) -> str:
     return f"{int(marks.sum()):,} of {total:,} {what}"
-
-
-def _describe_texts(texts: Sequence[str]) -> Callable[[int], str]:
-    return lambda row: f"text {row}, {texts[row]!r}"
 
 
 def _loader(table: ImageTable, digests: list[bytes], transform: Transform) -> Load:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from condsim.harness.errors import CondsimError, UnusableRowsError, did_you_mean
-from condsim.harness.features.cache.store import describe_images, open_store
+from condsim.harness.features.cache.store import describe_images, describe_texts, open_store
 from condsim.harness.features.published.file import FeatureFile
 from condsim.harness.memory_map import free_pages, is_mapped
 from condsim.harness.names import clean_path, clean_text
@@ -97,7 +97,7 @@ class Precomputed:
             raise CondsimError(
                 f"backbone {self.name} has no text features, which this method needs: set backbone.texts=FILE"
             )
-        return self._texts.look_up(tuple(texts), lambda row: f"text {row}, {texts[row]!r}")
+        return self._texts.look_up(tuple(texts), describe_texts(texts))
 
 
 class PublishedFeatures:

@@ -19,6 +19,7 @@ from condsim.harness.errors import CondsimError
 from condsim.harness.features.cache.maintenance import survey, verify
 from condsim.harness.features.cache.request import Encoded
 from condsim.harness.features.cache.store import FeatureStore, text_keys
+from condsim.harness.files import SCRATCH
 
 
 def encode(rows: NDArray[np.int64]) -> Generator[Encoded, None, None]:
@@ -97,8 +98,9 @@ def test_reading_features_counts_as_use(cache: Path) -> None:
 
 
 def test_prune_without_a_choice_only_sweeps(cache: Path) -> None:
-    left = next(cache.glob("features/one-*/image")) / "0123.tmp"
+    left = next(cache.glob("features/one-*/image")) / f"{SCRATCH}elsewhere-1-abcd.safetensors"
     left.write_bytes(b"half")
+    os.utime(left, (0, 0))
     cache_command.main(["--cache-dir", str(cache), "prune"])
     assert not left.exists()
     assert len(survey(cache)[0]) == 2

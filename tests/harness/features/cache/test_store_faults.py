@@ -27,6 +27,7 @@ from condsim.harness.features.cache import table as feature_table
 from condsim.harness.features.cache.request import Encode, Encoded
 from condsim.harness.features.cache.segment import Segment
 from condsim.harness.features.cache.table import FeatureTable, owner_of
+from condsim.harness.files import SCRATCH
 from condsim.harness.hashing import digest
 
 WIDTH, ROWS, BATCH = 6, 120, 8
@@ -166,7 +167,7 @@ def test_killed_at_random_moments(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert KILLS - survivors >= 30
     features = fetch(folder)
     assert features.tobytes() == FEATURES.tobytes(), "bit-identical"
-    assert not [file for file in folder.iterdir() if file.name.endswith(".tmp")], "nothing half-written is left"
+    assert not list(folder.glob(f"{SCRATCH}*")), "nothing half-written is left"
 
 
 def test_killed_by_the_clock(tmp_path: Path) -> None:
@@ -287,9 +288,11 @@ def test_a_file_of_zeros_as_a_power_cut_may_leave_it_is_noticed(tmp_path: Path) 
 
 
 def test_what_a_killed_process_left_half_written_is_swept_up(tmp_path: Path) -> None:
-    tmp_path.joinpath("0123.tmp").write_bytes(b"half of a segm")
+    left = tmp_path / f"{SCRATCH}elsewhere-1-abcd.safetensors"
+    left.write_bytes(b"half of a segm")
+    os.utime(left, (0, 0))
     assert (fetch(tmp_path) == FEATURES).all()
-    assert not list(tmp_path.glob("*.tmp"))
+    assert not left.exists()
 
 
 def test_a_full_disk_is_a_clear_error_and_leaves_the_store_usable(
@@ -312,7 +315,7 @@ def test_a_full_disk_is_a_clear_error_and_leaves_the_store_usable(
     assert "no space left" in str(caught.value)
     assert f"{5 * BATCH} of {ROWS} features are encoded and stored" in str(caught.value)
     assert stored_rows(tmp_path) == set(range(5 * BATCH))
-    assert not list(tmp_path.glob("*.tmp"))
+    assert not list(tmp_path.glob(f"{SCRATCH}*"))
     encoded: list[int] = []
     assert (fetch(tmp_path, encoded.extend) == FEATURES).all()
     assert encoded == list(range(5 * BATCH, ROWS))
