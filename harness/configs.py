@@ -15,6 +15,7 @@ from hydra.utils import instantiate
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from condsim.harness.errors import CondsimError
+from condsim.harness.run.record import flat
 
 
 def make(config: Mapping[str, Any], name: str = "") -> Any:
@@ -68,14 +69,3 @@ def _search_current_folder(target: str) -> None:
     folder = os.getcwd()
     if folder not in sys.path and package and package not in sys.modules and importlib.util.find_spec(package) is None:
         sys.path.append(folder)
-
-
-def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings under dotted names: ``{"base": {"rank": 5}}`` is ``{"base.rank": 5}``."""
-    settings: dict[str, Any] = {}
-    for key, value in config.items():
-        if isinstance(value, Mapping):
-            settings |= flat(value, f"{prefix}{key}.")
-        else:
-            settings[f"{prefix}{key}"] = value
-    return settings

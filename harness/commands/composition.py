@@ -25,8 +25,9 @@ from condsim.harness.commands.arguments import Arguments, Setting, read_argument
 from condsim.harness.commands.help import print_help
 from condsim.harness.commands.mistakes import explain_choices, explain_setting
 from condsim.harness.commands.settings import as_typed, check_settings
-from condsim.harness.configs import flat, plain
+from condsim.harness.configs import plain
 from condsim.harness.errors import CondsimError
+from condsim.harness.run.record import flat
 
 CONFIGS = "pkg://condsim.conf"
 OPTIONAL = ("recipe", "triplets", "experiment")

@@ -8,10 +8,9 @@ from pathlib import Path
 import matplotlib as mpl
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from condsim.harness.errors import CondsimError
-from condsim.harness.files import atomic
 from condsim.harness.paths import safe_name
 from condsim.harness.results.figures import STYLE, figures
+from condsim.harness.results.output import written
 from condsim.harness.results.question_set import QuestionSet
 
 
@@ -23,16 +22,13 @@ def write_plots(
     ``groups``: one question set per task. ``notes`` names runs that cannot be read. Raises CondsimError where a file
     cannot be written.
     """
-    written = []
+    paths = []
     with mpl.rc_context(STYLE):
         for form in formats:  # a new figure per format: its layout would depend on the format drawn before
             for name, figure in figures(groups, [] if notes is None else notes):
                 FigureCanvasAgg(figure)
                 path = folder / f"{safe_name(name)}.{form}"
-                try:
-                    with atomic(path) as scratch:
-                        figure.savefig(scratch, metadata={"Date": None} if form == "svg" else None)
-                except OSError as error:
-                    raise CondsimError(f"{path} cannot be written: {error.strerror or error}") from None
-                written.append(path)
-    return written
+                with written(path) as scratch:
+                    figure.savefig(scratch, metadata={"Date": None} if form == "svg" else None)
+                paths.append(path)
+    return paths

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from condsim.harness.results.order import created
 from condsim.harness.results.question_set import QuestionSet
 from condsim.harness.results.stored_run import StoredRun
-from condsim.harness.run.record import CONTENT, Measurement
+from condsim.harness.run.record import CONTENT, Measurement, flat
 
 FEWEST_VALUES = 3
 
@@ -62,14 +61,6 @@ def find_sweeps(groups: Iterable[QuestionSet]) -> list[Sweep]:
             metrics = {task: headline[benchmark, task] or "" for task in lines}
             sweeps.append(Sweep(benchmark, method, backbone, setting, fixed, lines, metrics))
     return sweeps
-
-
-def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings as ``base.weight``."""
-    result: dict[str, Any] = {}
-    for key, value in config.items():
-        result |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return result
 
 
 def _fixed_settings(run: StoredRun, setting: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path, PurePosixPath
@@ -16,7 +16,7 @@ from typing import Any
 
 from condsim.harness.errors import CondsimError
 from condsim.harness.files import SCRATCH, atomic_folder, sweep
-from condsim.harness.hashing import canonical_json, content_digest, file_digest, settings_hash
+from condsim.harness.hashing import canonical_json, content_digest, settings_hash
 from condsim.harness.names import unusable_character
 from condsim.harness.paths import safe_name
 
@@ -95,6 +95,14 @@ class Record:
         return f"{self.benchmark}/{self.task}"
 
 
+def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings under dotted names: ``{"base": {"rank": 5}}`` is ``{"base.rank": 5}``."""
+    names: dict[str, Any] = {}
+    for key, value in settings.items():
+        names |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return names
+
+
 def task_folder(results: Path, benchmark: str, task: str) -> Path:
     """Where the records of a task are."""
     return results / "runs" / safe_name(benchmark) / safe_name(task)
@@ -134,7 +142,8 @@ def read_record(folder: Path) -> Record:
                 raise RecordError(f"{path} is too large for a record")
             data = path.read_bytes()
             record = _checked(_parsed(data), folder)
-            _check_files(folder, record)
+            for name in record.files:
+                read_file(folder, record, name)
             return record
         except (OSError, ValueError, RecursionError, MemoryError, CondsimError) as error:
             if before == (seen := _bytes(path)):
@@ -151,7 +160,8 @@ def read_file(folder: Path, record: Record, name: str) -> bytes:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise RecordError(f"{path} cannot be read: {error.strerror or error}") from None
+        reason = "is missing" if isinstance(error, FileNotFoundError) else f"cannot be read: {error.strerror or error}"
+        raise RecordError(f"{path} {reason}") from None
     if content_digest(data) != record.files.get(name):
         raise RecordError(f"{path} is damaged: its content is not what the run wrote")
     return data
@@ -221,18 +231,6 @@ def _checked(content: dict[str, Any], folder: Path) -> Record:
     place = record_folder(Path(), record.benchmark, record.task, record.method, record.run)
     require(folder.absolute().parts[-3:] == place.parts[-3:], f"it belongs into {'/'.join(place.parts[-3:])}")
     return record
-
-
-def _check_files(folder: Path, record: Record) -> None:
-    for name, digest in record.files.items():
-        path = folder / name
-        try:
-            same = file_digest(path) == digest
-        except OSError as error:
-            reason = "is missing" if isinstance(error, FileNotFoundError) else f"cannot be read: {error.strerror}"
-            raise RecordError(f"{path} {reason}") from None
-        if not same:
-            raise RecordError(f"{path} is damaged: its content is not what the run wrote")
 
 
 def _bytes(path: Path) -> bytes | None:
