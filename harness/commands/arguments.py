@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import shlex
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -14,7 +16,7 @@ from hydra.errors import HydraException
 
 from condsim.harness.errors import CondsimError, did_you_mean
 
-FLAGS = ("--help", "-h", "--multirun", "-m", "--config-dir", "-cd", "--cfg", "-c")
+FLAGS = ("--help", "--multirun", "--config-dir", "--cfg")
 
 
 @dataclass(frozen=True)
@@ -94,38 +96,36 @@ class Arguments:
     show_config: bool = False
 
 
-def read_arguments(command: str, argv: Sequence[str]) -> Arguments:
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise CondsimError(message)
+
+
+def read_arguments(argv: Sequence[str]) -> Arguments:
     """Raises CondsimError for an unknown flag, a folder that does not exist, and what is not ``name=value``."""
-    settings: list[Setting] = []
-    folders: list[str] = []
-    switches: set[str] = set()
-    rest = list(argv)
-    while rest:
-        argument = rest.pop(0)
-        flag, equals, value = argument.partition("=")
-        if not argument.startswith("-"):
-            settings.append(Setting.read(argument))
-        elif flag in ("--config-dir", "-cd", "--cfg", "-c"):
-            if not equals and not rest:
-                raise CondsimError(f"{flag} needs a value: {flag} {'job' if flag in ('--cfg', '-c') else 'FOLDER'}")
-            value = value if equals else rest.pop(0)
-            if flag in ("--cfg", "-c"):
-                if value != "job":
-                    raise CondsimError(f"{flag} {value}: the only value is job")
-                switches.add("--cfg")
-                continue
-            folder = Path(value).expanduser()
-            if not folder.is_dir():
-                raise CondsimError(f"--config-dir {value}: there is no such folder")
-            folders.append(str(folder.resolve()))
-        elif argument in FLAGS:
-            switches.add(argument)
-        else:
-            raise CondsimError(f"condsim {command} has no option {argument}. {did_you_mean(flag, FLAGS)}")
+    parser = _Parser(add_help=False, allow_abbrev=False)
+    parser.add_argument("settings", nargs="*")
+    parser.add_argument("--config-dir", "-cd", action="append", default=[])
+    parser.add_argument("--cfg", "-c", choices=["job"])
+    parser.add_argument("--multirun", "-m", action="store_true")
+    parser.add_argument("--help", "-h", action="store_true")
+    options, unknown = parser.parse_known_intermixed_args(argv)
+    if unknown:
+        flag = unknown[0].partition("=")[0]
+        raise CondsimError(f"there is no option {flag}. {did_you_mean(flag, FLAGS)}")
     return Arguments(
-        tuple(settings),
-        tuple(folders),
-        multirun=bool(switches & {"-m", "--multirun"}),
-        help=bool(switches & {"-h", "--help"}),
-        show_config="--cfg" in switches,
+        tuple(map(Setting.read, options.settings)),
+        config_folders(options.config_dir),
+        multirun=options.multirun,
+        help=options.help,
+        show_config=options.cfg is not None,
     )
+
+
+def config_folders(folders: Sequence[str]) -> tuple[str, ...]:
+    """The absolute paths of ``--config-dir``. Raises CondsimError for a folder that does not exist."""
+    paths = [Path(folder).expanduser() for folder in folders]
+    for folder, path in zip(folders, paths, strict=True):
+        if not path.is_dir():
+            raise CondsimError(f"--config-dir {folder}: there is no such folder")
+    return tuple(str(path.resolve()) for path in paths)

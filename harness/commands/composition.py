@@ -182,7 +182,7 @@ def jobs(command: str, argv: Sequence[str]) -> Iterator[Job]:
     All are composed and checked before the first is given: CondsimError names what is wrong. While a job is worked on,
     Hydra's ``HydraConfig`` is the job's, for ``${hydra:runtime.choices...}``.
     """
-    arguments = read_arguments(command, argv)
+    arguments = read_arguments(argv)
     composer = Composer(command, arguments.config_folders)
     if arguments.help:
         job = composer.job(next(_combinations(composer, arguments)))

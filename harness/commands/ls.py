@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
+from condsim.harness.commands.arguments import config_folders
 from condsim.harness.commands.choices import choices_of, description, groups
 from condsim.harness.errors import CondsimError, did_you_mean
 
@@ -25,10 +25,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("group", nargs="?", help="such as methods (default: list the groups)")
     parser.add_argument("--config-dir", "-cd", action="append", default=[], metavar="FOLDER", help="your own configs")
     options = parser.parse_args(argv)
-    folders = [str(Path(folder).expanduser()) for folder in options.config_dir]
-    for folder in folders:
-        if not Path(folder).is_dir():
-            raise CondsimError(f"--config-dir {folder}: there is no such folder")
+    folders = config_folders(options.config_dir)
     known = groups(folders)
     if options.group is None:
         _print_lines({group: f"{len(choices_of(group, folders))} choices" for group in known})

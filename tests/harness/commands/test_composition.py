@@ -94,8 +94,8 @@ def test_a_sweep_composes_each_choice_once() -> None:
         (["method=clay,image_only"], "add -m to run each of them"),
         (["-m", "method=clay", "method.rank=interval(1,4)"], "list the values"),
         (["--mutlirun"], "Did you mean '--multirun'"),
-        (["--config-dir"], "--config-dir FOLDER"),
-        (["--cfg", "hydra"], "the only value is job"),
+        (["--config-dir"], "--config-dir"),
+        (["--cfg", "hydra"], "invalid choice: 'hydra'"),
     ],
 )
 def test_what_does_not_exist_is_named_with_the_nearest(arguments: list[str], message: str) -> None:
