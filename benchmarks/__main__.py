@@ -74,7 +74,7 @@ def main() -> None:
 
 
 def measured(name: str) -> dict[str, Any]:
-    """The rows of one measurement in a process of its own, so that none inherits another's memory or threads."""
+    """The rows of one measurement in a process of its own: it inherits no memory and no threads."""
     started = time.perf_counter()
     code = f"import json, perf_{name}; print(json.dumps(perf_{name}.measure()))"
     environment = {
@@ -96,7 +96,7 @@ def measured(name: str) -> dict[str, Any]:
 
 
 def result(row: Row) -> str:
-    """The measured number: a ratio with the times it is of, or a peak."""
+    """The measured number: a ratio with its two times, or a peak."""
     if "ratio" in row:
         low, high = row["ratios"]
         times = f"{shown(row['seconds'])} : {shown(row['baseline_seconds'])}"
@@ -115,21 +115,21 @@ def met(row: Row) -> str:
 
 
 def publish(kept: dict[str, Any]) -> None:
-    """The kept rows as tables in docs/speed.md, and the growth plot beside it."""
+    """Write the kept rows as tables into docs/speed.md, and the growth plot beside it."""
     parts = []
     for name, title in TITLES.items():
         if name not in kept:
             continue
-        found = kept[name]
-        reduced = "" if found["scale"] == 1 else f", at a scale of {found['scale']:g}"
+        measured = kept[name]
+        reduced = "" if measured["scale"] == 1 else f", at a scale of {measured['scale']:g}"
         parts += [
             f"### {title}",
             "",
-            f"{found['cores']} cores, torch {found['torch']}, {found['created'][:10]}{reduced}",
+            f"{measured['cores']} cores, torch {measured['torch']}, {measured['created'][:10]}{reduced}",
             "",
         ]
         parts += ["| what | against | result | aim | met |", "|---|---|---|---|---|"]
-        for row in found["rows"]:
+        for row in measured["rows"]:
             parts.append("| " + " | ".join((row["what"], row["against"], result(row), row["aim"], met(row))) + " |")
         parts.append("")
     page = DOCS / "speed.md"

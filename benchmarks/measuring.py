@@ -1,4 +1,4 @@
-"""What every measurement shares: both sides in turn, the median of the ratios, rows that say whether the aim is met.
+"""What every measurement shares: both sides in turn, the median of the ratios, rows with aim and result.
 
 The environment's CONDSIM_PERF_SCALE (1: full size) makes the problems smaller, to try the scripts out.
 """
@@ -17,8 +17,8 @@ Job = Callable[[], object]
 
 SCALE = float(os.environ.get("CONDSIM_PERF_SCALE", "1"))
 LEAST = 1.0
-"""Seconds that a measurement lasts: a shorter job is done several times, as its first time after another job's is spent
-on bringing code and data back into the caches."""
+"""Seconds that a measurement lasts: a shorter job is repeated, because its first time after another job is spent
+on loading code and data into the caches again."""
 REPEATS = int(os.environ.get("CONDSIM_PERF_REPEATS", "7" if SCALE == 1 else "3"))
 
 
@@ -38,7 +38,7 @@ def in_turn(*jobs: Job, repeats: int = REPEATS, warm: bool = True) -> list[list[
 
 
 def _seconds(job: Job, calls: int = 1) -> float:
-    """Of one of so many calls."""
+    """The mean time of one call."""
     started = time.perf_counter()
     for _ in range(calls):
         job()
@@ -46,19 +46,19 @@ def _seconds(job: Job, calls: int = 1) -> float:
 
 
 def cost(what: str, against: str, ours: list[float], theirs: list[float], aim: float | None = None) -> Row:
-    """How many times the baseline's time ours takes: the aim is at most so many."""
+    """Our time divided by the baseline's: the aim is at most ``aim``."""
     ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
     return _row(what, against, ours, theirs, ratios, "" if aim is None else f"<= {aim:g}", None, aim)
 
 
 def gain(what: str, against: str, ours: list[float], theirs: list[float], aim: float | None = None) -> Row:
-    """How many times as fast as the baseline ours is: the aim is at least so many."""
+    """The baseline's time divided by ours: the aim is at least ``aim``."""
     ratios = [b / a for a, b in zip(ours, theirs, strict=True)]
     return _row(what, against, ours, theirs, ratios, "" if aim is None else f">= {aim:g}", aim, None)
 
 
 def within(what: str, seconds: list[float], aim: float) -> Row:
-    """Seconds against an absolute bound: the ratio is the share of it."""
+    """Seconds against an absolute bound: the ratio is their share of it."""
     shares = [s / aim for s in seconds]
     return _row(what, "an absolute bound", seconds, [aim] * len(seconds), shares, f"<= {aim:g} s", None, 1.0)
 

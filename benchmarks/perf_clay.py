@@ -42,7 +42,7 @@ def condition(scorer: Any) -> Row:
 
 
 def known_condition(scorer: Any, features: torch.Tensor) -> list[Row]:
-    """One query, a few (faiss takes other code for fewer than twenty), and a batch."""
+    """One query, a few (faiss has other code for fewer than twenty), and a batch."""
     try:
         import faiss
     except ImportError:
@@ -56,11 +56,11 @@ def known_condition(scorer: Any, features: torch.Tensor) -> list[Row]:
     texts, rows = torch.zeros(1, WIDTH), []
     for queries in QUERIES:
         task = search(("",) * ITEMS, queries, "color")
-        asked = unit(features[torch.from_numpy(task.reference)]).numpy()
+        own = unit(features[torch.from_numpy(task.reference)]).numpy()
         times = in_turn(
             lambda task=task: rank_task(task, scorer, features, texts, top=TOP),
             # faiss ranks the query's own image too: one place more.
-            lambda asked=asked: index.search(asked, TOP + 1),
+            lambda own=own: index.search(own, TOP + 1),
         )
         what = f"CLAY, {queries} queries of a known condition, {ITEMS:,} items, {TOP} best, as the engine ranks"
         against = f"faiss-cpu {faiss.__version__} IndexFlatIP on the full features, {threads} threads"

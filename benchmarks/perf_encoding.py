@@ -1,7 +1,7 @@
 """Images per second through the feature store (digest, read, decode, transform, model, write) against the bare model.
 
 The bare model is open_clip's, as it makes it, on tensors that are in memory and normalised already, in the same batches
-(on a processor in a process of its own, which knows nothing of condsim); on a processor a second time as the backbone
+(on a processor in a process of its own, without condsim); on a processor a second time as the backbone
 runs it: channels last in memory, a piece of the batch per core. Weights are random; the
 pictures are like the embedded benchmark's (64 x 64 PNG) and like COCO's (500 x 375 JPEG).
 """
@@ -53,7 +53,7 @@ def measure() -> list[Row]:
 
 
 def stored(folder: Path) -> Row:
-    """How long a new process takes to get features that are all stored, against reading the bare matrix."""
+    """Seconds of a new process to read features that are all stored, against reading the bare matrix."""
     (folder / "files").mkdir()
     names = tuple(f"{i:05d}.bin" for i in range(GENECIS))
     for name in names:

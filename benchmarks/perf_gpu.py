@@ -44,18 +44,18 @@ def search() -> Row:
     scorer = ImageOnly().prepare(problems.gallery_of(features))
     texts = torch.zeros(0, WIDTH, device="cuda")
     items = scorer.items  # type: ignore[attr-defined]
-    asked = items[torch.from_numpy(task.reference).cuda()]
+    queries = items[torch.from_numpy(task.reference).cuda()]
 
     def ours() -> None:
         rank_task(task, scorer, features, texts, top=TOP)
         torch.cuda.synchronize()
 
     def bare() -> None:
-        found = [
-            (asked @ items[start : start + BLOCK].T).topk(min(TOP + 1, ITEMS - start)).values
+        best = [
+            (queries @ items[start : start + BLOCK].T).topk(min(TOP + 1, ITEMS - start)).values
             for start in range(0, ITEMS, BLOCK)
         ]
-        torch.cat(found, dim=1).topk(TOP + 1)
+        torch.cat(best, dim=1).topk(TOP + 1)
         torch.cuda.synchronize()
 
     what = f"search, {QUERIES:,} queries x {ITEMS:,} x {WIDTH} float32, {TOP} best, {torch.cuda.get_device_name()}"

@@ -16,7 +16,7 @@ SERIES = {
     "image only, float32 in memory": ("image_only", True, 1_000_000),
     "CLAY, a new condition, float32 in memory": ("clay", True, 1_000_000),
 }
-"""Label -> method, whether in memory, and the largest gallery asked of it (what is in memory three times is 30 GB)."""
+"""Label -> method, whether in memory, and the largest gallery (what is in memory three times is 30 GB)."""
 
 
 def measure() -> list[Row]:
@@ -30,9 +30,11 @@ def measure() -> list[Row]:
             for label, (method, in_memory, most) in SERIES.items():
                 if items > most:
                     continue
-                found = worker.run("search_named", path=str(path), queries=QUERIES, method=method, in_memory=in_memory)
+                measured = worker.run(
+                    "search_named", path=str(path), queries=QUERIES, method=method, in_memory=in_memory
+                )
                 what = f"{label}: {QUERIES} queries, N = {items:,}, D = {WIDTH}"
-                row = memory(what, "", int(found["peak"]), None, found["seconds"])
+                row = memory(what, "", int(measured["peak"]), None, measured["seconds"])
                 rows.append(row | {"series": label, "items": items})
     return rows
 

@@ -22,9 +22,9 @@ def mit_states() -> list[Row]:
     queries = scaled(queries)
     rows = []
     for metrics, top in ((["recall@1", "recall@5", "recall@10"], 10), (["map"], 10)):
-        found = worker.run("mit_states", queries=queries, metrics=metrics, top=top)
+        measured = worker.run("mit_states", queries=queries, metrics=metrics, top=top)
         what = f"MIT-States size, {', '.join(metrics)}: {queries:,} x {items:,} x {width}, 25 relevant"
-        rows.append(_row(what, found, 2.0))
+        rows.append(_row(what, measured, 2.0))
     return rows
 
 
@@ -36,15 +36,17 @@ def mapped() -> list[Row]:
         write_features(path, ITEMS, WIDTH)
         size = f"{ITEMS:,} x {WIDTH} float16 ({path.stat().st_size / 1e9:.2g} GB)"
         for queries in (1, 6, 64, 1024):
-            found = worker.run("search", path=str(path), queries=queries)
-            rows.append(_row(f"search over a memory-mapped gallery, {size}, {queries:,} queries, 10 best", found, 1.5))
-        found = worker.run("search_named", path=str(path), queries=64, method="image_only", in_memory=False)
+            measured = worker.run("search", path=str(path), queries=queries)
+            rows.append(
+                _row(f"search over a memory-mapped gallery, {size}, {queries:,} queries, 10 best", measured, 1.5)
+            )
+        measured = worker.run("search_named", path=str(path), queries=64, method="image_only", in_memory=False)
         what = f"the same as a run, with {ITEMS:,} names in memory as Python strings, 64 queries"
-        rows.append(_row(what, found, None))
+        rows.append(_row(what, measured, None))
     return rows
 
 
-def _row(what: str, found: dict[str, float], aim: float | None) -> Row:
-    anonymous = found["anonymous"] / 2**30
+def _row(what: str, measured: dict[str, float], aim: float | None) -> Row:
+    anonymous = measured["anonymous"] / 2**30
     against = f"without pages of files: {anonymous:.2f} GiB"
-    return memory(what, against, int(found["peak"]), aim, found["seconds"], anonymous_gib=anonymous)
+    return memory(what, against, int(measured["peak"]), aim, measured["seconds"], anonymous_gib=anonymous)

@@ -1,4 +1,4 @@
-"""Speed of the training-free methods: against the straightforward way, in one run, single thread."""
+"""Speed of the training-free methods: against the straightforward computation, in one run, single thread."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def measure() -> list[Row]:
 
 
 def rerank() -> list[Row]:
-    """From the neighbourhoods of a query and of K = 100 candidates, k = 10 each, to how alike they are."""
+    """The similarity of a query's neighbourhood to those of K = 100 candidates, k = 10 each."""
     gallery = random_gallery()
     queries = random_queries(gallery, 50)
     method = NeighborhoodRerank(ImageOnly(), shortlist=SHORTLIST, neighbors=NEIGHBORS)
@@ -112,15 +112,15 @@ def clay_condition() -> Row:
 
 
 def clay_lists() -> Row:
-    """GeneCIS's form: lists of 15 candidates, 40 queries a condition."""
+    """GeneCIS's form: lists of 15 candidates, 40 queries per condition."""
     gallery = random_gallery()
     queries = random_queries(gallery, 40)
     rows = torch.randint(ITEMS, (40, 15), generator=torch.Generator().manual_seed(1))
     scorer: Any = Clay().prepare(gallery)
     scorer(queries, rows)
     items = unit(gallery.features)
-    asked = unit(queries.reference)
-    times = in_turn(lambda: scorer(queries, rows), lambda: inner_products(asked, items, rows))
+    references = unit(queries.reference)
+    times = in_turn(lambda: scorer(queries, rows), lambda: inner_products(references, items, rows))
     return gain("CLAY on 40 lists of 15 candidates, its subspace known", "inner products of the lists", *times)
 
 

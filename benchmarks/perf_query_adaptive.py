@@ -14,7 +14,7 @@ ITEMS, WIDTH, RANK, QUERIES = scaled(100_000, 10_000), 512, 64, 4
 
 
 def dense(transforms: Transforms, items: Tensor) -> Tensor:
-    """T formed for each query, and every item taken through it."""
+    """T is formed for each query and applied to every item."""
     scores = []
     for query, transform in zip(unit(transforms.query), transforms.dense(), strict=True):
         moved = items @ transform.T

@@ -78,18 +78,18 @@ def cirr() -> list[Row]:
     )
     known, nothing, texts = torch.from_numpy(scores), torch.zeros(len(names), 1), torch.zeros(len(rows), 1)
     at = [(f"recall@{k}", k) for k in (1, 5, 10, 50)] + [(f"subset_recall@{k}", k) for k in (1, 2, 3)]
-    found: dict[str, list[float]] = {}
+    means: dict[str, list[float]] = {}
 
     def ours() -> None:
         ranking = rank_task(task, lambda queries, rows=None: known[queries.condition], nothing, texts)
-        found["ours"] = [per_query(name, ranking.ranks, ranking.subset_ranks).mean() for name, _ in at]
+        means["ours"] = [per_query(name, ranking.ranks, ranking.subset_ranks).mean() for name, _ in at]
 
     def over_names() -> None:
-        found["theirs"] = argsort_over_names(scores, names, reference, target, members)
+        means["theirs"] = argsort_over_names(scores, names, reference, target, members)
 
     times = in_turn(ours, over_names, repeats=3)
-    if not np.allclose(found["ours"], found["theirs"]):
-        raise AssertionError(f"the two disagree: {found}")
+    if not np.allclose(means["ours"], means["theirs"]):
+        raise AssertionError(f"the two disagree: {means}")
     what = f"CIRR val from scores, exclusion and subset, {len(rows):,} x {len(names):,}"
     return [gain(what, "sorting all names by score", *times, 40)]
 
@@ -114,7 +114,7 @@ def argsort_over_names(
 
 
 def cirr_val() -> tuple[NDArray[np.str_], NDArray[np.str_], NDArray[np.str_], NDArray[np.str_]]:
-    """Names, references, targets and the other five members, from the real annotations where they are at hand."""
+    """Names, references, targets and the other five members, from the real annotations where they are available."""
     root = Path(os.environ.get("CONDSIM_ANNOTATIONS", Path(__file__).parents[2] / "shared" / "data")) / "cirr"
     captions = root / "captions" / "cap.rc2.val.json"
     if captions.exists():

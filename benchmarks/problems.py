@@ -24,7 +24,7 @@ def images(n: int) -> ImageTable:
 
 
 class Cosine:
-    """The cheapest composed query there is, so that the rest is ranking."""
+    """The cheapest composed query, so that most of the time is ranking."""
 
     def __init__(self, gallery: Tensor) -> None:
         self.gallery = normalize(gallery, dim=1)
@@ -56,7 +56,7 @@ class Held:
 
 
 def mit_states(queries: int, items: int, metrics: tuple[str, ...]) -> Task:
-    """25 relevant images a query, its own image excluded, 115 conditions."""
+    """25 relevant images per query, its own image excluded, 115 conditions."""
     rng = np.random.default_rng(0)
     reference = rng.integers(0, items, queries)
     block = (reference[:, None] + rng.integers(1, items - 25, (queries, 1)) + np.arange(25)) % items
@@ -76,7 +76,7 @@ def mit_states(queries: int, items: int, metrics: tuple[str, ...]) -> Task:
 
 
 def search(names: tuple[str, ...], queries: int, condition: str = "") -> Task:
-    """Queries by image against all images, each less itself: the ten best are all that is asked for."""
+    """Queries by image against all images but their own; only the ten best are needed."""
     items = len(names)
     reference = np.random.default_rng(4).integers(0, items, queries)
     return Task(
@@ -111,7 +111,7 @@ def gallery_of(features: Tensor) -> Gallery:
 
 
 def write_features(path: Path, items: int, width: int) -> None:
-    """A float16 .npy file of ``items`` different rows, and their names beside it, without holding it in memory."""
+    """A float16 .npy file of ``items`` different rows, and their names beside it, without keeping it in memory."""
     block: NDArray[np.float16] = np.random.default_rng(5).normal(size=(1 << 16, width)).astype(np.float16)
     out = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=(items, width))
     out.flush()

@@ -1,7 +1,7 @@
 """One job in a process of its own, so that its peak memory is its own: `python worker.py JOB '{"argument": 1}'`.
 
-Prints a line of JSON: ``seconds`` of the job without imports, ``peak`` resident bytes of the whole process with all of
-its imports and with mapped file pages, ``anonymous``: the highest seen without pages of files.
+Prints one line of JSON: ``seconds`` of the job without imports, ``peak`` resident bytes of the whole process with
+all of its imports and with mapped file pages, ``anonymous``: the highest seen without pages of files.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ def run(job: str, **arguments: Any) -> dict[str, float]:
     """``job`` in a process of its own. Raises CalledProcessError where it fails."""
     command = [sys.executable, __file__, job, json.dumps(arguments)]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    measured: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return measured
 
 
 def mit_states(queries: int, metrics: list[str], top: int) -> float:
@@ -58,7 +58,7 @@ def search(path: str, queries: int) -> float:
 
 
 def search_named(path: str, queries: int, method: str, in_memory: bool) -> float:
-    """The same as `condsim bench` does it with a precomputed backbone: every item has a name, which is held."""
+    """The same as `condsim bench` does it with a precomputed backbone: every item has a name, which is in memory."""
     import problems
 
     from condsim.harness.features.published.backbone import Precomputed

@@ -216,17 +216,17 @@ def _task(
 ) -> Task:
     """The queries as they are, in the order of the file."""
     rows = {name: row for row, name in enumerate(names)}
-    asked: list[tuple[str, int, int, tuple[str, ...]]] = []
+    entries: list[tuple[str, int, int, tuple[str, ...]]] = []
     for i, query in queries:
         texts = TEXTS[text](*query.captions)
         ends = rows[query.candidate], rows[query.target]
         if text == "val":
-            asked += [(f"{i}.{j}", *ends, (one,)) for j, one in enumerate(texts)]
+            entries += [(f"{i}.{j}", *ends, (one,)) for j, one in enumerate(texts)]
         else:
-            asked.append((str(i), *ends, texts))
-    distinct = sorted({texts for *_, texts in asked})
+            entries.append((str(i), *ends, texts))
+    distinct = sorted({texts for *_, texts in entries})
     code = {texts: i for i, texts in enumerate(distinct)}
-    ids, reference, target, _ = zip(*asked, strict=True)
+    ids, reference, target, _ = zip(*entries, strict=True)
     files = tuple(f"{name}.png" for name in names)
     benchmark, _, category = full_name.partition("/")
     return Task(
@@ -235,7 +235,7 @@ def _task(
         images=ImageTable(root, files, files=moved(files, None if index is None else dict(index))),
         conditions=tuple((texts[0],) for texts in distinct),
         texts=tuple(distinct) if any(len(texts) > 1 for texts in distinct) else None,
-        condition=np.array([code[texts] for *_, texts in asked], dtype=np.int64),
+        condition=np.array([code[texts] for *_, texts in entries], dtype=np.int64),
         reference=np.array(reference, dtype=np.int64),
         relevant=Ragged.of([row] for row in target),
         metrics=(),

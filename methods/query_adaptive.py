@@ -67,10 +67,10 @@ class QueryAdaptive(TrainedMethod):
                 "method.noise and method.semi_positives must not be negative, method.temperature above 0"
             )
         self.noise, self.semi_positives, self.temperature = noise, semi_positives, temperature
-        self._asked = Architecture(**{key: value for key, value in self.architecture.items() if value is not None})
+        self._sizes = Architecture(**{key: value for key, value in self.architecture.items() if value is not None})
 
     def new_network(self, width: int) -> HyperNetwork:
-        return HyperNetwork(width, self._asked)
+        return HyperNetwork(width, self._sizes)
 
     def load_network(self, checkpoint: Checkpoint) -> tuple[HyperNetwork, int, Mapping[str, Any]]:
         try:

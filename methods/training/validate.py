@@ -1,4 +1,4 @@
-"""Validation while training: a task is ranked by the network as it stands, through the same engine as a run."""
+"""Validation while training: the present network ranks a task, through the same engine as a run."""
 
 from __future__ import annotations
 
