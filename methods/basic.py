@@ -16,6 +16,7 @@ from condsim.harness.paths import resolve
 from condsim.harness.task import condition_text
 from condsim.methods.phrases.lexicon import phrase_source
 from condsim.methods.phrases.source import Phrases
+from condsim.methods.shared.checks import at_least
 from condsim.methods.shared.nearest import nearest
 from condsim.methods.shared.per_batch import PerBatch
 from condsim.methods.shared.word_list import word_list
@@ -94,9 +95,7 @@ class Basic(Method):
     ) -> None:
         if not 0 <= style_weight <= 1:
             raise CondsimError(f"method.style_weight must be in [0, 1], not {style_weight}")
-        for name, size in (("rank", rank), ("expansion", expansion), ("context", context)):
-            if size < 0:
-                raise CondsimError(f"method.{name} must be 0 or more, not {size}")
+        at_least(0, rank=rank, expansion=expansion, context=context)
         for name, minimum in (("image_minimum", image_minimum), ("text_minimum", text_minimum)):
             if minimum == 0:
                 raise CondsimError(f"method.{name} must not be 0: similarities are divided by it")

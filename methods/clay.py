@@ -10,12 +10,13 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from condsim.harness.errors import CondsimError, did_you_mean
+from condsim.harness.errors import CondsimError
 from condsim.harness.method import Gallery, Method, Queries, Scorer
 from condsim.harness.one_vector import inner_products, taken, unit
 from condsim.harness.task import Condition, Task, condition_text
 from condsim.methods.phrases.lexicon import phrase_source
 from condsim.methods.phrases.source import Phrases, check_conditions
+from condsim.methods.shared.checks import at_least, has_slot, one_of
 from condsim.methods.shared.one_thread import one_thread
 from condsim.methods.shared.sphere import log_map, log_map_features, mean_direction, rotate
 
@@ -121,18 +122,14 @@ class Clay(Method):
         seed: int = 0,
         phrases: Phrases | None = None,
     ) -> None:
-        if rank < 1:
-            raise CondsimError(f"method.rank must be 1 or more, not {rank}")
-        if "{}" not in template:
-            raise CondsimError(f"method.template must contain {{}} for the value, not {template!r}")
+        at_least(1, rank=rank)
+        has_slot(template=template)
         if prompts is not None and prompts < 2:
             raise CondsimError(
                 f"method.prompts must be 2 or more, not {prompts}; for one prompt, method.subspace=single"
             )
-        if subspace not in SUBSPACES:
-            raise CondsimError(f"method.subspace={subspace}: unknown. {did_you_mean(subspace, SUBSPACES)}")
-        if several not in SEVERAL:
-            raise CondsimError(f"method.several={several}: unknown. {did_you_mean(several, SEVERAL)}")
+        one_of(SUBSPACES, subspace=subspace)
+        one_of(SEVERAL, several=several)
         self.rank = rank
         self.template = template
         self.prompts = prompts

@@ -13,6 +13,7 @@ from condsim.harness.errors import CondsimError
 from condsim.harness.method import Gallery, Queries, Scorer
 from condsim.harness.one_vector import InnerProduct, unit
 from condsim.harness.state_dict import Checkpoint
+from condsim.methods.shared.checks import above_zero, at_least
 from condsim.methods.training.checkpoints import fit_names
 from condsim.methods.training.losses import in_batch_loss
 from condsim.methods.training.method import Batch, Objective, TrainedMethod
@@ -74,13 +75,10 @@ class Combiner(TrainedMethod):
         temperature: float = 0.01,
     ) -> None:
         super().__init__(checkpoint, projection=projection, hidden=hidden)
-        for label, size in (("projection", projection), ("hidden", hidden)):
-            if size is not None and size < 1:
-                raise CondsimError(f"method.{label} must be at least 1, not {size}")
+        at_least(1, projection=projection, hidden=hidden)
         if not 0 <= dropout < 1:
             raise CondsimError(f"method.dropout must be in [0, 1), not {dropout}")
-        if temperature <= 0:
-            raise CondsimError(f"method.temperature must be above 0, not {temperature}")
+        above_zero(temperature=temperature)
         self.dropout, self.temperature = dropout, temperature
 
     def new_network(self, width: int) -> CombinerNetwork:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from condsim.harness.errors import CondsimError, NotApplicable
+from condsim.harness.errors import NotApplicable
 from condsim.harness.method import Gallery, Method, Queries, Scorer
 from condsim.harness.one_vector import inner_products, unit
 from condsim.harness.task import Condition, Task, condition_text
 from condsim.methods.phrases.lexicon import phrase_source
 from condsim.methods.phrases.source import Phrases, check_conditions
+from condsim.methods.shared.checks import at_least, has_slot
 from condsim.methods.shared.conditional_map import ConditionalMap
 
 POSITIONS = ("left", "right", "top", "lower", "mid")
@@ -26,7 +27,8 @@ class Crl(Method):
     """
 
     def __init__(self, template: str = "a photo of {}", phrases: Phrases | None = None) -> None:
-        self.template = _checked(template)
+        has_slot(template=template)
+        self.template = template
         self.phrases = phrase_source(phrases)
 
     def check(self, task: Task) -> None:
@@ -73,10 +75,8 @@ class CrlComposed(Crl):
         phrases: Phrases | None = None,
     ) -> None:
         super().__init__(template, phrases)
-        if "{}" not in prompt:
-            raise CondsimError(f"method.prompt must contain {{}} for the condition; it is {prompt!r}")
-        if weight < 0:
-            raise CondsimError(f"method.weight must be 0 or more, not {weight}")
+        has_slot(prompt=prompt)
+        at_least(0, weight=weight)
         self.criterion = criterion
         self.weight = weight
         self.prompt = prompt
@@ -112,9 +112,3 @@ class CrlComposed(Crl):
         encoded = unit(gallery.encode_texts(tuple(distinct)).to(gallery.features))
         rows = torch.tensor([[distinct[text] for text in some] for some in prompts], device=encoded.device)
         return encoded[rows].mean(dim=1)
-
-
-def _checked(template: str) -> str:
-    if "{}" not in template:
-        raise CondsimError(f"method.template must contain {{}} for the value; it is {template!r}")
-    return template

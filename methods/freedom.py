@@ -8,12 +8,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from condsim.harness.errors import CondsimError, did_you_mean
 from condsim.harness.method import Gallery, Method, Queries, Scorer
 from condsim.harness.one_vector import InnerProduct, unit
 from condsim.harness.task import condition_text
 from condsim.methods.phrases.lexicon import phrase_source
 from condsim.methods.phrases.source import Phrases
+from condsim.methods.shared.checks import at_least, one_of
 from condsim.methods.shared.nearest import nearest
 from condsim.methods.shared.per_batch import PerBatch
 from condsim.methods.shared.word_list import word_list
@@ -55,11 +55,8 @@ class Freedom(Method):
         add_self: str = "query",
         phrases: Phrases | None = None,
     ) -> None:
-        for name, size in (("neighbors", neighbors), ("words_each", words_each), ("words", words)):
-            if size < 1:
-                raise CondsimError(f"method.{name} must be 1 or more, not {size}")
-        if add_self not in SELF:
-            raise CondsimError(f"method.add_self={add_self}: unknown. {did_you_mean(add_self, SELF)}")
+        at_least(1, neighbors=neighbors, words_each=words_each, words=words)
+        one_of(SELF, add_self=add_self)
         self.neighbors = neighbors
         self.words_each = words_each
         self.words = words

@@ -7,12 +7,12 @@ import zlib
 import torch
 from torch import Tensor
 
-from condsim.harness.errors import CondsimError
 from condsim.harness.method import Gallery, Method, Scorer
 from condsim.harness.one_vector import unit
 from condsim.harness.task import Condition, Task, condition_text
 from condsim.methods.phrases.lexicon import phrase_source
 from condsim.methods.phrases.source import Phrases, check_conditions
+from condsim.methods.shared.checks import above_zero, at_least, has_slot
 from condsim.methods.shared.conditional_map import ConditionalMap
 from condsim.methods.shared.one_thread import one_thread
 
@@ -78,13 +78,9 @@ class Indirect(Method):
         seed: int = 0,
         phrases: Phrases | None = None,
     ) -> None:
-        for name, size in (("components", components), ("patience", patience)):
-            if size < 1:
-                raise CondsimError(f"method.{name} must be 1 or more, not {size}")
-        if rate <= 0:
-            raise CondsimError(f"method.rate must be above 0, not {rate}")
-        if "{}" not in template:
-            raise CondsimError(f"method.template must contain {{}} for the value; it is {template!r}")
+        at_least(1, components=components, patience=patience)
+        above_zero(rate=rate)
+        has_slot(template=template)
         self.components = components
         self.template = template
         self.rate = rate

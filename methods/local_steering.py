@@ -13,10 +13,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from condsim.harness.errors import CondsimError, did_you_mean
+from condsim.harness.errors import CondsimError
 from condsim.harness.method import Gallery, Method, Queries, Scorer
 from condsim.harness.one_vector import unit
 from condsim.methods.shared.base_method import Wrapper
+from condsim.methods.shared.checks import one_of
 
 POOLS = ("train", "gallery")
 
@@ -72,8 +73,7 @@ class LocalSteering(Wrapper):
         pool: str = "train",
         neutral: str = "a photo",
     ) -> None:
-        if pool not in POOLS:
-            raise CondsimError(f"method.pool={pool}: unknown. {did_you_mean(pool, POOLS)}")
+        one_of(POOLS, pool=pool)
         if not -math.pi <= theta <= math.pi:
             raise CondsimError(f"method.theta is an angle in radians between -pi and pi, not {theta}")
         if ends < 1 or (neighbors is not None and neighbors < 2 * ends):

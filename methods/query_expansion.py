@@ -13,6 +13,7 @@ from condsim.harness.method import Gallery, Method, Queries, Scorer
 from condsim.harness.one_vector import unit
 from condsim.methods.inner_product import ImageOnly
 from condsim.methods.shared.base_method import Wrapper
+from condsim.methods.shared.checks import at_least
 from condsim.methods.shared.per_batch import PerBatch, part_of
 
 _ELEMENTS_AT_ONCE = 1 << 23
@@ -32,10 +33,7 @@ class AlphaQueryExpansion(Wrapper):
     """
 
     def __init__(self, base: Method | None = None, neighbors: int = 10, alpha: float = 3.0) -> None:
-        if neighbors < 0:
-            raise CondsimError(f"method.neighbors must be 0 or more, not {neighbors}")
-        if alpha < 0:
-            raise CondsimError(f"method.alpha must be 0 or more, not {alpha}")
+        at_least(0, neighbors=neighbors, alpha=alpha)
         super().__init__(ImageOnly() if base is None else base)
         if not self.base.needs_reference:
             name = type(self.base).__name__

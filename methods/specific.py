@@ -8,13 +8,14 @@ import torch
 from torch import Tensor
 
 from condsim.harness.categories import categories_of, read_categories, spelling
-from condsim.harness.errors import CondsimError, NotApplicable, did_you_mean
+from condsim.harness.errors import NotApplicable
 from condsim.harness.method import Gallery, Method, Queries, Scorer
 from condsim.harness.one_vector import InnerProduct, inner_products, unit
 from condsim.harness.paths import resolve
 from condsim.harness.task import ImageTable, Task
 from condsim.methods.phrases.lexicon import phrase_source
 from condsim.methods.phrases.source import Phrases, check_conditions
+from condsim.methods.shared.checks import one_of
 
 TEMPLATES = ("imagenet", "plain")
 
@@ -72,7 +73,8 @@ class SpecificFocusAttribute(_Specific):
         phrases: Phrases | None = None,
     ) -> None:
         super().__init__(tasks)
-        self.templates = _known_templates(templates)
+        one_of(TEMPLATES, templates=templates)
+        self.templates = templates
         self.phrases = phrase_source(phrases)
 
     def check(self, task: Task) -> None:
@@ -113,7 +115,8 @@ class SpecificChangeAttribute(_Specific):
         phrases: Phrases | None = None,
     ) -> None:
         super().__init__(tasks)
-        self.templates = _known_templates(templates)
+        one_of(TEMPLATES, templates=templates)
+        self.templates = templates
         self.phrases = phrase_source(phrases)
         self.categories = categories
 
@@ -206,9 +209,3 @@ def _multi_hot(lists: Sequence[Sequence[int]], width: int) -> Tensor:
     for row, places in enumerate(lists):
         out[row, list(places)] = 1
     return out
-
-
-def _known_templates(templates: str) -> str:
-    if templates not in TEMPLATES:
-        raise CondsimError(f"method.templates={templates}: unknown. {did_you_mean(templates, TEMPLATES)}")
-    return templates

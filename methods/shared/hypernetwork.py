@@ -1,4 +1,4 @@
-"""Our hypernetwork in QuARI's manner: from a query to its own linear transform. The released one: ``quari_network``."""
+"""Our hypernetwork, similar to QuARI's: from a query to its linear transform. The released one: ``quari_network``."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from condsim.harness.errors import CondsimError, did_you_mean
+from condsim.harness.errors import CondsimError
 from condsim.harness.one_vector import unit
+from condsim.methods.shared.checks import at_least, one_of
 from condsim.methods.shared.low_rank import Transforms
 
 QueryHead = Literal["residual", "decoded", "none"]
@@ -36,14 +37,11 @@ class Architecture:
     query_head: QueryHead = "residual"
 
     def __post_init__(self) -> None:
-        for name in ("rank", "steps", "hidden", "heads", "feedforward", "depth"):
-            if getattr(self, name) < 1:
-                raise CondsimError(f"method.{name} must be at least 1, not {getattr(self, name)}")
+        sizes = ("rank", "steps", "hidden", "heads", "feedforward", "depth")
+        at_least(1, **{name: getattr(self, name) for name in sizes})
         if self.hidden % self.heads:
             raise CondsimError(f"method.hidden={self.hidden} is not divisible by method.heads={self.heads}")
-        heads = ("residual", "decoded", "none")
-        if self.query_head not in heads:
-            raise CondsimError(f"method.query_head is {self.query_head!r}. {did_you_mean(str(self.query_head), heads)}")
+        one_of(("residual", "decoded", "none"), query_head=self.query_head)
         if self.scale == 0:
             raise CondsimError("method.scale must not be 0: the transform would not depend on the query")
 
