@@ -21,7 +21,7 @@ from huggingface_hub.file_download import http_get
 from huggingface_hub.utils._http import get_session
 
 from condsim.datasets.sources import SOURCES, Remote, Source
-from condsim.harness.errors import CondsimError, did_you_mean
+from condsim.harness.errors import CondsimError, did_you_mean, first_line
 from condsim.harness.progress import track
 
 MAX_UNPACKED = 200 * 10**9
@@ -131,9 +131,9 @@ def _transfer(remote: Remote, part: Path) -> None:
             part.unlink()  # the kept bytes are not the beginning of the file that is published now
             return _transfer(remote, part)
         kept = part.stat().st_size if part.exists() else 0
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CondsimError(
-            f"{remote.url} could not be fetched: {reason}. {kept:,} bytes are kept: the same command resumes from there"
+            f"{remote.url} could not be fetched: {first_line(error)}. {kept:,} bytes are kept: the same command "
+            "resumes from there"
         ) from None
 
 

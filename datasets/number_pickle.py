@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from condsim.harness.errors import CondsimError
+from condsim.harness.errors import CondsimError, reading
 
 MAX_BYTES = 64 << 20
 """The ground truths of ROxford and RParis have less than one megabyte."""
@@ -22,17 +22,13 @@ _MAX_DEPTH = 8
 def read_number_pickle(path: Path, what: str) -> Any:
     """The content of a pickle as plain Python: dicts with text keys, lists, texts, numbers; arrays become lists.
 
-    A pickle names functions that the reader calls. Here each of the few names that numpy's arrays need stands for a
-    function of this module that only collects numbers, and any other name is refused. Raises CondsimError naming the
+    A pickle names functions that the reader calls. Here the few names that numpy's arrays need are
+    functions of this module that only collect numbers, and any other name is refused. Raises CondsimError naming the
     file and ``what`` was expected.
     """
-    try:
+    with reading(path, what):
         size = path.stat().st_size
         data = path.read_bytes() if size <= MAX_BYTES else b""
-    except FileNotFoundError:
-        raise CondsimError(f"{path} does not exist (expected {what})") from None
-    except OSError as error:
-        raise CondsimError(f"{path} cannot be read: {error.strerror or error} (expected {what})") from None
     if size > MAX_BYTES:
         raise CondsimError(f"{path} has {size:,} bytes, more than any such file (expected {what})")
     try:
@@ -95,7 +91,7 @@ def _encode(text: Any, encoding: Any) -> bytes:
 
 
 class _Stand:
-    """A stand-in for a name in a pickle. Nothing can be set on it, so a pickle cannot change this module."""
+    """A replacement for a name in a pickle. Nothing can be set on it, so a pickle cannot change this module."""
 
     __slots__ = ("_call",)
     _call: Callable[..., Any]

@@ -1,9 +1,11 @@
-"""Errors that tell the user what to do. The CLI prints their message and never a traceback."""
+"""Errors that say what the user can do. The CLI prints their message and never a traceback."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from difflib import get_close_matches
+from pathlib import Path
 
 ROWS_SHOWN = 10
 """Rows that one message names."""
@@ -28,6 +30,29 @@ def did_you_mean(name: str, choices: Iterable[str], limit: int = 3) -> str:
     if near:
         return f"Did you mean {' or '.join(repr(choice) for choice in near)}?"
     return f"Choose one of: {', '.join(choices)}." if choices else "There is nothing to choose from."
+
+
+def first_line(error: BaseException, longest: int = 160) -> str:
+    """The start of an error's message; the name of its class where it has none."""
+    lines = str(error).strip().splitlines()
+    return lines[0][:longest] if lines else type(error).__name__
+
+
+@contextmanager
+def reading(path: Path, what: str) -> Iterator[None]:
+    """Raises CondsimError where ``path``, which should be ``what``, cannot be read inside."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise CondsimError(f"{path} does not exist (expected {what})") from None
+    except OSError as error:
+        raise CondsimError(f"{path} cannot be read: {error.strerror or error} (expected {what})") from None
+
+
+def first_of(names: Iterable[str], shown: int = 3) -> str:
+    """``a, b, c and 2 more``."""
+    names = list(names)
+    return ", ".join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")
 
 
 class UnusableRowsError(CondsimError):

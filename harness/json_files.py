@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from condsim.harness.errors import CondsimError
+from condsim.harness.errors import CondsimError, reading
 
 
 def read_json(path: Path, what: str) -> Any:
@@ -46,10 +46,7 @@ def parse_json(text: str, refuse: Callable[[str], NoReturn], constants: bool = F
 def read_text(path: Path, what: str) -> str:
     """The text of a UTF-8 file."""
     try:
-        return path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise CondsimError(f"{path} does not exist (expected {what})") from None
-    except OSError as error:
-        raise CondsimError(f"{path} cannot be read: {error.strerror or error} (expected {what})") from None
+        with reading(path, what):
+            return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise CondsimError(f"{path}: byte {error.start} is not UTF-8 text (expected {what})") from None

@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from condsim.harness.errors import CondsimError
+from condsim.harness.errors import CondsimError, first_line
 from condsim.harness.files import atomic
 
 METADATA = "condsim"
@@ -106,7 +106,7 @@ def _read_safetensors(path: Path) -> Checkpoint:
             text = (file.metadata() or {}).get(METADATA)
         settings = None if text is None else json.loads(text)
     except (SafetensorError, OSError, ValueError, TypeError, RecursionError) as error:
-        raise CondsimError(f"{path}: damaged, or not a safetensors file: {_first_line(error)}") from None
+        raise CondsimError(f"{path}: damaged, or not a safetensors file: {first_line(error)}") from None
     if not tensors:
         raise CondsimError(f"{path}: holds no weights at all")
     if settings is None:  # not written by us
@@ -131,7 +131,7 @@ def check_archive(path: Path) -> None:
     except CondsimError:
         raise
     except Exception as error:  # zipfile raises its own errors and those of every decompressor
-        raise CondsimError(f"{path}: damaged or cut off: {_first_line(error)}") from None
+        raise CondsimError(f"{path}: damaged or cut off: {first_line(error)}") from None
     if damaged is not None:
         raise CondsimError(f"{path}: damaged: {damaged!r} in it fails its checksum")
 
@@ -142,7 +142,7 @@ def _unpickled(path: Path) -> object:
             return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # the unpickler raises many unrelated types; the file cannot be read whatever it was
         found = re.search(r"GLOBAL ([\w.]+)", str(error))
-        reason = f"it holds a Python object ({found[1]})" if found else _first_line(error)
+        reason = f"it holds a Python object ({found[1]})" if found else first_line(error)
         raise CondsimError(
             f"{path}: cannot be read as plain weights: {reason}. Only tensors are loaded: save the model's "
             "state_dict() with torch.save or safetensors"
@@ -174,8 +174,3 @@ def _other_content(head: bytes) -> str:
     if head.lstrip()[:1] == b"<":
         return "a web page, not weights: download the file itself"
     return "neither a safetensors file nor one that torch.save wrote"
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:160] if lines else type(error).__name__

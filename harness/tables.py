@@ -13,7 +13,7 @@ from typing import TextIO
 import numpy as np
 import pandas as pd
 
-from condsim.harness.errors import CondsimError, did_you_mean
+from condsim.harness.errors import CondsimError, did_you_mean, first_line, reading
 from condsim.harness.names import clean_label
 
 PARQUET = (".parquet", ".pq")
@@ -43,8 +43,7 @@ def read_frame(path: Path, what: str, columns: Sequence[str] = ()) -> pd.DataFra
 
 
 def unreadable_parquet(path: Path, what: str, error: Exception) -> CondsimError:
-    reason = (str(error).splitlines() or [type(error).__name__])[0]
-    return CondsimError(f"{path} is no readable parquet table: {reason} (expected {what})")
+    return CondsimError(f"{path} is no readable parquet table: {first_line(error)} (expected {what})")
 
 
 def read_rows(path: Path, what: str) -> Iterator[list[str]]:
@@ -94,21 +93,15 @@ def read_rows(path: Path, what: str) -> Iterator[list[str]]:
 
 @contextmanager
 def _opened(path: Path, what: str) -> Iterator[TextIO]:
-    try:
+    with reading(path, what):
         file = path.open(encoding="utf-8-sig", errors="surrogateescape", newline="")
-    except FileNotFoundError:
-        raise CondsimError(f"{path} does not exist (expected {what})") from None
-    except OSError as error:
-        raise CondsimError(f"{path} cannot be read: {error.strerror or error} (expected {what})") from None
     with file:
         yield file
 
 
 def _lines(file: TextIO, path: Path, what: str) -> Iterator[str]:
-    try:
+    with reading(path, what):
         yield from file
-    except OSError as error:
-        raise CondsimError(f"{path} cannot be read: {error.strerror or error} (expected {what})") from None
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from condsim.harness.commands.arguments import Setting
 from condsim.harness.commands.choices import choices_of
-from condsim.harness.errors import did_you_mean
+from condsim.harness.errors import did_you_mean, first_line
 
 if TYPE_CHECKING:
     from condsim.harness.commands.composition import Composer
@@ -29,9 +29,9 @@ def explain_choices(composer: Composer, groups: Sequence[str], error: Exception)
             group = setting.name.split("@")[0]
             known = choices_of(group, composer.folders)
             if setting.text in known or not known:
-                return f"{argument}: {_first_line(reason)}"
+                return f"{argument}: {first_line(reason)}"
             return f"there is no {group} {setting.text!r}. {did_you_mean(setting.text, known)}"
-    return _first_line(error)
+    return first_line(error)
 
 
 def explain_setting(composer: Composer, config: DictConfig, setting: Setting, error: Exception) -> str:
@@ -47,8 +47,4 @@ def explain_setting(composer: Composer, config: DictConfig, setting: Setting, er
             return f"{setting.argument}: {place} {part!r}. {did_you_mean(part, names)}"
         node = node._get_node(part) if OmegaConf.is_missing(node, part) else node[part]
         walked.append(part)
-    return f"{setting.argument}: {_first_line(error)}"
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
+    return f"{setting.argument}: {first_line(error)}"

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from condsim.harness.errors import CondsimError
 from condsim.harness.files import atomic
+from condsim.harness.hashing import Stamp, stamp_of
 from condsim.harness.run.record import task_folder
 from condsim.harness.task import ImageTable, Kinds, Labels, Ragged, Task
 
@@ -23,7 +24,7 @@ _ROWS = ("condition", "reference", "gallery", "clusters", "target")
 _PLAIN = ("benchmark", "name", "conditions", "metrics", "cluster_name", "query_ids", "skipped", "texts", "variant",
     "counts_unanswerable",)  # fmt: skip
 _ADDED = {"texts": None, "variant": "", "labels": None, "counts_unanswerable": False, "crop": "genecis"}
-"""Entries that files of earlier versions lack, and what they stand for there."""
+"""Entries that files of earlier versions lack, and their values there."""
 
 
 def task_path(results: Path, benchmark: str, task: str, fingerprint: str) -> Path:
@@ -130,15 +131,14 @@ def _task(meta: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Task:
 def _is_stored(path: Path, meta: bytes) -> bool:
     """Whether the file holds ``meta`` and is undamaged."""
     try:
-        stat = path.stat()
-        return _sound_meta(path, (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)) == meta
+        return _sound_meta(path, stamp_of(str(path))) == meta
     except Exception:  # as in load_task
         return False
 
 
 @lru_cache(maxsize=64)
-def _sound_meta(path: Path, stamp: tuple[int, ...]) -> bytes:
-    """The meta of a file whose every part has its checksum. ``stamp``: what changes when the file does."""
+def _sound_meta(path: Path, stamp: Stamp) -> bytes:
+    """The meta of a file whose every part has its checksum."""
     with zipfile.ZipFile(path) as archive:
         if archive.testzip() is not None:
             raise zipfile.BadZipFile(path)

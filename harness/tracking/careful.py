@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from condsim.harness.console import console
+from condsim.harness.errors import first_line
 from condsim.harness.run.record import Record
 
 if TYPE_CHECKING:
@@ -69,8 +70,7 @@ class CarefulTracker(ABC):
             report()
         except Exception as error:  # a service or a disk may raise anything; the records are safe
             self.failed = True
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            line = f"{type(self).__name__} failed and is off for the rest of this command: {reason}"
+            line = f"{type(self).__name__} failed and is off for the rest of this command: {first_line(error)}"
             console.print(line, style="yellow", markup=False)
 
 

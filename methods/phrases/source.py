@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from condsim.harness.errors import CondsimError, NotApplicable
+from condsim.harness.errors import CondsimError, NotApplicable, first_of
 from condsim.harness.task import Task
 
 
@@ -32,7 +32,7 @@ def check_conditions(phrases: Phrases, task: Task) -> None:
     missing = phrases.missing(texts)
     if not missing:
         return
-    named = ", ".join(map(repr, missing[:5])) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
+    named = first_of(map(repr, missing), 5)
     if len(missing) == len(texts):
         raise NotApplicable(
             f"the conditions of {task.full_name}, such as {missing[0]!r}, are not attribute types with known values. "

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from condsim.harness.errors import CondsimError
+from condsim.harness.errors import CondsimError, first_of
 from condsim.harness.paths import resolve
 from condsim.harness.state_dict import Checkpoint, read_state_dict, without_prefix
 
@@ -32,8 +32,8 @@ def fit_names(checkpoint: Checkpoint, expected: Mapping[str, int], what: str) ->
     state = without_prefix(checkpoint.state, expected)
     missing, unexpected = expected.keys() - state.keys(), state.keys() - expected.keys()
     if missing or unexpected:
-        problems = [f"missing {_first(missing)}"] if missing else []
-        problems += [f"unexpected {_first(unexpected)}"] if unexpected else []
+        problems = [f"missing {first_of(sorted(missing))}"] if missing else []
+        problems += [f"unexpected {first_of(sorted(unexpected))}"] if unexpected else []
         raise CondsimError(f"checkpoint {checkpoint.path} is not a {what}: {'; '.join(problems)}")
     for name, dimensions in expected.items():
         if state[name].ndim != dimensions:
@@ -42,8 +42,3 @@ def fit_names(checkpoint: Checkpoint, expected: Mapping[str, int], what: str) ->
                 f"{dimensions} dimensions"
             )
     return state
-
-
-def _first(names: set[str], shown: int = 3) -> str:
-    listed = ", ".join(sorted(names)[:shown])
-    return listed + (f" and {len(names) - shown} more" if len(names) > shown else "")

@@ -9,13 +9,12 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from condsim.harness.errors import BackboneError, CondsimError, did_you_mean
+from condsim.harness.errors import BackboneError, CondsimError, did_you_mean, first_of
 
 CONFIG_BESIDE = "open_clip_config.json"
 """The file in which models on the Hugging Face hub say this, beside their weights."""
 INTERPOLATIONS = ("bicubic", "bilinear")
 RESIZE_MODES = ("shortest", "longest", "squash")
-_TAGS_SHOWN = 3
 
 Triple = tuple[float, float, float]
 
@@ -64,7 +63,7 @@ class GivenPreprocessing:
             ("resize_mode", resize_mode, RESIZE_MODES),
         ):
             if value is not None and value not in known:
-                raise CondsimError(f"backbone.{label}={value}: expected {' or '.join(known)}. {_nearest(value, known)}")
+                raise CondsimError(f"backbone.{label}={value}: unknown. {did_you_mean(str(value), known)}")
         if quick_gelu is not None and not isinstance(quick_gelu, bool):
             raise CondsimError(f"backbone.quick_gelu={quick_gelu}: expected true, false or null")
         given_std = _triple("std", std)
@@ -148,18 +147,13 @@ def _unclear(model: str, choices: Mapping[str, Preprocessing], unclear: Sequence
     groups: dict[str, list[str]] = {}
     for tag, choice in choices.items():
         groups.setdefault(", ".join(f"{name}={_text(getattr(choice, name))}" for name in unclear), []).append(tag)
-    lines = [f"  {settings}: {_first_of(tags)}" for settings, tags in groups.items()]
+    lines = [f"  {settings}: {first_of(tags)}" for settings, tags in groups.items()]
     return BackboneError(
         f"open_clip has {model} with different settings, and a weights file does not say which of them it needs:\n"
         + "\n".join(lines)
         + f"\nName the tag of these weights with backbone.pretrained=TAG beside backbone.weights, set backbone."
         f"{', backbone.'.join(unclear)}, or put the model's {CONFIG_BESIDE} beside the file"
     )
-
-
-def _first_of(tags: Sequence[str]) -> str:
-    more = f" and {len(tags) - _TAGS_SHOWN} more" if len(tags) > _TAGS_SHOWN else ""
-    return ", ".join(tags[:_TAGS_SHOWN]) + more
 
 
 def _triple(label: str, value: float | Sequence[float] | None) -> Triple | None:
@@ -178,7 +172,3 @@ def _text(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     return "[" + ",".join(f"{number!r}" for number in value) + "]" if isinstance(value, tuple) else str(value)
-
-
-def _nearest(value: object, known: Sequence[str]) -> str:
-    return did_you_mean(str(value), known)
