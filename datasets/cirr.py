@@ -104,7 +104,7 @@ def read_task(
     find_images: bool = True,
     name: str | None = None,
 ) -> Task:
-    """A split as a task: gallery = every name of the split file, less the query's own reference.
+    """A split as a task: gallery = every name of the split file except the query's own reference.
 
     ``subset`` is the five other members of the query's image set, in file order. ``find_images`` False skips the
     look-up of image files. With ``on_error="skip"`` an image without a file is left out of the gallery, and so are the

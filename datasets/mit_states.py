@@ -154,7 +154,7 @@ def read_task(
     """Queries: every image x every other adjective its noun has in the split. Gallery: every image but the query's.
 
     Relevant, by ``name``: "test" the images of "<target adjective> <noun>"; "adjective" those of any noun in the target
-    state; "noun" those of the noun in any state, less the query's own image.
+    state; "noun" those of the noun in any state, except the query's own image.
     """
     if name not in TASKS:
         raise CondsimError(f"MIT-States has no task {name!r}. {did_you_mean(str(name), TASKS)}")

@@ -40,7 +40,7 @@ Rows = list[Annotated[int, Field(ge=0)]]
 
 class Query(Entry):
     bbx: Annotated[list[float], Field(min_length=4, max_length=4)]
-    """The part of the query picture that asks: left, top, right, bottom."""
+    """The part of the query picture that is searched for: left, top, right, bottom."""
     easy: Rows
     hard: Rows
     junk: Rows

@@ -122,7 +122,9 @@ CIRR_ANNOTATIONS = Source(
         )
     ),
 )
-NLVR2_IMAGES = Source("images", "https://lil.nlp.cornell.edu/nlvr", "NLVR2's own terms: ask its authors by their form")
+NLVR2_IMAGES = Source(
+    "images", "https://lil.nlp.cornell.edu/nlvr", "NLVR2's own terms: request it with the authors' form"
+)
 CIRCO_ANNOTATIONS = Source(
     "annotations",
     "https://github.com/miccunifi/CIRCO",

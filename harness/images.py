@@ -114,7 +114,7 @@ class ImageNote(IntFlag):
 
     NONE = 0
     ROTATED = 1
-    """Its EXIF data ask for a rotation or a reflection, which is not applied; open_clip does not apply it either."""
+    """Its EXIF data name a rotation or a reflection, which is not applied; open_clip does not apply it either."""
     TRANSPARENT = 2
     """Some of its pixels are transparent. The alpha channel is dropped, so they show the colour below, often black."""
     SCALED = 4

@@ -38,7 +38,7 @@ Chat = Sequence[Mapping[str, Any]]
 
 
 class TryAgainError(Exception):
-    """The answer is not usable, another attempt may be. ``wait``: the seconds that the endpoint asks to wait."""
+    """The answer is not usable, another may be. ``wait``: seconds before the next attempt, if the endpoint says so."""
 
     def __init__(self, reason: str, wait: float | None = None) -> None:
         super().__init__(reason)
@@ -54,7 +54,7 @@ class ChatEndpoint:
         base_url: of the endpoint, without /chat/completions.
         api_key_env: the environment variable that holds the key; None: the endpoint needs none.
         timeout: seconds for one request, from the connection to the last byte.
-        attempts: requests per question; the waits between them grow, or are those that the endpoint asks for.
+        attempts: requests per question; the waits between them grow, or are as the endpoint says.
     """
 
     model: str

@@ -10,7 +10,7 @@ from typing import Any
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4  # mallopt's names, from glibc's malloc.h
 _ALL = (1 << 31) - 1
 _BLOCKS_MAPPED = 1 << 16  # glibc's default
-_LARGEST_KEPT = 32 << 20  # the largest block for which glibc's own adaptation keeps freed memory, which is twice that
+_LARGEST_KEPT = 32 << 20  # glibc's own adaptation keeps twice this much freed memory
 
 
 @contextmanager

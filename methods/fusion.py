@@ -73,7 +73,7 @@ class Slerp(OneVector):
 class WeiCom(Method):
     """score = weight Phi(z(ref . d)) + (1 - weight) Phi(z(text . d)) (Psomas et al., IGARSS 2024).
 
-    z is the similarity less its mean over the gallery, divided by its unbiased standard deviation; Phi is the normal
+    z is the similarity minus its mean over the gallery, divided by its unbiased standard deviation; Phi is the normal
     distribution function.
 
     Args:

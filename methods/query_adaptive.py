@@ -1,4 +1,4 @@
-"""Query-adaptive linear transform, our own network in QuARI's manner: each query has its own transform of the items."""
+"""Query-adaptive linear transform, with our own network, similar to QuARI's: one transform of the items per query."""
 
 from __future__ import annotations
 

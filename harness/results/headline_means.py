@@ -103,7 +103,7 @@ def _is_certain(tasks: Collection[str], version: Version, runs: Iterable[StoredR
 
 
 def _run_of(task: str, version: Version, name: str, runs: Iterable[StoredRun]) -> StoredRun | None:
-    """The run on ``task`` in this version of the benchmark; None where there is none, or no telling which.
+    """The run on ``task`` in this version of the benchmark; None where there is none, or more than one.
 
     Of a run on the whole task and one without its unusable images (``on_error=skip``) it is the former.
     """

@@ -11,7 +11,7 @@ def percent(fraction: float) -> float:
 
 
 def difference(measurement: Measurement) -> float | None:
-    """The value less the reported one, in percentage points; None where nothing was reported."""
+    """The value minus the reported one, in percentage points; None where nothing was reported."""
     if measurement.reported is None:
         return None
     return round(percent(measurement.value) - percent(measurement.reported), 4)

@@ -1,4 +1,4 @@
-"""Numbers as published by others (`results/reference/published.csv`), to stand beside ours."""
+"""Numbers as published by others (`results/reference/published.csv`), to show beside ours."""
 
 from __future__ import annotations
 

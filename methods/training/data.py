@@ -113,13 +113,13 @@ def hold_out(source: Triplets, share: float, most: int, seed: int, metric: str) 
     rng = np.random.default_rng(seed)
     targets = np.unique(source.target)
     held = rng.permutation(targets)[: max(1, round(share * len(targets)))]
-    sought = np.flatnonzero(np.isin(source.target, held))
+    chosen = np.flatnonzero(np.isin(source.target, held))
     touched = np.isin(source.target, held) | np.isin(source.reference, held)
     if touched.all() or len(held) < 2:
         raise CondsimError(
             f"triplets {source.name}: {len(source)} triplets are too few to hold a share of {share} out for validation"
         )
-    queries = np.sort(rng.permutation(sought)[:most])
+    queries = np.sort(rng.permutation(chosen)[:most])
     gallery = np.unique(source.target[queries])
     reference = source.reference[queries]
     task = Task(

@@ -269,7 +269,7 @@ class OpenClip:
 
     @cached_property
     def _rows_per_core(self) -> int:
-        """A power of two: as many rows as fill the layers' products, but not more than the caches bear."""
+        """A power of two: enough rows for efficient matrix products, few enough for the processor's caches."""
         size = self.spec.architecture()["vision_cfg"].get("image_size", 224)
         pixels = size * size if isinstance(size, int) else math.prod(size)
         return 1 << max(16, min(64, _PIECE // (12 * pixels))).bit_length() - 1

@@ -170,7 +170,7 @@ class ClipModel:
 def load_model(spec: ModelSpec, device: str, content: str = "") -> ClipModel:
     """Build the model and load its weights; the last one is kept, so that the runs of a sweep share it.
 
-    ``content`` tells files of the same name apart: another one has the model loaded again.
+    ``content``: what the files contain; the model is loaded again where files of the same name have changed.
     Raises BackboneError for a tag that the model does not have, weights that are missing and cannot be downloaded,
     weights of another model, and missing Python packages that the model needs.
     """

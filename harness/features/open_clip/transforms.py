@@ -39,7 +39,7 @@ class Transform:
 
     def normalise(self, pixels: Tensor) -> Tensor:
         """uint8 [B, H, W, 3] -> float32 [B, 3, H, W], on the device of ``pixels``; in memory channels come last on a
-        processor, as the model has them there (``clip_model.load_model``)."""
+        processor, as the model has them there (``model.load_model``)."""
         channels = pixels.permute(0, 3, 1, 2)
         if channels.device.type != "cpu":
             channels = channels.contiguous()

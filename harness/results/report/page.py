@@ -99,7 +99,7 @@ class KindBars:
 
 
 def context(groups: Sequence[QuestionSet], entries: Sequence[Entry], notes: list[str]) -> dict[str, Any]:
-    """All that the template reads, less the page of queries. ``notes`` gets what cannot be shown."""
+    """All that the template reads, except the page of queries. ``notes`` gets what cannot be shown."""
     groups = sorted(groups, key=lambda group: group.benchmark != FIRST_BENCHMARK)
     shown = [group for group in groups if group.is_newest]
     return {
