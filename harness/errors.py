@@ -23,13 +23,20 @@ class NotApplicable(CondsimError):  # noqa: N818 - a verdict, not a fault: the r
     """The method does not apply to the task; the message gives the reason."""
 
 
+_SHOWN = 60
+"""Choices that one message lists."""
+
+
 def did_you_mean(name: str, choices: Iterable[str], limit: int = 3) -> str:
-    """A sentence naming the choices nearest to ``name``, or all of them if none is near."""
+    """A sentence naming the choices nearest to ``name``, or the first ones if none is near."""
     choices = sorted(choices)
     near = get_close_matches(name, choices, n=limit, cutoff=0.5)
     if near:
         return f"Did you mean {' or '.join(repr(choice) for choice in near)}?"
-    return f"Choose one of: {', '.join(choices)}." if choices else "There is nothing to choose from."
+    if not choices:
+        return "There is nothing to choose from."
+    more = f" and {len(choices) - _SHOWN:,} more" if len(choices) > _SHOWN else ""
+    return f"Choose one of: {', '.join(choices[:_SHOWN])}{more}."
 
 
 def first_line(error: BaseException, longest: int = 160) -> str:

@@ -65,6 +65,8 @@ class Queries:
     """int64 [B] index into ``Gallery.conditions``; -1: none."""
     reference_row: Tensor
     """int64 [B] row in ``Gallery.table``; -1: none."""
+    index: Tensor | None = None
+    """int64 [B] position of the query in the task; None: a query of no task."""
 
     def __len__(self) -> int:
         return len(self.condition)

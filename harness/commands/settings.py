@@ -41,10 +41,11 @@ NotNegative = Annotated[float, Range(least=0)]
 Names = Annotated[Sequence[str], NotEmpty()] | None
 Folder = Path | None
 
-_RUN = {
-    "tasks": Names, "queries_from": Folder, "results": Path, "cache_dir": Folder, "top": Count, "force": bool,
+_SAME = {
+    "queries_from": Folder, "cache_dir": Folder,
     "statistics.resamples": Annotated[int, Range(least=100)], "statistics.seed": Seed,
 }  # fmt: skip
+_RUN = _SAME | {"tasks": Names, "results": Path, "top": Count, "force": bool}
 
 OWN: dict[str, dict[str, Any]] = {
     "bench": _RUN,
@@ -59,6 +60,8 @@ OWN: dict[str, dict[str, Any]] = {
         "training.device": str, "validation.share": Share, "validation.most": Count, "validation.metric": str,
         "validation.tasks": Names,
     },
+    "export": _SAME | {"tasks": Names, "output": Path, "format": Literal["trec", "jsonl"], "depth": Count | None},
+    "import": _SAME | {"task": str, "name": str, "backbone": str, "results": Path, "top": Count},
     "check": {"tasks": Names, "cache_dir": Folder, "decode": bool, "workers": Count, "output": Folder},
     "download": {"folder": Path, "parts": Names, "tasks": Names, "cache_dir": Folder},
     "mine": {

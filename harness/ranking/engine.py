@@ -49,6 +49,8 @@ class Ranking:
     """[Q, top] the best candidates as rows of the image table; ties keep the gallery's order; -1: no candidate left."""
     subset_top: Rows | None
     """[Q, top] the best candidates of ``task.subset``, in the same form."""
+    top_scores: Floats | None = None
+    """[Q, top] the scores of ``top``; -inf: no candidate left."""
 
 
 @all_freed_memory_kept()
@@ -94,11 +96,13 @@ def rank_task(
     subset_ranks = [part.subset_ranks for part in parts if part.subset_ranks is not None]
     tops = [part.top for part in parts if part.top is not None]
     subset_tops = [part.subset_top for part in parts if part.subset_top is not None]
+    top_scores = [part.top_scores for part in parts if part.top_scores is not None]
     return Ranking(
         Ranks.join([part.ranks for part in parts]).take(back),
         Ranks.join(subset_ranks).take(back) if subset_ranks else None,
         np.concatenate(tops)[back] if tops else None,
         np.concatenate(subset_tops)[back] if subset_tops else None,
+        np.concatenate(top_scores)[back] if top_scores else None,
     )
 
 
@@ -135,6 +139,7 @@ def _queries(task: Task, which: Rows, image_features: Tensor, condition_features
         text=features_of(condition_features, condition),
         condition=torch.from_numpy(condition).to(device),
         reference_row=torch.from_numpy(reference).to(device),
+        index=torch.from_numpy(which).to(device),
     )
 
 
@@ -268,8 +273,9 @@ def _rank_batch(scoring: _Scoring, chunk: int | None, complete: bool, top: int) 
         of_target = listed_scores[relevant.offsets[:-1] + lists.target]
         ranks = replace(ranks, target=((groups.thresholds > of_target[:, None]) & groups.is_group).sum(axis=1))
     top_rows = _image_rows(scoring, best.top().positions) if top else None
+    top_scores = best.top().scores.cpu().numpy() if top else None
     if subset is None or lists.subset_relevant is None:
-        return Ranking(ranks, None, top_rows, None)
+        return Ranking(ranks, None, top_rows, None, top_scores)
 
     scores_in_subset = listed_scores[len(relevant.values) :]
     subset_ranks = _rank_lists(subset, scores_in_subset, lists.subset_relevant.values == 1, complete)
@@ -278,7 +284,8 @@ def _rank_batch(scoring: _Scoring, chunk: int | None, complete: bool, top: int) 
     padded = pad_lists(_entries(subset)[0], scores_in_subset, queries)
     places = top_positions(torch.from_numpy(padded), top).positions.numpy()
     positions = np.take_along_axis(subset.padded(), np.maximum(places, 0), axis=1)
-    return Ranking(ranks, subset_ranks, top_rows, np.where(places < 0, -1, scoring.task.gallery_rows[positions]))
+    subset_top = np.where(places < 0, -1, scoring.task.gallery_rows[positions])
+    return Ranking(ranks, subset_ranks, top_rows, subset_top, top_scores)
 
 
 def _rank_lists(lists: Ragged, scores: Floats, is_relevant: NDArray[np.bool_], complete: bool) -> Ranks:

@@ -1,0 +1,67 @@
+"""`condsim export`: write the ranking of every query of a task, with ids and scores."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from condsim.harness.commands.composition import Job, jobs
+from condsim.harness.configs import make, make_once, plain
+from condsim.harness.console import console
+from condsim.harness.errors import NotApplicable
+from condsim.harness.exchange.ids import item_ids, query_ids
+from condsim.harness.exchange.run_file import write_rankings
+from condsim.harness.fewer_queries import restrict
+from condsim.harness.paths import safe_name
+
+if TYPE_CHECKING:
+    from condsim.harness.ranking.engine import Ranking
+    from condsim.harness.task import Task
+
+
+def main(argv: Sequence[str]) -> int:
+    written = [path for job in jobs("export", argv) for path in export(job)]
+    return 0 if written or "--help" in argv or "--cfg" in argv else 1
+
+
+def export(job: Job) -> list[Path]:
+    """Rank every chosen task by the job's method, and write one file per task. Returns the files."""
+    from condsim.harness.run.identity import RunSettings, identify
+    from condsim.harness.run.run import rank
+
+    config = job.config
+    benchmark = make_once(plain(config.benchmark), "benchmark").select(config.tasks and list(config.tasks))
+    if config.queries_from:
+        benchmark = restrict(benchmark, config.queries_from)
+    backbone = make_once(plain(config.backbone), "backbone")
+    method = make(plain(config.method), "method")
+    statistics = config.statistics
+    settings = RunSettings(
+        job.method_name, plain(config.method), job.changed_settings, statistics.resamples, statistics.seed
+    )
+    written = []
+    for task in benchmark.tasks:
+        try:
+            method.check(task)
+            run = identify(benchmark, task, method, backbone, settings).run
+            most = len(task.gallery_rows) if task.candidates is None else int(task.candidates.lengths.max())
+            ranking, _ = rank(benchmark, task, method, backbone, min(most, config.depth or most))
+        except NotApplicable as reason:
+            console.print(f"{settings.method} does not apply to {task.full_name}: {reason}", style="dim")
+            continue
+        name = f"{safe_name(settings.method)}-{run}.{config.format}"
+        path = Path(config.output).expanduser() / safe_name(task.benchmark) / safe_name(task.name) / name
+        lines = write_rankings(path, config.format, _rankings(task, ranking), f"{settings.method}-{run}")
+        console.print(f"{path} written, {lines:,} lines")
+        written.append(path)
+    return written
+
+
+def _rankings(task: Task, ranking: Ranking) -> Iterator[tuple[str, list[tuple[str, float]]]]:
+    items = item_ids(task)
+    assert ranking.top is not None
+    assert ranking.top_scores is not None
+    for query, rows, scores in zip(query_ids(task), ranking.top.tolist(), ranking.top_scores.tolist(), strict=True):
+        listed = dict(zip(rows, scores, strict=True))  # a list of candidates may contain an item twice
+        yield query, [(items[row], score) for row, score in listed.items() if row >= 0]

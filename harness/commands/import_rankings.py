@@ -1,0 +1,64 @@
+"""`condsim import`: measure rankings that another program made, under the protocol of a task, as one run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from condsim.harness.commands.bench import Outcomes, conclude, report_run
+from condsim.harness.commands.composition import Job, jobs
+from condsim.harness.configs import make_once, plain
+from condsim.harness.console import print_note
+from condsim.harness.errors import CondsimError
+from condsim.harness.exchange.run_file import read_rankings
+from condsim.harness.fewer_queries import restrict
+
+
+def main(argv: Sequence[str]) -> int:
+    files = [Path(word).expanduser() for word in argv if _is_file(word)]
+    settings = [setting for word in argv if not _is_file(word) for setting in _settings(word)]
+    outcomes = Outcomes()
+    for job in jobs("import", settings):
+        if not files:
+            raise CondsimError("name the files of the ranking: condsim import run.trec task=shapes/cirr name=theirs")
+        import_rankings(job, files, outcomes)
+    return conclude(outcomes)
+
+
+def import_rankings(job: Job, files: Sequence[Path], outcomes: Outcomes) -> None:
+    """Measure the ranking in ``files`` on the job's task and write its record."""
+    from condsim.harness.exchange.imported import ImportedRanking, NoFeatures, bind
+    from condsim.harness.run.identity import RunSettings
+    from condsim.harness.run.run import measure_task
+
+    config = job.config
+    outcomes.results = Path(config.results)
+    rankings = read_rankings(files)
+    benchmark = make_once(plain(config.benchmark), "benchmark").select([config.task])
+    if config.queries_from:
+        benchmark = restrict(benchmark, config.queries_from)
+    (task,) = benchmark.tasks
+    places, notes = bind(task, rankings)
+    names = ", ".join(path.name for path in files)
+    backbone = NoFeatures(config.backbone, [f"imported from {names}", *notes])
+    statistics = config.statistics
+    settings = RunSettings(
+        config.name, {"ranking": places.digest}, {}, statistics.resamples, statistics.seed, config.top
+    )
+    if not outcomes.can_write():
+        return
+    record = measure_task(benchmark, task, ImportedRanking(places), backbone, settings).write(outcomes.results)
+    outcomes.done.append(record)
+    report_run(record)
+    for note in record.notes:
+        print_note(note)
+
+
+def _is_file(word: str) -> bool:
+    return "=" not in word and not word.startswith(("-", "~"))
+
+
+def _settings(word: str) -> list[str]:
+    """``task=shapes/cirr`` as benchmark=shapes task=cirr."""
+    benchmark, slash, task = word.removeprefix("task=").partition("/")
+    return [f"benchmark={benchmark}", f"task={task}"] if word.startswith("task=") and slash else [word]

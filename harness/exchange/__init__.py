@@ -1,0 +1,1 @@
+"""What is exchanged with other programs and people: rankings, and bundles of records."""
