@@ -1,0 +1,41 @@
+"""`condsim merge`: bring the records of other results folders, or of bundles, into one."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from condsim.harness.console import console, warn
+from condsim.harness.results.bundle import unpacked
+from condsim.harness.results.merge import merge
+from condsim.harness.results.results import Results
+
+
+def main(argv: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser("condsim merge", description=__doc__)
+    parser.add_argument("sources", nargs="+", type=Path, metavar="SOURCE", help="a results folder or a bundle")
+    parser.add_argument("--results", type=Path, default=Path("results"), help="folder to merge into (default: results)")
+    options = parser.parse_args(argv)
+    for source in options.sources:
+        with _folder(source) as folder:
+            merged = merge(folder, options.results)
+        for note in merged.notes:
+            warn(note)
+        console.print(f"{source}: {len(merged.added)} records added, {merged.present} were there already")
+    results = Results(options.results)
+    board = results.write_leaderboard()
+    for note in results.notes:
+        warn(note)
+    console.print(f"{options.results / 'leaderboard.csv'} written, {len(board)} rows")
+    return 0
+
+
+@contextmanager
+def _folder(source: Path) -> Iterator[Path]:
+    if source.is_file():
+        with unpacked(source) as folder:
+            yield folder
+    else:
+        yield source
