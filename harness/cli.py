@@ -20,6 +20,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "plot": ("plot", "write the records as figures for a paper"),
     "export": ("export_rankings", "write the ranking of every query for other programs"),
     "import": ("import_rankings", "measure rankings that another program made"),
+    "reproduce": ("reproduce", "run a published table, and compare it with what was published"),
     "merge": ("merge", "bring the records of other folders, or of bundles, into one"),
     "bundle": ("bundle", "pack records and environment into one archive, or verify one"),
     "ls": ("ls", "list methods, benchmarks, backbones and other choices"),

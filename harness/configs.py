@@ -29,7 +29,7 @@ def make(config: Mapping[str, Any], name: str = "") -> Any:
     if unset := [key for key, value in flat(config).items() if value == MISSING]:
         setting = f"{name}.{unset[0]}" if name else unset[0]
         raise CondsimError(f"{setting} is not set: {target} needs it, as in {setting}=VALUE")
-    _search_current_folder(str(target))
+    search_current_folder(str(target))
     try:
         return instantiate(OmegaConf.create(dict(config)), _convert_="all")
     except InstantiationException as error:
@@ -63,7 +63,7 @@ def plain(node: DictConfig) -> dict[str, Any]:
     return {str(key): value for key, value in container.items()}
 
 
-def _search_current_folder(target: str) -> None:
+def search_current_folder(target: str) -> None:
     """Let a user's module in the current folder be found, after all that is installed: `datasets/` shadows nothing."""
     package = target.split(".")[0]
     folder = os.getcwd()

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from condsim.datasets.check import Report, check
 from condsim.harness.commands.composition import run_jobs
+from condsim.harness.configs import search_current_folder
 from condsim.harness.console import console
 
 SHOWN = 10
@@ -61,6 +62,7 @@ def _first(label: str, faults: Sequence[str]) -> list[str]:
 
 def run(settings: Mapping[str, Any]) -> int:
     """Print the report and write the full list of faults; 1 unless all is there."""
+    search_current_folder(str(settings["benchmark"].get("_target_", "")))
     report = check(settings["benchmark"], read_images=bool(settings["decode"]), workers=int(settings["workers"]))
     list_path = None
     if report.faults:

@@ -1,0 +1,282 @@
+"""`condsim reproduce`: run a published table, and give one verdict per cell."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from condsim.harness.commands.bench import Outcomes, run_job
+from condsim.harness.commands.choices import choices_of, description
+from condsim.harness.commands.composition import Job, jobs
+from condsim.harness.configs import plain, search_current_folder
+from condsim.harness.console import console, warn
+from condsim.harness.errors import CondsimError, did_you_mean
+from condsim.harness.results.formats import print_tables
+from condsim.harness.results.output import write_text
+from condsim.harness.results.published import find_published, read_published
+from condsim.harness.results.reproduction import (
+    Compared,
+    compared,
+    comparison_table,
+    correlation_table,
+    measured_cells,
+    published_cells,
+    read_scores,
+    to_csv,
+)
+from condsim.harness.results.results import Results
+from condsim.harness.run.record import Measurement
+
+if TYPE_CHECKING:
+    from condsim.datasets.check import Report
+
+GROUP = "reproduce"
+EXAMPLES = """\
+examples:
+  condsim reproduce --list
+  condsim reproduce genecis/table-2 benchmark.templates=genecis benchmark.visual_genome=VG benchmark.coco=val2017
+  condsim reproduce genecis/table-2 --check ...             say what is missing, and run nothing
+  condsim reproduce genecis/table-2 --row combiner_cc3m "method=combiner method.checkpoint=head.safetensors" ...
+
+Settings are those of `condsim bench`; they hold for every run of the table and replace its own.
+"""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a published table as runs of ours."""
+
+    method: str
+    backbone: str
+    settings: tuple[str, ...] = ()
+    not_run: str = ""
+    """Why condsim does not run it."""
+
+    @property
+    def name(self) -> tuple[str, str]:
+        return self.method, self.backbone
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A file of conf/reproduce."""
+
+    name: str
+    title: str
+    paper: str
+    tables: tuple[str, ...]
+    benchmarks: tuple[str, ...]
+    rows: tuple[Row, ...]
+    needs: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    tolerance: float = 0.1
+    settings: tuple[str, ...] = ()
+    """Of every run."""
+    against: str = ""
+    """A file in results/reference with one number per backbone, to correlate the first headline number with."""
+
+
+def main(argv: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(
+        "condsim reproduce", description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("name", nargs="?", metavar="TABLE", help="such as genecis/table-2")
+    parser.add_argument("settings", nargs="*", metavar="NAME=VALUE", help="settings of `condsim bench`")
+    parser.add_argument("--list", action="store_true", help="all tables, with what each needs")
+    parser.add_argument("--check", action="store_true", help="say what is there and what is missing, and run nothing")
+    parser.add_argument(
+        "--row", nargs=2, action="append", default=[], metavar=("METHOD", "SETTINGS"),
+        help="run this row of the table with these settings, in place of its own",
+    )  # fmt: skip
+    parser.add_argument("--config-dir", type=Path, metavar="FOLDER", help="search your own choices in FOLDER first")
+    parser.add_argument("--output", type=Path, metavar="FILE.csv", help="also write the comparison as CSV")
+    options, rest = parser.parse_known_intermixed_args(argv)
+    folders = () if options.config_dir is None else (str(options.config_dir.expanduser().resolve()),)
+    if options.list or options.name is None:
+        return _list(folders)
+    experiment = with_rows(read_experiment(options.name, folders), options.row)
+    flags = [word for folder in folders for word in ("--config-dir", folder)]
+    planned = list(_planned(experiment, [*options.settings, *rest], flags))
+    absent, partial = _looked_for(planned)
+    for reason in dict.fromkeys(absent.values()):
+        console.print(f"missing: {reason}")
+    for note in partial:
+        warn(note)
+    if options.check:
+        ready = sum(job is not None and row.name not in absent for row, job in planned)
+        console.print(f"{ready} of {len(planned)} rows can be run. All of them need {_needs(experiment)}")
+        return 0 if ready else 1
+    return _run(experiment, planned, absent, options.output)
+
+
+def read_experiment(name: str, folders: Sequence[str] = ()) -> Experiment:
+    """The experiment of this name. Raises CondsimError with the nearest names, and for a file that is none."""
+    known = choices_of(GROUP, folders)
+    if name not in known:
+        raise CondsimError(f"there is no published table {name!r}. {did_you_mean(name, known)}")
+    try:
+        content: dict[str, Any] = OmegaConf.to_container(OmegaConf.load(known[name]))  # type: ignore[assignment]
+        rows = [
+            Row(row["method"], row["backbone"], tuple(row.get("settings", ())), row.get("not_run", ""))
+            for row in content.pop("rows")
+        ]
+        lists = {key: tuple(content.pop(key, ())) for key in ("tables", "benchmarks", "notes", "settings")}
+        title = description(known[name]).partition("\n")[0]
+        return Experiment(name, title, rows=tuple(rows), **lists, **content)
+    except (OSError, YAMLError, OmegaConfBaseException, AttributeError, KeyError, TypeError) as error:
+        raise CondsimError(f"{known[name]} does not describe a published table: {error}") from None
+
+
+def with_rows(experiment: Experiment, given: Sequence[tuple[str, str]]) -> Experiment:
+    """The experiment with the user's settings for some rows, by the name of the method."""
+    settings = dict(given)
+    methods = {row.method for row in experiment.rows}
+    for name in settings:
+        if name not in methods:
+            raise CondsimError(f"--row {name}: {experiment.name} has no such method. {did_you_mean(name, methods)}")
+    rows = tuple(
+        replace(row, settings=tuple(shlex.split(settings[row.method])), not_run="") if row.method in settings else row
+        for row in experiment.rows
+    )
+    return replace(experiment, rows=rows)
+
+
+def _list(folders: Sequence[str]) -> int:
+    for name in choices_of(GROUP, folders):
+        experiment = read_experiment(name, folders)
+        console.print(f"{name}  {experiment.title}")
+        for what, how in experiment.needs.items():
+            console.print(f"    {what}: {how}", style="dim")
+    return 0
+
+
+def _needs(experiment: Experiment) -> str:
+    return "; ".join(f"{what}: {how}" for what, how in experiment.needs.items())
+
+
+def _planned(experiment: Experiment, settings: Sequence[str], flags: Sequence[str]) -> Iterator[tuple[Row, Job | None]]:
+    """Each row with the job that measures it; None where condsim does not run it."""
+    for row in experiment.rows:
+        if row.not_run:
+            yield row, None
+            continue
+        own = [*experiment.settings, *row.settings]
+        replaced = {setting.partition("=")[0].lstrip("+") for setting in settings}
+        # Another choice of a group replaces the settings of the one that the table names.
+        kept = [s for s in own if not any(s.startswith((f"{name}=", f"{name}.")) for name in replaced)]
+        (job,) = jobs("bench", [*flags, *kept, *settings])
+        yield row, job
+
+
+def _looked_for(planned: Sequence[tuple[Row, Job | None]]) -> tuple[dict[tuple[str, str], str], list[str]]:
+    """Row -> what its benchmark lacks; and where files are there that are not the whole published benchmark."""
+    from condsim.datasets.check import check
+
+    reports: dict[str, Report] = {}
+    absent: dict[tuple[str, str], str] = {}
+    partial: list[str] = []
+    for row, job in planned:
+        if job is None:
+            continue
+        config = plain(job.config.benchmark)
+        search_current_folder(str(config.get("_target_", "")))
+        report = reports.setdefault(repr(config), check(config, read_images=False))
+        pictures = [f"{path} is missing" for path in report.missing] if _reads_pictures(job) else []
+        faults = [
+            *report.problems,
+            *(
+                f"{part.what}: nothing found; {part.place}"
+                for part in report.parts
+                if _reads_pictures(job) and not part.found
+            ),
+            *pictures,
+        ]
+        if faults:
+            more = f" (and {len(faults) - 1:,} more)" if len(faults) > 1 else ""
+            absent[row.name] = f"{report.benchmark} is incomplete: {faults[0]}{more}"
+            continue
+        partial += [
+            f"{report.benchmark}, {part.what}: {part.found:,} found, {part.expected:,} published: the numbers are not "
+            "those of the whole benchmark"
+            for part in report.parts
+            if part.found and part.expected and part.found != part.expected
+        ]
+    return absent, list(dict.fromkeys(partial))
+
+
+def _reads_pictures(job: Job) -> bool:
+    """Whether the job's features come from pictures; those of a file, or of a user's backbone, may need none."""
+    return str(job.config.backbone.get("_target_", "")) == "condsim.harness.features.open_clip.backbone.OpenClip"
+
+
+def _run(
+    experiment: Experiment,
+    planned: Sequence[tuple[Row, Job | None]],
+    absent: Mapping[tuple[str, str], str],
+    output: Path | None,
+) -> int:
+    all_outcomes = Outcomes()
+    runs: dict[tuple[str, str], set[str]] = {}
+    missing: dict[tuple[str, str], str] = {}
+    for row, job in planned:
+        if job is None:
+            missing[row.name] = row.not_run
+            continue
+        if row.name in absent:
+            missing[row.name] = absent[row.name]
+            continue
+        outcomes = Outcomes(trackers=all_outcomes.trackers, unusable=all_outcomes.unusable)
+        run_job(job, outcomes)
+        all_outcomes.results = outcomes.results
+        runs[row.name] = {record.run for record in (*outcomes.done, *outcomes.skipped)}
+        reasons = [*outcomes.failed, *(r for m in outcomes.not_applicable.values() for r in m.values())]
+        missing[row.name] = reasons[0] if reasons else "the run has no such task or metric"
+        all_outcomes.failed += outcomes.failed
+    results = Results(all_outcomes.results)
+    cells = published_cells(
+        read_published(find_published(results.folder)), experiment.paper, experiment.tables, experiment.benchmarks
+    )
+    measured = {}
+    for name, hashes in runs.items():
+        entries = results.leaderboard().of_runs(hashes).entries if hashes else ()
+        measured[name] = measured_cells(entries)
+    if experiment.against:
+        return _show_correlation(experiment, results, measured)
+    return _show(experiment, compared(cells, measured, missing, experiment.tolerance), output)
+
+
+def _show(experiment: Experiment, cells: Sequence[Compared], output: Path | None) -> int:
+    title = f"{experiment.name}: {experiment.paper}, {', '.join(experiment.tables)}"
+    print_tables([comparison_table(title, cells)])
+    for why in dict.fromkeys(f"{cell.cell.method}: {cell.why}" for cell in cells if cell.measured is None):
+        console.print(f"not run: {why}", style="dim")
+    for note in experiment.notes:
+        console.print(f"note: {note}")
+    if output is not None:
+        write_text(output, to_csv(cells))
+        console.print(f"{output} written, {len(cells)} cells")
+    return 0 if any(cell.measured is not None for cell in cells) else 1
+
+
+def _show_correlation(
+    experiment: Experiment,
+    results: Results,
+    measured: Mapping[tuple[str, str], Mapping[tuple[str, str, str], Measurement]],
+) -> int:
+    place = find_published(results.folder)
+    scores = read_scores(place.parent / experiment.against) if place is not None else {}
+    key = (experiment.benchmarks[0], "average", "recall@1")
+    ours = {backbone: found[key].value for (_, backbone), found in measured.items() if key in found}
+    pairs = {backbone: (scores[backbone], 100 * value) for backbone, value in ours.items() if backbone in scores}
+    print_tables([correlation_table(f"{experiment.name}: {experiment.title}", pairs)])
+    for note in experiment.notes:
+        console.print(f"note: {note}")
+    return 0 if pairs else 1

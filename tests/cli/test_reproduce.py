@@ -1,0 +1,79 @@
+"""`condsim reproduce` as a user runs it: a table of published numbers, one of which is known to be right."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from condsim.harness.commands.choices import choices_of
+from condsim.harness.commands.reproduce import read_experiment
+from condsim.harness.results.published import find_published, read_published
+from condsim.harness.results.reproduction import published_cells
+
+CONDSIM = Path(sys.executable).with_name("condsim")
+EXPERIMENT = """\
+# A table of a toy paper.
+paper: Paper
+tables: [Table 1]
+benchmarks: [toy]
+settings: [benchmark=toy, backbone=toy]
+needs: {files: none}
+notes: [a known difference]
+rows:
+  - {method: constant, backbone: toy, settings: [method=constant]}
+  - {method: other, backbone: toy, not_run: it needs weights}
+"""
+PUBLISHED = """\
+paper,table,benchmark,task,method,backbone,metric,value,source,note
+Paper,Table 1,toy,few,constant,toy,recall@1,16.7,,
+Paper,Table 1,toy,few,constant,toy,recall@2,30.0,,
+Paper,Table 1,toy,mean,constant,toy,mean,13.4,,
+Paper,Table 1,toy,few,other,toy,recall@1,16.7,,
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    own = tmp_path / "own"
+    shutil.copytree(Path(__file__).parent / "toy", own)
+    (own / "reproduce/paper").mkdir(parents=True)
+    (own / "reproduce/paper/table-1.yaml").write_text(EXPERIMENT)
+    (own / "results/reference").mkdir(parents=True)
+    (own / "results/reference/published.csv").write_text(PUBLISHED)
+    return own
+
+
+@pytest.mark.slow
+def test_a_table_with_a_right_a_wrong_and_a_missing_number(folder: Path) -> None:
+    command = [str(CONDSIM), "reproduce", "paper/table-1", "--config-dir", ".", "--output", "out.csv"]
+    row = ["--row", "other", "method=constant method.value=2"]
+    done = subprocess.run([*command, *row], cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "3 agree within 0.1 points, 1 differ, 0 not run." in done.stdout
+    assert "note: a known difference" in done.stdout
+    assert (folder / "out.csv").read_text().count("agrees") == 3
+    assert "agrees,\n" in (folder / "out.csv").read_text()
+
+
+@pytest.mark.parametrize("name", sorted(choices_of("reproduce")))
+def test_every_table_has_published_cells_and_a_row_for_each(name: str) -> None:
+    experiment = read_experiment(name)
+    path = find_published(Path("nowhere"))
+    cells = published_cells(read_published(path), experiment.paper, experiment.tables, experiment.benchmarks)
+    rows = {row.name for row in experiment.rows}
+    if not experiment.against:
+        assert cells
+        assert {cell.row for cell in cells} == rows
+    for row in experiment.rows:
+        assert bool(row.settings) != bool(row.not_run)
+        for setting in row.settings:
+            group, _, choice = setting.partition("=")
+            if group in ("method", "backbone", "benchmark"):
+                assert choice in choices_of(group)
+    assert set(experiment.needs) == {"files", "time", "licence"}
+    assert OmegaConf.create(experiment.needs)
