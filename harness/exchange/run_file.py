@@ -8,6 +8,7 @@ characters in ids are percent-encoded. A line of JSON lines is ``{"query": id, "
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import math
 import re
@@ -78,7 +79,7 @@ def _encoded(text: str) -> str:
 
 def _open(path: Path, mode: str, *, compressed: bool) -> IO[Any]:
     if compressed:
-        return gzip.open(path, mode, encoding="utf-8", newline="\n")
+        return io.TextIOWrapper(gzip.GzipFile(path, mode[0] + "b"), encoding="utf-8", newline="\n")
     return path.open(mode, encoding="utf-8-sig" if "r" in mode else "utf-8", newline="\n")
 
 
