@@ -13,8 +13,8 @@ from condsim.harness.commands.choices import choices_of, comments, config_roots,
 from condsim.harness.commands.settings import is_filled
 
 FLAGS = """\
-  -m, --multirun       run once per combination of values that are separated by commas: method.rank=2,5,10
-  --config-dir FOLDER  search your own choices in FOLDER first: FOLDER/method/mine.yaml is method=mine
+  -m, --multirun       run once per combination of the values between commas: method.rank=2,5,10
+  --config-dir FOLDER  search FOLDER for choices first: FOLDER/method/mine.yaml is method=mine
   --cfg job            print the settings and run nothing
   -h, --help           show this page; with method=NAME it shows that method's settings
 """
@@ -46,7 +46,11 @@ def print_help(
     entries = [(name, value) for name, value in _entries(config, "") if not name.startswith("hydra.")]
     width = min(48, max((len(f"{name}={value}") for name, value in entries), default=0))
     for name, value in entries:
-        print(_wrapped(f"  {f'{name}={value}':<{width}}  ", said.get(name, "")))
+        start, text = f"  {f'{name}={value}':<{width}}  ", said.get(name, "")
+        if len(start) > width + 4 and text:  # a long value has its own line
+            print(start.rstrip())
+            start = " " * (width + 4)
+        print(_wrapped(start, text))
     print("\nOptions:")
     print(FLAGS, end="")
 
@@ -72,6 +76,6 @@ def _shown(value: object) -> str:
 
 
 def _wrapped(start: str, text: str) -> str:
-    columns = max(60, shutil.get_terminal_size((110, 24)).columns)
+    columns = max(60, shutil.get_terminal_size((100, 24)).columns)
     lines = textwrap.wrap(text, max(30, columns - len(start)), break_long_words=False) or [""]
     return "\n".join([(start + lines[0]).rstrip(), *(" " * len(start) + line for line in lines[1:])])

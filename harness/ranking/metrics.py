@@ -205,15 +205,15 @@ def _reciprocal(ranks: Ranks, k: int | None) -> Values:
     first = ranks.first
     places = _places(first.above, first.relevant + first.irrelevant, k)
     value = _harmonic(first.above, places) / (first.irrelevant + 1.0)
-    several = np.flatnonzero(first.relevant > 1)
-    keys = np.stack([first.above[several], first.relevant[several], first.irrelevant[several]], axis=1)
+    tied = np.flatnonzero(first.relevant > 1)
+    keys = np.stack([first.above[tied], first.relevant[tied], first.irrelevant[tied]], axis=1)
     distinct, which = np.unique(keys, axis=0, return_inverse=True)
-    expected = [_first_of_several(above, m, n, k) for above, m, n in distinct.tolist()]
-    value[several] = np.array(expected, dtype=np.float64)[which.reshape(-1)]
+    expected = [_first_of_tied(above, m, n, k) for above, m, n in distinct.tolist()]
+    value[tied] = np.array(expected, dtype=np.float64)[which.reshape(-1)]
     return value
 
 
-def _first_of_several(above: int, m: int, n: int, k: int | None) -> float:
+def _first_of_tied(above: int, m: int, n: int, k: int | None) -> float:
     chance = _chance_of_first(m, n)
     place = above + np.arange(1, n + 2)
     if k is not None:
@@ -342,12 +342,12 @@ def _sum_groups(ranks: Ranks, gain: Values) -> Values:
 def _harmonic(above: Rows, places: Rows) -> Values:
     """1 / (above + 1) + ... + 1 / (above + places)."""
     value = np.where(places > 0, 1.0 / (above + 1.0), 0.0)
-    several = places > 1
-    if several.any():
+    tied = places > 1
+    if tied.any():
         from scipy.special import digamma  # only where scores tie: not every reader of ranks should wait for SciPy
 
-        start = above[several] + 1.0
-        value[several] = digamma(start + places[several]) - digamma(start)
+        start = above[tied] + 1.0
+        value[tied] = digamma(start + places[tied]) - digamma(start)
     return value
 
 
