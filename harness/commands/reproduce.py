@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
+from yaml import YAMLError  # type: ignore[import-untyped]
 
 from condsim.harness.commands.bench import Outcomes, run_job
 from condsim.harness.commands.choices import choices_of, description
@@ -128,7 +128,9 @@ def read_experiment(name: str, folders: Sequence[str] = ()) -> Experiment:
             Row(row["method"], row["backbone"], tuple(row.get("settings", ())), row.get("not_run", ""))
             for row in content.pop("rows")
         ]
-        lists = {key: tuple(content.pop(key, ())) for key in ("tables", "benchmarks", "notes", "settings")}
+        lists: dict[str, Any] = {
+            key: tuple(content.pop(key, ())) for key in ("tables", "benchmarks", "notes", "settings")
+        }
         title = description(known[name]).partition("\n")[0]
         return Experiment(name, title, rows=tuple(rows), **lists, **content)
     except (OSError, YAMLError, OmegaConfBaseException, AttributeError, KeyError, TypeError) as error:
