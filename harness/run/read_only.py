@@ -13,8 +13,9 @@ from condsim.harness.backbone import Backbone, ForgetsFeatures
 from condsim.harness.errors import CondsimError
 from condsim.harness.memory_map import is_mapped
 
-_SAMPLED = 1 << 20
-"""Elements of each tensor that are compared: torch counts what it writes itself, and this is for writes by NumPy."""
+_ELEMENTS, _COLUMNS = 1 << 20, 16
+"""What is compared of each tensor: rows with this number of elements, and the first columns (a cache line) of every
+row. torch counts what it writes itself; this is for writes by NumPy and into ``tensor.data``."""
 
 
 @dataclass(frozen=True)
@@ -22,11 +23,11 @@ class _Watched:
     name: str
     tensor: Tensor
     version: int | None
-    rows: slice
-    sample: Tensor
+    samples: tuple[tuple[Tensor, Tensor], ...]
+    """Views of the tensor, and what they held."""
 
     def changed(self) -> bool:
-        return _version(self.tensor) != self.version or not torch.equal(self.tensor[self.rows], self.sample)
+        return _version(self.tensor) != self.version or not all(torch.equal(*sample) for sample in self.samples)
 
 
 class Watch:
@@ -36,10 +37,14 @@ class Watch:
         self._watched: list[_Watched] = []
 
     def add(self, name: str, tensor: Tensor) -> None:
-        """Watch a tensor [N, D]: every write by torch, and by anything else one that reaches evenly spaced rows."""
-        room = 0 if is_mapped(tensor) else _SAMPLED // max(1, tensor.shape[1])  # of a file, each row costs a page
-        rows = slice(0, len(tensor) if room else 0, max(1, -(-len(tensor) // max(1, room))))
-        self._watched.append(_Watched(name, tensor, _version(tensor), rows, tensor[rows].clone()))
+        """Watch a tensor [N, D]: every write by torch, and by anything else one that reaches a whole row or column.
+
+        Of a tensor in a mapped file only the writes by torch: each row of it that is compared is a page to read.
+        """
+        step = -(-tensor.numel() // _ELEMENTS) or 1
+        views = () if is_mapped(tensor) else (tensor[::step], tensor[:, :_COLUMNS])
+        samples = tuple((view, view.clone()) for view in views)
+        self._watched.append(_Watched(name, tensor, _version(tensor), samples))
 
     def changed(self) -> str | None:
         """The name of a tensor that was written into."""

@@ -135,7 +135,7 @@ def frozen_features(plan: Plan) -> Frozen:
 
 
 def _on_device(encode: Callable[[Input], Tensor], device: torch.device) -> Callable[[Input], Tensor]:
-    return lambda inputs: encode(inputs).to(device)
+    return lambda inputs: encode(inputs).to(device, copy=True)  # a method may write into it
 
 
 def _write_history(path: Path, fitted: Fitted) -> None:

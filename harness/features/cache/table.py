@@ -70,7 +70,7 @@ class FeatureTable:
         self._guard = RLock()
 
     def fetch(self, keys: Sequence[bytes], encode: Encode, describe: Callable[[int], str]) -> Features:
-        """float32 [len(keys), width], of the caller's own: from the folder where it has them, else encoded and stored.
+        """float32 [len(keys), width], for reading only: from the folder where it has them, else encoded and stored.
 
         ``encode`` gets the positions in ``keys`` that are missing, each distinct key once. ``describe`` names a
         position in messages. Raises UnusableRowsError after all other rows are encoded and stored; CondsimError if the
@@ -80,7 +80,7 @@ class FeatureTable:
             request = digest(b"".join(keys))
             if request in self._recent:
                 self._recent.move_to_end(request)
-                return self._recent[request].copy()
+                return self._recent[request]
             first: dict[bytes, int] = {}
             for row, key in enumerate(keys):
                 first.setdefault(key, row)
@@ -94,7 +94,7 @@ class FeatureTable:
                 place = {key: i for i, key in enumerate(first)}
                 features = features[[place[key] for key in keys]]
             if features.nbytes <= REMEMBERED_BYTES:
-                self._remember(request, features.copy())  # a caller that writes into its features changes no others
+                self._remember(request, features)
             return features
 
     def notes(self, keys: Sequence[bytes]) -> Notes:
