@@ -24,7 +24,7 @@ from omegaconf.errors import OmegaConfBaseException
 from condsim.harness.commands.arguments import Arguments, Setting, read_arguments
 from condsim.harness.commands.help import print_help
 from condsim.harness.commands.mistakes import explain_choices, explain_setting
-from condsim.harness.commands.settings import as_typed, check_settings
+from condsim.harness.commands.settings import OWN, as_typed, check_settings
 from condsim.harness.configs import plain
 from condsim.harness.errors import CondsimError
 from condsim.harness.run.record import flat
@@ -66,7 +66,8 @@ class Composer:
             search_path.prepend("command-line", f"file://{folder}")
         self.folders = tuple(folders)
         self.hydra = Hydra(f"condsim {command}", ConfigLoaderImpl(search_path))
-        self.groups = {group.split("@")[0] for group in self.hydra.config_loader.list_groups("")} - {"hydra"}
+        groups = {group.split("@")[0] for group in self.hydra.config_loader.list_groups("")}
+        self.groups = groups - {"hydra", *OWN.get(self.name, {})}  # a folder results/ of the user's is no group
         self.compose = cache(self._compose)
 
     def _compose(self, groups: tuple[str, ...]) -> Composed:

@@ -1,5 +1,7 @@
 """Command lines of composed commands: choices named by their place, sweeps, and messages for what does not exist."""
 
+from pathlib import Path
+
 import pytest
 
 from condsim.harness.commands.composition import compose_config, jobs
@@ -35,6 +37,14 @@ def test_a_sweep_makes_one_job_per_combination_in_the_order_of_the_command() -> 
     swept = list(jobs("bench", ["-m", RERANK, "method.base=clay,image_only", "method.weight=0.25,0.75"]))
     made = [(job.config.method.base._target_.rsplit(".", 1)[-1], job.config.method.weight) for job in swept]
     assert made == [("Clay", 0.25), ("Clay", 0.75), ("ImageOnly", 0.25), ("ImageOnly", 0.75)]
+
+
+def test_a_folder_beside_the_configs_with_the_name_of_a_setting_is_no_group(tmp_path: Path) -> None:
+    for name in ("results", "top", "method"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "method" / "mine.yaml").write_text("_target_: mine.Mine\n")
+    config = compose_config("bench", ["--config-dir", str(tmp_path), "results=other", "top=3", "method=mine"])
+    assert (config.results, config.top, config.method._target_) == ("other", 3, "mine.Mine")
 
 
 def test_an_experiment_sweeps_by_itself_and_a_setting_typed_replaces_its_values() -> None:
