@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import sys
 from collections.abc import Sequence
@@ -55,6 +56,9 @@ def usage() -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    if argv is None:
+        with suppress(RuntimeError, OSError, ValueError):  # no error stream, or one that is no file
+            faulthandler.enable()  # a crash in native code prints where it was
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(usage(), end="")

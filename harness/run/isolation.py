@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import random
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -21,7 +21,8 @@ SEED = 0
 @contextmanager
 def isolated() -> Iterator[None]:
     """Seed the global random generators of Python, NumPy and torch; afterwards put back their states, the working
-    folder, torch's default type, threads and gradient mode. Meanwhile the output cannot be closed."""
+    folder, torch's default type, threads and gradient mode. Meanwhile the output cannot be closed, and ``os._exit`` is
+    an error: it would end a sweep with the exit status of a success."""
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
     folder = None
     with suppress(OSError):
@@ -29,6 +30,8 @@ def isolated() -> Iterator[None]:
     dtype, threads, gradients = torch.get_default_dtype(), torch.get_num_threads(), torch.is_grad_enabled()
     streams = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = _Unclosable(sys.stdout), _Unclosable(sys.stderr)  # type: ignore[assignment]
+    end_process = os._exit
+    os._exit = _refusing(end_process)  # type: ignore[assignment]
     random.seed(SEED)
     np.random.seed(SEED)
     torch.manual_seed(SEED)
@@ -36,6 +39,7 @@ def isolated() -> Iterator[None]:
         yield
     finally:
         sys.stdout, sys.stderr = streams
+        os._exit = end_process
         random.setstate(states[0])
         np.random.set_state(states[1])
         torch.set_rng_state(states[2])
@@ -46,6 +50,18 @@ def isolated() -> Iterator[None]:
         if folder is not None:
             with suppress(OSError):
                 os.chdir(folder)
+
+
+def _refusing(end_process: Callable[[int], NoReturn]) -> Callable[[int], NoReturn]:
+    """``os._exit`` for this process. One that is forked from it, such as a worker that loads data, may still end."""
+    process = os.getpid()
+
+    def refuse(status: int) -> NoReturn:
+        if os.getpid() != process:
+            end_process(status)
+        raise CondsimError("a method must not end the process: it called os._exit")
+
+    return refuse
 
 
 class _Unclosable:

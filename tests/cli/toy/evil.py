@@ -1,5 +1,7 @@
 """A user's method that does what it should not."""
 
+import os
+import signal
 import sys
 from typing import Any
 
@@ -10,7 +12,7 @@ from condsim.harness.method import Gallery, Method, Queries, Scorer
 
 
 class Evil(Method):
-    """``how``: exit, generator_exit, close_output, odd_message, write, or nothing."""
+    """``how``: exit, hard_exit, crash, generator_exit, close_output, odd_message, write, or nothing."""
 
     def __init__(self, how: str = "nothing") -> None:
         self.how = how
@@ -18,6 +20,8 @@ class Evil(Method):
     def prepare(self, gallery: Gallery) -> Scorer:
         acts: dict[str, Any] = {
             "exit": lambda: sys.exit(0),
+            "hard_exit": lambda: os._exit(0),
+            "crash": lambda: os.kill(os.getpid(), signal.SIGSEGV),
             "generator_exit": lambda: (_ for _ in ()).throw(GeneratorExit),
             "close_output": sys.stdout.close,
             "odd_message": lambda: (_ for _ in ()).throw(ValueError("\udcff\x1b[2J [red]x[/nope]")),

@@ -6,6 +6,7 @@ import os
 import random
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from condsim.harness.errors import CondsimError, NotApplicable
 from condsim.harness.memory_map import is_mapped, map_npy
 from condsim.harness.method import Gallery, Method, Queries, Scorer
 from condsim.harness.run.identity import RunSettings
+from condsim.harness.run.isolation import isolated
 from condsim.harness.run.record import read_record, record_folder
 from condsim.harness.run.run import measure_task, rank
 from condsim.harness.task import Benchmark, ImageTable, Ragged, Task, TrainSplit
@@ -192,6 +194,19 @@ def test_a_method_cannot_close_the_output() -> None:
             made, made.tasks[0], Mine(lambda _: sys.stdout.close()), Backbone(), RunSettings("mine", {}, {}, 100)
         )
     assert not sys.stdout.closed
+
+
+def test_a_method_cannot_end_the_process_but_its_own_child_can() -> None:
+    process = os.fork()
+    if process == 0:  # a fault here ends this child, and not the tests
+        with suppress(CondsimError), isolated():
+            child = os.fork()
+            if child == 0:
+                os._exit(3)
+            child_status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+            os._exit(0)
+        os._exit(child_status)
+    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 3
 
 
 def test_no_number_depends_on_the_runs_before_it() -> None:
