@@ -10,6 +10,7 @@ from torch import Tensor
 from condsim.harness.errors import CondsimError
 from condsim.harness.method import Gallery, Method, Queries, Scorer, TrainFeatures
 from condsim.harness.one_vector import unit
+from condsim.harness.task import Task
 from condsim.methods.inner_product import ImageOnly
 from condsim.methods.shared.base_method import Wrapper
 from condsim.methods.shared.per_batch import PerBatch
@@ -29,6 +30,10 @@ class LinearAdapter(Wrapper):
     def __init__(self, base: Method | None = None, checkpoint: str | None = None) -> None:
         super().__init__(ImageOnly() if base is None else base)
         self.checkpoint = checkpoint
+
+    def check(self, task: Task) -> None:
+        super().check(task)
+        self._file()  # before anything is encoded
 
     def prepare(self, gallery: Gallery) -> Scorer:
         weight, bias = (part.to(gallery.features) for part in self._layer(gallery.features.shape[1]))
@@ -61,14 +66,17 @@ class LinearAdapter(Wrapper):
         adapted_queries = PerBatch(queries_of)
         return lambda queries, rows=None: base(adapted_queries(queries), rows)
 
-    def _layer(self, width: int) -> tuple[Tensor, Tensor]:
-        """W [E, ``width``] and b [E]."""
+    def _file(self) -> str:
         if self.checkpoint is None:
             raise CondsimError(
                 "LinearAdapter has no weights: download the layer of your backbone from "
                 f"{PUBLISHED} and set method.checkpoint=FILE"
             )
-        checkpoint = read_checkpoint(self.checkpoint)
+        return self.checkpoint
+
+    def _layer(self, width: int) -> tuple[Tensor, Tensor]:
+        """W [E, ``width``] and b [E]."""
+        checkpoint = read_checkpoint(self._file())
         state = fit_names(checkpoint, {"layer.weight": 2, "layer.bias": 1}, "linear adapter")
         weight, bias = state["layer.weight"].float(), state["layer.bias"].float()
         if weight.shape[1] != width:

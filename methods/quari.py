@@ -15,6 +15,7 @@ from condsim.harness.json_files import read_text
 from condsim.harness.method import Gallery, Method, Scorer
 from condsim.harness.one_vector import unit
 from condsim.harness.paths import resolve
+from condsim.harness.task import Task
 from condsim.methods.query_adaptive import Adapted
 from condsim.methods.shared.quari_network import ReleasedQuariNetwork, ReleasedSettings
 from condsim.methods.training.checkpoints import fit_names, read_checkpoint
@@ -40,20 +41,29 @@ class Quari(Method):
     def __init__(self, checkpoint: str | None = None, config: str | None = None) -> None:
         self.checkpoint, self.config = checkpoint, config
 
-    def prepare(self, gallery: Gallery) -> Scorer:
+    def check(self, task: Task) -> None:
+        super().check(task)
+        self._files()  # before anything is encoded
+
+    def _files(self) -> tuple[str, str]:
+        """The checkpoint and its config."""
         if self.checkpoint is None or self.config is None:
             raise CondsimError(
                 "Quari has no weights of its own: download config.yml and weights.pt of your backbone, "
                 f"{PUBLISHED}/QuARI-..., and set method.checkpoint=DIR/weights.pt method.config=DIR/config.yml"
             )
-        settings, encoder = read_config(resolve(self.config))
+        return self.checkpoint, self.config
+
+    def prepare(self, gallery: Gallery) -> Scorer:
+        checkpoint, config = self._files()
+        settings, encoder = read_config(resolve(config))
         width = gallery.features.shape[1]
         if settings.embedding_dim != width:
             raise CondsimError(
-                f"{self.config} is for features of width {settings.embedding_dim} (feature_extractor: {encoder}), this "
+                f"{config} is for features of width {settings.embedding_dim} (feature_extractor: {encoder}), this "
                 f"backbone's have width {width}: choose that encoder as the backbone"
             )
-        network = load_released(self.checkpoint, settings)
+        network = load_released(checkpoint, settings)
         return Adapted(network.to(gallery.features.device), unit(gallery.features))
 
 

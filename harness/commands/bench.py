@@ -45,7 +45,8 @@ class Outcomes:
     skipped: list[Record] = field(default_factory=list)
     not_applicable: dict[str, dict[str, str]] = field(default_factory=dict)
     """Method -> task -> why the method does not apply to it."""
-    failed: list[str] = field(default_factory=list)
+    failures: dict[tuple[str, str], list[str]] = field(default_factory=dict)
+    """(what failed, why) -> the tasks on which it failed in this way; none where no task was reached."""
     unusable: dict[str, str] = field(default_factory=dict)
     """Backbone that cannot be loaded -> why."""
     results: Path = Path("results")
@@ -57,7 +58,12 @@ class Outcomes:
 
     @property
     def nothing(self) -> bool:
-        return not (self.done or self.skipped or self.not_applicable or self.failed)
+        return not (self.done or self.skipped or self.not_applicable or self.failures)
+
+    @property
+    def failed(self) -> list[str]:
+        """One line per kind of failure: what failed, on which tasks, why."""
+        return [_failure(what, tasks, why) for (what, why), tasks in self.failures.items()]
 
     def leaderboard(self, results: Results) -> Leaderboard:
         """The entries of this command's runs."""
@@ -67,26 +73,30 @@ class Outcomes:
         parts = [f"{len(self.done)} run", f"{len(self.skipped)} already done"]
         if self.not_applicable:
             parts.append(f"{sum(map(len, self.not_applicable.values()))} not applicable")
-        if self.failed:
-            parts.append(f"{len(self.failed)} FAILED")
+        if self.failures:
+            parts.append(f"{sum(max(1, len(tasks)) for tasks in self.failures.values())} FAILED")
         return ", ".join(parts)
 
-    def fail(self, label: str, error: BaseException) -> None:
-        """Report a failed run; a traceback of what nobody expected goes to a file."""
+    def fail(self, what: str, error: BaseException, task: str = "") -> None:
+        """Report a failed run, once for all tasks on which ``what`` fails with the same message; a traceback of what
+        nobody expected goes to a file."""
         if isinstance(error, CondsimError):
-            self.failed.append(f"{label}: {error}")
+            why = str(error)
         else:
-            reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+            why = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
             if isinstance(error, SystemExit):
-                reason = "it called sys.exit"
-            self.failed.append(f"{label}: {reason} ({_log_traceback(self.results, label)})")
-        console.print(f"failed: {self.failed[-1]}", style="red")
+                why = "it called sys.exit"
+            why = f"{why} ({_log_traceback(self.results, _failure(what, [task]))})"
+        first = (what, why) not in self.failures
+        self.failures.setdefault((what, why), []).extend([task] * bool(task))
+        if first:
+            console.print(f"failed: {_failure(what, [task], why)}", style="red")
 
     def fail_backbone(self, name: str, error: BackboneError) -> None:
         """Report a backbone that cannot be loaded, once; the runs of other backbones continue."""
         if name not in self.unusable:
             self.unusable[name] = str(error)
-            self.failed.append(f"backbone {name} cannot be loaded (see above): its runs were not made")
+            self.failures[f"backbone {name} cannot be loaded (see above)", "its runs were not made"] = []
             console.print(f"backbone {name} cannot be loaded: {error}", style="red")
 
     def can_write(self) -> bool:
@@ -99,11 +109,14 @@ class Outcomes:
             except (OSError, ValueError) as error:
                 self.writable = False
                 reason = getattr(error, "strerror", None) or error
-                self.failed.append(
-                    f"results={self.results} cannot be written ({reason}), so nothing was run: choose another folder "
-                    "with results=FOLDER"
-                )
+                where = f"results={self.results} cannot be written ({reason})"
+                self.failures[where, "nothing was run. Choose another folder with results=FOLDER"] = []
         return self.writable
+
+
+def _failure(what: str, tasks: Sequence[str], why: str = "") -> str:
+    place = ", ".join(filter(None, tasks))
+    return what + f" on {place}" * bool(place) + f": {why}" * bool(why)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -120,7 +133,7 @@ def bench(*settings: str) -> Leaderboard:
     outcomes = run_jobs(settings)
     for tracker in outcomes.trackers:
         tracker.finish()
-    if outcomes.failed:
+    if outcomes.failures:
         raise CondsimError("\n".join(outcomes.failed))
     return outcomes.leaderboard(Results(outcomes.results))
 
@@ -153,7 +166,7 @@ def conclude(outcomes: Outcomes) -> int:
     if outcomes.writable is False:
         console.print(outcomes.summary())
         return 1
-    complete = not outcomes.failed
+    complete = not outcomes.failures
     try:
         results.write_leaderboard()
         written = f"{results.folder / 'leaderboard.csv'} written"
@@ -204,13 +217,13 @@ def run_job(job: Job, outcomes: Outcomes) -> None:
             try:
                 todo.appendleft(without_unusable_images(benchmark, task, backbone, error))
             except UNEXPECTED as reason:
-                outcomes.fail(f"{label} on {task.full_name}", reason)
+                outcomes.fail(label, reason, task.full_name)
         except BackboneError as error:
             outcomes.fail_backbone(backbone.name, error)
         except NotApplicable as reason:
             outcomes.not_applicable.setdefault(name, {})[task.full_name] = str(reason)
         except UNEXPECTED as error:
-            outcomes.fail(f"{label} on {task.full_name}", error)
+            outcomes.fail(label, error, task.full_name)
         else:
             if record is not None:
                 tracker.log(record)
@@ -254,8 +267,8 @@ def _write(measured: MeasuredRun, outcomes: Outcomes) -> Record:
         spare = outcomes.spare or Path(tempfile.mkdtemp(prefix="condsim-results-"))
         record = measured.write(spare)
         outcomes.spare = spare
-        label = f"{record.method} on {record.full_task}"
-        outcomes.fail(label, CondsimError(f"{outcomes.results} cannot be written ({error.strerror or error})"))
+        unwritten = CondsimError(f"{outcomes.results} cannot be written ({error.strerror or error})")
+        outcomes.fail(record.method, unwritten, record.full_task)
         return record
 
 

@@ -54,7 +54,7 @@ def train_and_run(job: Job, outcomes: Outcomes) -> None:
             return
         train(plan, path, _say, on_row, force=config.force)
     except CondsimError as error:
-        outcomes.failed.append(f"training {name}: {error}")
+        outcomes.fail(f"training {name}", error)
         return
     if not config.evaluate:
         return

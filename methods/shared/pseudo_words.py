@@ -13,7 +13,7 @@ from torch import Tensor
 from condsim.harness.errors import CondsimError, NotApplicable
 from condsim.harness.method import Gallery, Method, Queries, Scorer
 from condsim.harness.one_vector import InnerProduct, unit
-from condsim.harness.task import condition_text
+from condsim.harness.task import Task, condition_text
 from condsim.methods.shared.per_batch import PerBatch
 from condsim.methods.training.checkpoints import fit_names, read_checkpoint
 
@@ -51,6 +51,10 @@ class PseudoWords(Method):
     @abstractmethod
     def words(self, layers: Layers, reference: Tensor) -> Tensor:
         """phi: raw image features [B, D] -> word vectors [B, E]."""
+
+    def check(self, task: Task) -> None:
+        super().check(task)
+        self._file()  # before anything is encoded
 
     def prepare(self, gallery: Gallery) -> Scorer:
         encode, width = gallery.encode_texts_with, gallery.features.shape[1]
@@ -90,14 +94,17 @@ class PseudoWords(Method):
             )
         return text
 
+    def _file(self) -> str:
+        if self.checkpoint is None:
+            name = type(self).__name__
+            raise CondsimError(f"{name} has no weights of its own: set method.checkpoint=FILE, {self.source}")
+        return self.checkpoint
+
     def _layers(self, width: int) -> Layers:
         """phi's layers. Raises CondsimError where the file holds another network or one for another ``width``."""
-        name = type(self).__name__
-        if self.checkpoint is None:
-            raise CondsimError(f"{name} has no weights of its own: set method.checkpoint=FILE, {self.source}")
-        checkpoint = read_checkpoint(self.checkpoint, self.wrappers)
+        checkpoint = read_checkpoint(self._file(), self.wrappers)
         expected = {f"{layer}.weight": 2 for layer in self.layers} | {f"{layer}.bias": 1 for layer in self.layers}
-        state = fit_names(checkpoint, expected, f"mapping of {name}")
+        state = fit_names(checkpoint, expected, f"mapping of {type(self).__name__}")
         layers = [(state[f"{layer}.weight"].float(), state[f"{layer}.bias"].float()) for layer in self.layers]
         inputs = [weight.shape[1] for weight, _ in layers]
         outputs = [len(weight) for weight, _ in layers]

@@ -73,11 +73,13 @@ def test_a_class_named_on_the_command_line(folder: Path) -> None:
     assert {(row["method"], row["settings"]) for row in leaderboard(folder)} == {("Constant", "value=7")}
 
 
-def test_a_failing_run_is_told_and_the_sweep_goes_on(folder: Path) -> None:
-    shown = bench(folder, "-m", "method=broken,constant", status=1)
+def test_a_failing_run_is_reported_and_the_sweep_continues(folder: Path) -> None:
+    shown = bench(folder, "-m", "method=broken,quari,constant", status=1)
     assert "2 run" in shown
-    assert "2 FAILED" in shown
+    assert "4 FAILED" in shown
     assert "ZeroDivisionError" in shown
+    assert shown.count("has no weights of its own") == 2, "at once, and in the summary for both tasks"
+    assert "quari on toy/few, toy/whole: Quari has no weights of its own" in shown
     assert {row["method"] for row in leaderboard(folder)} == {"constant"}
     assert "a fault in a user's method" in next(folder.glob("results/errors/broken*.txt")).read_text()
 
@@ -124,10 +126,11 @@ def test_what_does_not_apply_is_one_line_per_method(folder: Path) -> None:
 
 
 def test_no_method_ends_a_sweep_or_changes_what_others_get(folder: Path) -> None:
-    hows = "exit,generator_exit,close_output,odd_message,write,nothing"
+    hows = "exit,hard_exit,generator_exit,close_output,odd_message,write,nothing"
     shown = bench(folder, "-m", "method=custom", "method._target_=evil.Evil", f"+method.how={hows}", status=1)
-    assert "2 run, 0 already done, 10 FAILED" in shown
+    assert "2 run, 0 already done, 12 FAILED" in shown
     assert "it called sys.exit" in shown
+    assert "Evil (how=hard_exit) on toy/few, toy/whole: a method must not end the process" in shown
     assert "GeneratorExit" in shown
     assert "must not close the output" in shown
     assert r"\udcff\x1b[2J [red]x[/nope]" in shown
@@ -137,6 +140,14 @@ def test_no_method_ends_a_sweep_or_changes_what_others_get(folder: Path) -> None
     shutil.rmtree(folder / "results")
     bench(folder, "method=custom", "method._target_=evil.Evil", "+method.how=nothing")
     assert leaderboard(folder) == in_the_sweep
+
+
+def test_a_method_that_crashes_the_process_is_no_success_and_the_runs_before_it_stay(folder: Path) -> None:
+    sweep = ("-m", "method=custom", "method._target_=evil.Evil", "+method.how=nothing,crash")
+    shown = bench(folder, *sweep, status=-signal.SIGSEGV)
+    assert "Fatal Python error: Segmentation fault" in shown
+    assert "evil.py" in shown
+    assert len(list(folder.glob("results/runs/toy/*/*/record.json"))) == 2
 
 
 def test_a_method_that_does_not_apply_is_one_line_whatever_the_sweep(folder: Path) -> None:
