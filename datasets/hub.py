@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow.compute as pc
 
 from condsim.datasets.image_files import image_suffix
 from condsim.harness.errors import CondsimError
 from condsim.harness.files import atomic_folder
+from condsim.harness.hashing import stamp_of
 from condsim.harness.paths import default_cache_dir
 from condsim.harness.tables import require_columns
 
@@ -31,12 +34,14 @@ def export_images(
     """
     data = _load(arguments)
     require_columns(data.column_names, [image_column], f"dataset {arguments.get('path')}")
-    key = hashlib.blake2b(f"{data._fingerprint}|{image_column}".encode(), digest_size=8).hexdigest()
+    cells = _image_cells(data, image_column, f"dataset {arguments.get('path')}")
+    content = f"{data._fingerprint}|{image_column}|{_stamps(cells)}"
+    key = hashlib.blake2b(content.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
     cache = Path(cache_dir).expanduser() if cache_dir else default_cache_dir()
     folder = cache / "images" / key
     if not (folder / TABLE).is_file():
         with atomic_folder(folder) as scratch:
-            _export(data, image_column, scratch, f"dataset {arguments.get('path')}")
+            _export(data, image_column, cells, scratch, f"dataset {arguments.get('path')}")
     return folder, pd.read_parquet(folder / TABLE)
 
 
@@ -53,12 +58,27 @@ def _load(arguments: Mapping[str, str]) -> Any:
         raise CondsimError(f"Hugging Face datasets cannot load {options}: {error}") from None
 
 
-def _export(data: Any, image_column: str, folder: Path, where: str) -> None:
+def _image_cells(data: Any, image_column: str, where: str) -> Any:
+    """The images, not decoded: each cell has "bytes" or the "path" of a file."""
     if not isinstance(data.features[image_column], hugging_face.Image):
         raise CondsimError(f"{where}: the column {image_column!r} holds no images but {data.features[image_column]}")
-    cells = data.cast_column(image_column, hugging_face.Image(decode=False))[image_column]
+    return data.select_columns([image_column]).cast_column(image_column, hugging_face.Image(decode=False))
+
+
+def _stamps(cells: Any) -> list[object]:
+    """Path and stamp of every image that is a file of its own: the dataset's fingerprint does not depend on it."""
+    (column,) = cells.with_format("arrow")[:].columns
+    paths = pc.struct_field(column, "path").filter(pc.is_null(pc.struct_field(column, "bytes"))).to_pylist()
+    stamps: list[object] = []
+    for path in filter(None, paths):
+        with suppress(OSError, ValueError):  # where it cannot be read, the export says why
+            stamps.append((path, stamp_of(path)))
+    return stamps
+
+
+def _export(data: Any, image_column: str, cells: Any, folder: Path, where: str) -> None:
     columns: dict[str, list[Any]] = {
-        image_column: [_write_image(cell, folder, i, f"{where}: row {i}") for i, cell in enumerate(cells)]
+        image_column: [_write_image(cell, folder, i, f"{where}: row {i}") for i, cell in enumerate(cells[image_column])]
     }
     for column, feature in data.features.items():
         if isinstance(feature, hugging_face.ClassLabel):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import re
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 import torch
 from hydra.utils import instantiate
@@ -404,6 +406,27 @@ def test_class_labels_of_a_parquet_dataset_become_their_names(table: Path, offli
         labelled.load(dataset={"path": "parquet"})
     with pytest.raises(CondsimError, match=r"cannot load path=parquet, data_files=.*nowhere\.parquet"):
         labelled.load(dataset=dataset | {"data_files": str(tmp_path / "nowhere.parquet")})
+
+
+def test_a_parquet_dataset_of_paths_is_exported_again_when_its_pictures_change(
+    table: Path, offline_hub: Path, tmp_path: Path
+) -> None:
+    import datasets
+
+    frame = pd.read_csv(table)
+    rows = {"image": [str(table.parent / name) for name in frame["image"]], "color": list(frame["color"])}
+    features = datasets.Features({"image": datasets.Image(), "color": datasets.Value("string")})
+    pq.write_table(datasets.Dataset.from_dict(rows, features=features).data.table, tmp_path / "paths.parquet")
+    dataset = {"path": "parquet", "data_files": str(tmp_path / "paths.parquet"), "split": "train",
+               "cache_dir": str(offline_hub)}  # fmt: skip
+
+    def exported() -> list[bytes]:
+        (task,) = labelled.load(dataset=dataset, cache_dir=str(tmp_path / "cache")).tasks
+        return [task.images.path(row).read_bytes() for row in range(len(task.images))]
+
+    assert exported() == [Path(path).read_bytes() for path in rows["image"]]
+    shutil.copy(rows["image"][1], rows["image"][0])
+    assert exported() == [Path(path).read_bytes() for path in rows["image"]]
 
 
 def encoded(kind: str, shade: int) -> bytes:
