@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ import numpy as np
 from condsim.datasets.annotations import keep_some, read_each_line
 from condsim.datasets.grouping import word_codes
 from condsim.datasets.image_files import files_below, folder_of, moved, relative_file, with_files
-from condsim.datasets.survey import Options, Part, Survey, images_part, located
+from condsim.datasets.survey import Options, Survey, survey_lists
 from condsim.harness.errors import CondsimError
 from condsim.harness.names import unusable_character
 from condsim.harness.task import Benchmark, ImageTable, OnError, Ragged, Task
@@ -147,21 +147,8 @@ def index_images(root: Path, names: Sequence[str]) -> dict[str, str]:
 
 def survey(options: Options) -> Survey:
     """What ``condsim check`` reports."""
-    folder, value = options.get("annotations"), options.get("images")
-    root = Path(value).expanduser() if value else None
-    if not folder:
-        parts = tuple(Part(what, "benchmark.annotations is not set", None, n) for what, n in EXPECTED.items())
-        return Survey((*parts, images_part("images", (), root, None)), ())
-    place = annotation_root(Path(folder).expanduser())
-    try:
-        task = read_task(place, None, on_error="skip")
-    except CondsimError as error:
-        parts = tuple(Part(what, str(place), None, n) for what, n in EXPECTED.items())
-        return Survey((*parts, images_part("images", (), root, None)), (), (str(error),))
-    assert task.clusters is not None
-    found = {"queries": len(task), "instances": len(np.unique(task.clusters))}
-    parts = tuple(Part(what, str(place), found[what], n) for what, n in EXPECTED.items())
-    names = task.images.names
-    index: Mapping[str, str] | None = index_images(root, names) if root is not None and root.is_dir() else None
-    tables = () if root is None or index is None else (located(names, root, index),)
-    return Survey((*parts, images_part("images", names, root, index)), tables, task.skipped)
+
+    def read(folder: Path, root: Path | None) -> tuple[Task, ...]:
+        return (read_task(annotation_root(folder), None, on_error="skip"),)
+
+    return survey_lists(options, read, EXPECTED, index_images)

@@ -97,6 +97,13 @@ def files_below(root: Path, spelling: Callable[[str], str] = clean_path) -> dict
     return found
 
 
+def index_below(root: Path, *folders: str) -> dict[str, str]:
+    """Every file below the first of ``folders`` that exists in ``root``, else below ``root``: its path there -> its
+    path below ``root``."""
+    folder = next((f"{folder}/" for folder in folders if (root / folder).is_dir()), "")
+    return {name: folder + path for name, path in files_below(root / folder).items()}
+
+
 def with_files(task: Task, index: Mapping[str, str], on_error: OnError, expected: str) -> Task:
     """``task`` if every image of it is in ``index``; with "skip" the task without those that are not.
 

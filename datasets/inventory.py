@@ -8,7 +8,20 @@ from pathlib import Path
 
 from hydra.utils import get_method
 
-from condsim.datasets import circo, cirr, domain_conversion, fashioniq, genecis, icir, revisited
+from condsim.datasets import (
+    circo,
+    cirr,
+    domain_conversion,
+    fashioniq,
+    genecis,
+    gldv2,
+    icir,
+    lasco,
+    macir,
+    patterncom,
+    revisited,
+    zappos,
+)
 from condsim.datasets.annotations import read_list
 from condsim.datasets.image_files import NamedFiles, image_index, moved
 from condsim.datasets.survey import Options, Part, Survey
@@ -27,6 +40,11 @@ def survey(config: Options) -> Survey:
         "condsim.datasets.icir.load": icir.survey,
         "condsim.datasets.domain_conversion.load": domain_conversion.survey,
         "condsim.datasets.revisited.load": revisited.survey,
+        "condsim.datasets.gldv2.load": gldv2.survey,
+        "condsim.datasets.patterncom.load": patterncom.survey,
+        "condsim.datasets.lasco.load": lasco.survey,
+        "condsim.datasets.macir.load": macir.survey,
+        "condsim.datasets.zappos.load": zappos.survey,
     }
     try:
         return special.get(target, survey_by_loading)(config)
@@ -207,6 +225,10 @@ def survey_fashioniq(options: Options) -> Survey:
 
 
 NOTES = {"mit_states/test": "others' logs say about 82,732 queries over 10,546 images"}
+LEAVE_ONE_OUT = {
+    "cars196": 8_131, "cub200": 4_462, "deepfashion_inshop": 4_000, "movie_posters": 8_052, "synthetic_cars": 1_000,
+}  # fmt: skip
+"""Benchmark -> number of images that each of its tasks ranks, as the outputs of InDiReCT's notebooks show it."""
 
 
 def survey_by_loading(options: Options) -> Survey:
@@ -223,6 +245,9 @@ def survey_by_loading(options: Options) -> Survey:
     for task in benchmark.tasks:
         place = f"{len(task.gallery_rows):,} images in the gallery of {task.images.root}"
         parts.append(Part(f"{task.name}: queries", place, len(task), note=NOTES.get(task.full_name, "")))
+    if (size := LEAVE_ONE_OUT.get(benchmark.name)) is not None:
+        found = {len(task.gallery_rows) for task in benchmark.tasks}
+        parts.append(Part("images with labels", str(options.get("table")), max(found), size))
     if benchmark.train is not None:
         tables.append(benchmark.train.images)
         parts.append(Part("training split: images", str(benchmark.train.images.root), len(benchmark.train.images)))

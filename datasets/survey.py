@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from condsim.datasets.image_files import moved
-from condsim.harness.task import ImageTable
+from condsim.harness.errors import CondsimError
+from condsim.harness.task import ImageTable, Task
 
 Options = Mapping[str, Any]
 """A benchmark's config, as its YAML and the user's overrides make it."""
@@ -53,3 +56,43 @@ def images_part(what: str, names: tuple[str, ...], root: Path | None, index: Map
 def located(names: tuple[str, ...], root: Path, index: Mapping[str, str]) -> ImageTable:
     """``names`` with the places of their files."""
     return ImageTable(root, names, files=moved(names, index))
+
+
+def survey_lists(
+    options: Options,
+    read: Callable[[Path, Path | None], Sequence[Task]],
+    expected: Mapping[str, int | None],
+    index_images: Callable[[Path, tuple[str, ...]], Mapping[str, str]],
+) -> Survey:
+    """The survey of a benchmark whose lists are in the folder ``annotations``, or else in the folder ``images``.
+
+    ``read``: (that folder, image folder or None) -> tasks, with no image looked up and faulty entries left out.
+    ``expected``: published numbers by "queries" and "gallery" (of the largest task), "<task>: queries", or the name of
+    the clusters ("instances"); None: not known. ``index_images``: (image folder, image names) -> where each image is.
+    """
+    folder, value = options.get("annotations") or options.get("images"), options.get("images")
+    root = Path(value).expanduser() if value else None
+    tasks: Sequence[Task] = ()
+    problems: tuple[str, ...] = ()
+    if folder:
+        try:
+            tasks = read(Path(folder).expanduser(), root if root is not None and root.is_dir() else None)
+        except CondsimError as error:
+            problems = (str(error),)
+    found = {f"{task.name}: queries": len(task) for task in tasks}
+    if tasks:
+        found |= {
+            "queries": max(len(task) for task in tasks),
+            "gallery": max(len(task.gallery_rows) for task in tasks),
+            **{f"{task.cluster_name}s": len(np.unique(task.clusters)) for task in tasks if task.clusters is not None},
+        }
+    place = str(Path(folder).expanduser()) if folder else "benchmark.annotations is not set"
+    parts = tuple(Part(what, place, found.get(what), count) for what, count in expected.items())
+    names = tuple(dict.fromkeys(name for task in tasks for name in task.images.names))
+    index = index_images(root, names) if root is not None and root.is_dir() else None
+    tables: tuple[ImageTable, ...] = ()
+    if root is not None and index is not None:
+        distinct = {id(task.images): task.images for task in tasks}.values()
+        tables = tuple(replace(table, root=root, files=moved(table.names, index)) for table in distinct)
+    problems += tuple(dict.fromkeys(message for task in tasks for message in task.skipped))
+    return Survey((*parts, images_part("images", names, root, index)), tables, problems)

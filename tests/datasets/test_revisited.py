@@ -60,7 +60,7 @@ def test_three_difficulties_with_their_junk(folder: Path) -> None:
     assert lists(easy) == [("all_souls_000013", [0, 3], [5, 1])]
     assert lists(medium) == [("all_souls_000013", [0, 3, 5], [1]), ("magdalen_000078", [2], [4, 6])]
     assert lists(hard) == [("all_souls_000013", [5], [0, 3, 1]), ("magdalen_000078", [2], [4, 6])]
-    assert easy.skipped == ("easy: 1 of 2 queries have nothing relevant at this difficulty",)
+    assert easy.skipped == ("easy: 1 of 2 queries have nothing relevant in this task",)
     for task in benchmark.tasks:
         assert task.gallery_rows.tolist() == list(range(8)), "the query pictures are not in it"
         assert task.condition.tolist() == [-1] * len(task)
@@ -141,7 +141,7 @@ def test_a_faulty_query_is_named_or_left_out(folder: Path, query: dict[str, Any]
 @pytest.mark.parametrize(
     ("truth", "message"),
     [
-        ([], "expected revisitop's ground truth"),
+        ([], "expected a ground truth with imlist"),
         ({"imlist": ["a"], "qimlist": ["b"]}, "gnd: Field required"),
         ({**TRUTH, "gnd": TRUTH["gnd"][:1]}, "gnd has 1 entries for 2 query images"),
         ({**TRUTH, "imlist": ["a"] * 8}, "imlist names a twice"),
@@ -165,7 +165,7 @@ def test_missing_images_are_named_or_left_out(folder: Path) -> None:
     with pytest.raises(CondsimError, match=r"benchmark\.images=.*nowhere is not a folder"):
         load(folder / "nowhere")
     with pytest.raises(CondsimError, match="Did you mean 'roxford5k'"):
-        revisited.load("oxford5k", images=str(folder))
+        revisited.load("roxfrod5k", images=str(folder))
 
 
 def test_check_counts_queries_gallery_and_images_and_fits_the_boxes(folder: Path) -> None:

@@ -207,13 +207,13 @@ def test_roxford_from_a_pickle_to_revisitops_numbers(stand_ins: ModuleType, tmp_
     (tmp_path / "data" / "roxford5k" / "gnd_roxford5k.pkl").write_bytes(pickle.dumps(truth, protocol=2))
     run = ("benchmark=revisited", "benchmark.dataset=roxford5k", "backbone=shapes-clip", "cache_dir=cache", "top=40")
     condsim("bench", *run, f"benchmark.images={tmp_path / 'data'}", "method=image_only", folder=tmp_path)
-    for difficulty, kinds in revisited.RELEVANT.items():
+    for difficulty, kinds in revisited.DATASETS["roxford5k"].relevant.items():
         (path,) = tmp_path.glob(f"results/runs/roxford5k/{difficulty}/*/record.json")
         record = json.loads(path.read_text())
         precision, at = [], {k: [] for k in (1, 5, 10)}
         for entry, ranked in zip(entries, np.load(path.with_name("top.npy")), strict=True):
             positives = {int(row) for kind in kinds for row in entry[kind]}
-            junk = {int(row) for kind in revisited.LISTS for row in entry[kind]} - positives
+            junk = {int(row) for kind in revisited.DATASETS["roxford5k"].lists for row in entry[kind]} - positives
             order = [int(row) for row in ranked if row >= 0]
             assert set(order) == set(range(40)) - junk
             places = [place for place, row in enumerate(order) if row in positives]

@@ -1,0 +1,131 @@
+"""LaSCo (Levy et al., AAAI 2024): composed retrieval in COCO's validation images, the validation split."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Annotated
+
+import numpy as np
+from pydantic import BeforeValidator, Field
+
+from condsim.datasets.annotations import Entry, Line, Text, keep_some, read_list, validate
+from condsim.datasets.grouping import word_codes
+from condsim.datasets.image_files import folder_of, image_index, moved, relative_file, with_files
+from condsim.datasets.survey import Options, Survey, survey_lists
+from condsim.harness.errors import CondsimError
+from condsim.harness.task import Benchmark, ImageTable, OnError, Ragged, Task
+
+METRICS = tuple(f"recall@{k}" for k in (1, 5, 10, 50, 100))
+QUERIES, CORPUS = "lasco_val.json", "lasco_val_corpus.json"
+ANNOTATIONS = f"the folder of {QUERIES} and {CORPUS}, or LaSCo's repository (downloads/)"
+IMAGES = "COCO's folder val2014/, or the folder above"
+EXPECTED: Mapping[str, int | None] = {"queries": 30_037, "gallery": 39_826}
+
+
+class Image(Entry):
+    id: Annotated[int, Field(ge=0, lt=10**12)]
+    path: Text
+
+
+def _pair(value: object) -> object:
+    """An image is written as [id, path] in the queries."""
+    return {"id": value[0], "path": value[1]} if isinstance(value, list) and len(value) == 2 else value
+
+
+class Query(Entry):
+    qid: int
+    reference: Annotated[Image, BeforeValidator(_pair)] = Field(alias="query-image")
+    text: Line = Field(alias="query-text")
+    target: Annotated[Image, BeforeValidator(_pair)] = Field(alias="target-image")
+
+
+def load(
+    annotations: str | None = None,
+    images: str | None = None,
+    metrics: Sequence[str] = METRICS,
+    on_error: OnError = "raise",
+    tasks: Sequence[str] | None = None,
+    name: str = "lasco",
+) -> Benchmark:
+    """One task, "val". ``images`` None: no image is looked up, to run from precomputed features."""
+    folder = annotation_root(folder_of(annotations, "benchmark.annotations", ANNOTATIONS))
+    root = folder_of(images, "benchmark.images", IMAGES) if images else None
+    task = read_task(folder, root, name, metrics=metrics, on_error=on_error)
+    return Benchmark(name, (task,), on_error=on_error).select(tasks)
+
+
+def annotation_root(folder: Path) -> Path:
+    return folder / "downloads" if (folder / "downloads").is_dir() else folder
+
+
+def read_task(
+    folder: Path,
+    root: Path | None,
+    benchmark: str = "lasco",
+    *,
+    metrics: Sequence[str] = METRICS,
+    on_error: OnError = "raise",
+) -> Task:
+    """The queries against every image of the corpus. The reference stays in the gallery."""
+    path, corpus = folder / QUERIES, folder / CORPUS
+    rows: dict[str, int] = {}
+    for i, raw in enumerate(read_list(corpus, 'a list of images, {"id": 42, "path": "val2014/..."}')):
+        file = _file(validate(Image, raw, f"{corpus}: entry {i}"), f"{corpus}: entry {i}")
+        if rows.setdefault(file, i) != i:
+            raise CondsimError(f"{corpus}: entry {i}: {file} is in entry {rows[file]} already")
+    size = len(rows)
+
+    def read(i: int, raw: object) -> tuple[Query, str, str]:
+        where = f"{path}: entry {i}"
+        query = validate(Query, raw, where)
+        reference, target = (_file(image, where) for image in (query.reference, query.target))
+        if rows.get(target, size) >= size:
+            raise CondsimError(f"{where}: target-image: {target} is not in {corpus}")
+        rows.setdefault(reference, len(rows))
+        return query, reference, target
+
+    queries, skipped = keep_some(read_list(path, "a list of LaSCo's queries"), read, on_error, path)
+    texts, condition = word_codes(query.text for query, *_ in queries)
+    reference = np.array([rows[name] for _, name, _ in queries], dtype=np.int64)
+    idents = [str(query.qid) for query, *_ in queries]
+    names = tuple(rows)
+    index = None if root is None else index_images(root)
+    task = Task(
+        benchmark=benchmark,
+        name="val",
+        images=ImageTable(root or folder, names, files=moved(names, index)),
+        conditions=tuple((text,) for text in texts),
+        condition=condition,
+        reference=reference,
+        relevant=Ragged.of([rows[name]] for *_, name in queries),
+        metrics=tuple(metrics),
+        gallery=np.arange(size, dtype=np.int64),
+        clusters=reference,
+        cluster_name="reference",
+        query_ids=tuple(idents) if len(set(idents)) == len(idents) else None,
+        skipped=skipped,
+    )
+    return task if index is None else with_files(task, index, on_error, IMAGES)
+
+
+def _file(image: Image, where: str) -> str:
+    """COCO's file name. The folders before it differ between the two files."""
+    file = PurePosixPath(relative_file(image.path, where)).name
+    if not PurePosixPath(file).stem.endswith(f"{image.id:012d}"):
+        raise CondsimError(f"{where}: the file of image {image.id} should end in {image.id:012d}.jpg, found {file!a}")
+    return file
+
+
+def index_images(root: Path) -> dict[str, str]:
+    return image_index(root, ("val2014", "val/val2014"))
+
+
+def survey(options: Options) -> Survey:
+    """What ``condsim check`` reports."""
+    return survey_lists(
+        options,
+        lambda folder, root: (read_task(annotation_root(folder), None, on_error="skip"),),
+        EXPECTED,
+        lambda root, names: index_images(root),
+    )
