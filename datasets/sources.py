@@ -39,6 +39,8 @@ _CIRCO = "https://raw.githubusercontent.com/miccunifi/CIRCO/main/annotations"
 _FASHIONIQ = "https://raw.githubusercontent.com/XiaoxiaoGuo/fashion-iq/master"
 _FREEDOM = "https://raw.githubusercontent.com/NikosEfth/freedom/main/data"
 _VISUAL_GENOME = "https://cs.stanford.edu/people/rak248/VG_100K_2"
+_GLDV2 = "https://s3.amazonaws.com/google-landmark"
+_LASCO = "https://raw.githubusercontent.com/levymsn/LaSCo/main/downloads"
 _COCO = "https://s3.amazonaws.com/images.cocodataset.org"
 """The storage behind images.cocodataset.org, which has no certificate of its own."""
 
@@ -241,6 +243,71 @@ DOMAINNET_IMAGES = Source(
 REVISITOP = Source(
     "ground truth (gnd_<dataset>.pkl) and distractors", "https://github.com/filipradenovic/revisitop", "none is named"
 )
+OLD_TRUTH = Source(
+    "ground truth (gnd_<dataset>.pkl)", "http://cmp.felk.cvut.cz/cnnimageretrieval/data/test", "none is named"
+)
+FLICKR100K = Source(
+    "distractors (oxc1_100k)",
+    "https://www.robots.ox.ac.uk/~vgg/data/oxbuildings/flickr100k.html",
+    "Flickr users', each under its own terms",
+)
+INSTRE_TRUTH = Source(
+    "ground truth (gnd_instre.mat in test_script.zip)",
+    "https://cmp.felk.cvut.cz/~iscenahm/code.html",
+    "none is named",
+    (Remote("https://cmp.felk.cvut.cz/~iscenahm/files/test_script.zip", "instre/test_script", unpack=True),),
+)
+INSTRE_IMAGES = Source(
+    "images (instre.tar.gz, 2.3 GB)", "ftp://ftp.irisa.fr/local/texmex/corpus/instre", "for research; none is named"
+)
+GLDV2_LISTS = Source(
+    "lists",
+    "https://github.com/cvdfoundation/google-landmark",
+    "annotations CC BY 4.0",
+    (
+        Remote(f"{_GLDV2}/metadata/index.csv", "gldv2/index.csv"),
+        Remote(f"{_GLDV2}/ground_truth/retrieval_solution_v2.1.csv", "gldv2/retrieval_solution_v2.1.csv"),
+    ),
+)
+GLDV2_IMAGES = Source(
+    "images (120 archives of index and test)",
+    "https://github.com/cvdfoundation/google-landmark",
+    "CC0 or public domain, as its page says",
+)
+PATTERNCOM = Source(
+    "attribute lists (PatternCom/, Google Drive)", "https://github.com/billpsomas/rscir", "Apache-2.0, as its page says"
+)
+PATTERNNET = Source("images of PatternNet", "https://sites.google.com/view/zhouwx/dataset", "as its page says")
+LASCO_LISTS = Source(
+    "lists",
+    "https://github.com/levymsn/LaSCo",
+    "MIT",
+    tuple(Remote(f"{_LASCO}/{name}", f"lasco/{name}") for name in ("lasco_val.json", "lasco_val_corpus.json")),
+)
+COCO_VAL2014 = Source(
+    "images",
+    "https://cocodataset.org",
+    "the photographs are Flickr users', each under its own terms; 6 GB",
+    (Remote(f"{_COCO}/zips/val2014.zip", "coco/val2014", unpack=True),),
+    wanted=False,
+)
+MACIR = Source("images and lists (Google Drive)", "https://github.com/jaeseokbyun/MACIR", "none is named")
+CSN_TRIPLETS = Source(
+    "triplet lists and filenames.json (csn_zappos_triplets.zip)",
+    "https://github.com/andreasveit/conditional-similarity-networks",
+    "none is named; its get_data.py has the address",
+)
+UT_ZAP50K = Source(
+    "images (ut-zap50k-images.zip)", "http://vision.cs.utexas.edu/projects/finegrained/utzap50k", "for research only"
+)
+INDIRECT = Source(
+    "how the labels are made (experiments/*.ipynb)", "https://github.com/LSX-UniWue/InDiReCT", "none is named"
+)
+CARS = Source("images of Cars196", "https://ai.stanford.edu/~jkrause/cars/car_dataset.html", "for research")
+CUB = Source("images of CUB-200-2011", "https://www.vision.caltech.edu/datasets/cub_200_2011", "for research")
+DEEPFASHION = Source(
+    "images and Anno_fine/", "https://mmlab.ie.cuhk.edu.hk/projects/DeepFashion.html", "for research, on request"
+)
 OXFORD = Source(
     "images", "https://www.robots.ox.ac.uk/~vgg/data/oxbuildings", "Flickr users', each under its own terms"
 )
@@ -271,6 +338,19 @@ SOURCES: Mapping[str, tuple[Source, ...]] = {
     "ltll": (LTLL_LISTS, LTLL_IMAGES),
     "roxford5k": (REVISITOP, OXFORD),
     "rparis6k": (REVISITOP, PARIS),
+    "oxford5k": (OLD_TRUTH, OXFORD, FLICKR100K),
+    "paris6k": (OLD_TRUTH, PARIS, FLICKR100K),
+    "instre": (INSTRE_TRUTH, INSTRE_IMAGES),
+    "gldv2": (GLDV2_LISTS, GLDV2_IMAGES),
+    "patterncom": (PATTERNCOM, PATTERNNET),
+    "lasco": (LASCO_LISTS, COCO_VAL2014),
+    "macir": (MACIR,),
+    "zappos": (CSN_TRIPLETS, UT_ZAP50K),
+    "cars196": (INDIRECT, CARS),
+    "cub200": (INDIRECT, CUB),
+    "deepfashion_inshop": (INDIRECT, DEEPFASHION),
+    "movie_posters": (INDIRECT,),
+    "synthetic_cars": (INDIRECT,),
     "clevr4": (CLEVR4,),
     "stanford40": (STANFORD40, ICTC_LABELS),
     "clay_object": (CLAY_EVAL,),
@@ -288,5 +368,8 @@ OPTIONS: Mapping[str, Mapping[str, str]] = {
     "minidomainnet": {"annotations": "domain_conversion"},
     "nico_pp": {"annotations": "domain_conversion"},
     "ltll": {"annotations": "domain_conversion"},
+    "instre": {"annotations": "instre/test_script"},
+    "gldv2": {"annotations": "gldv2"},
+    "lasco": {"annotations": "lasco", "images": "coco/val2014"},
 }
 """Benchmark name -> the options to set after a download, and the folder for each."""
