@@ -5,22 +5,26 @@ from __future__ import annotations
 import errno
 import hashlib
 import io
+import json
 import shutil
 import threading
 import zipfile
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import numpy as np
 import pytest
+from hydra.utils import get_method
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from scipy.io import savemat
 
 from condsim.datasets import download as downloading
 from condsim.datasets.download import _unpack, choose, fetch
-from condsim.datasets.sources import SOURCES, Remote, Source
+from condsim.datasets.sources import OPTIONS, SOURCES, Remote, Source
 from condsim.harness.commands import download as download_command
 from condsim.harness.commands.composition import compose_config
 from condsim.harness.commands.download import run as command
@@ -392,6 +396,37 @@ def test_the_command(
         command(settings | {"parts": ["template"]})
     with pytest.raises(CondsimError, match="no file of benchmark shapes may be fetched"):
         choose("shapes", None)
+
+
+def instre_archive() -> bytes:
+    queries = np.empty((1, 1), dtype=[("ok", object), ("bbx", object)])
+    queries[0, 0] = np.array([[1]]), np.array([[1.0, 2.0, 3.0, 1.0]])
+    names = {key: np.array([[np.array(["INSTRE-S1/a.jpg"])]], dtype=object) for key in ("imlist", "qimlist")}
+    truth = io.BytesIO()
+    savemat(truth, {**names, "gnd": queries})
+    return zipped({"test_script/gnd_instre.mat": truth.getvalue(), "test_script/readme.txt": b"x"})
+
+
+@pytest.mark.parametrize("name", ["instre", "gldv2", "lasco"])
+def test_lists_land_where_the_loader_looks(server: Server, tmp_path: Path, name: str) -> None:
+    image = [42, "val2014/COCO_val2014_000000000042.jpg"]
+    query = {"qid": 1, "query-image": image, "query-text": "red", "target-image": image}
+    contents = {
+        "index.csv": b"id\n" + 16 * b"a",
+        "retrieval_solution_v2.1.csv": b"id,images,Usage\n" + 16 * b"b" + b"," + 16 * b"a" + b",Public\n",
+        "lasco_val.json": json.dumps([query]).encode(),
+        "lasco_val_corpus.json": json.dumps([{"id": 42, "path": f"val/{image[1]}"}]).encode(),
+        "test_script.zip": instre_archive(),
+    }
+    for source in choose(name, None):
+        for published in source.remotes:
+            file = published.url.rpartition("/")[2]
+            server.files[file] = contents[file]
+            fetch(replace(published, url=f"{server.url}/{file}"), tmp_path)
+    loader = get_method(f"condsim.datasets.{'revisited' if name == 'instre' else name}.load")
+    dataset = {"dataset": "instre"} if name == "instre" else {}
+    (task,) = loader(annotations=str(tmp_path / OPTIONS[name]["annotations"]), **dataset).tasks
+    assert (task.benchmark, len(task), len(task.gallery_rows)) == (name, 1, 1)
 
 
 def test_the_published_sources() -> None:

@@ -20,3 +20,16 @@ def test_training_free_rows_of_five_sets_are_there_and_disagreeing_values_stay_t
     two = published["nico_pp", "average", "image_only", "ViT-L-14/openai"]
     assert sorted(reported.values["map_trapezoid_eps"] for reported in two) == [6.32, 6.82]
     assert published["icir", "test", "basic", "ViT-L-14/openai"][0].values == {"map_trapezoid_eps": 31.64}
+
+
+def test_landmark_rows_name_their_average_precision_and_their_crops() -> None:
+    published = read_published(FILE)
+    (gem,) = published["roxford5k", "hard", "gem", "R-[37]-GeM (ResNet101-GeM)"]
+    assert set(gem.values) == {"map_trapezoid"}
+    for benchmark in ("roxford5k", "rparis6k", "roxford5k_1m", "rparis6k_1m"):
+        backbones = {backbone for name, _, _, backbone in published if name == benchmark}
+        assert {backbone for backbone in backbones if "DOLG" in backbone} <= {
+            backbone for backbone in backbones if "queries not cropped" in backbone
+        }
+    two = [published["patterncom", "existence", "image_only", "ViT-L-14/openai"]][0]
+    assert sorted(reported.values["map"] for reported in two) == [13.5, 16.47], "both versions of the README"
