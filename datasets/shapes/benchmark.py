@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from condsim.datasets import circo, cirr, genecis, instance, labelled, mit_states
+from condsim.datasets import circo, cirr, fashioniq, genecis, instance, labelled, mit_states
 from condsim.datasets.shapes.export import ensure_world
 from condsim.harness.paths import default_cache_dir
 from condsim.harness.task import Benchmark, ImageTable, TrainSplit
@@ -19,7 +19,7 @@ CONDITION_PAIRS = (("color", "shape"),)
 
 
 def load(cache_dir: str | None = None, tasks: Sequence[str] | None = None, name: str = "shapes") -> Benchmark:
-    """The tasks of GeneCIS, MIT-States, CIRR, CIRCO, conditional labels and instance retrieval, on scenes.
+    """The tasks of GeneCIS, MIT-States, CIRR, CIRCO, FashionIQ, conditional labels and instance retrieval, on scenes.
 
     ``cache_dir``: the folder in which the world is rendered on first use (None: the default cache). The headlines are
     those of the real benchmarks.
@@ -36,6 +36,7 @@ def load(cache_dir: str | None = None, tasks: Sequence[str] | None = None, name:
         _as_part(composed, "mit_states"),
         _as_part(cirr.load(edits, edits, name=name), "cirr"),
         _as_part(circo.load(str(root / "circo"), str(root / "circo/COCO2017_unlabeled"), name=name), "circo"),
+        _as_part(fashioniq.load(str(root / "fashioniq"), str(root / "fashioniq/images"), name=name), "fashioniq"),
         _as_part(labels, "labelled"),
         *(_as_part(part, "instance", "") for part in _instances(root / "instance", name)),
     )

@@ -6,6 +6,7 @@
     cirr/captions/cap.rc2.{train,val}.json, image_splits/split.rc2.{train,val}.json, dev/*.png, train/<n>/*.png
     labelled/{train,val,test}.csv (image, one column per attribute; train also caption), images/
     circo/annotations/val.json, COCO2017_unlabeled/{annotations/image_info_unlabeled2017.json,unlabeled2017/*.jpg}
+    fashioniq/{captions/cap.<category>.val.json,image_splits/split.<category>.val.json,images/*.png}
     instance/{image_queries,text_queries,gallery}.csv, images/
     captions/train.csv (image, caption), images/
 
@@ -41,6 +42,7 @@ from condsim.datasets.shapes.annotations import (
 )
 from condsim.datasets.shapes.captions import caption_scenes
 from condsim.datasets.shapes.edits import MEMBERS, EditedSets, sample_sets
+from condsim.datasets.shapes.garments import CATEGORIES, sample_garments
 from condsim.datasets.shapes.render import render
 from condsim.datasets.shapes.several_positives import sample_several_positives
 from condsim.datasets.shapes.world import (
@@ -62,7 +64,7 @@ from condsim.datasets.templates import (
     write_templates,
 )
 
-WORLD_VERSION = 5  # raise it with every change of a file
+WORLD_VERSION = 6  # raise it with every change of a file
 DRAW = 3  # seed of the random numbers; separate from the version, so that a new file changes no picture
 SCENE_PIXELS = 64
 CROPPED_PIXELS = 96
@@ -96,6 +98,8 @@ class WorldSizes:
     instance_distractors: int = 1000
     captioned: int = 8000
     circo_sets: int = 50  # five queries per set
+    garments: int = 240  # pictures per category
+    garment_queries: int = 200  # per category
 
 
 class _Pictures:
@@ -167,6 +171,7 @@ def write_world(root: str | Path, seed: int = 0, sizes: WorldSizes | None = None
         _write_captioned,
         _write_instances,
         _write_circo,
+        _write_fashioniq,
     )
     with Progress(console=Console(stderr=True), transient=True) as progress:
         bar = progress.add_task("rendering the world shapes", total=len(parts) + 1)
@@ -328,6 +333,20 @@ def _write_circo(root: Path, rng: np.random.Generator, sizes: WorldSizes, pictur
     listed = [{"id": number, "file_name": file} for number, file in sorted(zip(sample.ids, files, strict=True))]
     _write_json(folder / "COCO2017_unlabeled" / "annotations" / "image_info_unlabeled2017.json", {"images": listed})
     _write_json(folder / "annotations" / "val.json", sample.queries)
+
+
+def _write_fashioniq(root: Path, rng: np.random.Generator, sizes: WorldSizes, pictures: _Pictures) -> None:
+    folder = root / "fashioniq"
+    for category in CATEGORIES:
+        sample = sample_garments(rng, category, sizes.garments, sizes.garment_queries, "test")
+        names = [f"{category}{number:04d}" for number in rng.permutation(len(sample.scenes))]
+        pictures.write(sample.scenes, [folder / "images" / f"{name}.png" for name in names])
+        queries = [
+            {"target": names[target], "candidate": names[reference], "captions": list(captions)}
+            for reference, target, captions in sample.queries
+        ]
+        _write_json(folder / "captions" / f"cap.{category}.val.json", queries)
+        _write_json(folder / "image_splits" / f"split.{category}.val.json", sorted(names))
 
 
 def _write_csv(path: Path, columns: dict[str, Sequence[str]]) -> None:

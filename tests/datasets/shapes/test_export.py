@@ -7,11 +7,12 @@ import json
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
-from condsim.datasets import circo, templates
-from condsim.datasets.shapes import export
+from condsim.datasets import circo, fashioniq, templates
+from condsim.datasets.shapes import export, garments
 from condsim.datasets.shapes import world as w
 
 pytestmark = pytest.mark.slow
@@ -19,7 +20,7 @@ pytestmark = pytest.mark.slow
 SIZES = export.WorldSizes(
     attribute_scenes=300, object_scenes=300, templates=60, mit_test_images=2, mit_train_images=1, cirr_val_sets=4,
     cirr_train_sets=3, cirr_queries=7, labelled_test=30, labelled_val=10, labelled_train=20, instances=6,
-    instance_views=3, instance_distractors=20, captioned=25, circo_sets=4,
+    instance_views=3, instance_distractors=20, captioned=25, circo_sets=4, garments=120, garment_queries=15,
 )  # fmt: skip
 
 
@@ -200,3 +201,31 @@ def test_several_positives_are_in_circos_form(world: Path) -> None:
     assert task.target is not None
     named = [int(task.images.names[row].split(".")[0]) for row in task.target]
     assert named == [entry["target_img_id"] for entry in entries]
+
+
+def test_garments_are_in_fashioniqs_form(world: Path) -> None:
+    benchmark = fashioniq.load(str(world / "fashioniq"), str(world / "fashioniq/images"))
+    assert [(task.name, len(task), len(task.gallery_rows)) for task in benchmark.tasks] == [
+        (category, SIZES.garment_queries, SIZES.garments) for category in fashioniq.CATEGORIES
+    ]
+    assert set(benchmark.headlines) == {"average@10", "average@50", "average"}
+
+
+@pytest.mark.parametrize("category", garments.CATEGORIES)
+def test_each_garment_query_has_one_positive(category: str) -> None:
+    sample = garments.sample_garments(np.random.default_rng(0), category, 200, 150, "test")
+    scenes = sample.scenes
+    columns = (scenes.shape[:, 0], scenes.size[:, 0], scenes.color[:, 0], scenes.texture[:, 0], scenes.background)
+    kinds = [tuple(map(int, kind)) for kind in zip(*columns, strict=True)]
+    assert len(set(kinds)) == len(kinds) == 200
+    allowed = w.allowed_combinations("test")
+    assert all(allowed[shape, color, texture] for shape, _, color, texture, _ in kinds), "no training combination"
+    assert len({reference for reference, *_ in sample.queries}) == len(sample.queries) == 150
+    for reference, target, captions in sample.queries:
+        words = " ".join(captions).split()
+        (color,) = (i for i, value in enumerate(w.COLORS) if value in words)
+        (texture,) = (i for i, value in enumerate(w.TEXTURES) if value in words)
+        shape, size, before, was, background = kinds[reference]
+        assert kinds[target] == (shape, size, color, texture, background)
+        assert before != color
+        assert was != texture
