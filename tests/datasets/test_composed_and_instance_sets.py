@@ -426,3 +426,31 @@ def test_zappos_ranks_the_close_shoe_against_the_far_one(tmp_path: Path) -> None
         files.load(conditions={"hell": "x"})
     with pytest.raises(CondsimError, match="Did you mean 'test'"):
         files.load(split="tests")
+
+
+@pytest.mark.parametrize(
+    ("name", "texts"),
+    [
+        ("cars196", ["car model", "manufacturer", "car type", "car color"]),
+        ("cub200", ["bird species"]),
+        ("deepfashion_inshop", ["clothing category", "texture", "fabric", "fit"]),
+        ("movie_posters", ["movie genre", "production country"]),
+        ("synthetic_cars", ["car model", "car color", "background color"]),
+    ],
+)
+def test_label_sets_leave_each_image_out(name: str, texts: list[str], tmp_path: Path) -> None:
+    draw(tmp_path, *(f"{i}.jpg" for i in range(4)))
+    columns = list(composed(name)["conditions"])
+    rows = [",".join([f"{i}.jpg", *(f"{column} {i // 2}" for column in columns)]) for i in range(4)]
+    (tmp_path / "labels.csv").write_text("\n".join([",".join(["image", *columns]), *rows]))
+    files = Files(name, {"table": str(tmp_path / "labels.csv")})
+    benchmark = files.load()
+    assert [task.conditions for task in benchmark.tasks] == [((text,),) for text in texts]
+    for task in benchmark.tasks:
+        assert [task.relevant[i].tolist() for i in range(4)] == [[1], [0], [3], [2]]
+        assert task.metrics == ("map_r", "precision@1", "r_precision")
+        assert task.variant == "leave_one_out"
+    (part,) = (part for part in check(files.config()).parts if part.what == "images with labels")
+    assert part.found == 4
+    assert part.expected is not None
+    assert part.expected >= 1_000
