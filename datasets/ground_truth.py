@@ -15,7 +15,7 @@ from scipy.io import loadmat
 
 from condsim.datasets.annotations import Entry, ImageName, Line, shown, validate
 from condsim.datasets.number_pickle import MAX_BYTES, read_number_pickle
-from condsim.harness.errors import CondsimError
+from condsim.harness.errors import CondsimError, first_line, reading
 from condsim.harness.files import atomic
 from condsim.harness.json_files import read_json
 
@@ -125,22 +125,19 @@ def read_instre(path: Path) -> dict[str, Any]:
     they are read as corners if every box has its right end after its left and its bottom below its top, which 1,250
     boxes with widths and heights do not.
     """
+    with reading(path, EXPECTED):
+        size = path.stat().st_size
+    if size > MAX_BYTES:
+        raise CondsimError(f"{path} has {size:,} bytes, more than INSTRE's (expected {EXPECTED})")
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise CondsimError(f"{path} has {path.stat().st_size:,} bytes, more than INSTRE's (expected {EXPECTED})")
-        content = loadmat(path, variable_names=["imlist", "qimlist", "gnd"])
-        names = {key: [str(cell.item()) for cell in content[key].ravel()] for key in ("imlist", "qimlist")}
-        entries = [(_field(entry, "ok", 0), _field(entry, "bbx", 1)) for entry in content["gnd"].ravel()]
+        read = loadmat(path, variable_names=["imlist", "qimlist", "gnd"])
+        names = {key: [str(cell.item()) for cell in read[key].ravel()] for key in ("imlist", "qimlist")}
+        entries = [(_field(entry, "ok", 0), _field(entry, "bbx", 1)) for entry in read["gnd"].ravel()]
         boxes = np.array([box.astype(np.float64) for _, box in entries]).reshape(-1, 4)
         positives = [(rows.astype(np.int64) - 1).tolist() for rows, _ in entries]
-    except FileNotFoundError:
-        raise CondsimError(f"{path} does not exist (expected {EXPECTED})") from None
-    except CondsimError:
-        raise
     except Exception as error:  # the reader raises nearly anything for a damaged file
-        raise CondsimError(
-            f"{path}: not a ground truth of INSTRE ({type(error).__name__}: {error}; expected {EXPECTED})"
-        ) from None
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        raise CondsimError(f"{path}: not a ground truth of INSTRE ({reason}; expected {EXPECTED})") from None
     if not (boxes[:, 2:] > boxes[:, :2]).all():
         boxes[:, 2:] += boxes[:, :2]
     return {**names, "gnd": [{"bbx": box, "ok": rows} for box, rows in zip(boxes.tolist(), positives, strict=True)]}
