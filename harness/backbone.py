@@ -78,6 +78,16 @@ class MapsImages(Protocol):
 
 
 @runtime_checkable
+class EncodesJointly(Protocol):
+    """An optional part: encodes an image and a text together, as multimodal embedders do (BGE-VL, VLM2Vec, GME)."""
+
+    def encode_jointly(self, table: ImageTable, texts: Sequence[str]) -> Tensor:
+        """[len(table), width] raw features of each row of ``table`` together with its text, in one space with
+        ``encode_images``; for reading only. Raises CondsimError naming the rows that cannot be encoded."""
+        ...
+
+
+@runtime_checkable
 class EncodesPseudoWords(Protocol):
     """An optional part: encodes texts in which one word is a vector, as Pic2Word and SEARLE need it."""
 

@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "merge": ("merge", "bring the records of other folders, or of bundles, into one"),
     "bundle": ("bundle", "pack records and environment into one archive, or verify one"),
     "ls": ("ls", "list methods, benchmarks, backbones and other choices"),
+    "queries": ("queries", "write what an encoder of your own has to encode: queries and images, with their names"),
     "check": ("check", "show which files of a benchmark you have, which are missing and where to get them"),
     "download": ("download", "fetch the files of a benchmark that need no licence agreement"),
     "templates": ("templates", "make GeneCIS-style templates from annotations"),

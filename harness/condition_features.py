@@ -1,4 +1,4 @@
-"""The text features of a task's conditions, as every run and every training step reads them."""
+"""Features of several texts, and those of a task's conditions as every run and every training step reads them."""
 
 from __future__ import annotations
 
@@ -19,9 +19,13 @@ def condition_features(task: Task, encode_texts: Callable[[Sequence[str]], Tenso
     """
     if task.texts is None:
         return encode_texts([condition_text(condition) for condition in task.conditions])
+    return unit(mean_features(task.texts, encode_texts))
+
+
+def mean_features(texts: Sequence[Sequence[str]], encode_texts: Callable[[Sequence[str]], Tensor]) -> Tensor:
+    """[len(texts), D]: of each entry, one text or more, the mean of their unit features; each text is encoded once."""
     place: dict[str, int] = {}
-    for text in (text for texts in task.texts for text in texts):
+    for text in (text for several in texts for text in several):
         place.setdefault(text, len(place))
     features = unit(encode_texts(list(place)))
-    means = [features[[place[text] for text in texts]].mean(dim=0) for texts in task.texts]
-    return unit(torch.stack(means))
+    return torch.stack([features[[place[text] for text in several]].mean(dim=0) for several in texts])

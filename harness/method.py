@@ -51,6 +51,11 @@ class Gallery:
     encode_texts_with: Callable[[Sequence[str], Tensor], Tensor] | None = None
     """Texts with a "$" and the word vectors [len, E] in its place -> [len, D] raw features, through the feature store
     (``harness.backbone.EncodesPseudoWords``). None: the backbone has no such part."""
+    encode_jointly: Callable[[Rows, Sequence[str]], Tensor] | None = None
+    """Rows of ``table`` [n] and a text for each -> [n, D] raw features of image and text together, through the feature
+    store (``harness.backbone.EncodesJointly``). None: the backbone has no such part."""
+    query_names: tuple[str, ...] = ()
+    """The name of each query of the task in files of others (``Task.query_names``)."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +70,8 @@ class Queries:
     """int64 [B] index into ``Gallery.conditions``; -1: none."""
     reference_row: Tensor
     """int64 [B] row in ``Gallery.table``; -1: none."""
-    index: Tensor | None = None
-    """int64 [B] position of the query in the task; None: a query of no task."""
+    row: Tensor | None = None
+    """int64 [B] index into ``Gallery.query_names``; None: queries that the task does not have (those of a bank)."""
 
     def __len__(self) -> int:
         return len(self.condition)

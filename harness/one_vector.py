@@ -128,6 +128,11 @@ class OneVector(Method):
         """The query vectors [B, D], of any length."""
 
     def prepare(self, gallery: Gallery) -> Scorer:
-        if is_mapped(gallery.features):
-            return MappedInnerProduct(gallery.features, self.embed)
-        return InnerProduct(unit(gallery.features), self.embed)
+        return cosine_scorer(gallery.features, self.embed)
+
+
+def cosine_scorer(features: Tensor, embed: Callable[[Queries], Tensor]) -> Scorer:
+    """Cosine of ``embed``(queries) [B, D] with raw ``features`` [N, D], which may be in a mapped file."""
+    if is_mapped(features):
+        return MappedInnerProduct(features, embed)
+    return InnerProduct(unit(features), embed)

@@ -1,4 +1,4 @@
-"""Strict reading of tables: CSV, TSV and parquet. Each fault is one message that names the file and the row."""
+"""Strict reading of CSV, TSV, JSON lines and parquet tables. Each fault is one message naming the file and the row."""
 
 from __future__ import annotations
 
@@ -8,20 +8,22 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
+from typing import Any, NoReturn, TextIO
 
 import numpy as np
 import pandas as pd
 
 from condsim.harness.errors import CondsimError, did_you_mean, first_line, reading
+from condsim.harness.json_files import parse_json, read_text
 from condsim.harness.names import clean_label
 
 PARQUET = (".parquet", ".pq")
 TAB_SEPARATED = (".tsv", ".tab")
+JSON_LINES = (".jsonl", ".ndjson")
 
 
 def read_frame(path: Path, what: str, columns: Sequence[str] = ()) -> pd.DataFrame:
-    """A CSV, TSV (every cell as text, an empty cell stays empty text) or parquet table that has ``columns``.
+    """A CSV, TSV (every cell as text, an empty cell stays empty text), JSON lines or parquet table with ``columns``.
 
     Column names are in the spelling of ``clean_label``. Raises CondsimError naming the file, the row and ``what`` was
     expected.
@@ -32,6 +34,8 @@ def read_frame(path: Path, what: str, columns: Sequence[str] = ()) -> pd.DataFra
         except Exception as error:  # pyarrow raises a dozen unrelated types; whatever it was, this file cannot be read
             raise unreadable_parquet(path, what, error) from None
         frame.columns = frame.columns.map(lambda column: clean_label(str(column)))
+    elif path.suffix.lower() in JSON_LINES:
+        frame = pd.DataFrame([row for _, row in read_json_lines(path, what)])
     else:
         rows = read_rows(path, what)
         header = next(rows)
@@ -40,6 +44,21 @@ def read_frame(path: Path, what: str, columns: Sequence[str] = ()) -> pd.DataFra
     if frame.empty:
         raise CondsimError(f"{path}: the table has no rows (expected {what})")
     return frame
+
+
+def read_json_lines(path: Path, what: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The line number, from 1, and the object of each line that is not blank. Raises CondsimError naming the line."""
+    for number, line in enumerate(read_text(path, what).split("\n"), 1):
+        if not line.strip():
+            continue
+
+        def refuse(message: str, number: int = number) -> NoReturn:
+            raise CondsimError(f"{path}, line {number}: {message} (expected {what})")
+
+        row = parse_json(line, refuse)
+        if not isinstance(row, dict):
+            refuse("expected a JSON object")
+        yield number, row
 
 
 def unreadable_parquet(path: Path, what: str, error: Exception) -> CondsimError:

@@ -128,6 +128,16 @@ class ImageTable:
         box: NDArray[np.float64] = self.boxes[row]
         return box
 
+    @cached_property
+    def keys(self) -> tuple[str, ...]:
+        """The name of each row in files of others: the picture's, and the box of a row that is cropped:
+        "street.jpg#10,20,64,48.5"."""
+        boxes = map(self.box, range(len(self)))
+        return tuple(
+            name if box is None else f"{name}#{','.join(map(_shortest, box.tolist()))}"
+            for name, box in zip(self.names, boxes, strict=True)
+        )
+
     def take(self, rows: Rows) -> ImageTable:
         names = tuple(self.names[row] for row in rows)
         return replace(self, names=names, boxes=None if self.boxes is None else self.boxes[rows])
@@ -214,6 +224,12 @@ class Task:
     @property
     def full_name(self) -> str:
         return f"{self.benchmark}/{self.name}"
+
+    @cached_property
+    def query_names(self) -> tuple[str, ...]:
+        """The name of each query in files of others, "<task>/<id>": with the benchmark's own id, else the position."""
+        ids = self.query_ids or map(str, range(len(self)))
+        return tuple(f"{self.name}/{ident}" for ident in ids)
 
     def __len__(self) -> int:
         return len(self.condition)
@@ -332,6 +348,10 @@ class Benchmark:
             if name not in known:
                 raise CondsimError(f"benchmark {self.name} has no task {name!r}. {did_you_mean(name, known)}")
         return replace(self, tasks=tuple(known[name] for name in names))
+
+
+def _shortest(number: float) -> str:
+    return str(int(number)) if number.is_integer() else repr(number)
 
 
 def _within(label: str, rows: Rows, low: int, high: int) -> None:

@@ -18,6 +18,7 @@ from condsim.harness.one_vector import unit
 from condsim.harness.task import Task
 from condsim.methods.shared.assignment import all_pairs, chamfer, fused_gromov_wasserstein, hungarian, in_order
 from condsim.methods.shared.base_method import Wrapper
+from condsim.methods.shared.per_batch import part_of
 
 MODES = ("phrases", "images", "parts")
 SOLVERS = {"hungarian": hungarian, "mean": all_pairs, "chamfer": chamfer, "random": in_order}
@@ -195,7 +196,7 @@ class RerankScorer:
         parts = []
         for start in range(0, len(scores), step):
             part = slice(start, start + step)
-            own = self.sets.of(_some(queries, part), self.method.around, self.method.neighbors)
+            own = self.sets.of(part_of(queries, part), self.method.around, self.method.neighbors)
             parts.append(self.rerank(scores[part], items[part], own))
         return torch.cat(parts)
 
@@ -244,10 +245,6 @@ class RerankScorer:
         else:
             found = torch.bmm(self.sets.bank[left], self.sets.bank[right.reshape(b, count * m)].mT)
         return found.reshape(b, left.shape[1], count, m).transpose(1, 2)
-
-
-def _some(queries: Queries, part: slice) -> Queries:
-    return Queries(queries.reference[part], queries.text[part], queries.condition[part], queries.reference_row[part])
 
 
 def standardized(values: Tensor, members: Tensor) -> Tensor:

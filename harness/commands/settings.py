@@ -62,6 +62,10 @@ OWN: dict[str, dict[str, Any]] = {
     },
     "export": _SAME | {"tasks": Names, "output": Path, "format": Literal["trec", "jsonl"], "depth": Count | None},
     "import": _SAME | {"task": str, "name": str, "backbone": str, "results": Path, "top": Count},
+    "queries": {
+        "tasks": Names, "queries_from": Folder, "queries": Path, "images": Path, "pairs": Folder, "crops": Folder,
+        "cache_dir": Folder,
+    },
     "check": {"tasks": Names, "cache_dir": Folder, "decode": bool, "workers": Count, "output": Folder},
     "download": {"folder": Path, "parts": Names, "tasks": Names, "cache_dir": Folder},
     "mine": {

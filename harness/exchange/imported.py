@@ -123,8 +123,8 @@ class ImportedRanking(Method):
         places, table_rows = self.places, torch.as_tensor(gallery.rows).numpy()
 
         def score(queries: Queries, rows: Tensor | None = None) -> Tensor:
-            assert queries.index is not None  # the engine's queries have it
-            which = queries.index.cpu().numpy()[:, None]
+            assert queries.row is not None  # the engine's queries have it
+            which = queries.row.cpu().numpy()[:, None]
             items = table_rows if rows is None else table_rows[rows.cpu().numpy()]
             wanted = which * places.images + (items if items.ndim == 2 else items[None, :])
             found = np.minimum(np.searchsorted(places.key, wanted), max(0, len(places.key) - 1))

@@ -139,7 +139,7 @@ def _queries(task: Task, which: Rows, image_features: Tensor, condition_features
         text=features_of(condition_features, condition),
         condition=torch.from_numpy(condition).to(device),
         reference_row=torch.from_numpy(reference).to(device),
-        index=torch.from_numpy(which).to(device),
+        row=torch.from_numpy(which).to(device),
     )
 
 

@@ -22,6 +22,7 @@ def make_gallery(
     *,
     reads_mapped: bool = False,
     encode_texts_with: Callable[[Sequence[str], Tensor], Tensor] | None = None,
+    encode_jointly: Callable[[Rows, Sequence[str]], Tensor] | None = None,
 ) -> Gallery:
     """The task's gallery of N items, from ``images`` [len(task.images), D] and ``condition_features`` [C, D].
 
@@ -37,6 +38,8 @@ def make_gallery(
         rows=task.gallery_rows,
         texts=task.texts,
         encode_texts_with=encode_texts_with,
+        encode_jointly=encode_jointly,
+        query_names=task.query_names,
     )
 
 

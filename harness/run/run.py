@@ -15,7 +15,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from condsim.harness.backbone import Backbone, EncodesPseudoWords, ForgetsFeatures, MapsImages, NotesInputs
+from condsim.harness.backbone import (
+    Backbone,
+    EncodesJointly,
+    EncodesPseudoWords,
+    ForgetsFeatures,
+    MapsImages,
+    NotesInputs,
+)
 from condsim.harness.condition_features import condition_features
 from condsim.harness.errors import CondsimError, NotApplicable
 from condsim.harness.method import Method, TrainFeatures
@@ -29,7 +36,7 @@ from condsim.harness.run.read_only import Watch, read_only
 from condsim.harness.run.record import Measurement, Record, record_folder, write_record
 from condsim.harness.run.task_file import save_task, task_path
 from condsim.harness.statistics.intervals import cluster_sums, mean_intervals
-from condsim.harness.task import Benchmark, Task
+from condsim.harness.task import Benchmark, Rows, Task
 
 
 @dataclass(frozen=True)
@@ -150,6 +157,7 @@ def rank(
             _train_features(benchmark, method, backbone, watch),
             reads_mapped=method.reads_mapped,
             encode_texts_with=_pseudo_words(backbone),
+            encode_jointly=_jointly(backbone, task),
         )
         watch.add("gallery.features", gallery.features)
         watch.add("gallery.condition_features", conditions)
@@ -216,6 +224,14 @@ def _pseudo_words(backbone: Backbone) -> Callable[[Sequence[str], Tensor], Tenso
         return None
     encode = backbone.encode_texts_with
     return lambda texts, vectors: encode(texts, vectors).to(backbone.device, copy=True)
+
+
+def _jointly(backbone: Backbone, task: Task) -> Callable[[Rows, Sequence[str]], Tensor] | None:
+    """``Gallery.encode_jointly`` of this backbone."""
+    if not isinstance(backbone, EncodesJointly):
+        return None
+    encode = backbone.encode_jointly
+    return lambda rows, texts: encode(task.images.take(rows), texts).to(backbone.device, copy=True)
 
 
 def _train_features(

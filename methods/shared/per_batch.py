@@ -25,4 +25,5 @@ class PerBatch(Generic[Derived]):
 
 def part_of(queries: Queries, part: slice) -> Queries:
     """The queries ``part`` of a batch."""
-    return Queries(queries.reference[part], queries.text[part], queries.condition[part], queries.reference_row[part])
+    fields = (queries.reference, queries.text, queries.condition, queries.reference_row, queries.row)
+    return Queries(*(None if field is None else field[part] for field in fields))  # type: ignore[arg-type]

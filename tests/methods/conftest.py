@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from condsim.harness.method import Gallery, Queries, TrainFeatures
-from condsim.harness.task import Condition, ImageTable, Ragged, Task
+from condsim.harness.task import Condition, ImageTable, Ragged, Rows, Task
 
 CONDITIONS: tuple[Condition, ...] = (("color",), ("shape",), ("material",), ("color", "shape"))
 
@@ -35,6 +35,11 @@ class Space:
         assert all("$" in text for text in texts)
         move = torch.randn(self.word_width, self.width, generator=torch.Generator().manual_seed(3))
         return self.encode_texts(texts) + vectors @ move
+
+    def encode_jointly(self, rows: Rows, texts: Sequence[str]) -> Tensor:
+        return torch.stack(
+            [self._near(zlib.crc32(f"{row} {text}".encode()), cone=3) for row, text in zip(rows, texts, strict=True)]
+        )
 
     def encode_images(self, n: int, seed: int = 0) -> Tensor:
         return torch.stack([self._near(1000 * seed + i, cone=2) for i in range(n)])
@@ -58,6 +63,8 @@ class Space:
             table=table(n) if names is None else ImageTable(Path("images"), tuple(names)),
             rows=np.arange(n),
             encode_texts_with=self.encode_texts_with,
+            encode_jointly=self.encode_jointly,
+            query_names=tuple(f"toy/{i}" for i in range(n)),
         )
 
     def queries(self, gallery: Gallery, reference: Sequence[int], condition: Sequence[int]) -> Queries:
@@ -67,6 +74,7 @@ class Space:
             gallery.condition_features[torch.tensor(condition)],
             torch.tensor(condition),
             torch.tensor(reference),
+            torch.arange(len(reference)),
         )
 
 

@@ -25,6 +25,7 @@ from condsim.methods.combiner import CombinerNetwork
 from condsim.methods.pic2word import Pic2Word
 from condsim.methods.query_adaptive import QueryAdaptive
 from condsim.methods.searle import Searle
+from condsim.methods.shared.per_batch import part_of
 from condsim.methods.shared.quari_network import ReleasedQuariNetwork, ReleasedSettings
 
 pytestmark = pytest.mark.slow
@@ -82,6 +83,14 @@ def make(tmp_path: Path, space: Any) -> Make:
             lines = [f"{i}.jpg,{category}" for i in range(ITEMS) for category in ("color", "shape", f"c{i % 7}")]
             table.write_text("\n".join(["image,category", *lines]) + "\n")
             config.categories = str(table)
+        if name == "texts":
+            config.table = str(tmp_path / "texts.csv")
+            lines = [f"toy/{i},text {i + j}" for i in range(ITEMS) for j in range(1 + i % 2)]
+            Path(config.table).write_text("\n".join(["query,text", *lines]) + "\n")
+        if name == "weimocir":
+            config.captions = str(tmp_path / "captions.csv")
+            lines = [f"{i}.jpg,caption {i + j}" for i in range(ITEMS) for j in range(2)]
+            Path(config.captions).write_text("\n".join(["image,text", *lines]) + "\n")
         if name == "indirect":
             config.patience = 5
         method = instantiate(config, _convert_="all")
@@ -94,12 +103,6 @@ def make(tmp_path: Path, space: Any) -> Make:
 def queries_of(space: Any, gallery: Gallery) -> Queries:
     queries: Queries = space.queries(gallery, [3, 8, 8, 21, 39, 0, 17, 5, 30], [0, 1, 2, 3, 0, 1, 1, 2, 0])
     return queries
-
-
-def part(queries: Queries, which: slice) -> Queries:
-    return Queries(
-        queries.reference[which], queries.text[which], queries.condition[which], queries.reference_row[which]
-    )
 
 
 def close(found: Tensor, expected: Tensor) -> None:
@@ -151,7 +154,7 @@ def test_a_query_scores_the_same_whatever_else_is_in_its_batch(name: str, space:
     queries = queries_of(space, gallery)
     scorer = make(name).prepare(gallery)
     together = scorer(queries)
-    alone = torch.cat([scorer(part(queries, slice(i, i + 1))) for i in range(QUERIES)])
+    alone = torch.cat([scorer(part_of(queries, slice(i, i + 1))) for i in range(QUERIES)])
     close(alone, together)
 
 

@@ -32,9 +32,9 @@ class Coarse(Method):
 
     def prepare(self, gallery: Gallery) -> Scorer:
         def score(queries: Queries, rows: Tensor | None = None) -> Tensor:
-            assert queries.index is not None
+            assert queries.row is not None
             items = torch.from_numpy(gallery.rows) if rows is None else torch.from_numpy(gallery.rows)[rows]
-            mixed = (queries.index[:, None] * 7 + items * 5) % 4
+            mixed = (queries.row[:, None] * 7 + items * 5) % 4
             return mixed.float() / 3
 
         return score

@@ -50,6 +50,23 @@ def test_rows_are_found_by_name_in_any_order(tmp_path: Path, suffix: str, dtype:
     assert (found.numpy() == stored[some].astype(np.float32)).all()
 
 
+def test_a_crop_has_a_name_of_its_own(tmp_path: Path) -> None:
+    boxes = np.array([[np.nan] * 4, [10, 20, 64, 48.5]])
+    table = ImageTable(tmp_path, ("a.jpg", "a.jpg"), boxes)
+    images = write(tmp_path / "images.npy", FEATURES[:2], ("a.jpg#10,20,64,48.5", "a.jpg"))
+    found = Precomputed(images, cache_dir=tmp_path / "cache").encode_images(table)
+    assert (found.numpy() == FEATURES[[1, 0]]).all()
+
+
+def test_an_npz_file_holds_features_and_names(tmp_path: Path) -> None:
+    path = tmp_path / "images.npz"
+    np.savez(path, features=FEATURES, names=np.array(NAMES))
+    assert (Precomputed(path).encode_images(ImageTable(tmp_path, NAMES[::-1])).numpy() == FEATURES[::-1]).all()
+    np.savez(path, vectors=FEATURES)
+    with pytest.raises(CondsimError, match=r"expected an array of features.*found vectors"):
+        Precomputed(path)
+
+
 def test_a_name_twice_is_refused_in_the_files_own_order_too(tmp_path: Path) -> None:
     names = (NAMES[0], NAMES[1], NAMES[0])
     path = write(tmp_path / "twice.npy", FEATURES[:3].astype(np.float16), names)
@@ -100,7 +117,7 @@ def test_what_is_missing_or_wrong_is_named(tmp_path: Path) -> None:
     images = write(tmp_path / "images.npy", FEATURES, NAMES)
     with pytest.raises(UnusableRowsError, match=r"1 of 2 rows(.|\n)*folder/x\.jpg: has no features"):
         Precomputed(images).encode_images(ImageTable(tmp_path, (NAMES[0], "folder/x.jpg")))
-    with pytest.raises(CondsimError, match="crops"):
+    with pytest.raises(CondsimError, match=r"named 'folder/0\.jpg#1,1,1,1': has no features"):
         Precomputed(images).encode_images(ImageTable(tmp_path, NAMES, np.ones((20, 4))))
     with pytest.raises(CondsimError, match="empty"):
         Precomputed(images).encode_images(ImageTable(tmp_path, ()))
@@ -110,7 +127,7 @@ def test_what_is_missing_or_wrong_is_named(tmp_path: Path) -> None:
         Precomputed(images, write(tmp_path / "texts.npy", FEATURES[:3, :4], TEXTS))
     with pytest.raises(CondsimError, match="no such file"):
         Precomputed(tmp_path / "gone.npy")
-    with pytest.raises(CondsimError, match=r"\.npy, \.safetensors, \.parquet"):
+    with pytest.raises(CondsimError, match=r"\.npy, \.npz, \.safetensors, \.parquet"):
         Precomputed(tmp_path / "features.h5")
     (tmp_path / "lonely.npy").write_bytes(images.read_bytes())
     with pytest.raises(CondsimError, match=r"expected them in .*lonely\.txt"):

@@ -1,0 +1,152 @@
+"""`condsim queries`: write what an encoder of the user's has to encode, with the names that its feature files need."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from condsim.harness.commands.composition import run_jobs
+from condsim.harness.configs import make_once
+from condsim.harness.console import console
+from condsim.harness.errors import CondsimError
+from condsim.harness.fewer_queries import query_ids, restrict
+from condsim.harness.files import atomic
+from condsim.harness.images import crop_by_rule, decode
+from condsim.harness.outside import pair_name
+from condsim.harness.paths import safe_name
+from condsim.harness.progress import track
+from condsim.harness.tables import JSON_LINES, PARQUET
+from condsim.harness.task import Benchmark, ImageTable, Task, condition_text
+
+Table = list[dict[str, Any]]
+FORMS = (".csv", *JSON_LINES, *PARQUET)
+
+
+def main(argv: Sequence[str]) -> int:
+    return run_jobs("queries", argv, run)
+
+
+def run(settings: Mapping[str, Any]) -> int:
+    """Write the tables. Raises CondsimError for a file of another form, and for two pictures with one name."""
+    tables = [what for what in ("queries", "images", "pairs") if settings[what] is not None]
+    outputs = {what: Path(settings[what]).expanduser() for what in tables}
+    for what, path in outputs.items():
+        if path.suffix.lower() not in FORMS:
+            raise CondsimError(f"{what}={path}: a table is written as {', '.join(FORMS)}")
+    tasks = chosen(settings).tasks
+    crops = None if settings["crops"] is None else Path(settings["crops"]).expanduser()
+    images = image_rows(tasks)
+    if crops is not None:
+        _write_crops(tasks, images, crops)
+    paths = {row["image"]: row["path"] for row in images}
+    queries = [row | {"path": paths.get(row["image"], "")} for task in tasks for row in query_rows(task)]
+    written = {"queries": queries, "images": images}
+    if "pairs" in outputs:
+        written["pairs"] = [row | {"path": paths[row["image"]]} for row in pair_rows(tasks)]
+    for what, rows in written.items():
+        _write(outputs[what], rows)
+        console.print(f"{outputs[what]} written: {len(rows):,} {what}", markup=False)
+    return 0
+
+
+def chosen(settings: Mapping[str, Any]) -> Benchmark:
+    """The benchmark with the tasks and queries that the settings choose."""
+    benchmark: Benchmark = make_once(settings["benchmark"], "benchmark").select(settings["tasks"])
+    return restrict(benchmark, settings["queries_from"]) if settings["queries_from"] else benchmark
+
+
+def query_rows(task: Task) -> Table:
+    """One row per query; ``image`` and ``box`` are empty without a reference, ``text`` without a condition."""
+    rows = []
+    for number, (name, ident) in enumerate(zip(task.query_names, query_ids(task), strict=True)):
+        reference, code = int(task.reference[number]), int(task.condition[number])
+        text = "" if code < 0 else condition_text(task.conditions[code])
+        several = [] if code < 0 else [text] if task.texts is None else list(task.texts[code])
+        row = {"query": name, "task": task.name, "id": ident, "text": text, "texts": several}
+        rows.append(row | (_image_row(task.images, reference) if reference >= 0 else {"image": "", "box": []}))
+    return rows
+
+
+def image_rows(tasks: Iterable[Task]) -> Table:
+    """One row per image that is a reference or a candidate. Raises CondsimError for two pictures with one name."""
+    rows: dict[str, dict[str, Any]] = {}
+    first: dict[str, str] = {}
+    for task in tasks:
+        for number, key in enumerate(task.images.keys):
+            row = _image_row(task.images, number)
+            if rows.setdefault(key, row)["path"] != row["path"]:
+                raise CondsimError(
+                    f"the tasks {first[key]} and {task.name} have different pictures of the name {key!r}, in "
+                    f"{rows[key]['path']} and {row['path']}: write their tables one by one, as in tasks=[{task.name}]"
+                )
+            first.setdefault(key, task.name)
+    return list(rows.values())
+
+
+def pair_rows(tasks: Iterable[Task]) -> Table:
+    """One row per condition and image that a query of it compares: its reference and its candidates."""
+    rows: dict[str, dict[str, Any]] = {}
+    for task in tasks:
+        for code, condition in enumerate(task.conditions):
+            text, queries = condition_text(condition), np.flatnonzero(task.condition == code)
+            needed = task.gallery_rows if task.candidates is None else task.candidates.take(queries).values
+            references = task.reference[queries]
+            for number in dict.fromkeys([*references[references >= 0].tolist(), *needed.tolist()]):
+                row = _image_row(task.images, number)
+                name = pair_name(text, row["image"])
+                rows.setdefault(name, {"name": name, "text": text, **row})
+    return list(rows.values())
+
+
+def _image_row(table: ImageTable, number: int) -> dict[str, Any]:
+    box = table.box(number)
+    return {
+        "image": table.keys[number],
+        "path": str(table.path(number)),
+        "box": [] if box is None else box.tolist(),
+    }
+
+
+def _write_crops(tasks: Iterable[Task], images: Table, folder: Path) -> None:
+    """Write every cropped image as its benchmark crops it; its row then has the path of the crop."""
+    by_key = {row["image"]: row for row in images if row["box"]}
+    with track(len(by_key), "writing crops") as advance:
+        for task in tasks:
+            for number, key in enumerate(task.images.keys):
+                box, row = task.images.box(number), by_key.pop(key, None)
+                if row is None or box is None:
+                    continue
+                path = folder / f"{safe_name(key)}.png"
+                try:
+                    picture = crop_by_rule(decode(task.images.path(number).read_bytes()), box, task.images)
+                except CondsimError as error:
+                    raise CondsimError(f"{task.images.path(number)}: {error}") from None
+                with atomic(path) as scratch:
+                    picture.convert("RGB").save(scratch)
+                row["path"] = str(path)
+                advance(1)
+
+
+def _write(path: Path, rows: Table) -> None:
+    suffix = path.suffix.lower()
+    with atomic(path) as scratch:
+        if suffix in PARQUET:
+            pd.DataFrame(rows).to_parquet(scratch, index=False)
+        elif suffix in JSON_LINES:
+            lines = (json.dumps(row, ensure_ascii=False) for row in rows)
+            scratch.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        else:
+            cells = [{column: _cell(value) for column, value in row.items()} for row in rows]
+            pd.DataFrame(cells).to_csv(scratch, index=False, encoding="utf-8")
+
+
+def _cell(value: object) -> object:
+    """A list as JSON, an empty one as an empty cell."""
+    if isinstance(value, list):
+        return json.dumps(value, ensure_ascii=False) if value else ""
+    return value

@@ -1,0 +1,256 @@
+"""Feature files of others: matrices, memory-mapped where their format allows, whose rows are looked up by name."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from condsim.harness.errors import CondsimError, UnusableRowsError, did_you_mean
+from condsim.harness.memory_map import free_pages, is_mapped, map_npy
+from condsim.harness.paths import resolve
+
+Files = str | Path | Sequence[str | Path]
+CHUNK = 1 << 16
+"""Rows converted and checked at once."""
+_UNKNOWN, _AMBIGUOUS = -1, -2
+"""In place of a row: no name, or more than one name, has this spelling."""
+
+NAME_COLUMNS = ("name", "names", "query", "image", "text", "path", "file_name", "id")
+FEATURE_COLUMNS = ("features", "feature", "embedding", "embeddings")
+
+
+class FeatureFile:
+    """A published matrix and the names of its rows."""
+
+    def __init__(self, path: Path, names: Path | None) -> None:
+        """Raises CondsimError if a file is missing, cannot be read, or has another length than its names."""
+        self.path = path
+        readers: dict[str, Callable[[Path], tuple[Tensor, tuple[str, ...] | None]]] = {
+            ".npy": _read_npy,
+            ".npz": _read_npz,
+            ".safetensors": _read_safetensors,
+            ".parquet": _read_parquet,
+        }
+        if path.suffix not in readers:
+            raise CondsimError(f"{path}: features are read from {', '.join(readers)} files")
+        if not path.is_file():
+            raise CondsimError(f"{path}: there is no such file of features")
+        try:
+            self.features, inside = readers[path.suffix](path)
+        except CondsimError:
+            raise
+        except Exception as error:  # each format's library has its own errors for a damaged file
+            raise CondsimError(f"{path}: cannot be read as features: {error}") from error
+        if self.features.ndim != 2 or not self.features.is_floating_point():
+            raise CondsimError(f"{path}: expected a matrix of floats, found {_shown(self.features)}")
+        self.paths = [path]
+        if inside is not None and names is None:
+            self.names = inside
+        else:
+            file = names or next((f for s in (".txt", ".json") if (f := path.with_suffix(s)).is_file()), None)
+            if file is None:
+                raise CondsimError(
+                    f"{path}: the names of its rows are missing; expected them in {path.with_suffix('.txt')}"
+                )
+            self.names = read_names(file)
+            while len(self.names) > len(self.features) and not self.names[-1].strip():
+                self.names = self.names[:-1]  # blank lines at the end of the file
+            self.paths.append(file)
+        if len(self.names) != len(self.features):
+            raise CondsimError(
+                f"{path} has {len(self.features)} rows of features, but there are {len(self.names)} names"
+            )
+
+    @property
+    def width(self) -> int:
+        return int(self.features.shape[1])
+
+
+class PublishedFeatures:
+    """One matrix in one or several files, whose rows are looked up by name."""
+
+    def __init__(self, files: Files, names: Files | None, clean: Callable[[str], str]) -> None:
+        """``clean`` gives the spelling in which names are compared. Raises CondsimError for files that do not fit."""
+        self._clean = clean
+        paths, beside = _paths(files), None if names is None else _paths(names)
+        if not paths:
+            raise CondsimError("there is no file of features: name at least one")
+        if beside is not None and len(beside) != len(paths):
+            raise CondsimError(f"there are {len(paths)} files of features for {len(beside)} files of names")
+        self._paths, self._beside = paths, beside
+        self.read_again()
+        self.width = self.files[0].width
+        for file in self.files:
+            if file.width != self.width:
+                raise CondsimError(f"{file.path} has features of width {file.width}, and {self} of {self.width}")
+
+    def __str__(self) -> str:
+        return str(self.files[0].path)
+
+    def read_again(self) -> None:
+        """Open the files, or open them again: what was written into their features in memory is lost."""
+        beside: Sequence[Path | None] = self._beside or [None] * len(self._paths)
+        self.files = [FeatureFile(path, names) for path, names in zip(self._paths, beside, strict=True)]
+
+    def look_up(self, names: Sequence[str], describe: Callable[[int], str], half: bool = False) -> Tensor:
+        """float32 [len(names), D]; the file itself, memory-mapped, if it has this order and is float32, or float16 with
+        ``half``.
+
+        Raises UnusableRowsError for names that no file has and for features that are not finite.
+        """
+        first = self.files[0].features
+        in_order = len(self.files) == 1 and tuple(names) == self.files[0].names
+        if in_order and (first.dtype == torch.float32 or (half and first.dtype == torch.float16 and is_mapped(first))):
+            features = first
+        else:
+            features = self._gather(torch.arange(len(self.names)) if in_order else self._places(names, describe))
+        if faults := dict.fromkeys(_not_finite(features), "its features contain NaN or infinity"):
+            raise UnusableRowsError(len(names), faults, describe, f"as read from {self}", skippable=False)
+        return features
+
+    def _places(self, names: Sequence[str], describe: Callable[[int], str]) -> Tensor:
+        """int64 [len(names)] rows of all the files, one after another."""
+        places = [self._place.get(name, _UNKNOWN) for name in names]
+        for row in [row for row, place in enumerate(places) if place == _UNKNOWN]:
+            places[row] = self._place_in_clean_spelling.get(self._clean(names[row]), _UNKNOWN)
+        faults = {row: "has no features" for row, place in enumerate(places) if place == _UNKNOWN}
+        faults |= {row: "several rows have its name" for row, place in enumerate(places) if place == _AMBIGUOUS}
+        if faults:
+            unknown, known = names[next(iter(faults))], self.files[0].names
+            hint = did_you_mean(unknown, known) if len(known) < 10_000 else f"A name is {known[0]!r}."
+            raise UnusableRowsError(len(names), faults, describe, f"looked up by name in {self}. {hint}")
+        return torch.tensor(places)
+
+    def _gather(self, places: Tensor) -> Tensor:
+        features = torch.empty((len(places), self.width))
+        begin = 0
+        for file in self.files:
+            here = ((places >= begin) & (places < begin + len(file.names))).nonzero().flatten()
+            for part in torch.split(here, CHUNK):
+                features[part] = file.features[places[part] - begin].to(torch.float32)
+            begin += len(file.names)
+        return features
+
+    @cached_property
+    def names(self) -> list[str]:
+        """Of the rows of all the files, one after another. Raises CondsimError for a duplicate name."""
+        names = [name for file in self.files for name in file.names]
+        if len(set(names)) < len(names):
+            twice = next(name for name, count in Counter(names).items() if count > 1)
+            raise CondsimError(f"{self}: duplicate name {twice!r} in the files of names")
+        return names
+
+    @cached_property
+    def _place(self) -> dict[str, int]:
+        return {name: i for i, name in enumerate(self.names)}
+
+    @cached_property
+    def _place_in_clean_spelling(self) -> dict[str, int]:
+        """Needed only where a name is not written in the same way on both sides."""
+        places: dict[str, int] = {}
+        for i, name in enumerate(self.names):
+            clean = self._clean(name)
+            places[clean] = _AMBIGUOUS if clean in places else i
+        return places
+
+
+def read_names(path: Path) -> tuple[str, ...]:
+    """The names of a text file with one name per line, or of a JSON list. Raises CondsimError if it is neither."""
+    try:
+        if path.suffix == ".json":
+            names = json.loads(path.read_text(encoding="utf-8-sig"))
+        else:
+            with path.open(encoding="utf-8-sig", newline="\n") as file:  # line by line: there may be millions
+                names = [line.removesuffix("\n").removesuffix("\r") for line in file]
+    except (OSError, ValueError, RecursionError) as error:
+        raise CondsimError(f"{path}: cannot be read as names: {error}") from error
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise CondsimError(f"{path}: expected a list of names")
+    return tuple(names)
+
+
+def _read_npy(path: Path) -> tuple[Tensor, None]:
+    return map_npy(path), None
+
+
+def _read_npz(path: Path) -> tuple[Tensor, tuple[str, ...] | None]:
+    with np.load(path, allow_pickle=False) as arrays:
+        names, features = _known(arrays.files, NAME_COLUMNS), _known(arrays.files, FEATURE_COLUMNS)
+        if features is None:
+            raise CondsimError(
+                f"{path}: expected an array of features ({', '.join(FEATURE_COLUMNS)}), "
+                f"found {', '.join(arrays.files) or 'no arrays'}"
+            )
+        named = None if names is None else tuple(map(str, arrays[names].tolist()))
+        return torch.from_numpy(arrays[features]), named
+
+
+def _read_safetensors(path: Path) -> tuple[Tensor, None]:
+    from safetensors import safe_open
+
+    with safe_open(path, "pt") as file:  # its tensors are views of the mapped file
+        keys = list(file.keys())
+        if "features" not in keys and len(keys) != 1:
+            raise CondsimError(f'{path}: expected a tensor called "features" among {", ".join(keys) or "no tensors"}')
+        return file.get_tensor("features" if "features" in keys else keys[0]), None
+
+
+def _read_parquet(path: Path) -> tuple[Tensor, tuple[str, ...]]:
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(path, memory_map=True)
+    columns = {
+        what: _known(table.column_names, known)
+        for what, known in (("names", NAME_COLUMNS), ("features", FEATURE_COLUMNS))
+    }
+    if None in columns.values():
+        raise CondsimError(
+            f"{path}: expected a column of names ({', '.join(NAME_COLUMNS)}) and one of features "
+            f"({', '.join(FEATURE_COLUMNS)}), found {', '.join(table.column_names)}"
+        )
+    lists: Any = table.column(columns["features"]).combine_chunks()
+    values = lists.flatten().to_numpy(zero_copy_only=False)
+    if (
+        len(table) == 0
+        or len(values) % len(table)
+        or lists.null_count
+        or len(set(lists.value_lengths().to_pylist())) > 1
+    ):
+        raise CondsimError(f"{path}: the features of its rows are not all of one width")
+    column = table.column(columns["names"])
+    if column.null_count:
+        raise CondsimError(f"{path}: {column.null_count} of its {len(table)} rows have no name")
+    names = tuple(map(str, column.to_pylist()))
+    return torch.from_numpy(np.array(values).reshape(len(table), -1)), names
+
+
+def _known(names: Sequence[str], known: Sequence[str]) -> str | None:
+    """The first of ``known`` that is among ``names``."""
+    return next((name for name in known if name in names), None)
+
+
+def _shown(tensor: Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')} of shape {tuple(tensor.shape)}"
+
+
+def _not_finite(features: Tensor) -> Iterator[int]:
+    """The rows that contain NaN or infinity."""
+    for start in range(0, len(features), CHUNK):
+        part = features[start : start + CHUNK]
+        # A finite sum has finite terms, and is quicker to check; another sum may also come from large terms.
+        for row in (~torch.isfinite(part.sum(dim=1, dtype=torch.float32))).nonzero().flatten().tolist():
+            if not torch.isfinite(part[row]).all():
+                yield start + row
+        free_pages(features)
+
+
+def _paths(files: Files) -> list[Path]:
+    return [resolve(files)] if isinstance(files, str | Path) else [resolve(file) for file in files]
