@@ -26,6 +26,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "bundle": ("bundle", "pack records and environment into one archive, or verify one"),
     "ls": ("ls", "list methods, benchmarks, backbones and other choices"),
     "queries": ("queries", "write what an encoder of your own has to encode: queries and images, with their names"),
+    "captions": ("captions", "let a vision model describe the images of a benchmark; every answer is kept"),
+    "edits": ("edits", "let a language model describe what each query looks for; every answer is kept"),
     "check": ("check", "show which files of a benchmark you have, which are missing and where to get them"),
     "download": ("download", "fetch the files of a benchmark that need no licence agreement"),
     "templates": ("templates", "make GeneCIS-style templates from annotations"),

@@ -66,6 +66,14 @@ OWN: dict[str, dict[str, Any]] = {
         "tasks": Names, "queries_from": Folder, "queries": Path, "images": Path, "pairs": Folder, "crops": Folder,
         "cache_dir": Folder,
     },
+    "captions": {
+        "tasks": Names, "queries_from": Folder, "output": Path, "prompts": Annotated[Sequence[str], NotEmpty()],
+        "references": bool, "side": Count, "workers": Count, "limit": Count | None, "cache_dir": Folder,
+    },
+    "edits": {
+        "tasks": Names, "queries_from": Folder, "captions": Path, "output": Path, "prompt": str, "workers": Count,
+        "limit": Count | None, "cache_dir": Folder,
+    },
     "check": {"tasks": Names, "cache_dir": Folder, "decode": bool, "workers": Count, "output": Folder},
     "download": {"folder": Path, "parts": Names, "tasks": Names, "cache_dir": Folder},
     "mine": {
