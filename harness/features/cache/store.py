@@ -110,6 +110,12 @@ def pseudo_word_keys(texts: Sequence[str], vectors: NDArray[np.float32]) -> list
     ]
 
 
+def joint_keys(images: Sequence[bytes], texts: Sequence[str]) -> list[bytes]:
+    """The key of every image, given by its own key, together with its text; never that of an image alone."""
+    pairs = zip(images, texts, strict=True)
+    return [digest(b"joint" + image + text.encode("utf-8", "surrogatepass")) for image, text in pairs]
+
+
 def describe_images(table: ImageTable) -> Callable[[int], str]:
     """Row -> its description in messages."""
     return lambda row: f"row {row}, {table.path(row)}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Generator, Sequence
 from dataclasses import asdict
 from functools import cached_property, partial
@@ -34,8 +33,9 @@ from condsim.harness.features.open_clip.preprocessing import GivenPreprocessing
 from condsim.harness.features.open_clip.pseudo_words import word_width
 from condsim.harness.features.open_clip.trainable import TrainableClip
 from condsim.harness.features.open_clip.transforms import TRANSFORMS, Transform
-from condsim.harness.hashing import content_digest, digest
-from condsim.harness.images import ImageNote, crop_by_rule, decode_noted
+from condsim.harness.features.pictures import read_picture
+from condsim.harness.hashing import content_digest
+from condsim.harness.images import ImageNote
 from condsim.harness.paths import default_cache_dir, resolve
 from condsim.harness.progress import track
 from condsim.harness.task import ImageTable
@@ -287,19 +287,10 @@ def _counted(marks: NDArray[np.bool_], total: int, what: str) -> str:
 
 
 def _loader(table: ImageTable, digests: list[bytes], transform: Transform) -> Load:
-    """Row -> its pixels and note. What is read must be what was digested, or features get a wrong key."""
+    """Row -> its pixels and note."""
 
     def load(row: int) -> tuple[NDArray[np.uint8], int]:
-        try:
-            with open(os.path.join(table.root, table.file(table.names[row])), "rb") as file:
-                data = file.read()
-        except OSError as error:
-            raise CondsimError(str(error.strerror or error)) from None
-        if digest(data) != digests[row]:
-            raise CondsimError("the file changed while it was being encoded")
-        image, note = decode_noted(data)
-        if (box := table.box(row)) is not None:
-            image = crop_by_rule(image, box, table)
+        image, note = read_picture(table, row, digests[row])
         try:
             return transform.pixels(image), int(note)
         except (OSError, ValueError, MemoryError) as error:

@@ -1,0 +1,1 @@
+"""Multimodal embedders: one model for images, texts and both together."""
