@@ -16,7 +16,7 @@ from condsim.harness.method import Queries
 from condsim.harness.names import clean_path, clean_text
 from condsim.harness.paths import resolve
 from condsim.harness.tables import cell_text, read_frame
-from condsim.harness.task import Task
+from condsim.harness.task import Rows, Task
 
 if TYPE_CHECKING:  # to read a table needs no torch
     from torch import Tensor
@@ -115,6 +115,14 @@ def own_rows(queries: Queries) -> Tensor:
     if queries.row is None:
         raise NotApplicable("a file has rows for the task's own queries only, and this method makes others")
     return queries.row
+
+
+def reference_rows(queries: Queries) -> Rows:
+    """``queries.reference_row`` [B]. Raises NotApplicable for references that are no image of the task."""
+    rows: Rows = queries.reference_row.cpu().numpy()
+    if (rows < 0).any():
+        raise NotApplicable("each reference must be an image of the task, and this method makes queries of others")
+    return rows
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -132,6 +132,8 @@ class ImageTable:
     def keys(self) -> tuple[str, ...]:
         """The name of each row in files of others: the picture's, and the box of a row that is cropped:
         "street.jpg#10,20,64,48.5"."""
+        if self.boxes is None:
+            return self.names
         boxes = map(self.box, range(len(self)))
         return tuple(
             name if box is None else f"{name}#{','.join(map(_shortest, box.tolist()))}"

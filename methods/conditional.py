@@ -11,7 +11,7 @@ from condsim.harness.errors import CondsimError, NotApplicable, did_you_mean
 from condsim.harness.method import Gallery, Method, Queries, Scorer
 from condsim.harness.names import clean_path
 from condsim.harness.one_vector import inner_products, unit
-from condsim.harness.outside import own_file, pair_name
+from condsim.harness.outside import own_file, pair_name, reference_rows
 from condsim.harness.task import Rows, Task, condition_text
 from condsim.methods.joint import checked_template, joint_encoder
 from condsim.methods.shared.pseudo_words import CONDITION
@@ -82,17 +82,18 @@ class _Scorer:
     def __call__(self, queries: Queries, rows: Tensor | None = None) -> Tensor:
         width = len(self.rows) if rows is None else rows.shape[-1]
         scores = torch.empty(len(queries), width, device=self.device)
+        references = reference_rows(queries)
         for code in torch.unique(queries.condition).tolist():
             of_condition = (queries.condition == code).nonzero().flatten()
-            references = self._features(code, queries.reference_row[of_condition].cpu().numpy())
+            own_references = self._features(code, references[of_condition.cpu().numpy()])
             if rows is None or rows.ndim == 1:
-                scores[of_condition] = inner_products(references, self._gallery(code), rows)
+                scores[of_condition] = inner_products(own_references, self._gallery(code), rows)
                 continue
             own = rows[of_condition]
             own = torch.where(own < 0, own[:, :1], own)  # padding: any item that has features
             items, places = torch.unique(own, return_inverse=True)
             features = self._features(code, self.rows[items.cpu().numpy()])
-            scores[of_condition] = inner_products(references, features, places)
+            scores[of_condition] = inner_products(own_references, features, places)
         return scores
 
     def _gallery(self, code: int) -> Tensor:

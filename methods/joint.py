@@ -13,7 +13,7 @@ from condsim.harness.memory_map import gather
 from condsim.harness.method import Gallery, Method, Queries, Scorer
 from condsim.harness.names import clean_text
 from condsim.harness.one_vector import cosine_scorer, unit
-from condsim.harness.outside import own_file, own_rows, require_queries
+from condsim.harness.outside import own_file, own_rows, reference_rows, require_queries
 from condsim.harness.task import Rows, Task
 from condsim.methods.shared.per_batch import PerBatch
 from condsim.methods.shared.pseudo_words import CONDITION, texts_of
@@ -88,6 +88,6 @@ def _embed(encode: Callable[[Rows, Sequence[str]], Tensor], texts: Sequence[Sequ
     """[B, D]; the mean of unit features where a condition has several texts."""
     own = [texts[condition] for condition in queries.condition.tolist()]
     query = torch.tensor([row for row, several in enumerate(own) for _ in several], dtype=torch.long)
-    references = queries.reference_row.cpu()[query].numpy()
+    references = reference_rows(queries)[query.numpy()]
     features = encode(references, [text for several in own for text in several]).to(queries.reference)
     return torch.zeros_like(queries.reference).index_add_(0, query.to(features.device), unit(features))

@@ -12,7 +12,7 @@ from condsim.harness.condition_features import mean_features
 from condsim.harness.errors import CondsimError
 from condsim.harness.method import Gallery, Method, Queries, Scorer
 from condsim.harness.one_vector import inner_products, unit
-from condsim.harness.outside import TextTable
+from condsim.harness.outside import TextTable, reference_rows
 from condsim.harness.task import Rows, Task
 from condsim.methods.shared.per_batch import PerBatch
 
@@ -72,7 +72,7 @@ class WeiMoCIR(Method):
             return _Scorer(items, lambda queries: self._fused(queries.reference, queries))
 
         def embed(queries: Queries) -> Tensor:
-            own = self._caption_features(gallery, queries.reference_row.cpu().numpy()).unbind(dim=1)
+            own = self._caption_features(gallery, reference_rows(queries)).unbind(dim=1)
             return torch.cat([self._fused(reference, queries) for reference in (queries.reference, *own)], dim=1)
 
         captions = unit(self._caption_features(gallery, gallery.rows)).unbind(dim=1)

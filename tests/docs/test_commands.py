@@ -125,7 +125,7 @@ RULES: tuple[tuple[str, Callable[[list[str], str], None]], ...] = (
     (r"source ", the_makefile_makes_it),
     (r"pip ", pyproject_has_the_extra),
     (r"condsim \S+.* # in a sentence", it_composes),
-    (r"condsim (train|mine|download|train-backbone)", it_composes),  # long, or from the network
+    (r"condsim (train|mine|download|train-backbone|captions|edits)", it_composes),  # long, or from the network
     (r"condsim .*(mode=online|experiment=)", it_composes),
     (r"python \S+\.py", the_file_runs),
     (r"\.venv/bin/python ", its_help_knows_the_options),
@@ -238,6 +238,9 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         for runs in (["method=image_only,image_plus_text"], ["method=clay", "method.rank=2,5,10"]):
             status, told = condsim(["bench", "-m", *runs, "statistics.resamples=100"])
             assert status == 0, told
+        status, told = condsim(["queries", "tasks=[focus_attribute]"])
+        assert status == 0, told
+        runpy.run_path("encode.py")
         yield own
     configs.forget()
 

@@ -95,10 +95,13 @@ def test_a_joint_embedder_reads_reference_and_template(space: Any, gallery: Gall
         Joint().prepare(replace(gallery, encode_jointly=None))
 
 
-def test_query_features_of_a_file_have_no_bank(tmp_path: Path, gallery: Gallery, queries: Queries) -> None:
+def test_queries_of_a_bank_have_no_row_anywhere(tmp_path: Path, gallery: Gallery, queries: Queries) -> None:
     base = Joint(write(tmp_path / "q.npz", [f"toy/{i}" for i in range(Q)], torch.randn(Q, 24)))
     with pytest.raises(NotApplicable, match="the task's own queries only"):
         QueryBankNormalization(base).prepare(gallery)(queries)
+    for live in (Joint(), ConditionalFeatures(), WeiMoCIR(captions_of(tmp_path, [1] * N)[0], caption_query="own")):
+        with pytest.raises(NotApplicable, match="must be an image of the task"):
+            QueryBankNormalization(live).prepare(gallery)(queries)
 
 
 @pytest.mark.parametrize("live", [False, True])
