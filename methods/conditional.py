@@ -13,7 +13,8 @@ from condsim.harness.names import clean_path
 from condsim.harness.one_vector import inner_products, unit
 from condsim.harness.outside import own_file, pair_name, reference_rows
 from condsim.harness.task import Rows, Task, condition_text
-from condsim.methods.joint import checked_template, joint_encoder
+from condsim.methods.joint import joint_encoder
+from condsim.methods.shared.checks import has_slot
 from condsim.methods.shared.pseudo_words import CONDITION
 
 
@@ -36,7 +37,8 @@ class ConditionalFeatures(Method):
         template: str = CONDITION,
     ) -> None:
         self.file = None if features is None else own_file(features, names, clean_path, "method.names")
-        self.template = checked_template(template)
+        has_slot(template=template)
+        self.template = template
 
     def check(self, task: Task) -> None:
         super().check(task)

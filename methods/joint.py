@@ -15,6 +15,7 @@ from condsim.harness.names import clean_text
 from condsim.harness.one_vector import cosine_scorer, unit
 from condsim.harness.outside import own_file, own_rows, reference_rows, require_queries
 from condsim.harness.task import Rows, Task
+from condsim.methods.shared.checks import has_slot
 from condsim.methods.shared.per_batch import PerBatch
 from condsim.methods.shared.pseudo_words import CONDITION, texts_of
 
@@ -40,7 +41,8 @@ class Joint(Method):
     ) -> None:
         self.file = None if features is None else own_file(features, names, clean_text, "method.names")
         self.needs_reference = self.needs_condition = self.file is None
-        self.template = checked_template(template)
+        has_slot(template=template)
+        self.template = template
 
     def check(self, task: Task) -> None:
         super().check(task)
@@ -60,13 +62,6 @@ class Joint(Method):
         encode = joint_encoder(self, gallery)
         texts = [[self.template.replace(CONDITION, text) for text in several] for several in texts_of(gallery)]
         return cosine_scorer(gallery.features, PerBatch(partial(_embed, encode, texts)))
-
-
-def checked_template(template: str) -> str:
-    """``template``. Raises CondsimError unless it has a place for the condition."""
-    if CONDITION not in template:
-        raise CondsimError(f"method.template={template!r} needs {{}} for the condition")
-    return template
 
 
 def joint_encoder(method: Method, gallery: Gallery) -> Callable[[Rows, Sequence[str]], Tensor]:

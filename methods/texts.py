@@ -14,7 +14,7 @@ from condsim.harness.method import Gallery, Method, Queries, Scorer
 from condsim.harness.one_vector import cosine_scorer, inner_products, unit
 from condsim.harness.outside import TextTable, own_rows, require_queries
 from condsim.harness.task import Task
-from condsim.methods.joint import checked_template
+from condsim.methods.shared.checks import has_slot, one_of
 from condsim.methods.shared.pseudo_words import CONDITION
 
 
@@ -35,10 +35,10 @@ class Texts(Method):
     def __init__(
         self, table: str | None = None, combine: Literal["mean", "max"] = "mean", template: str = CONDITION
     ) -> None:
-        if combine not in ("mean", "max"):
-            raise CondsimError(f"method.combine={combine}: must be mean or max")
+        one_of(("mean", "max"), combine=combine)
+        has_slot(template=template)
         self.table = None if table is None else TextTable(table, "query")
-        self.combine, self.template = combine, checked_template(template)
+        self.combine, self.template = combine, template
         self.reads_mapped = combine == "mean"
 
     def check(self, task: Task) -> None:

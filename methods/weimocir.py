@@ -14,6 +14,7 @@ from condsim.harness.method import Gallery, Method, Queries, Scorer
 from condsim.harness.one_vector import inner_products, unit
 from condsim.harness.outside import TextTable, reference_rows
 from condsim.harness.task import Rows, Task
+from condsim.methods.shared.checks import one_of
 from condsim.methods.shared.per_batch import PerBatch
 
 
@@ -43,8 +44,7 @@ class WeiMoCIR(Method):
         for name, weight in (("alpha", alpha), ("beta", beta)):
             if not 0 <= weight <= 1:
                 raise CondsimError(f"method.{name} must be in [0, 1], not {weight}")
-        if caption_query not in ("fused", "own"):
-            raise CondsimError(f"method.caption_query={caption_query}: must be fused or own")
+        one_of(("fused", "own"), caption_query=caption_query)
         self.captions = None if captions is None else TextTable(captions, "image")
         self.alpha, self.beta, self.caption_query, self.normalize = alpha, beta, caption_query, normalize
 

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from condsim.harness.errors import BackboneError, CondsimError, NotApplicable
+from condsim.harness.errors import BackboneError, CondsimError, NotApplicable, first_line
 from condsim.harness.features.cache.request import Encode, Encoded
 from condsim.harness.features.cache.store import FeatureStore, describe_images, joint_keys, open_store, text_keys
 from condsim.harness.features.cache.table import FeatureTable
@@ -78,7 +78,8 @@ class Embedder:
             return Path(snapshot_download(self.model, revision=self.revision, ignore_patterns=_OTHER_FORMATS))
         except Exception as error:  # no such model, no access, no network: the Hub's client has an error for each
             raise BackboneError(
-                f"backbone.model={self.model} is no folder, and cannot be fetched from the Hugging Face Hub: {error}"
+                f"backbone.model={self.model} is no folder, and cannot be fetched from the Hugging Face Hub: "
+                f"{first_line(error)}"
             ) from error
 
     @cached_property
@@ -121,7 +122,9 @@ class Embedder:
                 local_files_only=True,
             )
         except Exception as error:  # whatever the model's own code raises
-            raise BackboneError(f"{self.folder}: sentence-transformers cannot load the model: {error}") from error
+            raise BackboneError(
+                f"{self.folder}: sentence-transformers cannot load the model: {first_line(error)}"
+            ) from error
 
     @cached_property
     def width(self) -> int:
