@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from condsim.harness.errors import CondsimError, did_you_mean
 from condsim.harness.results import formats
+from condsim.harness.results.composition import GAP_NOTE, run_gaps
 from condsim.harness.results.percent import ends_text
 from condsim.harness.results.question_set import QuestionSet
 from condsim.harness.results.table import Cell, Column, Table
 from condsim.harness.run.record import Measurement
 from condsim.harness.statistics.compare import Comparison, compare
+from condsim.harness.statistics.intervals import Interval
 
 TESTED = (
     "Percent. Runs that share a letter do not differ significantly: paired sign-flip test of whole clusters, "
@@ -29,18 +31,26 @@ class TaskComparison:
     clusters: int
     cluster_name: str
     comparison: Comparison
+    gaps: Mapping[str, Interval] = field(default_factory=dict)
+    """Run -> its composition gap, where both baselines have runs with its backbone."""
 
     def table(self) -> Table:
-        """The runs from best to worst, with the interval of each and its letters."""
+        """The runs from best to worst, with the interval of each, its letters, and its composition gap."""
         comparison = self.comparison
         rows = tuple(
-            (run, Cell(Measurement(mean.value), best=place == 0), ends_text(mean.low, mean.high), letters)
+            (
+                run, Cell(Measurement(mean.value), best=place == 0), ends_text(mean.low, mean.high), letters,
+                *(_gap(self.gaps.get(run)) if self.gaps else ()),
+            )
             for place, (run, mean, letters) in enumerate(
                 zip(comparison.runs, comparison.intervals, comparison.letters, strict=True)
             )
         )  # fmt: skip
         head = (Column("run", number=False), Column("mean"), _text("95 % interval"), _text("letters"))
-        return Table(f"{self._name}: {self._sample}", head, rows, TESTED.format(runs=len(comparison.runs)) + ".")
+        caption = TESTED.format(runs=len(comparison.runs)) + "."
+        if self.gaps:
+            head, caption = (*head, Column("gap"), _text("95 % interval")), f"{caption} {GAP_NOTE}."
+        return Table(f"{self._name}: {self._sample}", head, rows, caption)
 
     def pairs_table(self) -> Table:
         """Every pair of runs: the difference with its interval, and p before and after Holm's correction."""
@@ -94,16 +104,24 @@ def compare_runs(
     for wanted in chosen or ():
         if wanted not in known:
             raise CondsimError(f"{question_set.full_name} has no run {wanted!r}. {did_you_mean(wanted, known)}")
+    of_all = question_set.values(name, notes)
     values = {
         run.label: value
-        for run, value in question_set.values(name, notes).items()
+        for run, value in of_all.items()
         if chosen is None or {run.label, run.record.method} & set(chosen)
     }
     if not values:
         raise CondsimError(f"{question_set.full_name}: none of the chosen runs has metric {name!r} and readable ranks")
     record = question_set.runs[0].record
     comparison = compare(values, question_set.clusters)
-    return TaskComparison(question_set.title, name, record.queries, record.clusters, record.cluster_name, comparison)
+    gaps = {run.label: gap for run, gap in run_gaps(question_set, of_all).items() if run.label in values}
+    return TaskComparison(
+        question_set.title, name, record.queries, record.clusters, record.cluster_name, comparison, gaps
+    )
+
+
+def _gap(gap: Interval | None) -> tuple[Cell | str, str]:
+    return ("", "") if gap is None else (Cell(Measurement(gap.value)), ends_text(gap.low, gap.high))
 
 
 def _text(name: str) -> Column:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from condsim.harness.errors import CondsimError
 from condsim.harness.results.breakdown import ConditionRow, by_condition, conditions_repeat, fooled, kind_shares
+from condsim.harness.results.composition import GAP_NOTE, run_gaps
 from condsim.harness.results.costs import cost_plots
 from condsim.harness.results.entry import Entry
 from condsim.harness.results.percent import percent
@@ -26,6 +27,7 @@ from condsim.harness.results.table import (
     newest_sets,
     task_columns,
 )
+from condsim.harness.run.record import Measurement
 
 CONDITIONS_SHOWN = 40
 FIRST_BENCHMARK = "genecis"
@@ -104,7 +106,7 @@ def context(groups: Sequence[QuestionSet], entries: Sequence[Entry], notes: list
     shown = [group for group in groups if group.is_newest]
     return {
         "boards": boards(entries),
-        "tasks": task_tables(groups, entries),
+        "tasks": task_tables(groups, entries, notes),
         "sweeps": sweep_figures(shown),
         "heats": heat_maps(shown, notes),
         "kinds": kind_bars(shown, notes),
@@ -133,8 +135,8 @@ def boards(entries: Sequence[Entry]) -> list[Board]:
     return made
 
 
-def task_tables(groups: Sequence[QuestionSet], entries: Sequence[Entry]) -> list[TaskTable]:
-    """One table per question set: runs down, best first, every metric across."""
+def task_tables(groups: Sequence[QuestionSet], entries: Sequence[Entry], notes: list[str]) -> list[TaskTable]:
+    """One table per question set: runs down, best first, every metric across, and the composition gap."""
     by_run = {entry.run: entry for entry in entries if entry.run}
     tables = []
     for number, group in enumerate(groups):
@@ -145,12 +147,13 @@ def task_tables(groups: Sequence[QuestionSet], entries: Sequence[Entry]) -> list
         own.sort(key=lambda entry: entry.metrics[headline].value if headline in entry.metrics else -1.0, reverse=True)
         letters = tuple(entry.letters for entry in own)
         chance = next((e.metrics[headline].chance for e in own if headline in e.metrics), None)
+        gaps = _gaps(group, notes)
         tables.append(
             TaskTable(
                 name=group.title if group.is_newest else f"{group.title} (older)",
                 anchor=f"task-{number}",
-                facts=_facts(group, any(letters)),
-                table=_every_metric(group, own),
+                facts=f"{_facts(group, any(letters))} {f'{GAP_NOTE}, on {headline}.' if gaps else ''}".rstrip(),
+                table=_every_metric(group, own, gaps),
                 headline=1 + group.metrics.index(headline),
                 letters=letters if any(letters) else (),
                 scale=_scale(own, headline),
@@ -255,13 +258,24 @@ def _facts(group: QuestionSet, tested: bool) -> str:
     )
 
 
-def _every_metric(group: QuestionSet, entries: Sequence[Entry]) -> Table:
+def _gaps(group: QuestionSet, notes: list[str]) -> dict[str, Cell]:
+    """Run -> its composition gap on the headline metric; none where its interval cannot be computed."""
+    try:
+        gaps = run_gaps(group, group.values(group.headline, notes))
+    except CondsimError:  # the file of a clustered task is missing, which `notes` says already
+        return {}
+    return {run.run: Cell(Measurement(gap.value, gap.low, gap.high)) for run, gap in gaps.items()}
+
+
+def _every_metric(group: QuestionSet, entries: Sequence[Entry], gaps: Mapping[str, Cell]) -> Table:
     several = len({entry.backbone for entry in entries}) > 1
     rows: list[tuple[Item, ...]] = []
     for entry, cells in zip(entries, metric_cells(entries, group.metrics), strict=True):
         run = RunName(entry.method, entry.settings, entry.backbone if several else "", entry.reported_in)
-        rows.append((run, *cells, "" if entry.seconds is None else f"{entry.seconds:.2f}"))
-    head = (Column("method", number=False), *map(Column, group.metrics), Column("seconds"))
+        gap = (gaps.get(entry.run, ""),) if gaps else ()
+        rows.append((run, *cells, *gap, "" if entry.seconds is None else f"{entry.seconds:.2f}"))
+    columns = (*group.metrics, *(("gap",) if gaps else ()), "seconds")
+    head = (Column("method", number=False), *map(Column, columns))
     return Table(group.title, head, tuple(rows))
 
 
