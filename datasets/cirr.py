@@ -18,7 +18,7 @@ from condsim.harness.json_files import read_json
 from condsim.harness.names import clean_path
 from condsim.harness.task import Benchmark, ImageTable, OnError, Ragged, Submission, Task, TrainSplit
 
-SPLITS = ("val", "test1")
+SPLITS = ("val", "test1", "train")
 METRICS = ("recall@1", "recall@5", "recall@10", "recall@50", "subset_recall@1", "subset_recall@2", "subset_recall@3")
 ANNOTATIONS = "CIRR's annotation folder, with captions/cap.rc2.<split>.json and image_splits/split.rc2.<split>.json"
 IMAGES = "the folder of CIRR's images, with train/<n>/, dev/ and test1/ in it or in its img_raw/"

@@ -9,7 +9,8 @@ from pathlib import Path
 import pandas as pd
 
 from condsim.datasets import circo, cirr, fashioniq, genecis, instance, labelled, mit_states
-from condsim.datasets.shapes.export import ensure_world
+from condsim.datasets.shapes.export import WorldSizes, ensure_world
+from condsim.harness.errors import CondsimError, did_you_mean
 from condsim.harness.paths import default_cache_dir
 from condsim.harness.task import Benchmark, ImageTable, TrainSplit
 
@@ -18,13 +19,29 @@ INSTANCE_METRICS = ("map@50", "ndcg@50", "mrr")
 CONDITION_PAIRS = (("color", "shape"),)
 
 
-def load(cache_dir: str | None = None, tasks: Sequence[str] | None = None, name: str = "shapes") -> Benchmark:
+SPLITS = ("test", "val")
+VALIDATION = WorldSizes(
+    attribute_scenes=800, object_scenes=1000, templates=300, mit_test_images=12, mit_train_images=1, cirr_val_sets=50,
+    cirr_train_sets=1, labelled_test=800, labelled_val=20, labelled_train=40, instances=100, instance_distractors=500,
+    captioned=20, circo_sets=25,
+)  # fmt: skip
+
+
+def load(
+    cache_dir: str | None = None, tasks: Sequence[str] | None = None, name: str = "shapes", split: str = "test"
+) -> Benchmark:
     """The tasks of GeneCIS, MIT-States, CIRR, CIRCO, FashionIQ, conditional labels and instance retrieval, on scenes.
 
     ``cache_dir``: the folder in which the world is rendered on first use (None: the default cache). The headlines are
-    those of the real benchmarks.
+    those of the real benchmarks. ``split``: "val" has the same tasks in a world of another seed, half as large; the
+    training world's seed is a third one.
     """
-    root = ensure_world(default_cache_dir() if cache_dir is None else Path(cache_dir).expanduser())
+    if split not in SPLITS:
+        raise CondsimError(
+            f"benchmark.split={split}: the embedded benchmark has no such split. {did_you_mean(split, SPLITS)}"
+        )
+    cache = default_cache_dir() if cache_dir is None else Path(cache_dir).expanduser()
+    root = ensure_world(cache) if split == "test" else ensure_world(cache, seed=2, sizes=VALIDATION)
     templates, edits, table = root / "genecis", str(root / "cirr"), root / "labelled/test.csv"
     attributes = genecis.load(str(templates), str(templates / "vg"), str(templates / "coco"), name=name)
     composed = mit_states.load(
@@ -40,7 +57,8 @@ def load(cache_dir: str | None = None, tasks: Sequence[str] | None = None, name:
         _as_part(labels, "labelled"),
         *(_as_part(part, "instance", "") for part in _instances(root / "instance", name)),
     )
-    all_tasks = tuple(task for part in parts for task in part.tasks)
+    variant = "" if split == "test" else f"split={split}"
+    all_tasks = tuple(replace(task, variant=variant) for part in parts for task in part.tasks)
     headlines = {key: pairs for part in parts for key, pairs in part.headlines.items()}
     return Benchmark(name, all_tasks, read_train(root / "captions"), headlines).select(tasks)
 

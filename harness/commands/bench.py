@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from condsim.harness.commands.choosing import VAL, choice_of
 from condsim.harness.commands.composition import Job, jobs
 from condsim.harness.configs import make, make_once, plain
 from condsim.harness.console import console, print_note, warn
@@ -191,15 +192,17 @@ def run_job(job: Job, outcomes: Outcomes) -> None:
         for note in benchmark.notes:
             print_note(note)
         backbone = make_once(plain(config.backbone), "backbone")
-        method_config = plain(config.method)
+        job = job.replaced(dict.fromkeys(job.open_settings, VAL))
+        method_config = plain(job.config.method)
         with isolated():
-            method = make(method_config, "method")
+            choice = choice_of(job)
+            method = choice.candidates[0].method if choice else make(method_config, "method")
         tracker: Tracker = make_once(plain(config.tracking), "tracking")
         if tracker not in outcomes.trackers:
             outcomes.trackers.append(tracker)
         settings = RunSettings(
             name, method_config, job.changed_settings, config.statistics.resamples, config.statistics.seed,
-            config.top,
+            config.top, choice,
         )  # fmt: skip
     except UNEXPECTED as error:
         outcomes.fail(name, error)

@@ -22,6 +22,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from condsim.harness.commands.arguments import Arguments, Setting, read_arguments
+from condsim.harness.commands.choosing import job_with_choice
 from condsim.harness.commands.help import print_help
 from condsim.harness.commands.mistakes import explain_choices, explain_setting
 from condsim.harness.commands.settings import OWN, as_typed, check_settings
@@ -126,6 +127,10 @@ class Job:
     """The choices and settings that make it, as they were typed."""
     composer: Composer
     composed: Composed
+    open_settings: tuple[str, ...] = ()
+    """Full names of the settings that are chosen on validation data; ``config`` has the first candidate's values."""
+    candidates: tuple[Job, ...] = ()
+    """One job per candidate."""
 
     @property
     def method_name(self) -> str:
@@ -189,7 +194,7 @@ def jobs(command: str, argv: Sequence[str]) -> Iterator[Job]:
         job = composer.job(next(_combinations(composer, arguments)))
         print_help(command, job.config, job.composed.choices, arguments.config_folders)
         return
-    planned = [composer.job(settings) for settings in _combinations(composer, arguments)]
+    planned = [job_with_choice(composer, settings) for settings in _combinations(composer, arguments)]
     for number, job in enumerate(planned):
         HydraConfig.instance().set_config(job.config)
         with open_dict(job.config):

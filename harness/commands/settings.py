@@ -6,7 +6,7 @@ benchmark in the annotations of its constructor, and where there are none by the
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeGuard
@@ -48,7 +48,11 @@ _SAME = {
 _RUN = _SAME | {"tasks": Names, "results": Path, "top": Count, "force": bool}
 
 OWN: dict[str, dict[str, Any]] = {
-    "bench": _RUN,
+    "bench": _RUN
+    | {
+        "choose": Mapping[str, Any], "validation.split": str, "validation.tasks": Names,
+        "validation.metric": str | None,
+    },
     "train": _RUN
     | {
         "dry": bool, "checkpoints": Path, "evaluate": bool,
@@ -107,10 +111,10 @@ def as_typed(setting: Setting, config: DictConfig, command: str) -> Override:
     Text and paths are taken as typed, so ``results=2024_05`` and ``benchmark.images=my photos (1)`` need no quotes for
     Hydra. Raises CondsimError where the value cannot be read; the message has the line to type.
     """
-    expected, override = _expected(setting.name, config, command), setting.override
+    expected, override = expected_of(setting.name, config, command), setting.override
     parent = setting.name.rpartition(".")[0]
-    if is_mapping(_expected(parent, config, command)) and _select(config, parent) is None:
-        setting = replace(setting, argument=f"++{setting.argument.lstrip('+')}")  # its first entry
+    if is_mapping(expected_of(parent, config, command)) and _select(config, setting.name) is None:
+        setting = replace(setting, argument=f"++{setting.argument.lstrip('+')}")  # a new entry
         override = Setting.read(setting.argument).override
     if override is not None and override.is_delete():
         return override
@@ -188,7 +192,7 @@ def _unreadable(setting: Setting, expected: Any) -> str:
     return f"cannot read the value of {setting.argument}: as text, type {setting.quoted}"
 
 
-def _expected(name: str, config: DictConfig, command: str) -> Any:
+def expected_of(name: str, config: DictConfig, command: str) -> Any:
     """What a setting may be; Any where nothing says so."""
     own = OWN.get(command, {})
     if name in own:

@@ -18,6 +18,7 @@ from condsim.harness.features.cache.store import open_store
 from condsim.harness.hashing import canonical_json, content_digest, file_digest, settings_hash
 from condsim.harness.method import Method
 from condsim.harness.paths import default_cache_dir, resolve
+from condsim.harness.run.choice import Choice
 from condsim.harness.run.record import CONTENT, record_folder
 from condsim.harness.task import Benchmark, ImageTable, Task, TrainSplit
 
@@ -40,6 +41,8 @@ class RunSettings:
     seed: int = 0
     top: int = 10
     """Best candidates to keep per query. No number depends on it, so it is not part of the identity."""
+    choice: Choice | None = None
+    """How settings are chosen that have no value in ``method_config`` (there they are "val")."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,8 @@ def identify(benchmark: Benchmark, task: Task, method: Method, backbone: Backbon
 
     It covers the questions (``task.fingerprint``) and the content of their pictures; the method's settings with the
     content of files that they name, the ``protocol`` of its class, and the source of classes from outside condsim; the
-    backbone's identity; the training split, for a method that reads it; and the statistics. The package's version and
+    backbone's identity; the training split, for a method that reads it; the statistics; and for settings that are
+    chosen, the candidates and the validation data, but not the values that are chosen. The package's version and
     places of files do not count, nor does hardware, which may change the last bits of a score.
 
     Raises UnusableRowsError for pictures that are missing, and CondsimError for settings that JSON cannot hold.
@@ -76,6 +80,8 @@ def identify(benchmark: Benchmark, task: Task, method: Method, backbone: Backbon
         "backbone": {**backbone.identity, **_code(type(backbone))},
         "statistics": {"resamples": settings.resamples, "seed": settings.seed},
     }
+    if settings.choice is not None:
+        config["choice"] = settings.choice.identity(task, lambda other: images_digest(backbone, other.images))
     return Identity(config, settings_hash(config))
 
 

@@ -86,6 +86,9 @@ class Record:
     """UTC, ISO 8601."""
     top: int = 0
     """Best candidates per query in ``top.npy``."""
+    choice: dict[str, Any] = field(default_factory=dict)
+    """Of settings that were chosen on validation data: the values, their score there, and every candidate with its
+    score; empty where nothing was chosen."""
     files: dict[str, str] = field(default_factory=dict)
     """Path within the folder -> digest of the file's bytes, for every file but ``record.json``."""
     schema: int = RECORD_SCHEMA
@@ -305,7 +308,7 @@ _COLUMNS = frozenset(
 )  # fmt: skip
 _MEASURED = ("value", "low", "high", "chance")
 """The fields of a measurement that a record holds."""
-_ADDED: dict[str, Any] = {"notes": []}
+_ADDED: dict[str, Any] = {"notes": [], "choice": {}}
 """Fields that records of earlier versions lack, and what that means."""
 _NAME = (_is_name, "a printable name")
 _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
@@ -324,6 +327,7 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "notes": (_list(_is_text), "a list of texts"),
     "created": (_is_time, "a time with its zone"),
     "top": (_is_count, "a count"),
+    "choice": (_mapping(lambda value: True), "a mapping"),
     "files": (lambda value: _mapping(_is_digest)(value) and all(map(_is_inside, value)), "a mapping to digests"),
     "schema": (lambda value: value == RECORD_SCHEMA, f"{RECORD_SCHEMA}"),
 }

@@ -6,10 +6,11 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
 from platform import python_version
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,6 +31,7 @@ from condsim.harness.progress import track
 from condsim.harness.ranking.engine import Ranking, rank_task
 from condsim.harness.ranking.gallery import make_gallery
 from condsim.harness.ranking.metrics import averages_clusters, chance_level, per_query
+from condsim.harness.run.choice import choice_note
 from condsim.harness.run.identity import Identity, RunSettings, identify, images_digest
 from condsim.harness.run.isolation import isolated
 from condsim.harness.run.read_only import Watch, read_only
@@ -70,6 +72,9 @@ def measure_task(
     """
     method.check(task)
     identity = identity or identify(benchmark, task, method, backbone, settings)
+    choice: dict[str, Any] = {}
+    if settings.choice is not None:
+        method, choice = settings.choice.best(task, partial(_score, benchmark, backbone))
     with isolated():
         texts: list[str] = []
         ranking, seconds = rank(benchmark, task, method, backbone, settings.top, texts)
@@ -91,12 +96,20 @@ def measure_task(
         versions=_versions(),
         headlines=headline_parts(benchmark),
         skipped=list(task.skipped),
-        notes=[*benchmark.notes, *_notes(backbone, task, texts)],
+        notes=[*benchmark.notes, *_notes(backbone, task, texts), *([choice_note(choice)] if choice else [])],
         variant=task.variant,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         top=settings.top,
+        choice=choice,
     )
     return MeasuredRun(task, ranking, record)
+
+
+def _score(benchmark: Benchmark, backbone: Backbone, method: Method, task: Task, metric: str) -> float:
+    """The mean of a metric on a validation task; what a method looks up is the training split of ``benchmark``."""
+    with isolated():
+        ranking, _ = rank(benchmark, task, method, backbone, top=1)
+    return float(per_query(metric, ranking.ranks, ranking.subset_ranks, task.clusters).mean())
 
 
 def headline_parts(benchmark: Benchmark) -> dict[str, list[list[str]]]:

@@ -44,6 +44,13 @@ def test_val_says_what_its_files_say(cirr_maker: Callable[..., Any]) -> None:
     assert {"recall@1", "recall@5", "recall@10", "recall@50", "subset_recall@3"} < set(task.metrics)
 
 
+def test_train_is_a_split_with_answers_for_the_choice_of_settings(cirr_maker: Callable[..., Any]) -> None:
+    files = cirr_maker("train")
+    (task,) = cirr.load(**files.arguments | {"split": "train"}).tasks
+    assert task.full_name == "cirr/train"
+    assert stems(task, task.relevant.values) == [entry["target_hard"] for entry in files.captions]
+
+
 def test_image_folders_of_both_layouts_and_a_missing_image(cirr_maker: Callable[..., Any]) -> None:
     files = cirr_maker()
     images = files.root / "images"

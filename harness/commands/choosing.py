@@ -1,0 +1,98 @@
+"""From ``method.weight=val`` to one job per candidate of that setting, and to the data that it is chosen on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import product
+from typing import TYPE_CHECKING, Annotated, get_args, get_origin
+
+from omegaconf import DictConfig, OmegaConf
+
+from condsim.harness.commands.arguments import Setting
+from condsim.harness.commands.kinds import members
+from condsim.harness.commands.settings import expected_of
+from condsim.harness.configs import make, make_once, plain
+from condsim.harness.errors import CondsimError
+
+if TYPE_CHECKING:
+    from condsim.harness.commands.composition import Composer, Job
+    from condsim.harness.run.choice import Choice
+    from condsim.harness.task import Benchmark
+
+VAL = "val"
+"""The value of a setting that is to be chosen."""
+_METHOD = "method."
+
+
+def job_with_choice(composer: Composer, settings: Sequence[Setting]) -> Job:
+    """The job of these settings; with one job per candidate where numeric settings of the method have the value val."""
+    maybe = [s for s in settings if s.text == VAL and s.name.startswith(_METHOD)]
+    if composer.name != "bench" or not maybe:
+        return composer.job(settings)
+    base = composer.job([s for s in settings if s not in maybe])
+    open_settings = [s for s in maybe if _takes_number(base.config, s.name)]
+    if not open_settings:
+        return composer.job(settings)
+    fixed = [s for s in settings if s not in open_settings]
+    grids = [_candidates(base.config, s.name) for s in open_settings]
+    names = [s.name for s in open_settings]
+    jobs = tuple(
+        composer.job([*fixed, *(Setting.read(f"{name}={value}") for name, value in zip(names, values, strict=True))])
+        for values in product(*grids)
+    )
+    return replace(jobs[0], arguments=tuple(s.argument for s in settings), open_settings=tuple(names), candidates=jobs)
+
+
+def choice_of(job: Job) -> Choice | None:
+    """How the open settings of a job are chosen; None where it has none."""
+    if not job.candidates:
+        return None
+    from condsim.harness.run.choice import Candidate, Choice
+
+    names = [name.removeprefix(_METHOD) for name in job.open_settings]
+    candidates = [
+        Candidate(
+            {name: OmegaConf.select(candidate.config.method, name) for name in names},
+            make(plain(candidate.config.method), "method"),
+        )
+        for candidate in job.candidates
+    ]
+    return Choice(tuple(candidates), _validation(job.config), job.config.validation.metric)
+
+
+def _validation(config: DictConfig) -> Benchmark:
+    """The benchmark that settings are chosen on: ``validation.benchmark``, else another split of the run's own."""
+    own = plain(config.benchmark)
+    if config.validation.benchmark is not None:
+        own = plain(config.validation.benchmark)
+    elif own.get("split", config.validation.split) == config.validation.split:
+        has = f"is split={own['split']} itself" if "split" in own else "has no splits"
+        raise CondsimError(
+            f"a setting cannot be chosen on validation.split={config.validation.split}: the benchmark of this run "
+            f"{has}. Name another split, as in validation.split=train, or other data, as in "
+            "+benchmark@validation.benchmark=cirr"
+        )
+    else:
+        own |= {"split": config.validation.split} | ({"tasks": None} if "tasks" in own else {})
+    benchmark: Benchmark = make_once(own, "validation.benchmark")
+    return benchmark.select(config.validation.tasks and list(config.validation.tasks))
+
+
+def _candidates(config: DictConfig, name: str) -> list[object]:
+    short = name.rpartition(".")[-1]
+    values = OmegaConf.select(config, f"choose.{short}")
+    grid = OmegaConf.to_container(values) if OmegaConf.is_list(values) else values
+    if not isinstance(grid, list) or not grid:
+        raise CondsimError(f"{name}={VAL} needs candidates: list them, as in choose.{short}=[1,2,5]")
+    return grid
+
+
+def _takes_number(config: DictConfig, name: str) -> bool:
+    """Whether a setting is a number, by the annotation of its class, else by its value in the YAML."""
+    expected = members(expected_of(name, config, "bench"))
+    kinds = {get_args(kind)[0] if get_origin(kind) is Annotated else kind for kind in expected}
+    if kinds & {int, float}:
+        return True
+    value = OmegaConf.select(config, name, throw_on_missing=False)
+    return str not in kinds and isinstance(value, (int, float)) and not isinstance(value, bool)
