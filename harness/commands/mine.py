@@ -27,6 +27,7 @@ def run(settings: Mapping[str, Any]) -> int:
         seed=settings["seed"],
         limit=settings["limit"],
         shard=settings["shard"],
+        recipe=settings["recipe"],
     )
     for key in ("captions", "relations", "rated", "kept", "subjects", "triplets"):
         console.print(f"{key:<10} {summary[key]:>12,}")

@@ -82,7 +82,7 @@ OWN: dict[str, dict[str, Any]] = {
     "download": {"folder": Path, "parts": Names, "tasks": Names, "cache_dir": Folder},
     "mine": {
         "output": Path, "concreteness": Annotated[float, Range(0, 5)], "count": Count, "seed": Seed,
-        "limit": Count | None, "shard": Count, "cache_dir": Folder,
+        "limit": Count | None, "shard": Count, "cache_dir": Folder, "recipe": Literal["paper", "released"],
     },
     "report": {
         "results": Path, "report.path": Path, "report.title": str, "report.benchmarks": Names,

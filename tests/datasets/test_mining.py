@@ -18,7 +18,7 @@ from condsim.datasets.mining.concreteness import brysbaert
 from condsim.datasets.mining.known_truth import precision_recall, said_relations
 from condsim.datasets.mining.mine import mine_triplets
 from condsim.datasets.mining.relations import Relation, SceneGraphRelations
-from condsim.datasets.mining.triplets import sample_triplets
+from condsim.datasets.mining.triplets import sample_released, sample_triplets
 from condsim.datasets.shapes.captions import caption_scenes
 from condsim.datasets.shapes.world import sample_scenes
 from condsim.harness.errors import CondsimError
@@ -141,6 +141,38 @@ def test_every_partner_is_as_likely_as_any_other():
     assert counts[possible].min() > 0.5 * counts[possible].mean()
 
 
+def test_the_released_recipe_draws_as_its_code() -> None:
+    """One subject with 5 relations of object 0, one of object 1, one of object 2, and a stranger with object 1."""
+    subject = np.array([0, 0, 0, 0, 0, 0, 0, 1])
+    object_ = np.array([0, 0, 0, 0, 0, 1, 2, 1])
+    image = np.arange(8)
+    concrete = np.full(8, 5.0, dtype=np.float32)
+    reference, target, distractor = sample_released(subject, object_, image, concrete, 4.8, 6000, seed=0)
+    assert len(reference) == 6000
+    assert (subject[reference] == 0).all()  # the other subject has neither 5 images nor 2 objects
+    assert (subject[target] == 0).all()
+    assert (object_[reference] != object_[target]).all()
+    assert (object_[distractor] == object_[target]).all()
+    # objects are uniform: for a reference with object 1, object 2 is as likely as the five relations of object 0
+    of_one = target[reference == 5]
+    assert np.mean(object_[of_one] == 2) == pytest.approx(0.5, abs=0.06)
+    assert np.bincount(reference, minlength=8)[:7] / 6000 == pytest.approx(np.full(7, 1 / 7), abs=0.02)
+    assert set(distractor[target == 5]) == {5, 7}  # the target's own image may be drawn, as in the code
+
+
+def test_the_released_filter_is_on_the_mean_of_all_three_and_strict() -> None:
+    subject, object_, image = np.zeros(6, dtype=np.int64), np.arange(6), np.arange(6)
+    concrete = np.array([5.0, 5.0, 5.0, 4.3, 5.0, -1.0], dtype=np.float32)
+    drawn = sample_released(subject, object_, image, concrete, 4.6, 200, seed=0)
+    means = np.mean([concrete[codes] for codes in drawn], axis=0)
+    assert len(means) == 200
+    assert (means > 4.6).all()
+    assert 5 not in np.concatenate(drawn)  # one unrated word counts -1 and sinks the triplet
+    assert 3 in drawn[0]  # its own mean is below the threshold, that of its triplet is not
+    assert 3 not in drawn[1]  # as a target it counts twice: here its object has no other text distractor
+    assert len(sample_released(subject, object_, image, concrete, 5.0, 20, seed=0)[0]) == 0
+
+
 def test_no_pair_at_all_gives_no_triplet():
     same = np.zeros(5, dtype=np.int64)
     assert len(sample_triplets(same, same, np.arange(5), 10, 0)[0]) == 0
@@ -169,6 +201,20 @@ def test_triplets_say_what_the_captions_say(table, parser, tmp_path):
     assert summary["by_subject"]["horse"] == {"relations": 3, "triplets": 6}
     assert summary["relations"] >= summary["rated"] >= summary["kept"]
     assert json.loads((tmp_path / "out/summary.json").read_text()) == summary
+
+
+def test_the_released_recipe_writes_text_distractors(tmp_path, parser):
+    places = ("meadow", "field", "garden", "river", "beach", "garden")
+    rows = [(f"{i}.jpg", f"a horse in a {place}") for i, place in enumerate(places)] + [("9.jpg", "a dog in a garden")]
+    pd.DataFrame(rows, columns=["image", "caption"]).to_csv(tmp_path / "captions.csv", index=False)
+    summary = mine_triplets(
+        TableCaptions(tmp_path / "captions.csv"), parser, tmp_path / "out", concreteness=3, count=50, recipe="released"
+    )
+    frame = pd.read_parquet(tmp_path / "out/triplets.parquet")
+    assert (summary["recipe"], summary["triplets"], len(frame)) == ("released", 50, 50)
+    object_of = {name: caption.rsplit(" ", 1)[-1] for name, caption in rows}
+    assert [object_of[name] for name in frame.text_distractor] == frame.object.tolist()
+    assert set(frame.subject) == {"horse"}
 
 
 def test_the_threshold_is_on_the_mean_of_subject_and_object(table, parser, tmp_path):
