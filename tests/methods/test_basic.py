@@ -43,11 +43,14 @@ def by_hand(
     offset: float = 0.0,
     normalize: bool = True,
     over_image: bool = False,
+    temperature: float = 0.1,
+    mean: np.ndarray | None = None,
+    minima: tuple[float, float] | None = None,
 ) -> np.ndarray:
     """[B, N] the published equations."""
     items, reference = unit(gallery.features), unit(queries.reference)
     positive, negative = unit(space.encode_texts(subjects)), unit(space.encode_texts(STYLES))
-    image_mean, text_mean = items.mean(axis=0), positive.mean(axis=0)
+    image_mean, text_mean = items.mean(axis=0) if mean is None else mean, positive.mean(axis=0)
     texts = []
     for condition in gallery.conditions:
         name = " and ".join(condition)
@@ -66,12 +69,12 @@ def by_hand(
         expanded = []
         for own, similarity in zip(query, projected @ centred.T, strict=True):
             best = np.argsort(-similarity)[:expansion]
-            weights = np.exp(0.1 * np.append(similarity[best], 1.0))
+            weights = np.exp(temperature * np.append(similarity[best], 1.0))
             expanded.append((weights / weights.sum()) @ np.vstack((centred[best], own)))
         projected = np.stack(expanded) @ projection
     i, t = projected @ centred.T, text[queries.condition.numpy()] @ centred.T
     if normalize:
-        lowest_image, lowest_text = (centred @ centred.T).min(), (text @ centred.T).min()
+        lowest_image, lowest_text = minima or ((centred @ centred.T).min(), (text @ centred.T).min())
         i = (i - lowest_image) / abs(lowest_image)
         t = (t - lowest_text) / abs(lowest_image if over_image else lowest_text)
     i, t = np.maximum(i, 0), np.maximum(t, 0)
@@ -91,6 +94,8 @@ SMALL = {"rank": 6, "expansion": 5, "context": 4}
         ({"context": 0}, {"context": 0}),
         ({"harris": 0.0}, {"harris": 0.0}),
         ({"style_weight": 0.6}, {"w": 0.6}),
+        ({"temperature": 5.0}, {"temperature": 5.0}),
+        ({"image_minimum": -2.0, "text_minimum": -3.0}, {"minima": (-2.0, -3.0)}),
         ({"normalize": False}, {"normalize": False}),
         ({"text_over_image_minimum": True}, {"over_image": True}),
         ({"header_as_word": True}, {"subjects": ("object_name", *SUBJECTS)}),
@@ -138,9 +143,7 @@ def test_only_positive_eigenvalues_are_kept(space: Any) -> None:
     assert leading.shape[1] == 0  # C is negative semidefinite where the same words weigh more as styles
 
 
-def test_a_file_with_the_mean_image_and_given_minima_are_used(
-    space: Any, words: dict[str, str], tmp_path: Path
-) -> None:
+def test_a_file_with_the_mean_image_is_used(space: Any, words: dict[str, str], tmp_path: Path) -> None:
     gallery = space.gallery()
     queries = space.queries(gallery, [3, 8], [0, 1])
     own = unit(gallery.features).mean(axis=0).astype(np.float32)
@@ -152,8 +155,11 @@ def test_a_file_with_the_mean_image_and_given_minima_are_used(
         atol=1e-4,
         rtol=0,
     )
-    given = Basic(**words, **SMALL, image_minimum=-2.0, text_minimum=-2.0).prepare(gallery)(queries)
-    assert (given - usual).abs().max() > 1e-2
+    other = np.linspace(-0.1, 0.1, 24)
+    np.save(tmp_path / "other.npy", other)
+    changed = Basic(**words, **SMALL, image_mean=str(tmp_path / "other.npy")).prepare(gallery)(queries).numpy()
+    np.testing.assert_allclose(changed, by_hand(space, gallery, queries, mean=other), atol=2e-4)
+    assert np.abs(changed - usual.numpy()).max() > 1e-2
     np.save(tmp_path / "wide.npy", np.zeros(7, dtype=np.float32))
     with pytest.raises(CondsimError, match="expected 24 finite numbers"):
         Basic(**words, image_mean=str(tmp_path / "wide.npy")).prepare(gallery)

@@ -29,19 +29,21 @@ def unit(x: Any) -> np.ndarray:
     return x / np.linalg.norm(x, axis=-1, keepdims=True)
 
 
-def by_hand(space: Any, gallery: Any, queries: Any, add_self: list[bool]) -> np.ndarray:
+def by_hand(
+    space: Any, gallery: Any, queries: Any, add_self: list[bool], *, neighbors: int = 5, each: int = 3, most: int = 4
+) -> np.ndarray:
     """[B, N] the published equations."""
     items, features = unit(gallery.features), unit(space.encode_texts(WORDS))
     scores = []
     for reference, condition, added in zip(unit(queries.reference), queries.condition.tolist(), add_self, strict=True):
-        around = list(items[np.argsort(-(items @ reference))[:5]])
+        around = list(items[np.argsort(-(items @ reference))[:neighbors]])
         if added:
             around = [reference, *around[:-1]]
         counts: dict[int, int] = {}
         for image in around:
-            for word in np.argsort(-(features @ image))[:3].tolist():
+            for word in np.argsort(-(features @ image))[:each].tolist():
                 counts[word] = counts.get(word, 0) + 1
-        best = sorted(counts, key=lambda word: counts[word], reverse=True)[:4]
+        best = sorted(counts, key=lambda word: counts[word], reverse=True)[:most]
         name = " and ".join(gallery.conditions[condition])
         texts = unit(space.encode_texts([f"{WORDS[word]} {name}" for word in best]))
         weights = np.array([counts[word] / counts[best[0]] for word in best])
@@ -64,6 +66,20 @@ def test_scores_are_those_of_the_published_steps(space: Any, vocabulary: str, ru
     np.testing.assert_allclose(found, by_hand(space, gallery, queries, added), atol=1e-5)
     opposite = by_hand(space, gallery, queries, [not one for one in added])
     assert np.abs(found - opposite).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("settings", "changes"),
+    [({"neighbors": 2}, {"neighbors": 2}), ({"words_each": 6}, {"each": 6}), ({"words": 1}, {"most": 1})],
+)
+def test_every_size_changes_the_step_it_belongs_to(
+    space: Any, vocabulary: str, settings: dict[str, int], changes: dict[str, int]
+) -> None:
+    gallery = space.gallery()
+    queries = space.queries(gallery, [3, 8], [0, 3])
+    found = Freedom(vocabulary=vocabulary, add_self="never", **SMALL | settings).prepare(gallery)(queries).numpy()
+    np.testing.assert_allclose(found, by_hand(space, gallery, queries, [False, False], **changes), atol=1e-5)
+    assert np.abs(found - by_hand(space, gallery, queries, [False, False])).max() > 1e-3
 
 
 def test_the_rule_of_the_released_code_depends_on_the_batch_and_the_default_does_not(
