@@ -25,6 +25,11 @@ class TrainableEncoder(nn.Module):
         """[len(texts), width] raw float32 features, with gradients."""
         raise NotImplementedError
 
+    def texts_with(self, texts: Sequence[str], vectors: Tensor) -> Tensor:
+        """[len(texts), width] raw float32 features of texts in which every "$" is a word whose vector is the row of
+        ``vectors`` [len(texts), E], with gradients. Raises NotApplicable where the text tower takes no vectors."""
+        raise NotImplementedError
+
 
 @runtime_checkable
 class Trainable(Protocol):

@@ -16,7 +16,7 @@ from condsim.harness.state_dict import Checkpoint
 from condsim.methods.shared.checks import above_zero, at_least
 from condsim.methods.training.checkpoints import fit_names
 from condsim.methods.training.losses import in_batch_loss
-from condsim.methods.training.method import Batch, Objective, TrainedMethod
+from condsim.methods.training.method import Batch, Objective, TrainedMethod, TrainingData
 
 PROJECTION, HIDDEN = 2560, 5120
 """Sizes of both releases (CLIP4Cir, GeneCIS)."""
@@ -108,7 +108,7 @@ class Combiner(TrainedMethod):
             "hidden": network.combiner_layer.out_features,
         }
 
-    def objective(self, images: Tensor) -> Objective:
+    def objective(self, data: TrainingData) -> Objective:
         def loss(network: nn.Module, batch: Batch) -> Tensor:
             scores = network(batch.reference, batch.text) @ unit(batch.target).T
             return in_batch_loss(scores, batch.target_row, self.temperature)

@@ -2,28 +2,79 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from condsim.methods.shared.pseudo_words import Layers, PseudoWords, perceptron
+from condsim.harness.one_vector import unit
+from condsim.methods.shared.checks import above_zero
+from condsim.methods.shared.pseudo_words import PseudoWords
+from condsim.methods.training.losses import in_batch_loss
+from condsim.methods.training.method import Batch, Objective, TrainingData
+
+HIDDEN = 512
+"""Width of the released network."""
+TRAINING_PROMPT = "a photo of $"
+
+
+class Im2Text(nn.Module):
+    """The published network; its parameters have the names of the released weights."""
+
+    def __init__(self, width: int, hidden: int, word_width: int, dropout: float) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            *(nn.Sequential(nn.Linear(inputs, hidden), nn.Dropout(dropout), nn.ReLU()) for inputs in (width, hidden))
+        )
+        self.fc_out = nn.Linear(hidden, word_width)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Raw [B, D] -> [B, E]."""
+        vectors: Tensor = self.fc_out(self.layers(features))
+        return vectors
 
 
 class Pic2Word(PseudoWords):
     """query = text("a photo of $ , {}") with the word phi(ref): two layers with ReLU and a linear one.
 
+    Trained on images alone: unit(text("a photo of $")) has to find the image of its word among the images of the batch,
+    and the image its text (the mean of both cross-entropies).
+
     Args:
         checkpoint: the released ``pic2word_model.pt`` (network under ``state_dict_img2text``), or the network alone.
         prompt: the text, with "$" for the word.
+        hidden, word_width: sizes of phi. None: as in the checkpoint; 512 and the features' width in training.
+        dropout: in training.
+        temperature: of the training loss; the released code has CLIP's own, 0.01.
     """
 
     layers = ("layers.0.0", "layers.1.0", "fc_out")
     wrappers = ("state_dict_img2text",)
+    trains_on = ()
     source = (
         "the weights that github.com/google-research/composed_image_retrieval links to, for backbone=ViT-L-14/openai"
     )
 
-    def __init__(self, checkpoint: str | None = None, prompt: str = "a photo of $ , {}") -> None:
-        super().__init__(checkpoint, prompt)
+    def __init__(
+        self,
+        checkpoint: str | None = None,
+        prompt: str = "a photo of $ , {}",
+        hidden: int | None = None,
+        word_width: int | None = None,
+        dropout: float = 0.1,
+        temperature: float = 0.01,
+    ) -> None:
+        super().__init__(checkpoint, prompt, hidden, word_width, dropout)
+        above_zero(temperature=temperature)
+        self.temperature = temperature
 
-    def words(self, layers: Layers, reference: Tensor) -> Tensor:
-        return perceptron(layers, torch.relu, reference)
+    def phi(self, width: int, hidden: int | None, word_width: int) -> nn.Module:
+        return Im2Text(width, hidden or HIDDEN, word_width, self.dropout)
+
+    def objective(self, data: TrainingData) -> Objective:
+        encode = self.encode_words(data)
+
+        def loss(network: nn.Module, batch: Batch) -> Tensor:
+            texts = unit(encode([TRAINING_PROMPT] * len(batch.target), self.words(network, batch.target)))
+            scores = texts @ unit(batch.target).T
+            both = (in_batch_loss(side, batch.target_row, self.temperature) for side in (scores, scores.T))
+            return sum(both, scores.new_zeros(())) / 2
+
+        return loss

@@ -17,7 +17,7 @@ from condsim.methods.shared.hypernetwork import Architecture, HyperNetwork, Quer
 from condsim.methods.shared.low_rank import Factors
 from condsim.methods.training.checkpoints import fit_names
 from condsim.methods.training.losses import symmetric_soft_loss
-from condsim.methods.training.method import Batch, Objective, TrainedMethod
+from condsim.methods.training.method import Batch, Objective, TrainedMethod, TrainingData
 from condsim.methods.training.semi_positives import nearest_images, with_semi_positives
 
 _QUERIES_AT_ONCE = 256
@@ -95,7 +95,8 @@ class QueryAdaptive(TrainedMethod):
         assert isinstance(network, HyperNetwork)
         return dataclasses.asdict(network.architecture)
 
-    def objective(self, images: Tensor) -> Objective:
+    def objective(self, data: TrainingData) -> Objective:
+        images = data.images
         if self.semi_positives and not len(images):
             raise CondsimError(
                 "semi-positives need fixed features of all training images, but training.backbone=true changes them in "

@@ -69,17 +69,17 @@ def mine_triplets(
     folder.mkdir(parents=True, exist_ok=True)
     _claim(output, {"captions": dict(source.identity), "parser": dict(parser.identity), "shard": shard, "limit": limit})
     captions = _parse_all(source, parser, output, folder, limit, shard)
-    released = recipe == "released"
+    released, distractor = recipe == "released", None
     rating = rating or brysbaert(by_last_word=not released)
     kept = _read_kept(folder, rating, 0 if released else concreteness, unrated=-1 if released else np.nan)
     if released:
-        reference, target, *more = sample_released(
+        reference, target, distractor = sample_released(
             kept.subject, kept.object, kept.image_code, kept.concreteness, concreteness, count, seed
         )
     else:
-        reference, target, *more = sample_triplets(kept.subject, kept.object, kept.image_code, count, seed)
+        reference, target = sample_triplets(kept.subject, kept.object, kept.image_code, count, seed)
     with atomic(output / "triplets.parquet") as scratch:
-        _write_triplets(scratch, kept, reference, target, *more)
+        _write_triplets(scratch, kept, reference, target, distractor)
     subjects, triplets = np.unique(kept.subject[reference], return_counts=True)
     by_subject = Counter(dict(zip((kept.words[code] for code in subjects), triplets.tolist(), strict=True)))
     relations_of = np.bincount(kept.subject, minlength=len(kept.words))

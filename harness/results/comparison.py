@@ -46,11 +46,12 @@ class TaskComparison:
                 zip(comparison.runs, comparison.intervals, comparison.letters, strict=True)
             )
         )  # fmt: skip
-        head = (Column("run", number=False), Column("mean"), _text("95 % interval"), _text("letters"))
+        head = [_text("run"), Column("mean"), _text("95 % interval"), _text("letters")]
         caption = TESTED.format(runs=len(comparison.runs)) + "."
         if self.gaps:
-            head, caption = (*head, Column("gap"), _text("95 % interval")), f"{caption} {GAP_NOTE}."
-        return Table(f"{self._name}: {self._sample}", head, rows, caption)
+            head += [Column("gap"), _text("95 % interval")]
+            caption += f" {GAP_NOTE}."
+        return Table(f"{self._name}: {self._sample}", tuple(head), rows, caption)
 
     def pairs_table(self) -> Table:
         """Every pair of runs: the difference with its interval, and p before and after Holm's correction."""

@@ -3,85 +3,138 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from condsim.harness.errors import CondsimError, NotApplicable
-from condsim.harness.method import Gallery, Method, Queries, Scorer
+from condsim.harness.method import Gallery, Queries, Scorer
 from condsim.harness.one_vector import InnerProduct, unit
-from condsim.harness.task import Task, condition_text
+from condsim.harness.state_dict import Checkpoint
+from condsim.harness.task import condition_text
+from condsim.methods.shared.checks import at_least
 from condsim.methods.shared.per_batch import PerBatch
-from condsim.methods.training.checkpoints import fit_names, read_checkpoint
+from condsim.methods.training.checkpoints import fit_names
+from condsim.methods.training.method import EncodeWords, TrainedMethod, TrainingData
 
 MARK, CONDITION = "$", "{}"
 
-Layers = list[tuple[Tensor, Tensor]]
-"""Weight [out, in] and bias [out] of each linear layer."""
 
-
-class PseudoWords(Method):
+class PseudoWords(TrainedMethod):
     """query = unit(text(prompt with the word phi(ref))); score = query . unit(d), phi a small network on raw features.
 
     A task with several texts for a condition (FashionIQ: both orders of its captions) has the mean of their unit
     features. Subclasses say what phi is.
 
     Args:
-        checkpoint: the weights of phi, as its authors released them, for the backbone in use.
+        checkpoint: the weights of phi, trained here or as its authors released them, for the backbone in use.
         prompt: a text with "$" for the word and "{}" for the condition.
+        hidden: width of phi's layers. None: as in the checkpoint; as published in training.
+        word_width: E, the width of the text tower's word vectors. None: as in the checkpoint; that of the features in
+            training, as in most CLIP models.
+        dropout: in training.
     """
 
     needs_text = False
 
     layers: ClassVar[tuple[str, ...]]
     """Names of phi's linear layers in the released weights, in order."""
-    wrappers: ClassVar[tuple[str, ...]]
-    """Keys under which the released files store them."""
     source: ClassVar[str]
     """Where the weights are published, and for which backbones."""
 
-    def __init__(self, checkpoint: str | None, prompt: str) -> None:
+    def __init__(
+        self, checkpoint: str | None, prompt: str, hidden: int | None, word_width: int | None, dropout: float
+    ) -> None:
+        super().__init__(checkpoint, hidden=hidden, word_width=word_width)
         if MARK not in prompt or CONDITION not in prompt:
             raise CondsimError(f"method.prompt={prompt!r} needs $ for the image's word and {{}} for the condition")
-        self.checkpoint, self.prompt = checkpoint, prompt
+        at_least(1, hidden=hidden, word_width=word_width)
+        if not 0 <= dropout < 1:
+            raise CondsimError(f"method.dropout must be in [0, 1), not {dropout}")
+        self.prompt, self.dropout = prompt, dropout
 
     @abstractmethod
-    def words(self, layers: Layers, reference: Tensor) -> Tensor:
-        """phi: raw image features [B, D] -> word vectors [B, E]."""
+    def phi(self, width: int, hidden: int | None, word_width: int) -> nn.Module:
+        """An untrained phi whose linear layers have the names ``layers``; ``hidden`` None: the published size."""
 
-    def check(self, task: Task) -> None:
-        super().check(task)
-        self._file()  # before anything is encoded
+    def words(self, network: nn.Module, reference: Tensor) -> Tensor:
+        """Raw image features [B, D] -> word vectors [B, E]."""
+        vectors: Tensor = network(reference)
+        return vectors
+
+    def new_network(self, width: int) -> nn.Module:
+        return self.phi(width, self.architecture["hidden"], self.architecture["word_width"] or width)
+
+    def load_network(self, checkpoint: Checkpoint) -> tuple[nn.Module, int, Mapping[str, Any]]:
+        """Sizes are read off the shapes."""
+        expected = {f"{layer}.weight": 2 for layer in self.layers} | {f"{layer}.bias": 1 for layer in self.layers}
+        state = fit_names(checkpoint, expected, f"mapping of {type(self).__name__}")
+        shapes = [tuple(state[f"{layer}.weight"].shape) for layer in self.layers]
+        network = self.phi(shapes[0][1], shapes[0][0], shapes[-1][0])
+        try:
+            network.load_state_dict({name: tensor.float() for name, tensor in state.items()})
+        except RuntimeError:
+            listed = ", ".join(f"{layer} {shape}" for layer, shape in zip(self.layers, shapes, strict=True))
+            raise CondsimError(
+                f"checkpoint {checkpoint.path}: the sizes of its layers contradict each other: {listed}"
+            ) from None
+        return network, shapes[0][1], self.settings_of(network)
+
+    def settings_of(self, network: nn.Module) -> Mapping[str, Any]:
+        first, last = (network.get_submodule(self.layers[place]) for place in (0, -1))
+        return {"hidden": first.out_features, "word_width": last.out_features}
+
+    def trained_network(self, width: int) -> nn.Module:
+        if self.checkpoint is None:
+            raise CondsimError(
+                f"{type(self).__name__} has no weights of its own: set method.checkpoint=FILE, {self.source}"
+            )
+        return super().trained_network(width)
 
     def prepare(self, gallery: Gallery) -> Scorer:
-        encode, width = gallery.encode_texts_with, gallery.features.shape[1]
-        if encode is None:
+        self._encoder(gallery)  # says what the backbone lacks before any weights are read
+        return super().prepare(gallery)
+
+    def score_with(self, network: nn.Module, gallery: Gallery) -> Scorer:
+        encode, device = self._encoder(gallery), gallery.features.device
+        width = self.settings_of(network)["word_width"]
+        encode([], torch.zeros(0, width, device=device))  # refuses another width of words before any work
+        prompts = [[self._prompt(text) for text in texts] for texts in texts_of(gallery)]
+        embed = partial(self._embed, network, prompts, encode)
+        return InnerProduct(unit(gallery.features), PerBatch(embed))
+
+    def encode_words(self, data: TrainingData) -> EncodeWords:
+        """The text tower for training. Raises CondsimError where the backbone has none that takes vectors."""
+        if data.encode_words is None:
+            raise CondsimError(
+                f"{type(self).__name__} is trained through the text tower, which this backbone does not offer "
+                "(condsim.harness.trainable.Trainable): choose one of open_clip's models"
+            )
+        if not len(data.images):
+            raise CondsimError(f"{type(self).__name__} is trained with a frozen backbone: set training.backbone=false")
+        return data.encode_words
+
+    def _encoder(self, gallery: Gallery) -> EncodeWords:
+        if gallery.encode_texts_with is None:
             raise NotApplicable(
                 f"{type(self).__name__} makes a word of the image, and this backbone cannot encode a text with such a "
                 "word (condsim.harness.backbone.EncodesPseudoWords): choose one of open_clip's models"
             )
-        layers = [(weight.to(gallery.features), bias.to(gallery.features)) for weight, bias in self._layers(width)]
-        encode([], layers[-1][0].new_zeros(0, len(layers[-1][0])))  # refuses another width of words before any work
-        prompts = [[self._prompt(text) for text in texts] for texts in texts_of(gallery)]
-        embed = partial(self._embed, layers, prompts, encode)
-        return InnerProduct(unit(gallery.features), PerBatch(embed))
+        return gallery.encode_texts_with
 
     def _embed(
-        self,
-        layers: Layers,
-        prompts: Sequence[Sequence[str]],
-        encode: Callable[[Sequence[str], Tensor], Tensor],
-        queries: Queries,
+        self, network: nn.Module, prompts: Sequence[Sequence[str]], encode: EncodeWords, queries: Queries
     ) -> Tensor:
         """[B, D]"""
         own = [prompts[condition] for condition in queries.condition.tolist()]
         query = torch.tensor(
             [row for row, texts in enumerate(own) for _ in texts], dtype=torch.long, device=queries.reference.device
         )
-        vectors = self.words(layers, queries.reference)
+        with torch.no_grad():
+            vectors = self.words(network, queries.reference)
         features = unit(encode([text for texts in own for text in texts], vectors[query]).to(queries.reference))
         return torch.zeros_like(queries.reference).index_add_(0, query, features)
 
@@ -94,41 +147,7 @@ class PseudoWords(Method):
             )
         return text
 
-    def _file(self) -> str:
-        if self.checkpoint is None:
-            name = type(self).__name__
-            raise CondsimError(f"{name} has no weights of its own: set method.checkpoint=FILE, {self.source}")
-        return self.checkpoint
-
-    def _layers(self, width: int) -> Layers:
-        """phi's layers. Raises CondsimError where the file holds another network or one for another ``width``."""
-        checkpoint = read_checkpoint(self._file(), self.wrappers)
-        expected = {f"{layer}.weight": 2 for layer in self.layers} | {f"{layer}.bias": 1 for layer in self.layers}
-        state = fit_names(checkpoint, expected, f"mapping of {type(self).__name__}")
-        layers = [(state[f"{layer}.weight"].float(), state[f"{layer}.bias"].float()) for layer in self.layers]
-        inputs = [weight.shape[1] for weight, _ in layers]
-        outputs = [len(weight) for weight, _ in layers]
-        if inputs[1:] != outputs[:-1] or outputs != [len(bias) for _, bias in layers]:
-            shapes = ", ".join(
-                f"{layer} {tuple(weight.shape)}" for layer, (weight, _) in zip(self.layers, layers, strict=True)
-            )
-            raise CondsimError(f"checkpoint {checkpoint.path}: the sizes of its layers contradict each other: {shapes}")
-        if inputs[0] != width:
-            raise CondsimError(
-                f"checkpoint {checkpoint.path} is for features of width {inputs[0]}, this backbone's have width "
-                f"{width}: choose the backbone that it was trained on"
-            )
-        return layers
-
 
 def texts_of(gallery: Gallery) -> tuple[tuple[str, ...], ...]:
     """For each condition its texts, one or more."""
     return gallery.texts or tuple((condition_text(condition),) for condition in gallery.conditions)
-
-
-def perceptron(layers: Layers, activation: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """Linear layers [B, in] -> [B, out] with ``activation`` between them."""
-    for weight, bias in layers[:-1]:
-        x = activation(x @ weight.T + bias)
-    weight, bias = layers[-1]
-    return x @ weight.T + bias

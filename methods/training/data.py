@@ -56,6 +56,7 @@ class Frozen:
             _taken(self.texts, rows["text"]),
             _taken(self.images, rows["target"]),
             rows["target"].to(self.images.device),
+            rows["text"],
         )
 
 

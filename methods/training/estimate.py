@@ -9,6 +9,7 @@ from torch import nn
 
 from condsim.methods.training.method import Batch
 from condsim.methods.training.plan import Plan
+from condsim.methods.training.words import training_data
 
 
 def estimate(plan: Plan) -> dict[str, str]:
@@ -37,10 +38,17 @@ def estimate(plan: Plan) -> dict[str, str]:
 
 
 def _seconds_per_step(plan: Plan, network: nn.Module) -> float:
+    texts = max(1, sum(len(source.texts) for source in plan.data.sources))
     size, width = plan.recipe.batch_size, plan.backbone.width
     images = torch.randn(size, width, device=plan.device)
-    batch = Batch(images, torch.randn_like(images), images.flip(0), torch.arange(size, device=plan.device).flip(0))
-    objective = plan.method.objective(images)
+    batch = Batch(
+        images,
+        torch.randn_like(images),
+        images.flip(0),
+        torch.arange(size, device=plan.device).flip(0),
+        torch.arange(size) % texts,
+    )
+    objective = plan.method.objective(training_data(plan, images))
     for _ in range(2):  # the first step also allocates
         began = time.perf_counter()
         objective(network, batch).backward()  # type: ignore[no-untyped-call]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -27,6 +27,24 @@ class Batch:
     """[B, D]"""
     target_row: Tensor
     """int64 [B] the target's row among all training images: equal for the same image."""
+    text_row: Tensor | None = None
+    """int64 [B] the text's row of ``TrainingData.texts``, -1 for none."""
+
+
+EncodeWords = Callable[[Sequence[str], Tensor], Tensor]
+"""Texts with "$" and the vectors [B, E] of these words -> [B, D] raw features."""
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What a loss may need in addition to its batch."""
+
+    images: Tensor
+    """[M, D] the raw features that ``Batch.target_row`` points into; [0, D] where the backbone is trained too, since
+    its features then change in every step."""
+    texts: Sequence[str] = ()
+    encode_words: EncodeWords | None = None
+    """With gradients for the vectors (``harness.trainable``). None: the backbone has no such part."""
 
 
 Objective = Callable[[nn.Module, Batch], Tensor]
@@ -41,6 +59,8 @@ class TrainedMethod(Method):
 
     wrappers: ClassVar[tuple[str, ...]] = ()
     """Keys under which released checkpoints store their weights."""
+    trains_on: ClassVar[tuple[str, ...]] = ("reference", "text")
+    """The parts of a triplet that its loss reads, in addition to the target."""
 
     def __init__(self, checkpoint: str | None, **architecture: Any) -> None:
         self.checkpoint = checkpoint
@@ -55,9 +75,8 @@ class TrainedMethod(Method):
         """A checkpoint's network, the width of its features, and its architecture settings."""
 
     @abstractmethod
-    def objective(self, images: Tensor) -> Objective:
-        """The loss to minimise. ``images`` [M, D] are the raw features that ``Batch.target_row`` points into; [0, D]
-        where the backbone is trained too, since its features then change in every step."""
+    def objective(self, data: TrainingData) -> Objective:
+        """The loss to minimise. Raises CondsimError where ``data`` lacks what it needs."""
 
     @abstractmethod
     def score_with(self, network: nn.Module, gallery: Gallery) -> Scorer:

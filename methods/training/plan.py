@@ -87,7 +87,8 @@ def make_plan(
     """
     if not isinstance(method, TrainedMethod):
         raise CondsimError(
-            f"method={name} has nothing to train: run it with `condsim bench`, or train combiner or query_adaptive"
+            f"method={name} has nothing to train: run it with `condsim bench`, or train combiner, query_adaptive, "
+            "lincir or pic2word"
         )
     training = dict(training)
     tune_backbone, device = bool(training.pop("backbone")), _device(training.pop("device"), backbone)
@@ -133,7 +134,7 @@ def _check_parts(method: TrainedMethod, name: str, sources: Sequence[Triplets]) 
             (method.needs_reference, source.reference, "reference image"),
             (method.needs_condition, source.text, "text"),
         ):
-            if needed and (rows < 0).any():
+            if needed and part.split()[0] in method.trains_on and (rows < 0).any():
                 raise CondsimError(
                     f"triplets {source.name}: some have no {part}, which {name} needs: leave this source out with "
                     f"triplets.{source.name}=null"

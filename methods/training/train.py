@@ -20,6 +20,7 @@ from condsim.methods.training.finetune import Finetuned
 from condsim.methods.training.loop import Fitted, fit
 from condsim.methods.training.plan import Plan
 from condsim.methods.training.validate import EncodeImages, EncodeTexts, validate
+from condsim.methods.training.words import training_data
 
 Input = TypeVar("Input")
 OnRow = Callable[[Mapping[str, float]], None]
@@ -81,7 +82,8 @@ def _fit(plan: Plan, network: nn.Module, running: Path, report: Report, on_row: 
         images = features.images
         encode_images = _on_device(plan.backbone.encode_images, plan.device)
         encode_texts = _on_device(plan.backbone.encode_texts, plan.device)
-    objective = method.objective(images)
+    words = training_data(plan, images)
+    objective = method.objective(words)
 
     def loss(triplets: np.ndarray[Any, np.dtype[np.int64]]) -> Tensor:
         return objective(network, features.batch(data, triplets))
@@ -98,7 +100,7 @@ def _fit(plan: Plan, network: nn.Module, running: Path, report: Report, on_row: 
         Batches(sizes, shares, recipe.batch_size, recipe.seed),
         recipe,
         running,
-        validate=partial(validate, method, network, plan.validations, encode_images, encode_texts)
+        validate=partial(validate, method, network, plan.validations, encode_images, encode_texts, words.encode_words)
         if plan.validations
         else None,
         on_row=log,

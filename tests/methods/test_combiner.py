@@ -6,7 +6,7 @@ from safetensors.torch import save_file
 from condsim.harness.errors import CondsimError, NotApplicable
 from condsim.methods.combiner import Combiner, CombinerNetwork
 from condsim.methods.training.losses import in_batch_loss
-from condsim.methods.training.method import Batch
+from condsim.methods.training.method import Batch, TrainingData
 
 WIDTH, PROJECTION, HIDDEN = 24, 10, 14
 
@@ -165,7 +165,7 @@ def test_its_objective_pulls_the_composed_query_to_the_target(space):
     images, texts = space.encode_images(20), space.encode_texts([f"text {i}" for i in range(20)])
     rows = torch.randperm(20)
     batch = Batch(images, texts, images[rows], rows)
-    objective = method.objective(images)
+    objective = method.objective(TrainingData(images))
     optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
     first = float(objective(network, batch).detach())
     for _ in range(60):

@@ -20,7 +20,9 @@ from condsim.harness.method import Gallery, Queries
 from condsim.methods.linear_adapter import LinearAdapter
 from condsim.methods.pic2word import Pic2Word
 from condsim.methods.searle import LinCIR, Searle
+from condsim.methods.shared.keywords import Masked
 from condsim.methods.shared.pseudo_words import PseudoWords
+from condsim.methods.training.method import Batch, TrainingData
 
 D, E, HIDDEN, ITEMS = 20, 16, 14, 12
 CLIP = {
@@ -200,6 +202,87 @@ def test_weights_of_another_form_are_refused(gallery: Gallery, tmp_path: Path) -
     torch.save({"Phi": state}, tmp_path / "odd.pt")
     with pytest.raises(CondsimError, match=r"sizes of its layers contradict each other: .*layers\.3 \(14, 15\)"):
         Searle(str(tmp_path / "odd.pt")).prepare(gallery)
+
+
+@pytest.fixture
+def training(clip: OpenClip) -> TrainingData:
+    tower = clip.trainable().requires_grad_(False)
+    captions = ["a red house", "a tree on a hill", "a small dog", "the old street in winter"]
+    return TrainingData(torch.ones(1, D), captions, tower.texts_with)
+
+
+def test_lincirs_loss_is_the_squared_error_of_the_masked_captions(clip: OpenClip, training: TrainingData) -> None:
+    text = clip.encode_texts(training.texts).clone()
+    rows = torch.tensor([0, 3])
+    batch = Batch(torch.zeros(2, D), text[rows], torch.zeros(2, D), rows, rows)
+    method = LinCIR(hidden=HIDDEN, word_width=E, noise=0.0, dropout=0.0)
+    network = method.new_network(D)
+    found = method.objective(training)(network, batch)
+    with torch.no_grad():
+        vectors = network(text[rows])
+    rebuilt = [encoded(clip, "$", vectors[0], 259)]
+    tower = clip.trainable()
+    rebuilt.append(tower.texts_with(["$ in $"], vectors[1:])[0].double())
+    expected = torch.stack(
+        [(mine - real.double()).square().mean() for mine, real in zip(rebuilt, text[rows], strict=True)]
+    )
+    assert found.item() == pytest.approx(expected.mean().item(), rel=1e-4)
+    noisy = LinCIR(hidden=HIDDEN, word_width=E, noise=9.0, dropout=0.0)
+    assert noisy.objective(training)(network, batch).item() != pytest.approx(found.item(), rel=1e-3)
+
+
+def test_pic2words_loss_is_the_mean_of_both_directions(clip: OpenClip, training: TrainingData) -> None:
+    images = 3 * torch.randn(3, D, generator=torch.Generator().manual_seed(2))
+    batch = Batch(torch.zeros(3, D), torch.zeros(3, D), images, torch.arange(3))
+    method = Pic2Word(hidden=HIDDEN, word_width=E, dropout=0.0, temperature=0.5)
+    network = method.new_network(D)
+    found = method.objective(training)(network, batch).item()
+    with torch.no_grad():
+        vectors = network(images)
+    texts = torch.stack([encoded(clip, "a photo of $", vector, 259) for vector in vectors])
+    scores = (texts / texts.norm(dim=1, keepdim=True)) @ (images.double() / images.double().norm(dim=1, keepdim=True)).T
+    log_p = [(side / 0.5).log_softmax(dim=1).diagonal().mean() for side in (scores, scores.T)]
+    assert found == pytest.approx(-(log_p[0] + log_p[1]).item() / 2, rel=1e-4)
+
+
+@pytest.mark.parametrize("make", [LinCIR, Pic2Word])
+def test_training_lowers_the_loss_and_the_checkpoint_scores(
+    make: Callable[..., PseudoWords], clip: OpenClip, training: TrainingData, gallery: Gallery, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    text, images = clip.encode_texts(training.texts).clone(), gallery.features[:4]
+    batch = Batch(torch.zeros(4, D), text, images, torch.arange(4), torch.arange(4))
+    method = make(hidden=HIDDEN, word_width=E, dropout=0.0)
+    network = method.new_network(D)
+    objective, optimizer = method.objective(training), torch.optim.Adam(network.parameters(), lr=0.01)
+    losses = []
+    for _ in range(25):
+        loss = objective(network, batch)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.9 * losses[0]
+    save_file(network.state_dict(), tmp_path / "phi.safetensors")
+    scores = make(str(tmp_path / "phi.safetensors")).prepare(gallery)(queries_of(gallery))
+    torch.testing.assert_close(scores, method.score_with(network.eval(), gallery)(queries_of(gallery)))
+    with pytest.raises(CondsimError, match=r"method\.hidden=9, but checkpoint .* has hidden=14"):
+        make(str(tmp_path / "phi.safetensors"), hidden=9).prepare(gallery)
+
+
+def test_what_cannot_be_trained_says_why(training: TrainingData) -> None:
+    with pytest.raises(CondsimError, match=r"SEARLE's training .* train method=lincir, which has the same phi"):
+        Searle().objective(training)
+    with pytest.raises(CondsimError, match="through the text tower, which this backbone does not offer"):
+        LinCIR().objective(TrainingData(torch.ones(1, D)))
+    with pytest.raises(CondsimError, match=r"a frozen backbone: set training\.backbone=false"):
+        Pic2Word().objective(dataclasses.replace(training, images=torch.zeros(0, D)))
+
+
+def test_keywords_are_runs_of_nouns_adjectives_and_determiners() -> None:
+    masked = Masked()
+    assert masked(["A small dog on the old sofa", "running quickly", "it costs $5"])[:2] == ["$ on $", "$"]
+    assert masked(["a red house"]) == ["$"]
 
 
 def test_a_backbone_without_pseudo_words_leaves_the_cell_empty(gallery: Gallery, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from condsim.methods.query_adaptive import QueryAdaptive, compose
 from condsim.methods.shared.hypernetwork import Architecture, HyperNetwork
 from condsim.methods.shared.low_rank import Factors, Transforms
 from condsim.methods.training.losses import symmetric_soft_loss
-from condsim.methods.training.method import Batch
+from condsim.methods.training.method import Batch, TrainingData
 from condsim.methods.training.semi_positives import nearest_images, with_semi_positives
 
 WIDTH = 24
@@ -262,7 +262,7 @@ def test_its_objective_learns_to_find_the_targets(space):
     images, texts = space.encode_images(24), space.encode_texts([f"text {i}" for i in range(24)])
     rows = torch.randperm(24)
     batch = Batch(images, texts, images[rows], rows)
-    objective = method.objective(images)
+    objective = method.objective(TrainingData(images))
     optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
     first = float(objective(network, batch).detach())
     for _ in range(80):

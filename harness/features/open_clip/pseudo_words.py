@@ -24,16 +24,21 @@ def word_width(architecture: Mapping[str, Any]) -> int | None:
     return None if text.get("hf_model_name") else int(text.get("width", 512))
 
 
-def place_pseudo_words(texts: Sequence[str], tokenizer: Callable[..., Tensor]) -> tuple[Tensor, Tensor]:
-    """The tokens [B, L] of ``texts`` with a common word in place of each first "$", and where that word is, [B].
+def place_pseudo_words(
+    texts: Sequence[str], tokenizer: Callable[..., Tensor], every: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Tokens [B, L] of ``texts`` with a common word in place of each first "$", and where that word is, bool [B, L].
+
+    ``every``: every "$" is replaced, and those beyond the context length are cut off as other words are.
 
     Raises CondsimError for a text without "$" or with one beyond the context length, and NotApplicable for a tokenizer
     that cuts common words into several tokens.
     """
-    tokens, others = (tokenizer([_with_word(text, word) for text in texts]) for word in _WORDS)
+    marks = torch.tensor([text.count(MARK) if every else 1 for text in texts])
+    tokens, others = (tokenizer([_with_word(text, word, every) for text in texts]) for word in _WORDS)
     differ = tokens != others
     counts = differ.sum(dim=1)
-    if (counts > 1).any():
+    if (counts > marks).any():
         raise NotApplicable(
             "the tokenizer of this backbone has no single token for a common word, so none can be a vector"
         )
@@ -43,19 +48,22 @@ def place_pseudo_words(texts: Sequence[str], tokenizer: Callable[..., Tensor]) -
             f'the "{MARK}" of the text {text[:200]!r} is beyond the {tokens.shape[1]} tokens that the model reads: '
             f'shorten the text, or put the "{MARK}" first in the prompt'
         )
-    return tokens, differ.int().argmax(dim=1)
+    return tokens, differ
 
 
-def _with_word(text: str, word: str) -> str:
-    """``text`` with ``word`` in place of the first "$", apart from its neighbours. Raises CondsimError without one."""
-    before, mark, after = text.partition(MARK)
-    if not mark:
+def _with_word(text: str, word: str, every: bool) -> str:
+    """``text`` with ``word`` in place of the first "$", or of every one, apart from its neighbours. Raises CondsimError
+    without one."""
+    first, *rest = text.split(MARK, -1 if every else 1)
+    if not rest:
         raise CondsimError(f'the text {text[:200]!r} has no "{MARK}" where the image\'s word belongs')
-    return " ".join(filter(None, (before.rstrip(), word, after.lstrip())))
+    for after in rest:
+        first = " ".join(filter(None, (first.rstrip(), word, after.lstrip())))
+    return first
 
 
 def with_word_vectors(model: nn.Module, places: Tensor, vectors: Tensor) -> nn.Module:
-    """``model`` with ``vectors`` [B, E] in place of the word vectors at ``places`` [B] of the B texts it encodes.
+    """``model`` with ``vectors`` [B, E] in place of the word vectors at ``places`` (bool [B, L]) of the B texts.
 
     A shallow copy that shares all weights, because several threads encode with one model.
     """
@@ -74,8 +82,7 @@ class _WithVectors(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         words: Tensor = self.embedding(tokens)
-        words[torch.arange(len(tokens), device=tokens.device), self.places] = self.vectors.to(words.dtype)
-        return words
+        return torch.where(self.places[..., None], self.vectors[:, None].to(words.dtype), words)
 
 
 def _with_module(module: nn.Module, name: str, part: nn.Module) -> nn.Module:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from condsim.harness.errors import CondsimError
 from condsim.harness.features.open_clip.model import ClipModel
+from condsim.harness.features.open_clip.pseudo_words import place_pseudo_words, with_word_vectors
 from condsim.harness.features.open_clip.transforms import Transform
 from condsim.harness.images import crop_by_rule, decode
 from condsim.harness.task import ImageTable, Rows
@@ -61,4 +62,10 @@ class TrainableClip(TrainableEncoder):
     def texts(self, texts: Sequence[str]) -> Tensor:
         tokens = self._tokenizer(list(texts)).to(self._device)
         features: Tensor = self.model.encode_text(tokens)  # type: ignore[operator]
+        return features.float()
+
+    def texts_with(self, texts: Sequence[str], vectors: Tensor) -> Tensor:
+        tokens, places = place_pseudo_words(texts, self._tokenizer, every=True)
+        model = with_word_vectors(self.model, places.to(self._device), vectors)
+        features: Tensor = model.encode_text(tokens.to(self._device))  # type: ignore[operator]
         return features.float()

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np, torch
 from condsim.harness.state_dict import write_state_dict
 from condsim.methods.query_adaptive import QueryAdaptive
-from condsim.methods.training.method import Batch
+from condsim.methods.training.method import Batch, TrainingData
 from condsim.methods.training.loop import Recipe, fit
 from condsim.methods.training.data import Batches
 
@@ -32,7 +32,7 @@ torch.manual_seed(0)
 images, texts = torch.randn(60, 8), torch.randn(60, 8)
 method = QueryAdaptive(rank=2, steps=1, hidden=8, heads=1, feedforward=8, depth=1, noise=0.5, semi_positives=1)
 network = method.new_network(8)
-objective = method.objective(images)
+objective = method.objective(TrainingData(images))
 
 def loss(which):
     rows = torch.from_numpy(which)

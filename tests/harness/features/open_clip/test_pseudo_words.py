@@ -135,8 +135,26 @@ def test_a_tokenizer_that_drops_punctuation_finds_the_place_too() -> None:
     tokenizer = open_clip.tokenizer.SimpleTokenizer(context_length=CONTEXT, clean="canonicalize")
     assert tokenizer(["a $"]).equal(tokenizer(["a"]))
     tokens, places = place_pseudo_words(["a photo of $, red", "dog cat $"], tokenizer)
-    assert places.tolist() == [4, 3]
+    assert places.int().argmax(dim=1).tolist() == [4, 3]
+    assert places.sum(dim=1).tolist() == [1, 1]
     assert tokens.equal(tokenizer(["a photo of dog red", "dog cat dog"]))
+
+
+def test_every_mark_can_be_a_word_and_those_beyond_the_end_are_cut() -> None:
+    tokenizer = open_clip.tokenizer.SimpleTokenizer(context_length=CONTEXT)
+    tokens, places = place_pseudo_words(["$ on $, a $", "$" + " word" * 20 + " $"], tokenizer, every=True)
+    assert tokens[0].equal(tokenizer(["dog on dog , a dog"])[0])
+    assert [row.nonzero().flatten().tolist() for row in places] == [[1, 3, 6], [1]]
+
+
+def test_in_training_it_is_the_same_encoding_and_gradients_reach_the_vectors(make: Make) -> None:
+    backbone, texts = make(), ["a photo of $", "$, red"]
+    vectors = torch.randn(2, WIDTH, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    features = backbone.trainable().requires_grad_(False).texts_with(texts, vectors)
+    torch.testing.assert_close(features.detach(), backbone.encode_texts_with(texts, vectors))
+    features.square().sum().backward()
+    assert vectors.grad is not None
+    assert (vectors.grad.abs().sum(dim=1) > 0).all()
 
 
 @pytest.mark.parametrize(
@@ -166,4 +184,4 @@ def test_a_text_tower_of_another_library_says_that_it_cannot(files: Path, tmp_pa
     with pytest.raises(NotApplicable, match=r"the text tower of other/clip is none of open_clip's own"):
         backbone.encode_texts_with([], torch.zeros(0, WIDTH))
     with pytest.raises(NotApplicable, match="none of open_clip's own"):
-        with_word_vectors(torch.nn.Linear(2, 2), torch.zeros(1, dtype=torch.long), torch.zeros(1, 2))
+        with_word_vectors(torch.nn.Linear(2, 2), torch.ones(1, 1, dtype=torch.bool), torch.zeros(1, 2))
