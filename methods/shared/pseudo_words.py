@@ -42,8 +42,6 @@ class PseudoWords(TrainedMethod):
 
     layers: ClassVar[tuple[str, ...]]
     """Names of phi's linear layers in the released weights, in order."""
-    source: ClassVar[str]
-    """Where the weights are published, and for which backbones."""
 
     def __init__(
         self, checkpoint: str | None, prompt: str, hidden: int | None, word_width: int | None, dropout: float

@@ -59,6 +59,8 @@ class TrainedMethod(Method):
 
     wrappers: ClassVar[tuple[str, ...]] = ()
     """Keys under which released checkpoints store their weights."""
+    source: ClassVar[str] = ""
+    """Where weights are published, and for which backbones."""
     trains_on: ClassVar[tuple[str, ...]] = ("reference", "text")
     """The parts of a triplet that its loss reads, in addition to the target."""
 
@@ -107,5 +109,6 @@ class TrainedMethod(Method):
             raise CondsimError(
                 f"checkpoint {checkpoint.path} is for features of width {trained_width}, this backbone's have width "
                 f"{width}: choose the backbone that it was trained on, or train another for this one: `condsim train`"
+                + (f". Published: {self.source}" if self.source else "")
             )
         return network.requires_grad_(False)
