@@ -1,4 +1,4 @@
-"""Results of one task in detail: by condition, by kind of distractor, and where runs disagree."""
+"""Results of one task in detail: by condition, by label, by kind of distractor, and where runs disagree."""
 
 from __future__ import annotations
 
@@ -14,17 +14,26 @@ Values = Mapping[str, NDArray[np.float64]]
 """Label of a run -> [Q] per-query values."""
 
 
-@dataclass(frozen=True)
-class ConditionRow:
-    """The mean of every run over the queries of one condition."""
+FEW_QUERIES = 30
+"""A mean over fewer queries is marked: its 95 % interval is wider than 35 points at a recall of 50 %."""
 
-    condition: str
+
+@dataclass(frozen=True)
+class GroupRow:
+    """The mean of every run over the queries of one condition, or over those with one label."""
+
+    name: str
     queries: int
     means: dict[str, float]
-    """Label -> mean of the metric, a fraction."""
+    """Label of a run -> mean of the metric, a fraction."""
+
+    @property
+    def mark(self) -> str:
+        """A dagger for fewer than ``FEW_QUERIES`` queries, else ""."""
+        return "†" if self.queries < FEW_QUERIES else ""
 
 
-def by_condition(task: Task, values: Values) -> list[ConditionRow]:
+def by_condition(task: Task, values: Values) -> list[GroupRow]:
     """One row per condition that has queries, the most frequent first."""
     rows = []
     counts = np.bincount(task.condition + 1, minlength=len(task.conditions) + 1)[1:]
@@ -35,24 +44,14 @@ def by_condition(task: Task, values: Values) -> list[ConditionRow]:
     for index in np.argsort(-counts, kind="stable"):
         if counts[index]:
             means = {label: float(total[index] / counts[index]) for label, total in sums.items()}
-            rows.append(ConditionRow(query_condition(task, int(index)), int(counts[index]), means))
+            rows.append(GroupRow(query_condition(task, int(index)), int(counts[index]), means))
     return rows
 
 
-@dataclass(frozen=True)
-class LabelRow:
-    """The mean of every run over the queries that carry one label."""
+def by_label(task: Task, values: Values) -> list[GroupRow]:
+    """One row per label that any query has, in the order of the task's names; no row if the task has no labels.
 
-    label: str
-    queries: int
-    means: dict[str, float]
-    """Run -> mean of the metric, a fraction."""
-
-
-def by_label(task: Task, values: Values) -> list[LabelRow]:
-    """One row per label of the task that any query carries, in the order of its names; none where it has no labels.
-
-    A query with several labels counts in each of their rows, so the rows are no partition (CIRCO's semantic aspects).
+    A query with several labels counts in each of their rows (CIRCO's semantic aspects).
     """
     if task.labels is None:
         return []
@@ -61,7 +60,7 @@ def by_label(task: Task, values: Values) -> list[LabelRow]:
         queries = np.unique(task.labels.codes.owner[task.labels.codes.values == code])
         if len(queries):
             means = {run: float(value[queries].mean()) for run, value in values.items()}
-            rows.append(LabelRow(name, len(queries), means))
+            rows.append(GroupRow(name, len(queries), means))
     return rows
 
 

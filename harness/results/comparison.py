@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 
 from condsim.harness.errors import CondsimError, did_you_mean
 from condsim.harness.results import formats
+from condsim.harness.results.breakdown import FEW_QUERIES, GroupRow, by_label
 from condsim.harness.results.composition import GAP_NOTE, run_gaps
 from condsim.harness.results.percent import ends_text
 from condsim.harness.results.question_set import QuestionSet
-from condsim.harness.results.table import Cell, Column, Table
+from condsim.harness.results.table import Cell, Column, Item, Table
 from condsim.harness.run.record import Measurement
 from condsim.harness.statistics.compare import Comparison, compare
 from condsim.harness.statistics.intervals import Interval
@@ -33,6 +34,7 @@ class TaskComparison:
     comparison: Comparison
     gaps: Mapping[str, Interval] = field(default_factory=dict)
     """Run -> its composition gap, where both baselines have runs with its backbone."""
+    by_label: Sequence[GroupRow] = ()
 
     def table(self) -> Table:
         """The runs from best to worst, with the interval of each, its letters, and its composition gap."""
@@ -65,8 +67,23 @@ class TaskComparison:
         head = (_text("run"), _text("against"), Column("difference"), _text("95 % interval"), _text("p"), _text("Holm"))
         return Table(f"{self._name}: pairs", head, rows)
 
+    def labels_table(self) -> Table:
+        """The mean of each run over the queries with one label: runs as in ``table``, one column per label."""
+        rows: tuple[tuple[Item, ...], ...] = tuple(
+            (run, *(Cell(Measurement(row.means[run])) for row in self.by_label)) for run in self.comparison.runs
+        )
+        head = (_text("run"), *(Column(row.name, f"({row.queries}{row.mark})") for row in self.by_label))
+        marked = any(row.mark for row in self.by_label)
+        few = f" †: fewer than {FEW_QUERIES} queries, so the mean is uncertain." if marked else ""
+        return Table(f"{self._name}: by label (number of queries)", head, rows, f"Percent, not tested.{few}")
+
     def tables(self, *, pairs: bool = False) -> list[Table]:
-        return [self.table(), self.pairs_table()] if pairs and self.comparison.pairs else [self.table()]
+        tables = [self.table()]
+        if self.by_label:
+            tables.append(self.labels_table())
+        if pairs and self.comparison.pairs:
+            tables.append(self.pairs_table())
+        return tables
 
     def to_markdown(self, *, pairs: bool = False) -> str:
         return formats.to_markdown(self.tables(pairs=pairs))
@@ -116,9 +133,9 @@ def compare_runs(
     record = question_set.runs[0].record
     comparison = compare(values, question_set.clusters)
     gaps = {run.label: gap for run, gap in run_gaps(question_set, of_all).items() if run.label in values}
-    return TaskComparison(
-        question_set.title, name, record.queries, record.clusters, record.cluster_name, comparison, gaps
-    )
+    labelled = by_label(question_set.task, values) if question_set.task is not None else ()
+    sample = (record.queries, record.clusters, record.cluster_name)
+    return TaskComparison(question_set.title, name, *sample, comparison, gaps, labelled)
 
 
 def _gap(gap: Interval | None) -> tuple[Cell | str, str]:

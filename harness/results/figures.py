@@ -113,7 +113,7 @@ def condition_heat_map(group: QuestionSet, notes: list[str]) -> Figure | None:
         return None
     rows = by_condition(group.task, values)[:CONDITIONS_SHOWN]
     table = 100 * np.array([[row.means[name] for name in values] for row in rows])
-    conditions = [f"{row.condition} ({row.queries})" for row in rows]
+    conditions = [f"{row.name} ({row.queries})" for row in rows]
     names = [_short(name) for name in values]
     width = 1.0 + max(_width(conditions), 0.8 * _width(names)) + 0.5 * len(values)  # the names lean out to the left
     size = (width, 0.8 + 0.7 * _width(names) + 0.24 * len(rows))

@@ -113,7 +113,7 @@ def write_run(
     parts: dict[str, object] = {
         "run": settings_hash(config), "benchmark": task.benchmark, "task": task.name, "method": method,
         "backbone": "tiny", "settings": settings, "config": config, "queries": len(task), "clusters": len(task),
-        "cluster_name": task.cluster_name,
+        "cluster_name": task.cluster_name, "variant": task.variant,
         "metrics": {
             name: Measurement(
                 float(h.mean()), max(0.0, float(h.mean() - error[name])), min(1.0, float(h.mean() + error[name])), 0.1
@@ -146,15 +146,17 @@ def make_results(
     methods: tuple[tuple[str, float, dict[str, object]], ...] = METHODS,
     clusters: int | None = None,
     created: str = "2026-01-01T00:00:00+00:00",
+    change: Callable[[Task], Task] = lambda task: task,
     **task: str,
 ) -> Path:
-    """A results folder with every method on both tasks; its pictures are in ``folder.parent / "pictures"``."""
-    for made in make_tasks(folder.parent / "pictures", queries, **task):  # type: ignore[arg-type]
+    """A results folder with every method on both tasks, after ``change``; its pictures are in ``folder.parent /
+    "pictures"``."""
+    for made in map(change, make_tasks(folder.parent / "pictures", queries, **task)):  # type: ignore[arg-type]
         if clusters is not None:
             made = replace(made, clusters=np.arange(queries) % clusters)
         for seed, (method, strength, settings) in enumerate(methods):
             write_run(
-                folder, made, method, strength, dict(settings), seed, clusters=clusters or queries, created=created
+                folder, made, method, strength, dict(settings), seed, clusters=clusters or len(made), created=created
             )
     return folder
 

@@ -171,7 +171,7 @@ def test_the_fields_survive_the_task_file(tmp_path: Path) -> None:
 def test_results_break_down_by_label() -> None:
     values = {"a": np.array([1.0, 0.0, 0.5, 1.0, 0.0]), "b": np.zeros(5)}
     rows = by_label(gallery_task(), values)
-    assert [(row.label, row.queries) for row in rows] == [("even", 3), ("odd", 2), ("all", 5)]
+    assert [(row.name, row.queries) for row in rows] == [("even", 3), ("odd", 2), ("all", 5)]
     assert [row.means["a"] for row in rows] == pytest.approx([0.5, 0.5, 0.5])
     assert by_label(replace(gallery_task(), labels=None), values) == []
 

@@ -111,7 +111,7 @@ def test_the_published_example_gets_the_numbers_of_the_published_definition(circ
         np.testing.assert_allclose(per_query(f"map@{k}", ranks), precision, atol=1e-12)
         np.testing.assert_allclose(per_query(f"target_recall@{k}", ranks), recall)
     values = per_query("map@10", ranks)
-    rows = {row.label: row for row in by_label(task, {"example": values})}
+    rows = {row.name: row for row in by_label(task, {"example": values})}
     counts = Counter(aspect for entry in queries for aspect in set(entry["semantic_aspects"]))
     assert {label: row.queries for label, row in rows.items()} == dict(counts)
     for aspect, row in rows.items():

@@ -9,7 +9,15 @@ from typing import Any
 from markupsafe import Markup
 
 from condsim.harness.errors import CondsimError
-from condsim.harness.results.breakdown import ConditionRow, by_condition, conditions_repeat, fooled, kind_shares
+from condsim.harness.results.breakdown import (
+    FEW_QUERIES,
+    GroupRow,
+    by_condition,
+    by_label,
+    conditions_repeat,
+    fooled,
+    kind_shares,
+)
 from condsim.harness.results.composition import GAP_NOTE, run_gaps
 from condsim.harness.results.costs import cost_plots
 from condsim.harness.results.entry import Entry
@@ -73,12 +81,12 @@ class PageFigure:
 
 @dataclass(frozen=True)
 class Heat:
-    """Conditions down, runs across."""
+    """Conditions or labels down, runs across."""
 
     name: str
     metric: str
     runs: tuple[str, ...]
-    rows: tuple[ConditionRow, ...]
+    rows: tuple[GroupRow, ...]
     total: int
     reach: float
     """The largest mean: it gets the full colour."""
@@ -108,7 +116,9 @@ def context(groups: Sequence[QuestionSet], entries: Sequence[Entry], notes: list
         "boards": boards(entries),
         "tasks": task_tables(groups, entries, notes),
         "sweeps": sweep_figures(shown),
+        "few_queries": FEW_QUERIES,
         "heats": heat_maps(shown, notes),
+        "labels": label_maps(shown, notes),
         "kinds": kind_bars(shown, notes),
         "costs": cost_figures(shown),
         "without_task": [group.full_name for group in shown if group.task_path is None],
@@ -196,12 +206,27 @@ def heat_maps(groups: Sequence[QuestionSet], notes: list[str]) -> list[Heat]:
         if group.task is None or group.headline is None or not conditions_repeat(group.task):
             continue
         values = {run.label: value for run, value in group.values(group.headline, notes).items()}
-        rows = by_condition(group.task, values)
-        shown = tuple(rows[:CONDITIONS_SHOWN])
-        reach = max((mean for row in shown for mean in row.means.values()), default=0.0)
         if values:
-            maps.append(Heat(group.full_name, group.headline, tuple(values), shown, len(rows), reach or 1.0))
+            maps.append(_heat(group, by_condition(group.task, values), tuple(values)))
     return maps
+
+
+def label_maps(groups: Sequence[QuestionSet], notes: list[str]) -> list[Heat]:
+    """One heat map per task whose queries have labels."""
+    maps = []
+    for group in groups:
+        if group.task is None or group.task.labels is None or group.headline is None:
+            continue
+        values = {run.label: value for run, value in group.values(group.headline, notes).items()}
+        if values:
+            maps.append(_heat(group, by_label(group.task, values), tuple(values)))
+    return maps
+
+
+def _heat(group: QuestionSet, rows: Sequence[GroupRow], runs: tuple[str, ...]) -> Heat:
+    shown = tuple(rows[:CONDITIONS_SHOWN])
+    reach = max((mean for row in shown for mean in row.means.values()), default=0.0)
+    return Heat(group.title, str(group.headline), runs, shown, len(rows), reach or 1.0)
 
 
 def kind_bars(groups: Sequence[QuestionSet], notes: list[str]) -> list[KindBars]:

@@ -1,16 +1,20 @@
 """`condsim compare`: methods from best to worst with intervals and letters, clusters as the task has them."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from condsim.datasets.grouping import label_lists
 from condsim.harness.commands.compare import main
 from condsim.harness.errors import CondsimError
+from condsim.harness.fewer_queries import take_queries
 from condsim.harness.results.results import Results
 from condsim.harness.results.table import Cell
 from condsim.harness.statistics.compare import compare
+from condsim.harness.task import Task
 
 
 def test_the_table_is_the_comparison_of_the_records_ranks(
@@ -31,6 +35,58 @@ def test_the_table_is_the_comparison_of_the_records_ranks(
     latex = (tmp_path / "t.tex").read_text()
     assert r"\textbf{" in latex
     assert latex.count(r" \\") == 1 + len(expected.runs)
+
+
+def with_labels(task: Task) -> Task:
+    """Label "even" for every second query, "first" for the first five, none for the others."""
+    names = [["even"] * (i % 2 == 0) + ["first"] * (i < 5) for i in range(len(task))]
+    return replace(task, labels=label_lists(names))
+
+
+def test_labels_break_the_headline_metric_down_and_few_queries_are_marked(
+    tmp_path: Path, results_maker: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    methods = (("one", 1.0, {}), ("two", 0.0, {}))
+    folder = results_maker(tmp_path / "results", queries=80, methods=methods, change=with_labels)
+    comparison = Results(folder).compare("toy/focus", "recall@5")
+    means, labels = comparison.tables()
+    assert [str(column) for column in labels.head] == ["run", "even (40)", "first (5†)"]
+    assert "fewer than 30 queries" in labels.caption
+    assert [row[0] for row in labels.rows] == [row[0] for row in means.rows]
+    for run in Results(folder).question_set("toy/focus").runs:
+        hit = run.ranks.rank <= 5
+        (row,) = (row for row in labels.rows if row[0] == run.label)
+        shown = [cell.measurement.value for cell in row[1:] if isinstance(cell, Cell)]
+        assert shown == pytest.approx([hit[::2].mean(), hit[:5].mean()])
+    assert main(["--results", str(folder), "--task", "toy/focus"]) == 0
+    assert "even (40)" in capsys.readouterr().out
+
+
+def test_a_list_of_queries_is_never_in_one_table_with_the_whole_task(
+    tmp_path: Path, results_maker: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "results"
+    results_maker(folder, queries=20, methods=(("whole", 1.0, {}),), change=with_labels)
+
+    def first_queries(task: Task) -> Task:
+        return replace(take_queries(with_labels(task), np.arange(8)), variant="queries_from=few.txt")
+
+    results_maker(folder, queries=20, methods=(("part", 1.0, {}),), created="2026-02-01T00:00:00+00:00",
+                  change=first_queries)  # fmt: skip
+    assert main(["--results", str(folder), "--task", "toy/focus"]) == 0
+    shown = capsys.readouterr()
+    assert "queries_from=few.txt" in shown.out
+    assert "even (4†)" in shown.out
+    assert "| part" in shown.out
+    assert "| whole" not in shown.out
+    assert "not compared: toy/focus: 1 run on the older question set" in shown.err
+    Results(folder).report(tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    labels = page[page.index('id="labels"') : page.index('id="distractors"')]
+    assert "queries_from=few.txt" in labels
+    assert "part" in labels
+    assert "whole" not in labels
+    assert '<td class="n" data-value="4">4†</td>' in labels
 
 
 def test_clusters_widen_the_interval(tmp_path: Path, results_maker: Callable[..., Path]) -> None:

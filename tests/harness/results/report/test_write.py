@@ -94,7 +94,7 @@ def test_shares_of_kinds_leave_the_targets_out() -> None:
 
 def test_conditions_are_averaged_over_their_own_queries() -> None:
     rows = by_condition(small_task(), {"one": np.array([1.0, 0.0, 0.5])})
-    assert [(row.condition, row.queries, row.means) for row in rows] == [
+    assert [(row.name, row.queries, row.means) for row in rows] == [
         ("shape", 2, {"one": 0.5}),
         ("color", 1, {"one": 0.5}),
     ]
