@@ -11,11 +11,11 @@ from pydantic import Field
 
 from condsim.datasets.annotations import Entry, Line, Text, keep_some, read_list, shown, validate
 from condsim.datasets.circo_submission import LENGTH, write_submission
-from condsim.datasets.grouping import word_codes
+from condsim.datasets.grouping import label_lists, word_codes
 from condsim.datasets.image_files import folder_of, image_index, relative_file
 from condsim.harness.errors import CondsimError, did_you_mean
 from condsim.harness.json_files import read_json
-from condsim.harness.task import Benchmark, ImageTable, Labels, OnError, Ragged, Submission, Task
+from condsim.harness.task import Benchmark, ImageTable, OnError, Ragged, Submission, Task
 from condsim.harness.without_images import without_images
 
 SPLITS = ("val", "test")
@@ -170,19 +170,13 @@ def read_task(
         clusters=reference,
         cluster_name="reference",
         query_ids=tuple(str(query.id) for query in queries),
-        labels=_aspects(known) if known else None,
+        labels=label_lists([query.semantic_aspects for query in known]) if known else None,
         target=np.array([rows[query.target_img_id] for query in known], dtype=np.int64) if known else None,
         variant="" if text == DEFAULT_TEXT else f"text={text}",
         submission=Submission(LENGTH, write_submission) if withheld else None,
         skipped=skipped,
     )
     return _with_files(task, info, on_error) if find_images else task
-
-
-def _aspects(queries: Sequence[QueryWithTarget]) -> Labels:
-    names = sorted({aspect for query in queries for aspect in query.semantic_aspects})
-    code = {name: i for i, name in enumerate(names)}
-    return Labels(tuple(names), Ragged.of(sorted({code[a] for a in query.semantic_aspects}) for query in queries))
 
 
 def _with_files(task: Task, info: Path, on_error: OnError) -> Task:

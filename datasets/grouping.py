@@ -1,12 +1,12 @@
-"""Words as integer codes, and the rows with each code."""
+"""Words as integer codes, the rows with each code, and labels of queries."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from condsim.harness.task import Ragged, Rows
+from condsim.harness.task import Labels, Ragged, Rows
 
 
 def word_codes(words: Iterable[str]) -> tuple[tuple[str, ...], Rows]:
@@ -21,3 +21,10 @@ def rows_by_code(codes: Rows, count: int) -> Ragged:
     """``count`` lists: the rows with each code, in order."""
     offsets = np.concatenate([[0], np.cumsum(np.bincount(codes, minlength=count))]).astype(np.int64)
     return Ragged(offsets, np.argsort(codes, kind="stable").astype(np.int64))
+
+
+def label_lists(of_query: Sequence[Iterable[str]]) -> Labels:
+    """The labels of each query as ``Labels``: the names sorted, a repeated label of a query once."""
+    names = sorted({name for own in of_query for name in own})
+    code = {name: i for i, name in enumerate(names)}
+    return Labels(tuple(names), Ragged.of(sorted({code[name] for name in own}) for own in of_query))

@@ -11,6 +11,7 @@ from hydra.utils import get_method
 from condsim.datasets import (
     circo,
     cirr,
+    cola,
     domain_conversion,
     fashioniq,
     genecis,
@@ -36,6 +37,7 @@ def survey(config: Options) -> Survey:
         "condsim.datasets.genecis.load": survey_genecis,
         "condsim.datasets.cirr.load": survey_cirr,
         "condsim.datasets.circo.load": survey_circo,
+        "condsim.datasets.cola.load": cola.survey,
         "condsim.datasets.fashioniq.load": survey_fashioniq,
         "condsim.datasets.icir.load": icir.survey,
         "condsim.datasets.domain_conversion.load": domain_conversion.survey,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ class Source:
 _GENECIS = "https://raw.githubusercontent.com/facebookresearch/genecis/main/genecis"
 _CIRR = "https://raw.githubusercontent.com/Cuberick-Orion/CIRR/cirr_dataset"
 _CIRCO = "https://raw.githubusercontent.com/miccunifi/CIRCO/main/annotations"
+_COLA = "https://raw.githubusercontent.com/arijitray1993/COLA/main/data"
 _FASHIONIQ = "https://raw.githubusercontent.com/XiaoxiaoGuo/fashion-iq/master"
 _FREEDOM = "https://raw.githubusercontent.com/NikosEfth/freedom/main/data"
 _VISUAL_GENOME = "https://cs.stanford.edu/people/rak248/VG_100K_2"
@@ -87,6 +88,12 @@ COCO_PANOPTIC = Source(
     "CC BY 4.0; only for building templates of your own",
     (Remote(f"{_COCO}/annotations/panoptic_annotations_trainval2017.zip", "coco/annotations", unpack=True),),
     wanted=False,
+)
+COLA_PAIRS = Source(
+    "annotations",
+    "https://github.com/arijitray1993/COLA",
+    "as its repository says; the images are Visual Genome's, and each entry links its own",
+    (Remote(f"{_COLA}/COLA_multiobjects_matching_benchmark.json", "cola/multiobjects.json"),),
 )
 CIRR_ANNOTATIONS = Source(
     "annotations",
@@ -329,6 +336,7 @@ SOURCES: Mapping[str, tuple[Source, ...]] = {
     "mit_states": (MIT_STATES,),
     "cirr": (CIRR_ANNOTATIONS, NLVR2_IMAGES),
     "circo": (CIRCO_ANNOTATIONS, COCO_UNLABELED_LIST, COCO_UNLABELED),
+    "cola": (COLA_PAIRS, replace(VISUAL_GENOME, wanted=False)),
     "fashioniq": (FASHIONIQ_ANNOTATIONS, FASHIONIQ_IMAGES),
     "icir": (ICIR,),
     "imagenet_r": (IMAGENET_LISTS, IMAGENET_R, IMAGENET_VAL),
@@ -364,6 +372,7 @@ OPTIONS: Mapping[str, Mapping[str, str]] = {
     "genecis": {"templates": "genecis", "visual_genome": "visual_genome", "coco": "coco"},
     "cirr": {"annotations": "cirr"},
     "circo": {"annotations": "circo", "images": "circo/COCO2017_unlabeled"},
+    "cola": {"annotations": "cola/multiobjects.json", "images": "visual_genome"},
     "fashioniq": {"annotations": "fashioniq"},
     "minidomainnet": {"annotations": "domain_conversion"},
     "nico_pp": {"annotations": "domain_conversion"},

@@ -4,9 +4,9 @@
     python tests/protocol/render_stand_ins.py OUT --all      all of them
 
 OUT is then what a user would have: genecis/{templates,visual_genome,coco}, cirr/{captions,image_splits,images},
-circo/{annotations,COCO2017_unlabeled} and fashioniq/{captions,image_splits,images}. The pictures mean nothing: what
-runs on them shows that the data of a protocol fit together, and what that costs. CIRCO's gallery is the images that
-its annotations name, because the list of all of them (COCO) is not at hand.
+circo/{annotations,COCO2017_unlabeled}, cola/{pairs.json,images} and fashioniq/{captions,image_splits,images}.
+The pictures mean nothing: what runs on them shows that the data of a protocol fit together, and what that costs.
+CIRCO's gallery is the images that its annotations name, because the list of all of them (COCO) is not at hand.
 """
 
 from __future__ import annotations
@@ -103,6 +103,16 @@ def render_circo(annotations: Path, out: Path, count: int | None, split: str = "
     return {"annotations": str(out), "images": str(images), "split": split}
 
 
+def render_cola(file: Path, out: Path, count: int | None) -> dict[str, str]:
+    """The first ``count`` pairs (None: all) and their images; returns the options."""
+    entries = first(json.loads(file.read_text()), count)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "pairs.json").write_text(json.dumps(entries))
+    for link in {link for entry in entries for link in entry[::2]}:
+        draw(out / "images" / link.rsplit("/", 1)[1], (48, 36))
+    return {"annotations": str(out / "pairs.json"), "images": str(out / "images")}
+
+
 def render_fashioniq(annotations: Path, out: Path, count: int | None) -> dict[str, str]:
     """The first ``count`` queries of each category (None: all), the images that they name and, with ``count``, as many
     others of the split; returns the options.
@@ -145,6 +155,8 @@ def main(arguments: Iterable[str] | None = None) -> None:
         print(command("cirr", render_cirr(source / "cirr", chosen.out / "cirr", count, split)))
     for split in circo.SPLITS:
         print(command("circo", render_circo(source / "circo" / "annotations", chosen.out / "circo", count, split)))
+    cola_file = source / "binding" / "cola" / "multiobjects.json"
+    print(command("cola", render_cola(cola_file, chosen.out / "cola", count)))
     print(command("fashioniq", render_fashioniq(source / "fashioniq", chosen.out / "fashioniq", count)))
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from condsim.datasets import circo, cirr, fashioniq, genecis, icir, revisited
+from condsim.datasets import circo, cirr, cola, fashioniq, genecis, icir, revisited
 from condsim.datasets.circo_submission import require_valid
 from condsim.harness.images import crop_to_square
 from condsim.harness.task import Task
@@ -121,6 +121,24 @@ def test_circo_from_the_real_files_to_a_row_and_the_servers_file(
 
 
 INFO = "circo/COCO2017_unlabeled/annotations/image_info_unlabeled2017.json"
+
+
+def test_cola_from_the_real_file_to_its_group_score(stand_ins: ModuleType, annotations: Path, tmp_path: Path) -> None:
+    file = annotations / "binding" / "cola" / "multiobjects.json"
+    if not file.is_file():
+        pytest.skip(f"{annotations} has no binding/cola/multiobjects.json")
+    options = stand_ins.render_cola(file, tmp_path / "cola", 40)
+    run = ("bench", "benchmark=cola", "method=text_only", "backbone=shapes-clip", "cache_dir=cache")
+    condsim(*run, *options_of(options), folder=tmp_path)
+    (path,) = tmp_path.glob("results/runs/cola/multi_object/*/record.json")
+    record = json.loads(path.read_text())
+    (task,) = cola.load(**options).tasks
+    right = np.load(path.with_name("top.npy"))[:, 0] == task.relevant.values
+    assert record["metrics"]["recall@1"]["value"] == pytest.approx(right.mean())
+    assert record["metrics"]["grouped_recall@1"]["value"] == pytest.approx(right.reshape(40, 2).all(axis=1).mean())
+    assert record["metrics"]["grouped_recall@1"]["chance"] == pytest.approx(0.25)
+    assert (record["queries"], record["clusters"], record["cluster_name"]) == (80, 40, "entry")
+    assert (tmp_path / "results" / "leaderboard.csv").read_text().count("cola,multi_object,text_only") == 1
 
 
 def test_fashioniq_from_the_real_files_to_its_means(

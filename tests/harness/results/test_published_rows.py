@@ -33,3 +33,10 @@ def test_landmark_rows_name_their_average_precision_and_their_crops() -> None:
         }
     two = [published["patterncom", "existence", "image_only", "ViT-L-14/openai"]][0]
     assert sorted(reported.values["map"] for reported in two) == [13.5, 16.47], "both versions of the README"
+
+
+def test_cola_rows_are_on_the_group_score() -> None:
+    published = {key: rows for key, rows in read_published(FILE).items() if key[0] == "cola"}
+    assert len(published) == 7
+    (clip,) = published["cola", "multi_object", "text_only", "ViT-L-14/openai"]
+    assert clip.values == {"grouped_recall@1": 27.6}
