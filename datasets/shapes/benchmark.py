@@ -8,14 +8,15 @@ from pathlib import Path
 
 import pandas as pd
 
-from condsim.datasets import circo, cirr, fashioniq, genecis, instance, labelled, mit_states
+from condsim.datasets import circo, cirr, cola, fashioniq, genecis, instance, labelled, mit_states
 from condsim.datasets.shapes.export import WorldSizes, ensure_world
 from condsim.harness.errors import CondsimError, did_you_mean
 from condsim.harness.paths import default_cache_dir
-from condsim.harness.task import Benchmark, ImageTable, TrainSplit
+from condsim.harness.task import Benchmark, ImageTable, Task, TrainSplit
 
 CONDITIONS = ("shape", "color", "texture", "size", "background")
 INSTANCE_METRICS = ("map@50", "ndcg@50", "mrr")
+BINDING_METRICS = ("recall@1", "recall@2")
 CONDITION_PAIRS = (("color", "shape"),)
 
 
@@ -23,14 +24,14 @@ SPLITS = ("test", "val")
 VALIDATION = WorldSizes(
     attribute_scenes=800, object_scenes=1000, templates=300, mit_test_images=12, mit_train_images=1, cirr_val_sets=50,
     cirr_train_sets=1, labelled_test=800, labelled_val=20, labelled_train=40, instances=100, instance_distractors=500,
-    captioned=20, circo_sets=25,
+    captioned=20, circo_sets=25, binding_queries=50, garments=120, garment_queries=100,
 )  # fmt: skip
 
 
 def load(
     cache_dir: str | None = None, tasks: Sequence[str] | None = None, name: str = "shapes", split: str = "test"
 ) -> Benchmark:
-    """The tasks of GeneCIS, MIT-States, CIRR, CIRCO, FashionIQ, conditional labels and instance retrieval, on scenes.
+    """The tasks of GeneCIS, MIT-States, CIRR, CIRCO, FashionIQ, COLA, labels and instance retrieval, on scenes.
 
     ``cache_dir``: the folder in which the world is rendered on first use (None: the default cache). The headlines are
     those of the real benchmarks. ``split``: "val" has the same tasks in a world of another seed, half as large; the
@@ -54,6 +55,7 @@ def load(
         _as_part(cirr.load(edits, edits, name=name), "cirr"),
         _as_part(circo.load(str(root / "circo"), str(root / "circo/COCO2017_unlabeled"), name=name), "circo"),
         _as_part(fashioniq.load(str(root / "fashioniq"), str(root / "fashioniq/images"), name=name), "fashioniq"),
+        Benchmark(name, (replace(read_binding(root / "binding", name), name="binding"),)),
         _as_part(labels, "labelled"),
         *(_as_part(part, "instance", "") for part in _instances(root / "instance", name)),
     )
@@ -61,6 +63,12 @@ def load(
     all_tasks = tuple(replace(task, variant=variant) for part in parts for task in part.tasks)
     headlines = {key: pairs for part in parts for key, pairs in part.headlines.items()}
     return Benchmark(name, all_tasks, read_train(root / "captions"), headlines).select(tasks)
+
+
+def read_binding(folder: Path, name: str) -> Task:
+    """One query per entry, so COLA's score of a whole entry is plain recall."""
+    paths = str(folder / "pairs.json"), str(folder / "images")
+    return cola.load(*paths, metrics=BINDING_METRICS, name=name).tasks[0]
 
 
 def _instances(folder: Path, name: str) -> tuple[Benchmark, ...]:

@@ -8,6 +8,8 @@
     circo/annotations/val.json, COCO2017_unlabeled/{annotations/image_info_unlabeled2017.json,unlabeled2017/*.jpg}
     fashioniq/{captions/cap.<category>.val.json,image_splits/split.<category>.val.json,images/*.png}
     instance/{image_queries,text_queries,gallery}.csv, images/
+    binding/pairs.json (COLA's entries, with more images), pairs.labels.json, images/*.jpg,
+        images/parts.csv (image, category: the objects of each scene)
     captions/train.csv (image, caption), images/
 
 Pictures of whole scenes have the backbone's 64 pixels. Pictures that are cropped are larger, so that the crops have
@@ -40,6 +42,7 @@ from condsim.datasets.shapes.annotations import (
     label_rows,
     scene_bags,
 )
+from condsim.datasets.shapes.binding import DISTRACTORS, part_phrases, sample_binding
 from condsim.datasets.shapes.captions import caption_scenes
 from condsim.datasets.shapes.edits import MEMBERS, EditedSets, sample_sets
 from condsim.datasets.shapes.garments import CATEGORIES, sample_garments
@@ -64,7 +67,7 @@ from condsim.datasets.templates import (
     write_templates,
 )
 
-WORLD_VERSION = 6  # raise it with every change of a file
+WORLD_VERSION = 7  # raise it with every change of a file
 DRAW = 3  # seed of the random numbers; separate from the version, so that a new file changes no picture
 SCENE_PIXELS = 64
 CROPPED_PIXELS = 96
@@ -100,6 +103,7 @@ class WorldSizes:
     circo_sets: int = 50  # five queries per set
     garments: int = 240  # pictures per category
     garment_queries: int = 200  # per category
+    binding_queries: int = 100  # per kind of distractor and number of objects
 
 
 class _Pictures:
@@ -171,6 +175,7 @@ def write_world(root: str | Path, seed: int = 0, sizes: WorldSizes | None = None
         _write_captioned,
         _write_instances,
         _write_circo,
+        _write_binding,
         _write_fashioniq,
     )
     with Progress(console=Console(stderr=True), transient=True) as progress:
@@ -347,6 +352,24 @@ def _write_fashioniq(root: Path, rng: np.random.Generator, sizes: WorldSizes, pi
         ]
         _write_json(folder / "captions" / f"cap.{category}.val.json", queries)
         _write_json(folder / "image_splits" / f"split.{category}.val.json", sorted(names))
+
+
+def _write_binding(root: Path, rng: np.random.Generator, sizes: WorldSizes, pictures: _Pictures) -> None:
+    folder = root / "binding"
+    sample = sample_binding(rng, sizes.binding_queries, "test")
+    files = [f"{number:05d}.jpg" for number in rng.permutation(len(sample.scenes))]
+    pictures.write(sample.scenes, [folder / "images" / file for file in files])
+    captions: list[str | None] = [None] * len(files)
+    captions[:: 1 + DISTRACTORS] = sample.texts
+    flat = [item for pair in zip(files, captions, strict=True) for item in pair]
+    step = 2 * (1 + DISTRACTORS)
+    _write_json(folder / "pairs.json", [flat[i : i + step] for i in range(0, len(flat), step)])
+    _write_json(folder / "pairs.labels.json", sample.labels)
+    seen = [
+        (file, phrase) for i, file in enumerate(files) for phrase in part_phrases(sample.scenes.take(slice(i, i + 1)))
+    ]
+    images, categories = zip(*sorted(seen), strict=True)
+    _write_csv(folder / "images" / "parts.csv", {"image": images, "category": categories})
 
 
 def _write_csv(path: Path, columns: dict[str, Sequence[str]]) -> None:

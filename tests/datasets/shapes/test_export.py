@@ -14,6 +14,8 @@ from PIL import Image
 from condsim.datasets import circo, fashioniq, templates
 from condsim.datasets.shapes import export, garments
 from condsim.datasets.shapes import world as w
+from condsim.datasets.shapes.benchmark import read_binding
+from condsim.methods.shared.object_parts import object_phrases
 
 pytestmark = pytest.mark.slow
 
@@ -21,6 +23,7 @@ SIZES = export.WorldSizes(
     attribute_scenes=300, object_scenes=300, templates=60, mit_test_images=2, mit_train_images=1, cirr_val_sets=4,
     cirr_train_sets=3, cirr_queries=7, labelled_test=30, labelled_val=10, labelled_train=20, instances=6,
     instance_views=3, instance_distractors=20, captioned=25, circo_sets=4, garments=120, garment_queries=15,
+    binding_queries=2,
 )  # fmt: skip
 
 
@@ -151,7 +154,7 @@ def test_captioned_pictures_exist(world: Path) -> None:
 
 
 def test_the_seed_decides_every_byte(world: Path, tmp_path: Path) -> None:
-    small = export.WorldSizes(100, 100, 5, 1, 1, 1, 1, 3, 5, 5, 5, 5)
+    small = export.WorldSizes(100, 100, 5, 1, 1, 1, 1, 3, 5, 5, 5, 5, binding_queries=1)
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         export.write_world(tmp_path / name, seed, small)
 
@@ -229,3 +232,23 @@ def test_each_garment_query_has_one_positive(category: str) -> None:
         assert kinds[target] == (shape, size, color, texture, background)
         assert before != color
         assert was != texture
+
+
+def test_binding_is_in_colas_form_and_its_table_of_parts_is_the_truth(world: Path) -> None:
+    entries, labels = (read(world / f"binding/{name}.json") for name in ("pairs", "pairs.labels"))
+    assert len(entries) == len(labels) == 6 * SIZES.binding_queries
+    with (world / "binding/images/parts.csv").open(newline="") as file:
+        parts: dict[str, set[str]] = {}
+        for row in csv.DictReader(file):
+            parts.setdefault(row["image"], set()).add(row["category"])
+    assert set(parts) == {path.name for path in (world / "binding/images").glob("*.jpg")}
+    task = read_binding(world / "binding", "shapes")
+    assert task.candidates is not None
+    assert (task.metrics, len(task), task.candidates.lengths.tolist()) == (
+        ("recall@1", "recall@2"), len(entries), [6] * len(entries)
+    )  # fmt: skip
+    for i, entry in enumerate(entries):
+        text, target = entry[1], parts[entry[0]]
+        assert set(object_phrases(text)) == target
+        assert all(parts[image] != target for image in entry[2::2])
+        assert task.images.names[task.relevant[i][0]] == entry[0]
