@@ -48,6 +48,9 @@ class Gallery:
     """[N] the row of each gallery item in ``table``."""
     texts: tuple[tuple[str, ...], ...] | None = None
     """For each condition the texts whose unit features are averaged, as in ``Task.texts``; None: its texts joined."""
+    encode_images: Callable[[ImageTable], Tensor] | None = None
+    """An image table, such as regions of the pictures of ``table`` -> [len, D] raw features, through the feature store.
+    None during training."""
     encode_texts_with: Callable[[Sequence[str], Tensor], Tensor] | None = None
     """Texts with a "$" and the word vectors [len, E] in its place -> [len, D] raw features, through the feature store
     (``harness.backbone.EncodesPseudoWords``). None: the backbone has no such part."""

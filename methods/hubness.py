@@ -12,7 +12,7 @@ from torch import Tensor
 
 from condsim.harness.errors import CondsimError, NotApplicable
 from condsim.harness.method import Gallery, Method, Queries, Scorer
-from condsim.methods.neighborhood_rerank import NeighborhoodRerank
+from condsim.methods.neighborhood_rerank import BY_OBJECT, NeighborhoodRerank
 from condsim.methods.shared.base_method import Wrapper
 from condsim.methods.shared.per_batch import PerBatch, part_of
 from condsim.methods.specific import SpecificObject
@@ -45,7 +45,7 @@ class WithBank(Wrapper):
         self.reads_train = self.reads_train or not self.transductive
         name = type(self.base).__name__
         by_row = isinstance(self.base, SpecificObject)
-        if by_row or (isinstance(self.base, NeighborhoodRerank) and self.base.mode == "parts"):
+        if by_row or (isinstance(self.base, NeighborhoodRerank) and self.base.mode in BY_OBJECT):
             raise CondsimError(f"a bank has no rows in the image table, which its base {name} looks pictures up by")
         if self.transductive and not self.base.needs_reference:
             raise CondsimError(f"a bank of the gallery's images says nothing about {name}, which needs no reference")

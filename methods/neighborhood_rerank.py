@@ -6,8 +6,10 @@ could not be read: everything here is this project's own reading. See docs/metho
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,12 +17,20 @@ from condsim.harness.categories import categories_of, read_categories
 from condsim.harness.errors import CondsimError, NotApplicable, did_you_mean
 from condsim.harness.method import Gallery, Method, Queries, Scorer
 from condsim.harness.one_vector import unit
-from condsim.harness.task import Task
+from condsim.harness.paths import resolve
+from condsim.harness.task import ImageTable, Ragged, Task, condition_text
 from condsim.methods.shared.assignment import all_pairs, chamfer, fused_gromov_wasserstein, hungarian, in_order
 from condsim.methods.shared.base_method import Wrapper
+from condsim.methods.shared.object_parts import grid_regions, object_phrases, words
 from condsim.methods.shared.per_batch import part_of
 
-MODES = ("phrases", "images", "parts")
+BY_OBJECT = ("parts", "regions")
+MODES = ("phrases", "images", *BY_OBJECT)
+SPLITS: Mapping[str, Callable[[str], tuple[str, ...]]] = {
+    "objects": object_phrases,
+    "words": words,
+    "none": lambda text: (text,),
+}
 SOLVERS = {"hungarian": hungarian, "mean": all_pairs, "chamfer": chamfer, "random": in_order}
 AROUND = ("both", "reference", "text")
 
@@ -36,14 +46,19 @@ class NeighborhoodRerank(Wrapper):
     Args:
         base: the method whose ranking is refined.
         mode: what a neighbourhood is made of: phrases (nearest of the training vocabulary), images (nearest of the
-            training images), parts (the categories that ``parts`` lists for a picture).
+            training images), parts (the categories that ``parts`` lists for a picture), regions (``grid`` x ``grid``
+            equal regions of a picture, encoded by the backbone itself).
         solver: hungarian, fgw (fused Gromov-Wasserstein), and the controls mean, chamfer, random.
         shortlist: K, how many of the best candidates are re-ranked.
         neighbors: k, members of a neighbourhood.
         weight: lambda; 0 is the base exactly.
         around: which neighbours the query gets: of both (half each), of the reference, or of the text.
         structure: weight of the inner geometry in fgw; 0 is Wasserstein on the members alone.
-        parts: a table image -> categories (``harness.categories``), for mode parts.
+        parts: a table image -> categories (``harness.categories``), for mode parts; ``images://FILE`` is a file in the
+            folder of the task's images. Where it is the truth about the pictures, the method is an oracle.
+        split: how modes parts and regions divide the condition's text: objects (``object_phrases``), none (the whole
+            text), and the control words (a bag of words).
+        grid: regions per side, for mode regions.
         seed: of the random matching.
     """
 
@@ -58,19 +73,22 @@ class NeighborhoodRerank(Wrapper):
         around: str = "both",
         structure: float = 0.5,
         parts: str | None = None,
+        split: str = "objects",
+        grid: int = 2,
         seed: int = 0,
     ) -> None:
         for name, value, known in (
             ("mode", mode, MODES),
             ("solver", solver, (*SOLVERS, "fgw")),
             ("around", around, AROUND),
+            ("split", split, tuple(SPLITS)),
         ):
             if value not in known:
                 raise CondsimError(f"method.{name}={value}: unknown. {did_you_mean(value, known)}")
         for name, share in (("weight", weight), ("structure", structure)):
             if not 0 <= share <= 1:
                 raise CondsimError(f"method.{name} must be in [0, 1], not {share}")
-        for name, size in (("shortlist", shortlist), ("neighbors", neighbors)):
+        for name, size in (("shortlist", shortlist), ("neighbors", neighbors), ("grid", grid)):
             if size < 1:
                 raise CondsimError(f"method.{name} must be 1 or more, not {size}")
         if (mode == "parts") != (parts is not None):
@@ -84,9 +102,11 @@ class NeighborhoodRerank(Wrapper):
         self.around = around
         self.structure = structure
         self.parts = parts
+        self.split = split
+        self.grid = grid
         self.seed = seed
         self.pointwise = False
-        self.reads_train = self.reads_train or (weight > 0 and parts is None)
+        self.reads_train = self.reads_train or (weight > 0 and mode not in BY_OBJECT)
         self.needs_reference = self.needs_reference or around != "text"
         self.needs_condition = self.needs_condition or around != "reference"
         self.needs_text = self.needs_text or weight > 0
@@ -94,7 +114,9 @@ class NeighborhoodRerank(Wrapper):
     def check(self, task: Task) -> None:
         super().check(task)
         if self.parts is not None:
-            categories_of(task.images.names, read_categories(self.parts), self.parts)
+            _listed(self.parts, task.images)
+        if self.mode == "regions" and any(task.images.box(row) is not None for row in range(len(task.images))):
+            raise NotApplicable(f"method.mode=regions divides whole images, and {task.full_name} has crops of images")
 
     def prepare(self, gallery: Gallery) -> Scorer:
         base = self.base.prepare(gallery)
@@ -104,13 +126,33 @@ class NeighborhoodRerank(Wrapper):
 
     def neighborhoods(self, gallery: Gallery) -> Neighborhoods:
         """The neighbourhoods of all gallery items, and what finds those of queries."""
-        if self.parts is not None:
-            found = _labelled(self.parts, gallery)
+        if self.mode in BY_OBJECT:
+            found = self._by_object(gallery)
         else:
             found = _nearest(self._bank(gallery), gallery, self.neighbors)
         if self.solver == "random":
             found = found.shuffled(self.seed)
         return found
+
+    def _by_object(self, gallery: Gallery) -> Neighborhoods:
+        """Every picture's parts or regions, and the members of each condition's text as texts."""
+        if self.parts is not None:
+            listed = _listed(self.parts, gallery.table)
+            names = sorted({name for categories in listed for name in categories})
+            number = {name: i for i, name in enumerate(names)}
+            bank = gallery.encode_texts(names).to(gallery.features)
+            members = Ragged.of([number[name] for name in sorted(categories)] for categories in listed)
+        else:
+            if gallery.encode_images is None:
+                raise NotApplicable("method.mode=regions encodes regions of images, which is not possible here")
+            bank = gallery.encode_images(grid_regions(gallery.table, self.grid)).to(gallery.features)
+            members = Ragged.of(np.arange(len(bank)).reshape(len(gallery.table), -1))
+        texts = [SPLITS[self.split](condition_text(condition)) for condition in gallery.conditions]
+        place = {text: len(bank) + i for i, text in enumerate(dict.fromkeys(text for own in texts for text in own))}
+        bank = torch.cat((bank, gallery.encode_texts(list(place)).to(bank)))
+        of_condition = Ragged.of([place[text] for text in own] for own in texts)
+        references, conditions = (_padded(sets).to(bank.device) for sets in (members, of_condition))
+        return Neighborhoods(unit(bank), references[torch.from_numpy(gallery.rows)], references, conditions)
 
     def _bank(self, gallery: Gallery) -> Tensor:
         train = gallery.train()
@@ -131,7 +173,7 @@ class Neighborhoods:
     references: Tensor | None = None
     """int64 [images of the table, k]: the set of each possible reference; None: those nearest to it."""
     conditions: Tensor | None = None
-    """int64 [C]: the entry of each condition, with ``references``."""
+    """int64 [C, m]: the set of each condition, with ``references``."""
 
     def shuffled(self, seed: int) -> Neighborhoods:
         """The same sets, those of the items in a random order (padding stays at the end)."""
@@ -140,12 +182,13 @@ class Neighborhoods:
         return Neighborhoods(self.bank, self.items.gather(1, order), self.references, self.conditions)
 
     def of(self, queries: Queries, around: str, k: int) -> Tensor:
-        """int64 [B, k or fewer]: the sets of queries."""
+        """int64 [B, k or fewer]: the sets of queries, padded with -1 at their end."""
         if self.references is not None and self.conditions is not None:
             own = self.references[queries.reference_row]
-            named = self.conditions[queries.condition][:, None]
+            named = self.conditions[queries.condition]
             sides = {"reference": (own,), "text": (named,), "both": (named, own)}[around]
-            return torch.cat(sides, dim=1)
+            joined = torch.cat(sides, dim=1)
+            return joined.gather(1, (joined < 0).long().argsort(dim=1, stable=True))  # padding to the end
         k = min(k, len(self.bank))
         from_reference = {"reference": k, "text": 0, "both": k // 2}[around]
         reference, text = (unit(side) @ self.bank.T for side in (queries.reference, queries.text))
@@ -162,20 +205,15 @@ def _nearest(bank: Tensor, gallery: Gallery, k: int) -> Neighborhoods:
     return Neighborhoods(bank, torch.cat(parts))
 
 
-def _labelled(file: str, gallery: Gallery) -> Neighborhoods:
-    """Every picture's own categories, as texts; a condition is one more text."""
-    listed = categories_of(gallery.table.names, read_categories(file), file)
-    names = sorted({name for several in listed for name in several})
-    number = {name: i for i, name in enumerate(names)}
-    widest = max(1, *(len(several) for several in listed))
-    members = torch.full((len(listed), widest), -1)
-    for row, several in enumerate(listed):
-        members[row, : len(several)] = torch.tensor([number[name] for name in sorted(several)], dtype=torch.int64)
-    features = gallery.features
-    bank = torch.cat((gallery.encode_texts(names).to(features), gallery.condition_features.to(features)))
-    members = members.to(features.device)
-    conditions = len(names) + torch.arange(len(gallery.conditions), device=features.device)
-    return Neighborhoods(unit(bank), members[torch.from_numpy(gallery.rows).to(features.device)], members, conditions)
+def _padded(lists: Ragged) -> Tensor:
+    """int64 [len(lists), longest list or 1], short lists filled up with -1."""
+    return torch.from_numpy(lists.padded() if len(lists.values) else np.full((len(lists), 1), -1))
+
+
+def _listed(parts: str, table: ImageTable) -> tuple[frozenset[str], ...]:
+    """The categories of each image of ``table`` that the file ``parts`` lists."""
+    file = str(resolve(parts, table.root))
+    return categories_of(table.names, read_categories(file), file)
 
 
 class RerankScorer:

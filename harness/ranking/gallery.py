@@ -10,7 +10,7 @@ from torch import Tensor
 
 from condsim.harness.memory_map import is_mapped
 from condsim.harness.method import Gallery, TrainFeatures
-from condsim.harness.task import Rows, Task
+from condsim.harness.task import ImageTable, Rows, Task
 
 
 def make_gallery(
@@ -21,6 +21,7 @@ def make_gallery(
     train: Callable[[], TrainFeatures],
     *,
     reads_mapped: bool = False,
+    encode_images: Callable[[ImageTable], Tensor] | None = None,
     encode_texts_with: Callable[[Sequence[str], Tensor], Tensor] | None = None,
     encode_jointly: Callable[[Rows, Sequence[str]], Tensor] | None = None,
 ) -> Gallery:
@@ -37,6 +38,7 @@ def make_gallery(
         table=task.images,
         rows=task.gallery_rows,
         texts=task.texts,
+        encode_images=encode_images,
         encode_texts_with=encode_texts_with,
         encode_jointly=encode_jointly,
         query_names=task.query_names,

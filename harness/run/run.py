@@ -169,6 +169,7 @@ def rank(
             lambda texts: encode(texts).clone(),
             _train_features(benchmark, method, backbone, watch),
             reads_mapped=method.reads_mapped,
+            encode_images=lambda table: backbone.encode_images(table).to(device, copy=True),
             encode_texts_with=_pseudo_words(backbone),
             encode_jointly=_jointly(backbone, task),
         )

@@ -1,14 +1,21 @@
 import dataclasses
+import itertools
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from condsim.harness.errors import CondsimError, NotApplicable
+from condsim.harness.images import crop_by_rule
 from condsim.harness.one_vector import unit
+from condsim.harness.task import ImageTable
 from condsim.methods.clay import Clay
 from condsim.methods.inner_product import ImageOnly, ImagePlusText, TextOnly
 from condsim.methods.neighborhood_rerank import NeighborhoodRerank, standardized
+from condsim.methods.rerank_objects import RerankOracle, RerankRegions
 from condsim.methods.shared.assignment import hungarian
+from condsim.methods.shared.object_parts import grid_regions, object_phrases
 
 SOLVERS = ["hungarian", "mean", "chamfer", "random"]
 
@@ -190,8 +197,113 @@ def test_without_a_vocabulary_it_says_so(space):
         ({"shortlist": 0}, "shortlist"),
         ({"mode": "parts"}, "parts=FILE"),
         ({"parts": "file.csv"}, "parts=FILE"),
+        ({"split": "word"}, "'words'"),
+        ({"grid": 0}, "grid"),
     ],
 )
 def test_wrong_settings_are_named(wrong, message):
     with pytest.raises(CondsimError, match=message):
         NeighborhoodRerank(**wrong)
+
+
+COLORS = {"red": (1.0, 0.1, 0.0), "green": (0.0, 1.0, 0.1), "blue": (0.1, 0.0, 1.0), "gray": (0.5, 0.5, 0.5)}
+
+
+@pytest.fixture
+def colored(space, tmp_path):
+    """Pictures of four coloured quarters. A feature is the mean colour of a picture, a region, or a text's words."""
+    quarters = [("red", "green", "gray", "gray"), ("gray", "blue", "red", "gray"), ("green", "gray", "gray", "blue"),
+                ("red", "gray", "green", "blue")]  # fmt: skip
+    for i, own in enumerate(quarters):
+        pixels = 255 * np.array([COLORS[name] for name in own]).reshape(2, 2, 3)
+        Image.fromarray(pixels.repeat(4, axis=0).repeat(6, axis=1).round().astype(np.uint8)).save(tmp_path / f"{i}.png")
+    table = ImageTable(tmp_path, tuple(f"{i}.png" for i in range(4)))
+
+    def encode_images(regions):
+        crops = []
+        for row in range(len(regions)):
+            with Image.open(regions.path(row)) as image:
+                box = regions.box(row)
+                crop = image if box is None else crop_by_rule(image, box, regions)
+                crops.append(np.asarray(crop).mean(axis=(0, 1)) / 255)
+        return torch.tensor(np.stack(crops), dtype=torch.float32)
+
+    def encode_texts(texts):
+        rows = [[COLORS[word] for word in text.split() if word in COLORS] for text in texts]
+        return torch.tensor(np.array([np.mean(row, axis=0) for row in rows]), dtype=torch.float32)
+
+    conditions = (("red and green",), ("blue",), ("a red, a green and a blue",))
+    return dataclasses.replace(
+        space.gallery(n=4), features=encode_images(table), table=table, conditions=conditions,
+        condition_features=encode_texts([text for (text,) in conditions]), encode_texts=encode_texts,
+        encode_images=encode_images,
+    )  # fmt: skip
+
+
+def quarter_features(gallery, image):
+    boxes = gallery.encode_images(grid_regions(gallery.table, 2))
+    return unit(boxes)[4 * image : 4 * image + 4]
+
+
+def test_phrases_are_matched_with_regions_one_to_one(space, colored):
+    """By trying every assignment of phrases to quarters."""
+    scores = RerankRegions(weight=1.0).prepare(colored)(space.queries(colored, [0, 0, 0], [0, 1, 2]))
+    for query, (text,) in enumerate(colored.conditions):
+        phrases = unit(colored.encode_texts(object_phrases(text)))
+        expected = []
+        for image in range(4):
+            similarity = phrases @ quarter_features(colored, image).T
+            expected.append(max(
+                float(np.mean([similarity[i, j] for i, j in enumerate(places)]))
+                for places in itertools.permutations(range(4), len(phrases))
+            ))  # fmt: skip
+        z = standardized(torch.tensor([expected]), torch.ones(1, 4, dtype=torch.bool))[0]
+        torch.testing.assert_close(scores[query].double() - scores[query].min(), z - z.min(), atol=1e-5, rtol=0)
+    assert scores.argmax(dim=1).tolist()[2] == 3  # the picture with all three colours
+    assert scores[0, 0] > scores[0, 1]
+
+
+def test_the_controls_of_regions_have_no_matching(space, colored):
+    def scores(**settings):
+        return RerankRegions(weight=1.0, **settings).prepare(colored)(space.queries(colored, [0], [2]))[0].double()
+
+    phrases = unit(colored.encode_texts(["red", "green", "blue"]))
+    mean = torch.stack([(phrases @ quarter_features(colored, image).T).mean() for image in range(4)])
+    z = standardized(mean[None], torch.ones(1, 4, dtype=torch.bool))[0]
+    torch.testing.assert_close(scores(solver="mean") - scores(solver="mean").min(), z - z.min(), atol=1e-4, rtol=0)
+    whole = TextOnly().prepare(colored)(space.queries(colored, [0], [2]))[0]
+    assert torch.equal(scores(grid=1, split="none").argsort(), whole.argsort())
+
+
+def test_texts_of_different_numbers_of_phrases_do_not_disturb_each_other(space, colored):
+    scorer = NeighborhoodRerank(TextOnly(), mode="regions", weight=1.0).prepare(colored)
+    together = scorer(space.queries(colored, [0, 1, 2], [0, 1, 2]))
+    for i in range(3):
+        torch.testing.assert_close(scorer(space.queries(colored, [i], [i]))[0], together[i])
+
+
+def test_true_parts_beside_the_images_are_an_oracle(space, colored):
+    shown = {0: ["red", "green"], 1: ["blue", "red"], 2: ["green", "blue"], 3: ["red", "green", "blue"]}
+    rows = "".join(f"{i}.png,{color}\n" for i, colors in shown.items() for color in colors)
+    (colored.table.root / "parts.csv").write_text("image,category\n" + rows)
+    scores = RerankOracle(parts="images://parts.csv", weight=1.0).prepare(colored)(
+        space.queries(colored, [0, 0], [0, 2])
+    )
+    assert scores[0].topk(2).indices.sort().values.tolist() == [0, 3]  # both have red and green
+    torch.testing.assert_close(scores[0, 0], scores[0, 3])
+    assert scores[1].argmax().item() == 3
+
+
+def test_regions_need_whole_pictures_and_an_encoder(colored, make_task):
+    method = RerankRegions()
+    with pytest.raises(NotApplicable, match="encodes regions"):
+        method.prepare(dataclasses.replace(colored, encode_images=None))
+    task = make_task(("a red, a blue",), reference=-1)
+    method.check(task)
+    boxes = np.full((len(task.images), 4), np.nan)
+    boxes[0] = (0, 0, 5, 5)
+    crops = dataclasses.replace(task, images=dataclasses.replace(task.images, boxes=boxes))
+    with pytest.raises(NotApplicable, match="crops"):
+        method.check(crops)
+    with pytest.raises(NotApplicable, match=r"method\.parts=FILE"):
+        RerankOracle().check(task)
