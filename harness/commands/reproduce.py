@@ -241,7 +241,7 @@ def _run(
         runs[row.name] = {record.run for record in (*outcomes.done, *outcomes.skipped)}
         reasons = [*outcomes.failed, *(r for m in outcomes.not_applicable.values() for r in m.values())]
         missing[row.name] = reasons[0] if reasons else "the run has no such task or metric"
-        all_outcomes.failed += outcomes.failed
+        all_outcomes.failures |= outcomes.failures
     results = Results(all_outcomes.results)
     cells = published_cells(
         read_published(find_published(results.folder)), experiment.paper, experiment.tables, experiment.benchmarks
