@@ -24,7 +24,7 @@ def run(settings: Mapping[str, Any]) -> int:
     for part in ("{caption}", "{condition}"):
         if part not in prompt:
             raise CondsimError(f"prompt={prompt!r} needs {part}")
-    captions = TextTable(settings["captions"], "image")
+    captions = TextTable(settings["caption_table"], "image")
     requests = [request for task in chosen(settings).tasks for request in edit_requests(task, captions, prompt)]
     return ask(settings, requests)
 

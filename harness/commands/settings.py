@@ -75,7 +75,7 @@ OWN: dict[str, dict[str, Any]] = {
         "references": bool, "side": Count, "workers": Count, "limit": Count | None, "cache_dir": Folder,
     },
     "edits": {
-        "tasks": Names, "queries_from": Folder, "captions": Path, "output": Path, "prompt": str, "workers": Count,
+        "tasks": Names, "queries_from": Folder, "caption_table": Path, "output": Path, "prompt": str, "workers": Count,
         "limit": Count | None, "cache_dir": Folder,
     },
     "check": {"tasks": Names, "cache_dir": Folder, "decode": bool, "workers": Count, "output": Folder},

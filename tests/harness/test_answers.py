@@ -17,6 +17,7 @@ from PIL import Image
 
 from condsim.harness.answers import MOST_FAILURES, read_text_answer
 from condsim.harness.commands import captions, edits, queries
+from condsim.harness.commands.composition import jobs
 from condsim.harness.errors import CondsimError
 from condsim.harness.llm import TryAgainError
 from condsim.harness.outside import TextTable
@@ -133,7 +134,7 @@ def test_a_query_gets_a_text_per_caption_of_its_reference(tmp_path: Path, model:
     table = tmp_path / "captions.csv"
     table.write_text('image,text\na.png,a {condition}\na.png,a cup\n"b.png#0,0,10,10",a dog\n')
     output = tmp_path / "edits.jsonl"
-    changes = {"captions": str(table), "output": str(output), "prompt": "{caption} + {condition}"}
+    changes = {"caption_table": str(table), "output": str(output), "prompt": "{caption} + {condition}"}
     edits.run(settings(tmp_path, model, **changes))
     found = {(row["query"], row["caption"]): row["text"] for row in rows(output)}
     assert found == {
@@ -188,3 +189,13 @@ def test_the_text_of_an_answer_is_one_line(answer: str, text: str) -> None:
 def test_an_empty_or_endless_answer_is_not_kept(answer: str) -> None:
     with pytest.raises(TryAgainError, match="expected a short text"):
         read_text_answer(answer)
+
+
+def test_the_commands_take_their_files_as_settings() -> None:
+    """A setting of the name of a config group, as conf/captions is one, would choose from it."""
+    (job,) = jobs("edits", ["caption_table=my.jsonl", "tasks=[cirr]", "endpoint.model=m"])
+    assert (job.config.caption_table, job.config.endpoint.model) == ("my.jsonl", "m")
+    (job,) = jobs("captions", ["output=a.jsonl", "prompts=['What, and where?']"])
+    assert (job.config.output, list(job.config.prompts)) == ("a.jsonl", ["What, and where?"])
+    (job,) = jobs("queries", ["queries=q.jsonl", "images=i.parquet", "pairs=p.csv", "crops=c"])
+    assert (job.config.queries, job.config.images, job.config.pairs) == ("q.jsonl", "i.parquet", "p.csv")
