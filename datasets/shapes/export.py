@@ -67,7 +67,7 @@ from condsim.datasets.templates import (
     write_templates,
 )
 
-WORLD_VERSION = 7  # raise it with every change of a file
+WORLD_VERSION = 8  # raise it with every change of a file
 DRAW = 3  # seed of the random numbers; separate from the version, so that a new file changes no picture
 SCENE_PIXELS = 64
 CROPPED_PIXELS = 96
@@ -101,7 +101,7 @@ class WorldSizes:
     instance_distractors: int = 1000
     captioned: int = 8000
     circo_sets: int = 50  # five queries per set
-    garments: int = 240  # pictures per category
+    garments: int = 400  # pictures per category
     garment_queries: int = 200  # per category
     binding_queries: int = 100  # per kind of distractor and number of objects
 

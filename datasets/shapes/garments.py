@@ -1,4 +1,4 @@
-"""Composed retrieval with two captions, as in FashionIQ: the same object in another color and another texture."""
+"""Composed retrieval with two captions, as in FashionIQ: the same object in another color or another texture."""
 
 from __future__ import annotations
 
@@ -35,8 +35,9 @@ class Garments:
 def sample_garments(rng: np.random.Generator, category: str, images: int, queries: int, split: Split) -> Garments:
     """At most ``images`` scenes with one object, and at most ``queries`` queries, each with another reference.
 
-    The target has the reference's shape, size and background, and the captions name its color and its texture. No two
-    scenes have the same shape, color, texture, size and background, so no other scene is a positive.
+    The target differs from the reference in its color or in its texture alone, which both captions name. No two scenes
+    have the same shape, color, texture, size and background, so no other scene is a positive. Many scenes of another
+    shape or background have the named value, so the captions alone do not find the target.
     """
     shapes = np.array([SHAPES.index(shape) for shape in CATEGORIES[category]])
     objects = np.argwhere(allowed_combinations(split)[shapes])
@@ -53,10 +54,12 @@ def sample_garments(rng: np.random.Generator, category: str, images: int, querie
     drawn: list[tuple[int, int, tuple[str, str]]] = []
     for reference in rng.permutation(len(kinds)):
         same = (shape == shape[reference]) & (size == size[reference]) & (background == background[reference])
-        other = (color != color[reference]) & (texture != texture[reference])
+        other = (color != color[reference]) ^ (texture != texture[reference])
         targets = np.flatnonzero(same & other)
         if len(targets) and len(drawn) < queries:
             target = int(rng.choice(targets))
-            captions = f"it is {COLORS[color[target]]}", f"the texture is {TEXTURES[texture[target]]}"
+            recolored = color[target] != color[reference]
+            value = COLORS[color[target]] if recolored else TEXTURES[texture[target]]
+            captions = f"it is {value}", f"the {'color' if recolored else 'texture'} is {value}"
             drawn.append((int(reference), target, captions if rng.random() < 0.5 else captions[::-1]))
     return Garments(scenes, drawn)
