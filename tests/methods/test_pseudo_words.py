@@ -270,6 +270,16 @@ def test_training_lowers_the_loss_and_the_checkpoint_scores(
         make(str(tmp_path / "phi.safetensors"), hidden=9).prepare(gallery)
 
 
+@pytest.mark.parametrize("name", ["pic2word", "lincir"])
+def test_the_weights_that_ship_are_those_of_the_embedded_backbone(name: str) -> None:
+    checkpoint = f"pkg://condsim.methods/weights/{name}-shapes-clip.safetensors"
+    method = METHODS[name](checkpoint)
+    network = method.trained_network(128)
+    assert method.settings_of(network) == {"hidden": 160, "word_width": 128}
+    with pytest.raises(CondsimError, match=r"features of width 128, this backbone's have width 768: .* Published: "):
+        method.trained_network(768)
+
+
 def test_what_cannot_be_trained_says_why(training: TrainingData) -> None:
     with pytest.raises(CondsimError, match=r"SEARLE's training .* train method=lincir, which has the same phi"):
         Searle().objective(training)
