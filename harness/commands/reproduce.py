@@ -241,7 +241,8 @@ def _run(
         runs[row.name] = {record.run for record in (*outcomes.done, *outcomes.skipped)}
         reasons = [*outcomes.failed, *(r for m in outcomes.not_applicable.values() for r in m.values())]
         missing[row.name] = reasons[0] if reasons else "the run has no such task or metric"
-        all_outcomes.failures |= outcomes.failures
+        for failure, tasks in outcomes.failures.items():
+            all_outcomes.failures.setdefault(failure, []).extend(tasks)
     results = Results(all_outcomes.results)
     cells = published_cells(
         read_published(find_published(results.folder)), experiment.paper, experiment.tables, experiment.benchmarks
