@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from condsim.harness.errors import NotApplicable
 from condsim.harness.task import Condition, ImageTable, Rows, Task
@@ -95,6 +95,18 @@ class Scorer(Protocol):
         ...
 
 
+@runtime_checkable
+class Explains(Protocol):
+    """An optional part of a scorer: why an item has its score, in a few words for a user who looks at the pictures."""
+
+    def why(self, queries: Queries, rows: Tensor) -> list[list[str]]:
+        """One text per entry of ``rows``, int64 [B, C]: the best gallery items of each query, best first.
+
+        It names what the score is made of ("image 0.52, text 0.11"); "": there is nothing to say.
+        """
+        ...
+
+
 class Method(ABC):
     """Scores candidates for queries from features alone.
 
@@ -114,6 +126,11 @@ class Method(ABC):
     needs_condition: bool = True
     needs_text: bool = True
     """False: text features are never read, so the method also works with a backbone that has none."""
+    needs_row: bool = False
+    """True: references are looked up by their row in the image table, so each has to be one of its images."""
+    reads_conditions: bool = True
+    """False: neither ``prepare`` nor the scorer reads the gallery's conditions (``Queries.text`` has the query's own),
+    so that one scorer serves every condition."""
     pointwise: bool = True
     """True: a candidate's score does not depend on the other candidates, so a gallery may be scored in chunks. False,
     for a re-ranker: the scorer always receives all candidates of a query at once."""
@@ -137,3 +154,11 @@ class Method(ABC):
     @abstractmethod
     def prepare(self, gallery: Gallery) -> Scorer:
         """Do once what depends on the gallery, the conditions or the training split, and return the scorer."""
+
+    def with_conditions(self, scorer: Scorer, gallery: Gallery) -> Scorer | None:
+        """``scorer``, which this method has prepared, for ``gallery``: the same items with other conditions.
+
+        It has the scores of ``prepare(gallery)`` and costs the work of the conditions alone, so that a search index
+        takes a new condition quickly. None: the method has to prepare again.
+        """
+        return None if self.reads_conditions else scorer

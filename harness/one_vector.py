@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -61,9 +61,29 @@ class InnerProduct:
 
     items: Tensor
     embed: Callable[[Queries], Tensor]
+    parts: Callable[[Queries], Mapping[str, Tensor]] | None = None
+    """As ``OneVector.parts``; None: no score is explained."""
 
     def __call__(self, queries: Queries, rows: Tensor | None = None) -> Tensor:
         return inner_products(unit(self.embed(queries)), self.items, rows)
+
+    def why(self, queries: Queries, rows: Tensor) -> list[list[str]]:
+        """The share of each part in the score: the shares add up to it."""
+        query, parts = self.embed(queries), {} if self.parts is None else dict(self.parts(queries))
+        if parts and not torch.allclose(sum(parts.values(), torch.zeros_like(query)), query, rtol=1e-4, atol=1e-5):
+            parts = {}  # a subclass has another vector than the class whose parts these are
+        lengths = query.norm(dim=-1, keepdim=True).clamp(min=torch.finfo(query.dtype).tiny)
+        shares = {name: inner_products(part / lengths, self.items, rows) for name, part in parts.items()}
+        return named_numbers(shares, rows)
+
+
+def named_numbers(numbers: Mapping[str, Tensor], rows: Tensor) -> list[list[str]]:
+    """For each entry of ``rows`` [B, C] its ``numbers`` [B, C] by name: "image 0.52, text 0.11"."""
+    lists = {name: values.tolist() for name, values in numbers.items()}
+    return [
+        [", ".join(f"{name} {values[i][j]:.2f}" for name, values in lists.items()) for j in range(rows.shape[1])]
+        for i in range(len(rows))
+    ]
 
 
 @dataclass(frozen=True)
@@ -127,12 +147,26 @@ class OneVector(Method):
     def embed(self, queries: Queries) -> Tensor:
         """The query vectors [B, D], of any length."""
 
+    def parts(self, queries: Queries) -> Mapping[str, Tensor]:
+        """Vectors [B, D] by name ("image", "text") whose sum is ``embed(queries)``, to explain scores; {}: none."""
+        return {}
+
     def prepare(self, gallery: Gallery) -> Scorer:
-        return cosine_scorer(gallery.features, self.embed)
+        return cosine_scorer(gallery.features, self.embed, self.parts)
+
+    def with_conditions(self, scorer: Scorer, gallery: Gallery) -> Scorer | None:
+        return scorer if type(self).prepare is OneVector.prepare else None  # a subclass may read them in its own
 
 
-def cosine_scorer(features: Tensor, embed: Callable[[Queries], Tensor]) -> Scorer:
-    """Cosine of ``embed``(queries) [B, D] with raw ``features`` [N, D], which may be in a mapped file."""
+def cosine_scorer(
+    features: Tensor,
+    embed: Callable[[Queries], Tensor],
+    parts: Callable[[Queries], Mapping[str, Tensor]] | None = None,
+) -> Scorer:
+    """Cosine of ``embed``(queries) [B, D] with raw ``features`` [N, D], which may be in a mapped file.
+
+    ``parts``: as ``OneVector.parts``; None: no score is explained.
+    """
     if is_mapped(features):
         return MappedInnerProduct(features, embed)
-    return InnerProduct(unit(features), embed)
+    return InnerProduct(unit(features), embed, parts)

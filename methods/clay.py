@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -148,11 +149,18 @@ class Clay(Method):
         check_conditions(self.phrases, task)
 
     def prepare(self, gallery: Gallery) -> Scorer:
+        return ClayScorer(self, gallery, self._texts(gallery))
+
+    def with_conditions(self, scorer: Scorer, gallery: Gallery) -> Scorer:
+        assert isinstance(scorer, ClayScorer)
+        return scorer.with_conditions(gallery.conditions, self._texts(gallery))
+
+    def _texts(self, gallery: Gallery) -> dict[str, Tensor]:
+        """Condition text -> features [1 + n, D] of ``prompts_of`` it."""
         prompts = {text: self.prompts_of(text) for condition in gallery.conditions for text in condition}
         distinct = sorted({prompt for several in prompts.values() for prompt in several})
         features = dict(zip(distinct, gallery.encode_texts(distinct).cpu(), strict=True))
-        texts = {text: torch.stack([features[prompt] for prompt in several]) for text, several in prompts.items()}
-        return ClayScorer(self, gallery, texts)
+        return {text: torch.stack([features[prompt] for prompt in several]) for text, several in prompts.items()}
 
     def prompts_of(self, text: str) -> list[str]:
         """The prompt of the condition's own name, then those of its values."""
@@ -192,12 +200,21 @@ class ClayScorer:
 
     def __init__(self, method: Clay, gallery: Gallery, texts: dict[str, Tensor]) -> None:
         self.method = method
-        self.conditions = gallery.conditions
-        self.texts = texts
         self.features = gallery.features
         self.mean_image = mean_direction(gallery.features)
         self.points = None if method.manifold and not method.rotation else self.map(gallery.features, self.mean_image)
         self.lengths = None if self.points is None else self.points.norm(dim=-1)
+        self._set_conditions(gallery.conditions, texts)
+
+    def with_conditions(self, conditions: tuple[Condition, ...], texts: dict[str, Tensor]) -> ClayScorer:
+        """A scorer for other conditions that shares the work on the gallery."""
+        other = copy(self)
+        other._set_conditions(conditions, texts)
+        return other
+
+    def _set_conditions(self, conditions: tuple[Condition, ...], texts: dict[str, Tensor]) -> None:
+        self.conditions = conditions
+        self.texts = texts
         self.subspaces = lru_cache(maxsize=512)(one_thread()(self._subspaces))
         self.whole = lru_cache(maxsize=1)(self._whole)
         self._last: tuple[Queries, int, list[Tensor]] | None = None
@@ -239,6 +256,47 @@ class ClayScorer:
         used, places = torch.unique(rows.clamp(min=0), return_inverse=True)
         items = [self.project(s, *self.at(s, used), self.method.symmetric) for s in self.subspaces(condition)]
         return _mean_products(projections, items, places)
+
+    def why(self, queries: Queries, rows: Tensor) -> list[list[str]]:
+        """The two values of each condition text that an item is nearest to, and that of the query: "red 0.83, pink 0.41
+        (query: red 0.90)". The numbers are cosines within the subspace of the text's own values."""
+        if self.method.subspace != "text":  # values say nothing about the other subspaces
+            return [[""] * rows.shape[1] for _ in rows]
+        return [
+            self._why(self.conditions[condition], queries.reference[i : i + 1], rows[i])
+            for i, condition in enumerate(queries.condition.tolist())
+        ]
+
+    def _why(self, condition: Condition, reference: Tensor, rows: Tensor) -> list[str]:
+        alone = self.with_conditions(tuple((text,) for text in condition), self.texts)
+        parts = []
+        for i, text in enumerate(condition):
+            (subspace,) = alone.subspaces(i)
+            values = self._coordinates_of_values(text, subspace)
+            mapped = self.map(reference, subspace.base)
+            own = alone.project(subspace, mapped, mapped.norm(dim=-1), True)
+            items = alone.project(subspace, *self.at(subspace, rows), True)
+            (query,) = self._nearest_values(text, own, values, 1)
+            named = f"{text}: " if len(condition) > 1 else ""
+            parts.append([f"{named}{item} (query: {query})" for item in self._nearest_values(text, items, values, 2)])
+        return ["; ".join(of_item) for of_item in zip(*parts, strict=True)]
+
+    def _coordinates_of_values(self, text: str, subspace: Subspace) -> Tensor:
+        """[n, k] unit coordinates of the text's values in its ``subspace`` on the side of the images."""
+        values = unit(self.texts[text][1:].double())
+        base = unit(values.mean(dim=0))
+        points = log_map(values, base) if self.method.manifold else values
+        if self.method.rotation:
+            points = rotate(points, base, self.mean_image.cpu())
+        return unit(points.to(subspace.basis) @ subspace.basis)
+
+    def _nearest_values(self, text: str, coordinates: Tensor, values: Tensor, count: int) -> list[str]:
+        names = self.method.phrases.values(text)[: self.method.prompts]
+        best, places = (unit(coordinates) @ values.T).topk(count, dim=1)
+        return [
+            ", ".join(f"{names[place]} {cosine:.2f}" for place, cosine in zip(*nearest, strict=True))
+            for nearest in zip(places.tolist(), best.tolist(), strict=True)
+        ]
 
     def map(self, features: Tensor, base: Tensor) -> Tensor:
         """The vectors to project: the log map at ``base`` of raw features, or their unit vectors."""

@@ -65,6 +65,7 @@ class Combiner(TrainedMethod):
     """
 
     wrappers = ("Combiner", "combiner")
+    reads_conditions = False
 
     def __init__(
         self,

@@ -17,6 +17,8 @@ class CombinerBothSides(Combiner):
     Settings and checkpoints are those of ``Combiner``.
     """
 
+    reads_conditions = True
+
     def score_with(self, network: nn.Module, gallery: Gallery) -> Scorer:
         texts = gallery.condition_features.to(gallery.features)
 

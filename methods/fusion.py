@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 from condsim.harness.errors import CondsimError
 from condsim.harness.method import Gallery, Method, Queries, Scorer
-from condsim.harness.one_vector import OneVector, inner_products, unit
+from condsim.harness.one_vector import OneVector, inner_products, named_numbers, unit
 
 NEARLY_PARALLEL = 0.9995
 """Above this absolute cosine slerp falls back to linear interpolation (released code of Slerp)."""
@@ -28,18 +31,34 @@ class Product(Method):
             ranks an item that is unlike both above one that is like one of them.
     """
 
+    reads_conditions = False
+
     def __init__(self, clamp: bool = True) -> None:
         self.clamp = clamp
 
     def prepare(self, gallery: Gallery) -> Scorer:
-        items = unit(gallery.features)
+        return ProductScorer(unit(gallery.features), self.clamp)
 
-        def score(queries: Queries, rows: Tensor | None = None) -> Tensor:
-            sides = [inner_products(unit(side), items, rows) for side in (queries.reference, queries.text)]
-            image, text = [side.clamp(min=0) for side in sides] if self.clamp else sides
-            return image * text
 
-        return score
+@dataclass(frozen=True)
+class ProductScorer:
+    """The product prepared for a gallery of unit ``items`` [N, D]."""
+
+    items: Tensor
+    clamp: bool
+
+    def __call__(self, queries: Queries, rows: Tensor | None = None) -> Tensor:
+        image, text = self._sides(queries, rows)
+        return image * text
+
+    def why(self, queries: Queries, rows: Tensor) -> list[list[str]]:
+        """The two factors of the score."""
+        image, text = self._sides(queries, rows)
+        return named_numbers({"image": image, "text": text}, rows)
+
+    def _sides(self, queries: Queries, rows: Tensor | None) -> tuple[Tensor, Tensor]:
+        image, text = (inner_products(unit(side), self.items, rows) for side in (queries.reference, queries.text))
+        return (image.clamp(min=0), text.clamp(min=0)) if self.clamp else (image, text)
 
 
 def slerp(start: Tensor, end: Tensor, share: float) -> Tensor:
@@ -69,6 +88,21 @@ class Slerp(OneVector):
     def embed(self, queries: Queries) -> Tensor:
         return slerp(unit(queries.text), unit(queries.reference), self.weight)
 
+    def parts(self, queries: Queries) -> Mapping[str, Tensor]:
+        image, text = unit(queries.reference), unit(queries.text)
+        query = slerp(text, image, self.weight)
+        # The query is in the plane of both, so two inner products give its coordinates.
+        cosine = (image * text).sum(dim=-1, keepdim=True)
+        along = [(query * side).sum(dim=-1, keepdim=True) for side in (image, text)]
+        squared = 1 - cosine.square()
+        apart = squared > 1e-6  # else both are one direction, and the weights say which is which
+        shares = [(own - cosine * other) / squared for own, other in (along, along[::-1])]
+        of_image, of_text = (
+            torch.where(apart, share, weight)
+            for share, weight in zip(shares, (self.weight, 1 - self.weight), strict=True)
+        )
+        return {"image": of_image * image, "text": of_text * text}
+
 
 class WeiCom(Method):
     """score = weight Phi(z(ref . d)) + (1 - weight) Phi(z(text . d)) (Psomas et al., IGARSS 2024).
@@ -79,6 +113,8 @@ class WeiCom(Method):
     Args:
         weight: of the image; the paper's lambda weighs the text: lambda = 1 - weight.
     """
+
+    reads_conditions = False
 
     def __init__(self, weight: float = 0.5) -> None:
         self.weight = checked_weight(weight)
@@ -103,6 +139,12 @@ class WeiComScorer:
     def __call__(self, queries: Queries, rows: Tensor | None = None) -> Tensor:
         tails = [self._tail(unit(side), rows) for side in (queries.reference, queries.text)]
         return -(self.weight * tails[0] + (1 - self.weight) * tails[1])
+
+    def why(self, queries: Queries, rows: Tensor) -> list[list[str]]:
+        """The weighted Phi of both sides: their sum is WeiCom's score."""
+        sides = {"image": (queries.reference, self.weight), "text": (queries.text, 1 - self.weight)}
+        phis = {name: weight * (1 - self._tail(unit(side), rows)) for name, (side, weight) in sides.items()}
+        return named_numbers(phis, rows)
 
     def _tail(self, query: Tensor, rows: Tensor | None) -> Tensor:
         """1 - Phi(z), [B, N or C]."""

@@ -12,10 +12,8 @@ from torch import Tensor
 
 from condsim.harness.errors import CondsimError, NotApplicable
 from condsim.harness.method import Gallery, Method, Queries, Scorer
-from condsim.methods.neighborhood_rerank import BY_OBJECT, NeighborhoodRerank
 from condsim.methods.shared.base_method import Wrapper
 from condsim.methods.shared.per_batch import PerBatch, part_of
-from condsim.methods.specific import SpecificObject
 
 _ELEMENTS_AT_ONCE = 1 << 23
 """Scores of bank queries or queries against the whole gallery at a time: 32 MiB."""
@@ -44,8 +42,7 @@ class WithBank(Wrapper):
         self.size = size
         self.reads_train = self.reads_train or not self.transductive
         name = type(self.base).__name__
-        by_row = isinstance(self.base, SpecificObject)
-        if by_row or (isinstance(self.base, NeighborhoodRerank) and self.base.mode in BY_OBJECT):
+        if self.base.needs_row:
             raise CondsimError(f"a bank has no rows in the image table, which its base {name} looks pictures up by")
         if self.transductive and not self.base.needs_reference:
             raise CondsimError(f"a bank of the gallery's images says nothing about {name}, which needs no reference")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
@@ -44,9 +46,15 @@ class ImagePlusText(OneVector):
     def embed(self, queries: Queries) -> Tensor:
         return torch.lerp(queries.text, queries.reference, self.weight)
 
+    def parts(self, queries: Queries) -> Mapping[str, Tensor]:
+        return {"image": self.weight * queries.reference, "text": (1 - self.weight) * queries.text}
+
 
 class ImagePlusTextUnit(ImagePlusText):
     """query = w unit(ref) + (1 - w) unit(text): the form of Pic2Word and others."""
 
     def embed(self, queries: Queries) -> Tensor:
         return torch.lerp(unit(queries.text), unit(queries.reference), self.weight)
+
+    def parts(self, queries: Queries) -> Mapping[str, Tensor]:
+        return {"image": self.weight * unit(queries.reference), "text": (1 - self.weight) * unit(queries.text)}

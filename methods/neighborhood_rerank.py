@@ -6,11 +6,12 @@ could not be read: everything here is this project's own reading. See docs/metho
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from condsim.harness.categories import categories_of, read_categories
@@ -110,6 +111,7 @@ class NeighborhoodRerank(Wrapper):
         self.needs_reference = self.needs_reference or around != "text"
         self.needs_condition = self.needs_condition or around != "reference"
         self.needs_text = self.needs_text or weight > 0
+        self.needs_row = self.needs_row or mode in BY_OBJECT
 
     def check(self, task: Task) -> None:
         super().check(task)
@@ -129,7 +131,7 @@ class NeighborhoodRerank(Wrapper):
         if self.mode in BY_OBJECT:
             found = self._by_object(gallery)
         else:
-            found = _nearest(self._bank(gallery), gallery, self.neighbors)
+            found = _nearest(*self._bank(gallery), gallery, self.neighbors)
         if self.solver == "random":
             found = found.shuffled(self.seed)
         return found
@@ -147,20 +149,23 @@ class NeighborhoodRerank(Wrapper):
                 raise NotApplicable("method.mode=regions encodes regions of images, which is not possible here")
             bank = gallery.encode_images(grid_regions(gallery.table, self.grid)).to(gallery.features)
             members = Ragged.of(np.arange(len(bank)).reshape(len(gallery.table), -1))
+            names = [f"{name} part {i + 1}" for name in gallery.table.names for i in range(len(members[0]))]
         texts = [SPLITS[self.split](condition_text(condition)) for condition in gallery.conditions]
         place = {text: len(bank) + i for i, text in enumerate(dict.fromkeys(text for own in texts for text in own))}
         bank = torch.cat((bank, gallery.encode_texts(list(place)).to(bank)))
         of_condition = Ragged.of([place[text] for text in own] for own in texts)
         references, conditions = (_padded(sets).to(bank.device) for sets in (members, of_condition))
-        return Neighborhoods(unit(bank), references[torch.from_numpy(gallery.rows)], references, conditions)
+        items = references[torch.from_numpy(gallery.rows)]
+        return Neighborhoods(unit(bank), (*names, *place), items, references, conditions)
 
-    def _bank(self, gallery: Gallery) -> Tensor:
+    def _bank(self, gallery: Gallery) -> tuple[Tensor, Sequence[str]]:
+        """[P, D] unit rows, and what each is called."""
         train = gallery.train()
         if self.mode == "images":
-            return unit(train.images.to(gallery.features))
+            return unit(train.images.to(gallery.features)), train.table.names
         if not train.phrases:
             raise NotApplicable("the training split has no phrases for neighbourhoods: try method.mode=images")
-        return unit(gallery.encode_texts(train.phrases).to(gallery.features))
+        return unit(gallery.encode_texts(train.phrases).to(gallery.features)), train.phrases
 
 
 @dataclass(frozen=True)
@@ -168,6 +173,8 @@ class Neighborhoods:
     """Sets of entries of a common ``bank`` [P, D] of unit rows. Lists are padded with -1 at their end."""
 
     bank: Tensor
+    names: Sequence[str]
+    """[P] what each entry of the bank is called."""
     items: Tensor
     """int64 [N, k]: the set of each gallery item."""
     references: Tensor | None = None
@@ -179,7 +186,7 @@ class Neighborhoods:
         """The same sets, those of the items in a random order (padding stays at the end)."""
         keys = torch.rand(self.items.shape, generator=torch.Generator().manual_seed(seed)).to(self.items.device)
         order = keys.masked_fill(self.items < 0, 2.0).argsort(dim=1)
-        return Neighborhoods(self.bank, self.items.gather(1, order), self.references, self.conditions)
+        return replace(self, items=self.items.gather(1, order))
 
     def of(self, queries: Queries, around: str, k: int) -> Tensor:
         """int64 [B, k or fewer]: the sets of queries, padded with -1 at their end."""
@@ -197,12 +204,12 @@ class Neighborhoods:
         return torch.cat((nearest, others), dim=1)
 
 
-def _nearest(bank: Tensor, gallery: Gallery, k: int) -> Neighborhoods:
+def _nearest(bank: Tensor, names: Sequence[str], gallery: Gallery, k: int) -> Neighborhoods:
     k = min(k, len(bank))
     chunk = max(1, 8 * _ELEMENTS_AT_ONCE // len(bank))
     starts = range(0, len(gallery.features), chunk)
     parts = [(unit(gallery.features[start : start + chunk]) @ bank.T).topk(k, dim=1).indices for start in starts]
-    return Neighborhoods(bank, torch.cat(parts))
+    return Neighborhoods(bank, names, torch.cat(parts))
 
 
 def _padded(lists: Ragged) -> Tensor:
@@ -254,6 +261,27 @@ class RerankScorer:
         lowest = combined.masked_fill(~listed, torch.inf).amin(dim=1, keepdim=True)
         new = torch.where(listed, floor + combined - lowest, scores.gather(1, places))
         return scores.scatter(1, places, new.to(scores.dtype))
+
+    def why(self, queries: Queries, rows: Tensor) -> list[list[str]]:
+        """The three best pairs of the optimal matching between the query's neighbourhood and the item's."""
+        if self.method.solver != "hungarian":  # the other solvers match no pairs
+            return [[""] * rows.shape[1] for _ in rows]
+        own = self.sets.of(queries, self.method.around, self.method.neighbors)
+        return [
+            [self._pairs(own[i], item) if place < self.method.shortlist else "" for place, item in enumerate(listed)]
+            for i, listed in enumerate(rows.tolist())
+        ]
+
+    def _pairs(self, own: Tensor, item: int) -> str:
+        others = self.sets.items[item]
+        own, others = own[own >= 0], others[others >= 0]
+        similarity = self.similarities(own[None], others[None, None])[0, 0].cpu().numpy()
+        left, right = own.tolist(), others.tolist()
+        pairs = sorted(
+            zip(*linear_sum_assignment(similarity, maximize=True), strict=True), key=lambda p: -similarity[p]
+        )
+        names = self.sets.names
+        return ", ".join(f"{names[left[i]]} ~ {names[right[j]]} {similarity[i, j]:.2f}" for i, j in pairs[:3])
 
     def alikeness(self, own: Tensor, others: Tensor) -> Tensor:
         """[b, K] similarity of the sets ``own`` [b, n] and ``others`` [b, K, m] of bank entries, by the solver."""

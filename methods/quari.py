@@ -37,6 +37,7 @@ class Quari(Method):
 
     needs_reference = False
     needs_condition = False
+    reads_conditions = False
 
     def __init__(self, checkpoint: str | None = None, config: str | None = None) -> None:
         self.checkpoint, self.config = checkpoint, config

@@ -40,6 +40,7 @@ class QueryAdaptive(TrainedMethod):
 
     needs_reference = False
     needs_condition = False
+    reads_conditions = False
 
     def __init__(
         self,

@@ -153,6 +153,8 @@ class SpecificObject(_Specific):
         tasks: names of the tasks on which it runs.
     """
 
+    needs_row = True
+
     def __init__(
         self,
         categories: str | None = None,

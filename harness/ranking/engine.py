@@ -60,6 +60,7 @@ def rank_task(
     image_features: Tensor,
     condition_features: Tensor,
     *,
+    references: Tensor | None = None,
     pointwise: bool = True,
     top: int = 0,
     budget_bytes: int = 256 << 20,
@@ -72,6 +73,9 @@ def rank_task(
     queries against the whole gallery exceed it, a ``pointwise`` method gets the gallery in chunks of equal size, with
     the same ``Queries`` object for all chunks of a batch (so it may cache what it computes from them). Any other method
     gets the whole gallery and fewer queries per batch.
+
+    ``references`` [Q, D]: raw features of the references, where some of them are not images of the task; a row of zeros
+    is a query without a reference. None: the rows ``task.reference`` of ``image_features``.
 
     A list of candidates may contain a row several times. If ``task.relevant`` lists the row n times, its first n copies
     are relevant, and the others are in an exact tie with them. ``progress`` gets the number of queries of each finished
@@ -87,7 +91,7 @@ def rank_task(
     parts: list[Ranking] = []
     for start in range(0, len(order), batch):
         which = order[start : start + batch]
-        queries = _queries(task, which, image_features, condition_features)
+        queries = _queries(task, which, image_features, condition_features, references)
         scoring = _Scoring(task, lists.part(start, start + len(which)), scorer, which, queries)
         parts.append(_rank_batch(scoring, chunk, complete, top))
         if progress is not None:
@@ -122,7 +126,9 @@ def _sizes(task: Task, lists: CandidateLists, features: Tensor, pointwise: bool,
     return max(1, min(budget // row, max(_FEW_QUERIES, block // row))), None
 
 
-def _queries(task: Task, which: Rows, image_features: Tensor, condition_features: Tensor) -> Queries:
+def _queries(
+    task: Task, which: Rows, image_features: Tensor, condition_features: Tensor, references: Tensor | None
+) -> Queries:
     device = image_features.device
 
     def features_of(features: Tensor, index: Rows) -> Tensor:
@@ -135,7 +141,7 @@ def _queries(task: Task, which: Rows, image_features: Tensor, condition_features
 
     reference, condition = task.reference[which], task.condition[which]
     return Queries(
-        reference=features_of(image_features, reference),
+        reference=features_of(image_features, reference) if references is None else references[which],
         text=features_of(condition_features, condition),
         condition=torch.from_numpy(condition).to(device),
         reference_row=torch.from_numpy(reference).to(device),

@@ -170,7 +170,7 @@ def rank(
             _train_features(benchmark, method, backbone, watch),
             reads_mapped=method.reads_mapped,
             encode_images=lambda table: backbone.encode_images(table).to(device, copy=True),
-            encode_texts_with=_pseudo_words(backbone),
+            encode_texts_with=pseudo_words(backbone),
             encode_jointly=_jointly(backbone, task),
         )
         watch.add("gallery.features", gallery.features)
@@ -232,7 +232,7 @@ def encode_texts(backbone: Backbone, texts: Sequence[str]) -> Tensor:
     return backbone.encode_texts(texts).to(backbone.device)
 
 
-def _pseudo_words(backbone: Backbone) -> Callable[[Sequence[str], Tensor], Tensor] | None:
+def pseudo_words(backbone: Backbone) -> Callable[[Sequence[str], Tensor], Tensor] | None:
     """``Gallery.encode_texts_with`` of this backbone."""
     if not isinstance(backbone, EncodesPseudoWords):
         return None

@@ -28,6 +28,7 @@ class Wrapper(Method):
         self.needs_reference = self.base.needs_reference
         self.needs_condition = self.base.needs_condition
         self.needs_text = self.base.needs_text
+        self.needs_row = self.base.needs_row
         self.reads_train = self.base.reads_train
         self.pointwise = self.base.pointwise
 
