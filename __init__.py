@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from condsim.harness.backbone import Backbone
     from condsim.harness.commands.bench import bench
+    from condsim.harness.commands.index import Index
     from condsim.harness.errors import CondsimError, NotApplicable
     from condsim.harness.method import Gallery, Method, Queries, Scorer
     from condsim.harness.one_vector import OneVector
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from condsim.harness.results.leaderboard import Leaderboard
     from condsim.harness.results.results import Results
     from condsim.harness.run.record import Measurement, Record
+    from condsim.harness.search.matches import Matches
     from condsim.harness.task import Benchmark, ImageTable, Ragged, Task
 
 _PUBLIC = {
@@ -29,7 +31,9 @@ _PUBLIC = {
     "Entry": "results.entry",
     "Gallery": "method",
     "ImageTable": "task",
+    "Index": "commands.index",
     "Leaderboard": "results.leaderboard",
+    "Matches": "search.matches",
     "Measurement": "run.record",
     "Method": "method",
     "NotApplicable": "errors",
@@ -46,9 +50,9 @@ _PUBLIC = {
 """Public name -> its module under ``condsim.harness``."""
 
 __all__ = [
-    "Backbone", "Benchmark", "CondsimError", "Entry", "Gallery", "ImageTable", "Leaderboard", "Measurement", "Method",
-    "NotApplicable", "OneVector", "Queries", "Ragged", "Record", "Results", "Scorer", "Task", "bench",
-    "rank_task",
+    "Backbone", "Benchmark", "CondsimError", "Entry", "Gallery", "ImageTable", "Index", "Leaderboard", "Matches",
+    "Measurement", "Method", "NotApplicable", "OneVector", "Queries", "Ragged", "Record", "Results", "Scorer", "Task",
+    "bench", "rank_task",
 ]  # fmt: skip
 
 

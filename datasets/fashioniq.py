@@ -11,9 +11,10 @@ import numpy as np
 from pydantic import Field
 
 from condsim.datasets.annotations import Entry, ImageName, Line, keep_some, read_list, shown, validate
-from condsim.datasets.image_files import IMAGE_SUFFIXES, folder_of, image_index, moved
+from condsim.datasets.image_files import folder_of, image_index, moved
 from condsim.harness.errors import CondsimError, did_you_mean
 from condsim.harness.fewer_queries import join_variants
+from condsim.harness.images import IMAGE_SUFFIXES
 from condsim.harness.json_files import read_json, read_text
 from condsim.harness.task import Benchmark, Headline, ImageTable, OnError, Ragged, Task, TrainSplit
 from condsim.harness.without_images import without_images

@@ -13,16 +13,12 @@ from pathlib import Path
 from PIL import Image
 
 from condsim.harness.errors import CondsimError
+from condsim.harness.images import IMAGE_SUFFIXES
 from condsim.harness.names import clean_path, unusable_character
 from condsim.harness.tables import is_missing
 from condsim.harness.task import ImageTable, OnError, Task
 from condsim.harness.without_images import without_images
 
-IMAGE_SUFFIXES = (
-    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm",
-    ".jp2", ".avif", ".heic", ".heif",
-)  # fmt: skip
-"""Files of a folder that count as images. A file that a table names may have any name."""
 _FORMAT_SUFFIXES = {"MPO": "jpeg", "JPEG2000": "jp2"}
 
 

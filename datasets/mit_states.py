@@ -11,8 +11,9 @@ import numpy as np
 
 from condsim.datasets.annotations import keep_valid
 from condsim.datasets.grouping import rows_by_code, word_codes
-from condsim.datasets.image_files import IMAGE_SUFFIXES, folder_of, shown_path
+from condsim.datasets.image_files import folder_of, shown_path
 from condsim.harness.errors import CondsimError, did_you_mean
+from condsim.harness.images import IMAGE_SUFFIXES
 from condsim.harness.json_files import read_json
 from condsim.harness.names import clean_label, notes_on_alike, unusable_character
 from condsim.harness.task import Benchmark, ImageTable, OnError, Ragged, Rows, Task, TrainSplit

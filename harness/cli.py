@@ -19,6 +19,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "compare": ("compare", "test methods pairwise on the same queries"),
     "report": ("report", "write the records as one HTML page"),
     "plot": ("plot", "write the records as figures for a paper"),
+    "search": ("search", "find pictures in a folder of your own by picture and condition"),
     "export": ("export_rankings", "write the ranking of every query for other programs"),
     "import": ("import_rankings", "measure rankings that another program made"),
     "reproduce": ("reproduce", "run a published table, and compare it with what was published"),

@@ -15,6 +15,11 @@ from condsim.harness.errors import CondsimError
 from condsim.harness.task import ImageTable
 
 Picture = Image.Image
+IMAGE_SUFFIXES = (
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm",
+    ".jp2", ".avif", ".heic", ".heif",
+)  # fmt: skip
+"""Files of a folder that count as images. A file that a table names may have any name."""
 
 
 def crop_box(

@@ -9,8 +9,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
-from condsim.datasets.image_files import IMAGE_SUFFIXES, image_suffix, relative_file, shown_path
+from condsim.datasets.image_files import image_suffix, relative_file, shown_path
 from condsim.harness.errors import CondsimError, did_you_mean
+from condsim.harness.images import IMAGE_SUFFIXES
 from condsim.harness.json_files import parse_json, read_text
 from condsim.harness.names import clean_label, clean_path, unusable_character
 from condsim.harness.tables import PARQUET, is_missing, read_rows, require_columns, unreadable_parquet

@@ -84,6 +84,7 @@ OWN: dict[str, dict[str, Any]] = {
         "output": Path, "concreteness": Annotated[float, Range(0, 5)], "count": Count, "seed": Seed,
         "limit": Count | None, "shard": Count, "cache_dir": Folder, "recipe": Literal["paper", "released"],
     },
+    "search": {"cache_dir": Folder},
     "report": {
         "results": Path, "report.path": Path, "report.title": str, "report.benchmarks": Names,
         "report.budget_mb": Positive, "report.queries": CountOrNone, "report.top": Count, "report.thumbnail": Count,

@@ -1,0 +1,247 @@
+"""`condsim.Index`: search your own pictures by condition, with every method and every backbone."""
+
+from __future__ import annotations
+
+import os
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from condsim.datasets.image_files import folder_of
+from condsim.harness.backbone import Backbone
+from condsim.harness.commands.composition import Job, jobs
+from condsim.harness.configs import make, make_once, plain
+from condsim.harness.console import warn
+from condsim.harness.errors import ROWS_SHOWN, CondsimError, did_you_mean
+from condsim.harness.method import Method
+from condsim.harness.names import clean_label
+from condsim.harness.run.isolation import isolated
+from condsim.harness.search.matches import Matches
+from condsim.harness.search.pictures import Pictures, changed, encode_one, encode_readable, pictures_below
+from condsim.harness.search.searcher import Query, Searcher
+from condsim.harness.task import Condition, ImageTable
+
+Picture = str | Path
+Conditions = str | Sequence[str] | None
+_NAMES_COMPARED = 10_000
+"""Most pictures among which a mistyped name is looked for: the comparison takes seconds beyond."""
+
+
+class Index:
+    """The pictures of a folder and its subfolders, ready to be searched.
+
+    >>> index = condsim.Index("photos/", backbone="ViT-B-32/openai")  # doctest: +SKIP
+    >>> index.search("cup.png", "color", method="clay", k=20)  # doctest: +SKIP
+
+    Features come from the feature store: a picture is encoded once, and again only if its file changes.
+
+    Args:
+        folder: the pictures.
+        backbone: a name (`condsim ls backbones`) or an object (``condsim.Backbone``).
+        config_dir: a folder of your own choices, laid out like ``conf/``.
+        settings: of a backbone that is chosen by name: ``device="cpu"``.
+
+    Raises CondsimError where the folder holds no picture that can be read, or the backbone cannot be loaded.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        backbone: str | Backbone = "ViT-B-32/openai",
+        *,
+        config_dir: str | Path | None = None,
+        **settings: Any,
+    ) -> None:
+        self.root = folder_of(folder, "folder", "the folder with your pictures")
+        self._config_dir = config_dir
+        self._methods: dict[str, tuple[str, Method]] = {}
+        if isinstance(backbone, str):
+            job = self._choose(
+                f"backbone={backbone}", **{f"backbone.{name}": value for name, value in settings.items()}
+            )
+            self.backbone: Backbone = make_once(plain(job.config.backbone), "backbone")
+        else:
+            if settings:
+                raise CondsimError(f"{next(iter(settings))}: a backbone that is an object already has its settings")
+            self.backbone = backbone
+        self._searcher = self._load()
+
+    def __len__(self) -> int:
+        return len(self._searcher.pictures.table)
+
+    def __repr__(self) -> str:
+        return f"Index({str(self.root)!r}, backbone={self.backbone.name!r}): {len(self):,} pictures"
+
+    @property
+    def pictures(self) -> Pictures:
+        """The pictures that are searched, with their features, and those that cannot be read."""
+        return self._searcher.pictures
+
+    def refresh(self) -> None:
+        """Read the folder again, and encode the pictures that are new or changed.
+
+        A search does so itself where a file was added, removed or renamed. Only a file that was overwritten in place
+        needs this call.
+        """
+        before = self._searcher
+        after = self._load()
+        same = before.pictures.table.names == after.pictures.table.names and not before.written
+        if not (same and before.pictures.features.equal(after.pictures.features)):
+            self._searcher = after
+
+    def search(
+        self,
+        query: Picture | Sequence[Picture | tuple[Picture | None, Conditions]] | None = None,
+        condition: Conditions = None,
+        *,
+        method: str | Method | None = None,
+        k: int = 20,
+        why: bool = False,
+        values: Mapping[str, Sequence[str]] | None = None,
+        **settings: Any,
+    ) -> Matches:
+        """The ``k`` pictures that are most similar to the query under the condition, without the query itself.
+
+        Args:
+            query: a picture, in the folder or elsewhere; None: the condition's text alone. A list is several queries:
+                of pictures, or of pairs (picture or None, condition).
+            condition: a text ("color", "but at night"), or several at once.
+            method: a name (`condsim ls methods`) or an object (``condsim.Method``). None: image_plus_text for a picture
+                with a condition, image_only for a picture, text_only for a text.
+            why: explain each result, where the method can.
+            values: condition -> its values, for methods that need them (CLAY) and conditions that the lexicon lacks.
+            settings: of a method that is chosen by name: ``rank=5``.
+
+        Raises CondsimError for a picture that cannot be read and for unknown names, and NotApplicable where the method
+        does not apply.
+        """
+        if k < 1:
+            raise CondsimError(f"k must be 1 or more, not {k}")
+        if self._searcher.written or changed(self._stamps):
+            self.refresh()
+        pairs = self._pairs(query, condition)
+        queries = [self._query(picture, conditions) for picture, conditions in pairs]
+        name, chosen = self._method(method or _usual(queries), settings, values)
+        return self._searcher.search(chosen, queries, k, why=why, name=name)
+
+    def _load(self) -> Searcher:
+        names, self._stamps = pictures_below(self.root)
+        pictures = encode_readable(ImageTable(self.root, names), self.backbone)
+        if pictures.unreadable:
+            listed = [f"  {name}: {fault}" for name, fault in list(pictures.unreadable.items())[:ROWS_SHOWN]]
+            more = len(pictures.unreadable) - len(listed)
+            left_out = f"{len(pictures.unreadable):,} of {len(names):,} pictures cannot be read and are left out:"
+            warn("\n".join([left_out, *listed, *([f"  ... and {more:,} more"] if more else [])]))
+        return Searcher(self.backbone, pictures)
+
+    @staticmethod
+    def _pairs(query: Any, condition: Conditions) -> list[tuple[Picture | None, Conditions]]:
+        if isinstance(query, list):
+            if not query:
+                raise CondsimError("the list of queries is empty")
+            pairs = [entry if isinstance(entry, tuple) else (entry, condition) for entry in query]
+            for i, pair in enumerate(pairs):
+                if len(pair) != 2 or (isinstance(query[i], tuple) and condition is not None):
+                    raise CondsimError(
+                        f"query {i}: expected a picture, or a pair (picture, condition) and no other condition; "
+                        f"found {query[i]!r}"
+                    )
+            return pairs
+        return [(query, condition)]
+
+    def _query(self, picture: Picture | None, conditions: Conditions) -> Query:
+        texts = [conditions] if isinstance(conditions, str) else list(conditions or ())
+        condition: Condition = tuple(dict.fromkeys(clean_label(text) for text in texts))
+        if "" in condition:
+            raise CondsimError("a condition is an empty text")
+        if picture is None:
+            if not condition:
+                raise CondsimError("a query needs a picture, a condition, or both")
+            return Query(condition=condition)
+        path = self._path(picture)
+        row = self._row(path)
+        features = encode_one(path, self.backbone) if row < 0 else None
+        return Query(str(path), row, features, condition)
+
+    def _path(self, picture: Picture) -> Path:
+        """The query picture: a path, or a name within the folder. Raises CondsimError if there is no such file."""
+        path = Path(picture).expanduser()
+        for place in (path, self.root / path):
+            if place.is_file():
+                return place
+        names = self.pictures.table.names
+        hint = f" {did_you_mean(str(picture), names)}" if 0 < len(names) <= _NAMES_COMPARED else ""
+        raise CondsimError(
+            f"the query picture {picture}: there is no such file, neither here nor in {self.root}.{hint} "
+            "For a text without a picture, give the text as the condition"
+        )
+
+    def _row(self, path: Path) -> int:
+        """The picture's row in the table; -1: it is not in it."""
+        names = self.pictures.table.names
+        for of in (os.path.abspath, os.path.realpath):
+            name = os.path.relpath(of(path), of(self.root)).replace(os.sep, "/")
+            row = bisect_left(names, name)
+            if row < len(names) and names[row] == name:
+                return row
+        return -1
+
+    def _method(
+        self, method: str | Method, settings: Mapping[str, Any], values: Mapping[str, Sequence[str]] | None
+    ) -> tuple[str, Method]:
+        """The method's name and the method; the same object for the same settings."""
+        if isinstance(method, Method):
+            if settings or values:
+                given = next(iter(settings), "values")
+                raise CondsimError(f"{given}: a method that is an object already has its settings")
+            return type(method).__name__, method
+        key = repr((method, sorted(settings.items()), values))
+        if key not in self._methods:
+            job = self._choose(f"method={method}", **{f"method.{name}": value for name, value in settings.items()})
+            config = plain(job.config.method)
+            if not _give_values(config, values or {}) and values:
+                raise CondsimError(f"values: the method {method} reads no values of conditions")
+            with isolated():
+                self._methods[key] = job.method_name, make(config, "method")
+        return self._methods[key]
+
+    def _choose(self, choice: str, **settings: Any) -> Job:
+        """The config with this choice. Raises CondsimError with the nearest valid names."""
+        folders = ["--config-dir", str(self._config_dir)] if self._config_dir is not None else []
+        (job,) = jobs("search", [*folders, choice, *(f"{name}={_typed(value)}" for name, value in settings.items())])
+        return job
+
+
+def _usual(queries: Sequence[Query]) -> str:
+    with_picture = {query.picture is not None for query in queries}
+    with_condition = {bool(query.condition) for query in queries}
+    if with_picture == {True}:
+        return "image_plus_text" if with_condition == {True} else "image_only"
+    return "text_only"
+
+
+def _typed(value: Any) -> str:
+    """A Python value as a user types it in a setting."""
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else str(value).lower()
+    if isinstance(value, (list, tuple)):
+        return f"[{','.join(map(_typed, value))}]"
+    return str(value)
+
+
+def _give_values(config: dict[str, Any], values: Mapping[str, Sequence[str]]) -> bool:
+    """Put ``values`` before every source of values in a method's config. Whether it has one."""
+    found = False
+    for name, part in config.items():
+        if isinstance(part, dict):
+            if name == "phrases":
+                config[name] = {
+                    "_target_": "condsim.methods.phrases.given.GivenValues",
+                    "values": {condition: list(listed) for condition, listed in values.items()},
+                    "otherwise": part,
+                }
+                found = True
+            else:
+                found |= _give_values(part, values)
+    return found

@@ -1,0 +1,90 @@
+"""The pictures of a folder with their features; what cannot be read is left out and named."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from condsim.harness.backbone import Backbone, ForgetsFeatures
+from condsim.harness.errors import CondsimError, UnusableRowsError
+from condsim.harness.images import IMAGE_SUFFIXES
+from condsim.harness.task import ImageTable
+
+Stamps = Mapping[str, int]
+"""Folder -> time of its last change: of a file that was added, removed or renamed in it."""
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """N pictures with their features."""
+
+    table: ImageTable
+    """The names are sorted."""
+    features: Tensor
+    """[N, D] raw float32, on the backbone's device."""
+    unreadable: Mapping[str, str]
+    """Name -> what is wrong, of the pictures that are left out."""
+
+
+def pictures_below(root: Path) -> tuple[tuple[str, ...], Stamps]:
+    """The image files in ``root`` and its subfolders, as sorted paths relative to it. Hidden ones are left out.
+
+    Raises CondsimError where there is none.
+    """
+    names: list[str] = []
+    stamps: dict[str, int] = {}
+    for folder, subfolders, files in os.walk(root):
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        stamps[folder] = os.stat(folder).st_mtime_ns
+        prefix = os.path.relpath(folder, root).replace(os.sep, "/") + "/"
+        prefix = "" if prefix == "./" else prefix
+        names += [prefix + name for name in files if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")]
+    if not names:
+        raise CondsimError(
+            f"{root}: there is no picture in this folder or its subfolders (files that end in "
+            f"{', '.join(IMAGE_SUFFIXES[:5])}, ...)"
+        )
+    return tuple(sorted(names)), stamps
+
+
+def changed(stamps: Stamps) -> bool:
+    """Whether a file was added, removed or renamed since ``stamps`` were taken."""
+    try:
+        return any(os.stat(folder).st_mtime_ns != stamp for folder, stamp in stamps.items())
+    except FileNotFoundError:
+        return True
+
+
+def encode_readable(table: ImageTable, backbone: Backbone) -> Pictures:
+    """The pictures of ``table`` that can be encoded. Raises CondsimError where none can."""
+    unreadable: dict[str, str] = {}
+    while True:
+        try:
+            features = backbone.encode_images(table).to(backbone.device)
+            break
+        except UnusableRowsError as error:
+            if not error.skippable:
+                raise
+            unreadable |= {table.names[row]: fault for row, fault in error.faults.items()}
+            if len(error.faults) == len(table):
+                name, fault = next(iter(unreadable.items()))
+                raise CondsimError(
+                    f"{table.root}: none of its {len(unreadable):,} pictures can be read; the first: {name}: {fault}"
+                ) from None
+            table = table.take(np.setdiff1d(np.arange(len(table)), list(error.faults)))
+    if not isinstance(backbone, ForgetsFeatures):  # a user's, which may keep what it returns
+        features = features.clone()
+    return Pictures(table, features, unreadable)
+
+
+def encode_one(path: Path, backbone: Backbone) -> Tensor:
+    """[D] raw features of a picture from elsewhere. Raises CondsimError naming it if it cannot be encoded."""
+    try:
+        return backbone.encode_images(ImageTable(path.parent, (path.name,))).to(backbone.device)[0]
+    except UnusableRowsError as error:
+        raise CondsimError(f"the query picture {path}: {next(iter(error.faults.values()))}") from None

@@ -1,0 +1,194 @@
+"""Queries without ground truth: methods prepared for a set of pictures, ranked by the engine of the benchmarks."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from condsim.harness.backbone import Backbone
+from condsim.harness.condition_features import condition_features
+from condsim.harness.errors import NotApplicable
+from condsim.harness.method import Explains, Gallery, Method, Queries, Scorer, TrainFeatures
+from condsim.harness.ranking.engine import rank_task
+from condsim.harness.ranking.gallery import make_gallery
+from condsim.harness.run.isolation import isolated
+from condsim.harness.run.read_only import read_only
+from condsim.harness.run.run import encode_texts, pseudo_words
+from condsim.harness.search.matches import Matches
+from condsim.harness.search.pictures import Pictures
+from condsim.harness.task import Condition, Ragged, Rows, Task
+
+_KEPT_BYTES = 2 << 30
+"""Of prepared scorers, each of which may hold a copy of all features."""
+_FEWEST_KEPT = 3
+_MOST_KEPT = 64
+
+
+@dataclass(frozen=True)
+class Query:
+    """A picture, a condition, or both."""
+
+    picture: str | None = None
+    """As it is shown in the results."""
+    row: int = -1
+    """The picture's row in the image table; -1: it is not one of the pictures that are searched."""
+    features: Tensor | None = None
+    """[D] raw features of a picture that is not in the table."""
+    condition: Condition = ()
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    method: Method
+    scorer: Scorer
+    condition_features: Tensor
+
+
+class Searcher:
+    """Pictures that are searched, and the methods that were prepared for them, one scorer per method and conditions.
+
+    A score may depend on the other conditions that a method was prepared for, so it is prepared for those of one search
+    alone. ``Method.with_conditions`` makes a new condition cheap.
+    """
+
+    def __init__(self, backbone: Backbone, pictures: Pictures) -> None:
+        self.backbone = backbone
+        self.pictures = pictures
+        self.rows = np.arange(len(pictures.table))
+        self.written = False
+        """A method has written into the features: they have to be read again."""
+        kept = _KEPT_BYTES // max(1, pictures.features.nbytes)
+        self._kept = min(_MOST_KEPT, max(_FEWEST_KEPT, kept))
+        self._prepared: OrderedDict[tuple[int, tuple[Condition, ...], bool, bool], _Prepared] = OrderedDict()
+
+    def search(self, method: Method, queries: Sequence[Query], k: int, *, why: bool = False, name: str = "") -> Matches:
+        """The ``k`` best pictures for every query, without the query's own picture.
+
+        ``name``: the method's, as it is shown. Raises NotApplicable where the method does not apply to these queries,
+        and CondsimError where it fails.
+        """
+        conditions = tuple(dict.fromkeys(query.condition for query in queries if query.condition))
+        task = self._task(queries, conditions)
+        outside = torch.stack([self._reference(query) for query in queries])
+        label = type(method).__name__
+        with isolated():
+            try:
+                with read_only(label, self.backbone) as watch:
+                    watch.add("gallery.features", self.pictures.features)
+                    prepared = self._prepare(method, task, np.array([query.features is not None for query in queries]))
+                    ranking = rank_task(
+                        task, prepared.scorer, self.pictures.features, prepared.condition_features,
+                        references=outside, pointwise=method.pointwise, top=min(k, len(self.rows)),
+                    )  # fmt: skip
+                    assert ranking.top is not None
+                    assert ranking.top_scores is not None
+                    reasons = self._why(prepared, task, outside, ranking.top) if why else None
+            finally:
+                self.written = watch.changed() is not None
+        return Matches(
+            self.pictures.table,
+            tuple((query.picture, query.condition) for query in queries),
+            ranking.top,
+            ranking.top_scores,
+            reasons,
+            name or label,
+            self.backbone.name,
+        )
+
+    def _task(self, queries: Sequence[Query], conditions: tuple[Condition, ...]) -> Task:
+        place = {condition: i for i, condition in enumerate(conditions)}
+        own = [[query.row] if query.row >= 0 else [] for query in queries]
+        return Task(
+            "pictures",
+            "search",
+            self.pictures.table,
+            conditions,
+            np.array([place.get(query.condition, -1) for query in queries]),
+            np.array([query.row for query in queries]),
+            Ragged.of([] for _ in queries),
+            (),
+            gallery=self.rows,
+            excluded=Ragged.of(own),
+        )
+
+    def _reference(self, query: Query) -> Tensor:
+        features = self.pictures.features
+        if query.features is not None:
+            return query.features.to(features)
+        return features[query.row] if query.row >= 0 else torch.zeros_like(features[0])
+
+    def _prepare(self, method: Method, task: Task, outside: NDArray[np.bool_]) -> _Prepared:
+        """The scorer for the task's conditions; made now, from one for other conditions if possible, or kept.
+
+        ``outside`` [Q]: the query's picture is not in the task's table.
+        """
+        if outside.any() and method.needs_row:
+            raise NotApplicable(
+                f"{type(method).__name__} looks the query picture up in its table of pictures, so it has to be one "
+                "of the pictures that are searched"
+            )
+        # For the check, a picture from elsewhere is a reference like any other.
+        checked = replace(task, reference=np.where(outside, 0, task.reference))
+        key = (id(method), task.conditions, bool((checked.reference < 0).any()), bool((task.condition < 0).any()))
+        if key in self._prepared:
+            self._prepared.move_to_end(key)
+            return self._prepared[key]
+        method.check(checked)
+        if method.needs_text:
+            texts = condition_features(task, self._encode_texts)
+        else:
+            texts = torch.zeros(len(task.conditions), self.backbone.width, device=self.backbone.device)
+        gallery = make_gallery(
+            task,
+            self.pictures.features,
+            texts,
+            lambda names: self._encode_texts(names).clone(),
+            _no_train_split(method),
+            encode_texts_with=pseudo_words(self.backbone),
+        )
+        scorer = self._with_conditions(method, gallery)
+        if scorer is None:
+            scorer = method.prepare(gallery)
+        prepared = self._prepared[key] = _Prepared(method, scorer, texts)
+        while len(self._prepared) > self._kept:
+            self._prepared.popitem(last=False)
+        return prepared
+
+    def _with_conditions(self, method: Method, gallery: Gallery) -> Scorer | None:
+        for prepared in self._prepared.values():
+            if prepared.method is method:
+                return method.with_conditions(prepared.scorer, gallery)
+        return None
+
+    def _why(self, prepared: _Prepared, task: Task, references: Tensor, top: Rows) -> list[list[str]] | None:
+        """One text per entry of ``top``; None where the method explains nothing."""
+        if not isinstance(prepared.scorer, Explains):
+            return None
+        device = self.backbone.device
+        condition = torch.from_numpy(task.condition).to(device)
+        text = torch.zeros_like(references)
+        if len(task.conditions):
+            text = prepared.condition_features[condition.clamp(min=0)].to(references) * (condition >= 0)[:, None]
+        queries = Queries(references, text, condition, torch.from_numpy(task.reference).to(device))
+        with torch.no_grad():
+            reasons = prepared.scorer.why(queries, torch.from_numpy(np.maximum(top, 0)).to(device))
+        return reasons if any(map(any, reasons)) else None
+
+    def _encode_texts(self, texts: Sequence[str]) -> Tensor:
+        return encode_texts(self.backbone, texts)
+
+
+def _no_train_split(method: Method) -> Callable[[], TrainFeatures]:
+    def train() -> TrainFeatures:
+        raise NotApplicable(
+            f"{type(method).__name__} with these settings needs a training split, and a folder of pictures has none: "
+            "choose other settings, or another method of `condsim ls methods`"
+        )
+
+    return train

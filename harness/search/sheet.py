@@ -1,0 +1,63 @@
+"""A contact sheet of search results: HTML with the pictures inside, for a file of its own or for a notebook."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jinja2 import Environment, StrictUndefined
+
+from condsim.harness.names import escaped
+from condsim.harness.results.report.thumbnails import thumbnail_uri
+from condsim.harness.task import ImageTable
+
+if TYPE_CHECKING:
+    from condsim.harness.search.matches import Matches
+
+
+def sheet(matches: Matches, thumbnail: int) -> str:
+    """A whole page that needs no other file and no network."""
+    return _rendered(matches, thumbnail, page=True)
+
+
+def fragment(matches: Matches, thumbnail: int) -> str:
+    """The same without the page around it."""
+    return _rendered(matches, thumbnail, page=False)
+
+
+def _rendered(matches: Matches, thumbnail: int, page: bool) -> str:
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    template = environment.from_string(
+        files("condsim.harness.search").joinpath("sheet.html").read_text(encoding="utf-8")
+    )
+    return template.render(
+        page=page,
+        side=thumbnail,
+        method=matches.method,
+        backbone=matches.backbone,
+        queries=[_query(matches, query, thumbnail) for query in range(len(matches.queries))],
+    )
+
+
+def _query(matches: Matches, query: int, thumbnail: int) -> dict[str, Any]:
+    picture, condition = matches.queries[query]
+    rows = [row for row in matches.rows[query].tolist() if row >= 0]
+    found = [
+        {
+            "rank": match.rank,
+            "score": f"{match.score:.4f}",
+            "name": escaped(matches.table.names[row]),
+            "why": escaped(match.why),
+            "uri": thumbnail_uri(matches.table, row, thumbnail),
+        }
+        for row, match in zip(rows, matches.of(query), strict=True)
+    ]
+    own = None
+    if picture is not None:
+        path = Path(picture)
+        own = {
+            "name": escaped(path.name),
+            "uri": thumbnail_uri(ImageTable(path.parent, (path.name,)), 0, thumbnail),
+        }
+    return {"picture": own, "condition": escaped(" + ".join(condition)), "found": found}
