@@ -32,6 +32,7 @@ TITLES = {
     "encoding": "Encoding",
     "ranking": "Ranking",
     "clay": "CLAY on a large gallery",
+    "search": "Search in a prepared index",
     "query_adaptive": "Query-adaptive transforms",
     "methods": "Other methods",
     "statistics": "Statistics",

@@ -84,7 +84,7 @@ def pyproject_has_the_extra(words: list[str], line: str) -> None:
 
 def it_composes(words: list[str], line: str) -> None:
     """Every choice and setting exists; "method=..." and "benchmark=NAME" stand for any."""
-    if words[1] in COMPOSED:
+    if words[1] in COMPOSED - {"search"}:
         known = [word for word in words[2:] if not word.endswith(("=...", "=NAME"))]
         list(jobs(words[1], [word for word in known if word != "--dry"]))
     else:
@@ -102,6 +102,8 @@ def only_the_data_is_missing(words: list[str], line: str) -> None:
 def it_runs(words: list[str], line: str) -> None:
     it_composes(words, line)
     arguments = [re.sub(r"^backbone=(RN|ViT).*", "backbone=shapes-clip", word) for word in words[1:]]
+    if words[1] == "search":
+        arguments += ["--backbone", "shapes-clip"]
     if words[1] == "bench" and not {"--help", "--cfg"} & set(words):
         arguments += ["statistics.resamples=100", "force=true"]
     status, told = condsim(arguments)
@@ -112,6 +114,8 @@ def it_runs(words: list[str], line: str) -> None:
 
 
 def the_file_runs(words: list[str], line: str) -> None:
+    file = Path(words[1])
+    file.write_text(re.sub(r'backbone="(RN|ViT)[^"]*"', 'backbone="shapes-clip"', file.read_text()))
     runpy.run_path(words[1])
 
 

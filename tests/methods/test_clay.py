@@ -1,5 +1,8 @@
+from typing import Any
+
 import pytest
 import torch
+from torch import Tensor
 
 from condsim.harness.errors import CondsimError, NotApplicable
 from condsim.harness.one_vector import unit
@@ -246,3 +249,31 @@ def test_conditions_without_values_say_so(make_task):
 def test_wrong_settings_are_named(settings, message):
     with pytest.raises(CondsimError, match=message):
         Clay(**settings)
+
+
+@pytest.mark.parametrize("flags", [{}, {"rank": 3}, {"rotation": False}, {"manifold": False}, {"prompts": 4}])
+def test_why_names_the_values_that_the_papers_formula_says_are_nearest(space: Any, flags: dict[str, Any]) -> None:
+    gallery, method = space.gallery(), Clay(**flags)
+    queries = space.queries(gallery, [3, 17], [0, 3])
+    rows = torch.tensor([[5, 9], [0, 39]])
+    reasons = method.prepare(gallery).why(queries, rows)
+    mean_image = mean_direction(gallery.features)
+
+    def nearest(image: Tensor, text: str, count: int) -> str:
+        values = method.prompts_of(text)[1:]
+        prompts = unit(gallery.encode_texts(values).double())
+        subspace = text_subspace(prompts, method.rank, manifold=method.manifold)
+        x = unit(image.double())
+        x = rotate(x[None], mean_image, subspace.base)[0] if method.rotation else x
+        points = torch.cat((x[None], prompts))
+        inside = unit((log_map(points, subspace.base) if method.manifold else points) @ subspace.basis)
+        best, places = (inside[1:] @ inside[0]).topk(count)
+        names = [values[place].removeprefix("a photo of ") for place in places]
+        return ", ".join(f"{name} {cosine:.2f}" for name, cosine in zip(names, best.tolist(), strict=True))
+
+    def expected(query: int, row: int, text: str) -> str:
+        return f"{nearest(gallery.features[row], text, 2)} (query: {nearest(queries.reference[query], text, 1)})"
+
+    assert reasons[0] == [expected(0, 5, "color"), expected(0, 9, "color")]
+    assert reasons[1][0] == f"color: {expected(1, 0, 'color')}; shape: {expected(1, 0, 'shape')}"
+    assert Clay(subspace="random").prepare(gallery).why(queries, rows) == [["", ""], ["", ""]]

@@ -1,5 +1,6 @@
 import dataclasses
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -307,3 +308,27 @@ def test_regions_need_whole_pictures_and_an_encoder(colored, make_task):
         method.check(crops)
     with pytest.raises(NotApplicable, match=r"method\.parts=FILE"):
         RerankOracle().check(task)
+
+
+def test_why_names_the_best_pairs_of_the_optimal_matching(space: Any) -> None:
+    gallery = space.gallery()
+    queries = space.queries(gallery, [3, 17], [0, 1])
+    scorer = NeighborhoodRerank(neighbors=4, shortlist=2).prepare(gallery)
+    rows = scorer(queries).topk(3, dim=1).indices
+    phrases = gallery.train().phrases
+    bank = unit(gallery.encode_texts(phrases))
+    for i, reasons in enumerate(scorer.why(queries, rows)):
+        assert reasons[2] == ""  # below the shortlist, so not re-ranked
+        one = dataclasses.replace(
+            queries, **{f.name: getattr(queries, f.name)[i : i + 1] for f in dataclasses.fields(queries)}
+        )
+        own = scorer.sets.of(one, "both", 4)[0].tolist()
+        for row, reason in zip(rows[i, :2].tolist(), reasons[:2], strict=True):
+            others = (unit(gallery.features[row]) @ bank.T).topk(4).indices.tolist()
+            matchings = [list(zip(own, order, strict=True)) for order in itertools.permutations(others)]
+            best = max(matchings, key=lambda pairs: sum(float(bank[a] @ bank[b]) for a, b in pairs))
+            first = sorted(best, key=lambda pair: -float(bank[pair[0]] @ bank[pair[1]]))[:3]
+            assert sorted(reason.split(", ")) == sorted(
+                f"{phrases[a]} ~ {phrases[b]} {float(bank[a] @ bank[b]):.2f}" for a, b in first
+            )
+    assert NeighborhoodRerank(solver="chamfer").prepare(gallery).why(queries, rows) == [[""] * 3] * 2

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,14 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 import condsim.conf
-from condsim.harness.method import Gallery, Method, Queries
+from condsim.harness.errors import NotApplicable
+from condsim.harness.method import Explains, Gallery, Method, Queries
 from condsim.harness.ranking.engine import Ranking, rank_task
+from condsim.harness.run.run import rank
+from condsim.harness.search.pictures import Pictures
+from condsim.harness.search.searcher import Query, Searcher
 from condsim.harness.state_dict import write_state_dict
-from condsim.harness.task import Ragged, Task
+from condsim.harness.task import Benchmark, ImageTable, Ragged, Task
 from condsim.methods.combiner import CombinerNetwork
 from condsim.methods.pic2word import Pic2Word
 from condsim.methods.query_adaptive import QueryAdaptive
@@ -187,3 +192,85 @@ def test_a_gallery_in_chunks_gives_equal_ranks(name: str, space: Any, make: Make
     assert whole.top is not None
     assert chunked.top is not None
     np.testing.assert_array_equal(chunked.top[:, :3], whole.top[:, :3])
+
+
+class SpaceBackbone:
+    """The random features of a space, by the number in a picture's name."""
+
+    name, identity, device = "space", {"model": "space"}, torch.device("cpu")
+
+    def __init__(self, space: Any) -> None:
+        self.space, self.width = space, space.width
+        self.encode_texts, self.encode_texts_with = space.encode_texts, space.encode_texts_with
+
+    def encode_images(self, table: ImageTable) -> Tensor:
+        features: Tensor = self.space.encode_images(ITEMS)
+        return features[[int(Path(name).stem) for name in table.names]]
+
+
+QUICK: dict[str, dict[str, object]] = {
+    "indirect": {"rate": 3.0},  # the fit ends soon
+    "specific_focus_attribute": {"tasks": ("search",)},
+    "specific_change_attribute": {"tasks": ("search",), "templates": "plain"},
+    "specific_object": {"tasks": ("search",)},
+}
+
+
+def found(searcher: Searcher, method: Method, queries: Sequence[Query]) -> tuple[Any, Any]:
+    matches = searcher.search(method, queries, ITEMS, why=True)
+    return matches.rows, matches.scores
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_search_gives_the_scores_of_a_benchmark(name: str, space: Any, make: Make) -> None:
+    """Also after a search for other conditions, and for a picture that is not among those that are searched."""
+    gallery = space.gallery(ITEMS)
+    queries = queries_of(space, gallery)
+    rows, conditions = queries.reference_row.tolist(), queries.condition.tolist()
+    method, backbone = make(name), SpaceBackbone(space)
+    for setting, value in QUICK.get(name, {}).items():
+        setattr(method, setting, value)
+    task = Task(
+        "bench", "search", gallery.table, gallery.conditions, queries.condition.numpy(), queries.reference_row.numpy(),
+        Ragged.of([[row + 1 if row < 20 else row - 1] for row in rows]), ("recall@1",),
+        gallery=np.arange(ITEMS), excluded=Ragged.of([row] for row in rows),
+    )  # fmt: skip
+    searcher = Searcher(backbone, Pictures(gallery.table, backbone.encode_images(gallery.table), {}))
+    asked = [Query("p", row, condition=gallery.conditions[c]) for row, c in zip(rows, conditions, strict=True)]
+    benchmark = Benchmark("bench", (task,))
+    try:
+        expected = rank(benchmark, task, method, backbone, ITEMS)[0]
+    except NotApplicable:
+        with pytest.raises(NotApplicable, match="needs a training split, and a folder of pictures has none"):
+            found(searcher, method, asked)
+        return
+    found(searcher, method, [Query("p", 3, condition=("material",))])
+    best, scores = found(searcher, method, asked)
+    np.testing.assert_array_equal(best, expected.top)
+    np.testing.assert_array_equal(scores, expected.top_scores)
+
+    elsewhere = [
+        Query("q", -1, gallery.features[row], gallery.conditions[c]) for row, c in zip(rows, conditions, strict=True)
+    ]
+    if method.needs_row:
+        with pytest.raises(NotApplicable, match="has to be one of the pictures"):
+            found(searcher, method, elsewhere)
+    elif name not in ("alpha_query_expansion", "freedom"):  # they look for the picture's own place in the gallery
+        with_itself = rank(benchmark, replace(task, excluded=None), method, backbone, ITEMS)[0]
+        best, scores = found(searcher, method, elsewhere)
+        np.testing.assert_array_equal(best, with_itself.top)
+        np.testing.assert_array_equal(scores, with_itself.top_scores)
+
+
+@pytest.mark.parametrize("name", ["image_plus_text", "image_plus_text_unit", "slerp", "weicom"])
+def test_the_shares_of_image_and_text_add_up_to_the_score(name: str, space: Any, make: Make) -> None:
+    gallery = space.gallery(ITEMS)
+    queries = queries_of(space, gallery)
+    scorer = make(name).prepare(gallery)
+    assert isinstance(scorer, Explains)
+    rows = torch.arange(ITEMS).expand(QUERIES, -1)
+    scores = scorer(queries, rows) + (name == "weicom")  # its scores are less 1
+    for reasons, row in zip(scorer.why(queries, rows), scores.tolist(), strict=True):
+        for reason, score in zip(reasons, row, strict=True):
+            image, text = (float(part.split()[-1]) for part in reason.split(", "))
+            assert image + text == pytest.approx(score, abs=0.011)

@@ -231,6 +231,23 @@ def cosine_case(relevant_each: int) -> tuple[Task, Tensor, Tensor]:
     return task, features, torch.randn(9, 24, generator=torch.Generator().manual_seed(1))
 
 
+def test_references_from_elsewhere_and_scores_of_the_best() -> None:
+    task, features, texts = cosine_case(1)
+    references = features[torch.from_numpy(task.reference)]
+    for budget in (40_000, 1 << 28):
+        expected = rank_task(task, Cosine(features), features, texts, top=20, budget_bytes=budget)
+        blind = replace(task, reference=np.full(len(task), -1))
+        ranking = rank_task(
+            blind, Cosine(features), features, texts, references=references, top=20, budget_bytes=budget
+        )
+        np.testing.assert_array_equal(ranking.top, expected.top)
+        assert ranking.top is not None
+        query = (references + texts[torch.from_numpy(task.condition)]).double()
+        items = torch.nn.functional.normalize(features.double(), dim=1)
+        scores = (query[:, None] * items[torch.from_numpy(ranking.top)]).sum(dim=2)
+        np.testing.assert_allclose(ranking.top_scores, scores, atol=1e-5)
+
+
 @pytest.mark.parametrize("relevant_each", [1, 12])
 def test_chunks_of_the_gallery_give_the_ranks_of_the_whole(relevant_each: int) -> None:
     task, features, texts = cosine_case(relevant_each)
