@@ -366,6 +366,8 @@ def _within(label: str, rows: Rows, low: int, high: int) -> None:
 def _all_among(
     label: str, lists: Ragged, candidates: Ragged | None, gallery: Rows | None, among: str = "candidates"
 ) -> None:
+    if not len(lists.values):
+        return
     if gallery is not None:
         missing = ~np.isin(lists.values, gallery)
     else:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from condsim.harness.backbone import Backbone
@@ -43,6 +42,10 @@ class Query:
     condition: Condition = ()
 
 
+_Key = tuple[int, tuple[Condition, ...], bool, bool]
+"""The method's id, the conditions, whether a query has no picture, whether a query has no condition."""
+
+
 @dataclass(frozen=True)
 class _Prepared:
     method: Method
@@ -65,7 +68,7 @@ class Searcher:
         """A method has written into the features: they have to be read again."""
         kept = _KEPT_BYTES // max(1, pictures.features.nbytes)
         self._kept = min(_MOST_KEPT, max(_FEWEST_KEPT, kept))
-        self._prepared: OrderedDict[tuple[int, tuple[Condition, ...], bool, bool], _Prepared] = OrderedDict()
+        self._prepared: OrderedDict[_Key, _Prepared] = OrderedDict()
 
     def search(self, method: Method, queries: Sequence[Query], k: int, *, why: bool = False, name: str = "") -> Matches:
         """The ``k`` best pictures for every query, without the query's own picture.
@@ -75,22 +78,35 @@ class Searcher:
         """
         conditions = tuple(dict.fromkeys(query.condition for query in queries if query.condition))
         task = self._task(queries, conditions)
-        outside = torch.stack([self._reference(query) for query in queries])
+        features = torch.stack([self._reference(query) for query in queries])
+        outside = np.array([query.features is not None for query in queries])
         label = type(method).__name__
+        if outside.any() and method.needs_row:
+            raise NotApplicable(
+                f"{label} looks the query picture up in its table of pictures, so it has to be one of the pictures that "
+                "are searched"
+            )
+        # To `Method.check`, a picture from elsewhere is a reference like any other.
+        reference = np.where(outside, 0, task.reference)
+        key = (id(method), conditions, bool((reference < 0).any()), bool((task.condition < 0).any()))
         with isolated():
             try:
                 with read_only(label, self.backbone) as watch:
-                    watch.add("gallery.features", self.pictures.features)
-                    prepared = self._prepare(method, task, np.array([query.features is not None for query in queries]))
+                    if key not in self._prepared:  # a kept scorer was watched when it first scored
+                        watch.add("gallery.features", self.pictures.features)
+                        self._prepare(key, method, replace(task, reference=reference))
+                    self._prepared.move_to_end(key)
+                    prepared = self._prepared[key]
                     ranking = rank_task(
                         task, prepared.scorer, self.pictures.features, prepared.condition_features,
-                        references=outside, pointwise=method.pointwise, top=min(k, len(self.rows)),
+                        references=features, pointwise=method.pointwise, top=min(k, len(self.rows)),
                     )  # fmt: skip
                     assert ranking.top is not None
                     assert ranking.top_scores is not None
-                    reasons = self._why(prepared, task, outside, ranking.top) if why else None
-            finally:
+                    reasons = self._why(prepared, task, features, ranking.top) if why else None
+            except BaseException:
                 self.written = watch.changed() is not None
+                raise
         return Matches(
             self.pictures.table,
             tuple((query.picture, query.condition) for query in queries),
@@ -123,23 +139,9 @@ class Searcher:
             return query.features.to(features)
         return features[query.row] if query.row >= 0 else torch.zeros_like(features[0])
 
-    def _prepare(self, method: Method, task: Task, outside: NDArray[np.bool_]) -> _Prepared:
-        """The scorer for the task's conditions; made now, from one for other conditions if possible, or kept.
-
-        ``outside`` [Q]: the query's picture is not in the task's table.
-        """
-        if outside.any() and method.needs_row:
-            raise NotApplicable(
-                f"{type(method).__name__} looks the query picture up in its table of pictures, so it has to be one "
-                "of the pictures that are searched"
-            )
-        # For the check, a picture from elsewhere is a reference like any other.
-        checked = replace(task, reference=np.where(outside, 0, task.reference))
-        key = (id(method), task.conditions, bool((checked.reference < 0).any()), bool((task.condition < 0).any()))
-        if key in self._prepared:
-            self._prepared.move_to_end(key)
-            return self._prepared[key]
-        method.check(checked)
+    def _prepare(self, key: _Key, method: Method, task: Task) -> None:
+        """Keep the scorer for the task's conditions, made from one for other conditions if possible."""
+        method.check(task)
         if method.needs_text:
             texts = condition_features(task, self._encode_texts)
         else:
@@ -155,10 +157,9 @@ class Searcher:
         scorer = self._with_conditions(method, gallery)
         if scorer is None:
             scorer = method.prepare(gallery)
-        prepared = self._prepared[key] = _Prepared(method, scorer, texts)
+        self._prepared[key] = _Prepared(method, scorer, texts)
         while len(self._prepared) > self._kept:
             self._prepared.popitem(last=False)
-        return prepared
 
     def _with_conditions(self, method: Method, gallery: Gallery) -> Scorer | None:
         for prepared in self._prepared.values():
