@@ -83,8 +83,8 @@ class Searcher:
         label = type(method).__name__
         if outside.any() and method.needs_row:
             raise NotApplicable(
-                f"{label} looks the query picture up in its table of pictures, so it has to be one of the pictures that "
-                "are searched"
+                f"{label} looks the query picture up in its table of pictures, so it has to be one of the pictures "
+                "that are searched"
             )
         # To `Method.check`, a picture from elsewhere is a reference like any other.
         reference = np.where(outside, 0, task.reference)
