@@ -11,9 +11,10 @@ import numpy as np
 
 from condsim.datasets.annotations import keep_some, read_each_line, shown
 from condsim.datasets.grouping import word_codes
-from condsim.datasets.image_files import IMAGE_SUFFIXES, folder_of, index_below, moved, with_files
+from condsim.datasets.image_files import folder_of, index_below, moved, with_files
 from condsim.datasets.survey import Options, Survey, survey_lists
 from condsim.harness.errors import CondsimError, did_you_mean
+from condsim.harness.images import IMAGE_SUFFIXES
 from condsim.harness.json_files import read_text
 from condsim.harness.names import unusable_character
 from condsim.harness.task import Benchmark, ImageTable, OnError, Ragged, Task
