@@ -111,7 +111,7 @@ class NeighborhoodRerank(Wrapper):
         self.needs_reference = self.needs_reference or around != "text"
         self.needs_condition = self.needs_condition or around != "reference"
         self.needs_text = self.needs_text or weight > 0
-        self.needs_row = self.needs_row or mode in BY_OBJECT
+        self.needs_row = self.needs_row or (mode in BY_OBJECT and around != "text")
 
     def check(self, task: Task) -> None:
         super().check(task)

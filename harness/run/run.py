@@ -171,7 +171,7 @@ def rank(
             reads_mapped=method.reads_mapped,
             encode_images=lambda table: backbone.encode_images(table).to(device, copy=True),
             encode_texts_with=pseudo_words(backbone),
-            encode_jointly=_jointly(backbone, task),
+            encode_jointly=jointly(backbone, task),
         )
         watch.add("gallery.features", gallery.features)
         watch.add("gallery.condition_features", conditions)
@@ -240,7 +240,7 @@ def pseudo_words(backbone: Backbone) -> Callable[[Sequence[str], Tensor], Tensor
     return lambda texts, vectors: encode(texts, vectors).to(backbone.device, copy=True)
 
 
-def _jointly(backbone: Backbone, task: Task) -> Callable[[Rows, Sequence[str]], Tensor] | None:
+def jointly(backbone: Backbone, task: Task) -> Callable[[Rows, Sequence[str]], Tensor] | None:
     """``Gallery.encode_jointly`` of this backbone."""
     if not isinstance(backbone, EncodesJointly):
         return None

@@ -18,7 +18,7 @@ from condsim.harness.ranking.engine import rank_task
 from condsim.harness.ranking.gallery import make_gallery
 from condsim.harness.run.isolation import isolated
 from condsim.harness.run.read_only import read_only
-from condsim.harness.run.run import encode_texts, pseudo_words
+from condsim.harness.run.run import encode_texts, jointly, pseudo_words
 from condsim.harness.search.matches import Matches
 from condsim.harness.search.pictures import Pictures
 from condsim.harness.task import Condition, Ragged, Rows, Task
@@ -152,7 +152,9 @@ class Searcher:
             texts,
             lambda names: self._encode_texts(names).clone(),
             _no_train_split(method),
+            encode_images=lambda table: self.backbone.encode_images(table).to(self.backbone.device, copy=True),
             encode_texts_with=pseudo_words(self.backbone),
+            encode_jointly=jointly(self.backbone, task),
         )
         scorer = self._with_conditions(method, gallery)
         if scorer is None:
