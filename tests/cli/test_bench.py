@@ -5,7 +5,6 @@ import json
 import os
 import random
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -14,11 +13,13 @@ from pathlib import Path
 
 import pytest
 
+from builders import run_condsim, start_python
+
 pytestmark = pytest.mark.slow
 
 TOY = Path(__file__).parent / "toy"
 CONDSIM = Path(sys.executable).with_name("condsim")
-COMMAND = [str(CONDSIM), "bench", "--config-dir", ".", "benchmark=toy", "backbone=toy"]
+BENCH = ("bench", "--config-dir", ".", "benchmark=toy", "backbone=toy")
 
 
 @pytest.fixture
@@ -28,10 +29,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def bench(folder: Path, *arguments: str, status: int = 0) -> str:
-    done = subprocess.run([*COMMAND, *arguments], cwd=folder, capture_output=True, text=True, check=False)
-    assert done.returncode == status, done.stdout + done.stderr
-    assert "Traceback" not in done.stdout + done.stderr
-    return done.stdout + done.stderr
+    return run_condsim(*BENCH, *arguments, folder=folder, status=status)
 
 
 def leaderboard(folder: Path) -> list[dict[str, str]]:
@@ -98,16 +96,17 @@ def test_a_refused_setting_is_one_message(folder: Path) -> None:
 
 
 def test_killing_and_running_again_ends_in_the_same_leaderboard(folder: Path, tmp_path: Path) -> None:
-    sweep = ("-m", "method=constant", "method.slow=0.4", "method.value=1,2,3")
+    sweep = ("-m", "method=constant", "method.slow=0.2", "method.value=1,2,3")
     untouched = tmp_path / "untouched"
     shutil.copytree(folder, untouched)
     bench(untouched, *sweep)
     rng = random.Random(0)
+    code = "import sys; from condsim.harness.cli import main; sys.exit(main(sys.argv[1:]))"
     for _ in range(4):
-        process = subprocess.Popen([*COMMAND, *sweep], cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        time.sleep(rng.uniform(1, 7))
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        process = start_python(code, folder, *BENCH, *sweep)
+        time.sleep(rng.uniform(0.2, 2))
+        process.kill()
+        process.join()
     bench(folder, *sweep)
     assert leaderboard(folder) == leaderboard(untouched)
 
@@ -203,14 +202,19 @@ def test_results_that_cannot_be_written_are_one_message_and_nothing_is_run(folde
 def test_an_output_that_cannot_be_written_loses_no_run(folder: Path) -> None:
     with open("/dev/full", "w") as full:
         done = subprocess.run(
-            [*COMMAND, "method=constant"], cwd=folder, stdout=full, stderr=subprocess.PIPE, text=True, check=False
+            [CONDSIM, *BENCH, "method=constant"],
+            cwd=folder,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
         )
     assert done.returncode == 1
     assert done.stderr.count("the output cannot be written") == 1
     assert "Traceback" not in done.stderr
     assert len(list(folder.glob("results/runs/toy/*/*/record.json"))) == 2
     ascii_only = subprocess.run(
-        [*COMMAND, "method=constant"], cwd=folder, capture_output=True, check=False,
+        [CONDSIM, *BENCH, "method=constant"], cwd=folder, capture_output=True, check=False,
         env={**os.environ, "PYTHONIOENCODING": "ascii"},
     )  # fmt: skip
     assert ascii_only.returncode == 0, ascii_only.stderr
@@ -218,7 +222,7 @@ def test_an_output_that_cannot_be_written_loses_no_run(folder: Path) -> None:
 
 def test_nothing_is_written_outside_the_results_and_the_cache(folder: Path, tmp_path: Path) -> None:
     environment = {**os.environ, "AUDIT": str(tmp_path / "audit"), "CONDSIM_CACHE": str(tmp_path / "cache")}
-    command = [sys.executable, "audited.py", *COMMAND[1:], "results=there", "-m", "method=constant,broken"]
+    command = [sys.executable, "audited.py", *BENCH, "results=there", "-m", "method=constant,broken"]
     subprocess.run(command, cwd=folder, capture_output=True, check=False, env=environment)
     touched = {Path(line) for line in (tmp_path / "audit").read_text().splitlines()}
     assert any(path.name == "record.json" for path in touched)

@@ -35,20 +35,17 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert all(f"\n  {command} " in shown for command in COMMANDS)
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
+def test_what_must_answer_at_once_does_not_import_torch(tmp_path: Path) -> None:
+    (tmp_path / "results/runs").mkdir(parents=True)
+    commands = [
         ["--help"], ["--version"], ["ls"], ["ls", "methods"], ["bench", "--help"], ["train", "--help"],
         ["bench", "--cfg", "job"], ["mine", "--help"], ["train-backbone", "--help"], ["leaderboard", "--help"],
         ["leaderboard"],
-    ],
-)  # fmt: skip
-def test_what_must_answer_at_once_does_not_import_torch(command: list[str], tmp_path: Path) -> None:
-    (tmp_path / "results/runs").mkdir(parents=True)
+    ]  # fmt: skip
     code = (
-        "import sys\nfrom condsim.harness.cli import main\n"
-        f"try: main({command!r})\nexcept SystemExit: pass\n"
-        f"slow = set({SLOW!r}) & set(sys.modules)\nsys.exit(f'{{slow}} imported' if slow else 0)"
+        f"import sys\nfrom condsim.harness.cli import main\nfor command in {commands!r}:\n"
+        "    try: main(command)\n    except SystemExit: pass\n"
+        f"    if slow := set({SLOW!r}) & set(sys.modules): sys.exit(f'{{command}} imports {{slow}}')"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -130,13 +127,14 @@ def test_ls_lists_the_users_own(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert any(line.startswith("clay ") for line in shown)
 
 
-@pytest.mark.parametrize("name", ["hydra", "inspect", "torch", "rich", "yaml", "copy", "html", "types", "random"])
-def test_a_module_in_the_current_folder_shadows_nothing(name: str, tmp_path: Path) -> None:
-    (tmp_path / f"{name}.py").write_text("raise SystemExit('the file in the current folder was run')\n")
+def test_modules_in_the_current_folder_shadow_nothing(tmp_path: Path) -> None:
+    for name in ("hydra", "inspect", "torch", "rich", "yaml", "copy", "html", "types", "random"):
+        (tmp_path / f"{name}.py").write_text(f"raise SystemExit('{name}.py in the current folder was run')\n")
     assert "_target_" in condsim("bench", "--cfg", "job", "method=clay", cwd=tmp_path).stdout
     condsim("leaderboard", cwd=tmp_path, status=2)
 
 
+@pytest.mark.slow
 def test_a_folder_datasets_in_the_current_folder_shadows_nothing(tmp_path: Path) -> None:
     (tmp_path / "datasets").mkdir()
     (tmp_path / "datasets/__init__.py").write_text("raise SystemExit('the folder datasets was imported')\n")

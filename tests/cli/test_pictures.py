@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-CONDSIM = str(Path(sys.executable).with_name("condsim"))
+from builders import run_condsim
+
 COLORS = {"red": (200, 40, 40), "blue": (40, 60, 200)}
 WORDS = "the color of the thing that somebody has put in the very middle of this picture " * 8
 
@@ -37,18 +35,13 @@ def draw(path: Path, color: tuple[int, int, int], seed: int) -> None:
 
 def condsim(folder: Path, *arguments: str) -> str:
     options = ["benchmark=labelled", "benchmark.table=table.csv", "benchmark.images=pictures"]
-    environment = {**os.environ, "CONDSIM_CACHE": str(folder / "cache")}
-    done = subprocess.run(
-        [CONDSIM, arguments[0], *options, *arguments[1:]],
-        cwd=folder, env=environment, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert "Traceback" not in done.stdout + done.stderr
-    return done.stdout + done.stderr
+    return run_condsim(
+        arguments[0], *options, *arguments[1:], folder=folder, environment={"CONDSIM_CACHE": str(folder / "cache")}
+    )
 
 
 def leaderboard(folder: Path) -> str:
-    done = subprocess.run([CONDSIM, "leaderboard"], cwd=folder, capture_output=True, text=True, check=True)
-    return done.stdout + done.stderr
+    return run_condsim("leaderboard", folder=folder)
 
 
 @pytest.mark.slow

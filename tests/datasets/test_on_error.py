@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,22 +10,18 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from builders import run_condsim
 from condsim.datasets import mit_states
 from condsim.harness.without_images import without_images
 
 pytestmark = pytest.mark.slow
 
-CONDSIM = str(Path(sys.executable).with_name("condsim"))
-
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Callable[..., str]:
     def run(*overrides: str, status: int = 0) -> str:
-        command = [CONDSIM, "bench", "backbone=shapes-clip", f"cache_dir={tmp_path / 'cache'}", *overrides]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-        told = done.stdout + done.stderr
-        assert (done.returncode, "Traceback" in told) == (status, False), told
-        return told
+        command = ("bench", "backbone=shapes-clip", f"cache_dir={tmp_path / 'cache'}", *overrides)
+        return run_condsim(*command, folder=tmp_path, status=status)
 
     return run
 

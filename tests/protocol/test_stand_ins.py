@@ -5,8 +5,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import pickle
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -15,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from builders import run_condsim as condsim
 from condsim.datasets import circo, cirr, cola, fashioniq, genecis, icir, revisited
 from condsim.datasets.circo_submission import require_valid
 from condsim.harness.images import crop_to_square
@@ -24,13 +23,6 @@ pytestmark = pytest.mark.slow
 
 TEMPLATES, QUERIES = 12, 60
 RUN = ("benchmark=cirr", "method=image_plus_text", "backbone=shapes-clip", "cache_dir=cache")
-
-
-def condsim(*arguments: str, folder: Path) -> str:
-    program = str(Path(sys.executable).with_name("condsim"))
-    done = subprocess.run([program, *arguments], cwd=folder, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout + done.stderr
 
 
 @pytest.fixture(scope="module")

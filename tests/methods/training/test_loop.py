@@ -1,8 +1,7 @@
 import math
 import signal
-import subprocess
-import sys
 import time
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from builders import start_python
 from condsim.harness.errors import CondsimError
 from condsim.harness.task import ImageTable
 from condsim.harness.triplets import Triplets
@@ -46,32 +46,38 @@ write_state_dict(folder / "end.safetensors", fitted.state, {"step": fitted.step,
 """
 
 
-def start(folder: Path, steps: int) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, "-c", SCRIPT.replace("STEPS", str(steps)), str(folder)])
+def start(folder: Path, steps: int) -> BaseProcess:
+    return start_python(SCRIPT.replace("STEPS", str(steps)), folder, str(folder))
 
 
-def kill_after_next_state(process: subprocess.Popen[bytes], running: Path) -> None:
+def finish(process: BaseProcess) -> int | None:
+    process.join()
+    return process.exitcode
+
+
+def kill_after_next_state(process: BaseProcess, running: Path) -> None:
     """SIGKILL once the state has changed at least once: in the middle of things."""
     before = running.stat().st_mtime_ns if running.exists() else 0
-    while process.poll() is None:
+    while process.is_alive():
         if running.exists() and running.stat().st_mtime_ns > before:
-            process.send_signal(signal.SIGKILL)
-            assert process.wait() == -signal.SIGKILL
+            process.kill()
+            assert finish(process) == -signal.SIGKILL
             return
         time.sleep(0.002)
     pytest.fail("the training ended before it could be killed")
 
 
+@pytest.mark.slow
 def test_a_training_that_is_killed_twice_ends_in_the_same_bytes(tmp_path):
     killed, alone = tmp_path / "killed", tmp_path / "alone"
     killed.mkdir()
     alone.mkdir()
-    undisturbed = start(alone, steps=150)
+    undisturbed = start(alone, steps=60)
     for _ in range(2):
-        kill_after_next_state(start(killed, steps=150), killed / "running")
+        kill_after_next_state(start(killed, steps=60), killed / "running")
         assert not (killed / "end.safetensors").exists()
-    assert start(killed, steps=150).wait() == 0
-    assert undisturbed.wait() == 0
+    assert finish(start(killed, steps=60)) == 0
+    assert finish(undisturbed) == 0
     assert (killed / "end.safetensors").read_bytes() == (alone / "end.safetensors").read_bytes()
 
 

@@ -3,19 +3,18 @@
 import csv
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from builders import run_condsim
+
 pytestmark = pytest.mark.slow
 
 TOY = Path(__file__).parents[2] / "cli" / "toy"
-CONDSIM = Path(sys.executable).with_name("condsim")
 SIZES = ["method.hidden=8", "method.heads=1", "method.feedforward=8", "method.depth=1", "method.steps=1"]
 TRAINING = ["training.steps=12", "training.batch_size=6", "training.validate_every=4", "validation.share=0.2"]
-COMMAND = [str(CONDSIM), "train", "--config-dir", ".", "benchmark=toy", "backbone=toy", "triplets=own", *TRAINING]
+COMMAND = ("train", "--config-dir", ".", "benchmark=toy", "backbone=toy", "triplets=own", *TRAINING)
 OWN = """
 from pathlib import Path
 import numpy as np
@@ -40,10 +39,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def train(folder: Path, *arguments: str, status: int = 0) -> str:
-    done = subprocess.run([*COMMAND, *arguments], cwd=folder, capture_output=True, text=True, check=False)
-    assert done.returncode == status, done.stdout + done.stderr
-    assert "Traceback" not in done.stdout + done.stderr
-    return done.stdout + done.stderr
+    return run_condsim(*COMMAND, *arguments, folder=folder, status=status)
 
 
 def test_a_sweep_over_rank_trains_and_runs_each_rank_once(folder):
