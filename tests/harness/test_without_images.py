@@ -79,7 +79,7 @@ def queries_of(task: Task) -> list[dict[str, object]]:
     return out
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(tasks(), st.sets(st.integers(0, IMAGES - 1), max_size=4))
 def test_a_task_without_images_is_what_is_left_by_name(task: Task, bad: set[int]) -> None:
     gone = {NAMES[row] for row in bad}

@@ -52,7 +52,7 @@ def test_the_first_step_is_that_of_adam() -> None:
 def test_indirect_scores_are_cosines_of_the_mapped_images(space: Any) -> None:
     gallery = space.gallery()
     queries = space.queries(gallery, [3, 8, 21], [0, 3, 0])
-    method = Indirect(components=5, patience=5)
+    method = Indirect(components=5, patience=2, rate=0.1)
     maps = [method._map(condition, gallery).double() for condition in gallery.conditions]
     assert maps[0].shape == (space.width, 5)
     found = method.prepare(gallery)(queries)

@@ -99,7 +99,7 @@ def make(tmp_path: Path, space: Any) -> Make:
             lines = [f"{i}.jpg,caption {i + j}" for i in range(ITEMS) for j in range(2)]
             Path(config.captions).write_text("\n".join(["image,text", *lines]) + "\n")
         if name == "indirect":
-            config.patience = 5
+            config.patience, config.rate = 2, 0.1
         method = instantiate(config, _convert_="all")
         assert isinstance(method, Method)
         return method

@@ -154,7 +154,12 @@ def test_captioned_pictures_exist(world: Path) -> None:
 
 
 def test_the_seed_decides_every_byte(world: Path, tmp_path: Path) -> None:
-    small = export.WorldSizes(100, 100, 5, 1, 1, 1, 1, 3, 5, 5, 5, 5, binding_queries=1)
+    small = export.WorldSizes(
+        attribute_scenes=100, object_scenes=100, templates=5, mit_test_images=1, mit_train_images=1, cirr_val_sets=1,
+        cirr_train_sets=1, cirr_queries=3, labelled_test=5, labelled_val=5, labelled_train=5, instances=5,
+        instance_views=2, instance_distractors=5, captioned=5, circo_sets=1, garments=5,
+        garment_queries=2, binding_queries=1,
+    )  # fmt: skip
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         export.write_world(tmp_path / name, seed, small)
 

@@ -21,7 +21,7 @@ from condsim.harness.hashing import digest
 
 WIDTH, TEXTS = 6, [f"text {i}" for i in range(24)]
 BACKBONES = ("one", "two")
-DAMAGES = 600
+DAMAGES = 250
 
 
 def features_of(model: str, kind: str, texts: list[str]) -> NDArray[np.float32]:
@@ -78,6 +78,7 @@ def damage(files: list[Path], rng: random.Random) -> str:
     return kind
 
 
+@pytest.mark.slow
 def test_random_damage_never_changes_a_feature(tmp_path: Path) -> None:
     rng = random.Random(11)
     root = tmp_path / "cache"
