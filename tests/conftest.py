@@ -5,8 +5,19 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+
+SLOW_MODULE = "\npytestmark = pytest.mark.slow\n"
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """With `-m "not slow"`, do not even import a module whose tests are all slow: imports take longer than tests."""
+    if config.option.markexpr == "not slow" and collection_path.suffix == ".py":
+        return SLOW_MODULE in collection_path.read_text(encoding="utf-8") or None
+    return None
+
 
 _OF_PYTEST = ("PYTEST_CURRENT_TEST", "COLUMNS", "LINES")
 _OF_LIBRARIES = ("HF_", "KMP_", "TOKENIZERS_", "TORCHINDUCTOR_", "WANDB_SERVICE")

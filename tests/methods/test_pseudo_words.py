@@ -24,6 +24,8 @@ from condsim.methods.shared.keywords import Masked
 from condsim.methods.shared.pseudo_words import PseudoWords
 from condsim.methods.training.method import Batch, TrainingData
 
+pytestmark = pytest.mark.slow
+
 D, E, HIDDEN, ITEMS = 20, 16, 14, 12
 CLIP = {
     "embed_dim": D,

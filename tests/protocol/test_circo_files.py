@@ -18,6 +18,8 @@ from condsim.harness.ranking.ranks import Ranks
 from condsim.harness.results.breakdown import by_label
 from condsim.harness.task import Task
 
+pytestmark = pytest.mark.slow
+
 ASPECTS = {
     "cardinality", "addition", "negation", "direct_addressing", "compare_change", "comparative_statement",
     "statement_with_conjunction", "spatial_relations_background", "viewpoint",

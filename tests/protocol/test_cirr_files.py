@@ -13,6 +13,8 @@ from condsim.datasets.cirr_submission import write_submission
 from condsim.harness.errors import CondsimError
 from condsim.harness.task import Task
 
+pytestmark = pytest.mark.slow
+
 
 def read(folder: Path, split: str) -> Task:
     return cirr.read_task(folder, Path("images"), split, find_images=False)

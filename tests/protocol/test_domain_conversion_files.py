@@ -12,6 +12,8 @@ from condsim.datasets import domain_conversion
 from condsim.datasets.domain_conversion import DATASETS
 from condsim.harness.task import Benchmark
 
+pytestmark = pytest.mark.slow
+
 
 def load(folder: Path, dataset: str) -> Benchmark:
     return domain_conversion.load(dataset, str(folder))

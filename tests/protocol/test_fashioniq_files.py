@@ -11,6 +11,8 @@ import pytest
 from condsim.datasets import fashioniq
 from condsim.harness.task import Task
 
+pytestmark = pytest.mark.slow
+
 COUNTS = {
     # category: queries, gallery "original", gallery "val", distinct references, entries with a blank caption
     "dress": (2_017, 3_817, 2_628, 1_331, []),

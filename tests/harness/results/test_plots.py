@@ -15,6 +15,7 @@ from condsim.harness.results.results import Results
 NAMES = ["toy-tasks", "toy-clay-tiny-by-rank", "toy-cost", "toy-find-conditions", "toy-focus-conditions"]
 
 
+@pytest.mark.slow
 def test_every_plot_in_both_formats_and_byte_for_byte_again(results_folder: Path, tmp_path: Path) -> None:
     groups = Results(results_folder).chosen()
     written = write_plots(groups, tmp_path / "one")

@@ -29,6 +29,7 @@ def events(folder: Path) -> Any:
     return accumulator.EventAccumulator(str(folder)).Reload()
 
 
+@pytest.mark.slow
 def test_tensorboard_holds_settings_metrics_the_table_and_plots(
     tmp_path: Path, results_maker: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -133,6 +134,7 @@ def test_a_command_without_runs_reports_nothing(tmp_path: Path) -> None:
     assert tracker.calls == []
 
 
+@pytest.mark.slow
 def test_wandb_writes_offline_runs_in_one_group(
     tmp_path: Path, results_maker: Callable[..., Path], monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],

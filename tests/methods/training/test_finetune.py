@@ -27,6 +27,8 @@ from condsim.methods.training.finetune import Finetuned
 from condsim.methods.training.plan import HeldOut, Plan, make_plan
 from condsim.methods.training.train import train
 
+pytestmark = pytest.mark.slow
+
 ARCHITECTURE = {
     "embed_dim": 12,
     "vision_cfg": {"image_size": 32, "layers": [1, 1, 1, 1], "width": 8, "head_width": 16, "patch_size": None},

@@ -141,6 +141,7 @@ def lines_of(work: Callable[[], object]) -> int:
     return count
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """40 kills between any two lines of the store's code, merges among them; every process goes on from the last."""
     monkeypatch.setattr(feature_table, "MOST_SMALL", 4)

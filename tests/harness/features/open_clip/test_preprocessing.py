@@ -16,6 +16,8 @@ from condsim.harness.features.open_clip.backbone import OpenClip
 from condsim.harness.features.open_clip.model import ModelSpec
 from condsim.harness.features.open_clip.preprocessing import NAMES, GivenPreprocessing, Preprocessing
 
+pytestmark = pytest.mark.slow
+
 HALF = (0.5, 0.5, 0.5)
 OPENAI = Preprocessing()
 

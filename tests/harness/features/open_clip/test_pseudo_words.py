@@ -21,6 +21,8 @@ from condsim.harness.features.open_clip import backbone as backbone_module
 from condsim.harness.features.open_clip.backbone import OpenClip
 from condsim.harness.features.open_clip.pseudo_words import place_pseudo_words, with_word_vectors
 
+pytestmark = pytest.mark.slow
+
 CONTEXT, WIDTH = 12, 16
 TOWERS: dict[str, dict[str, Any]] = {
     "clip": {},

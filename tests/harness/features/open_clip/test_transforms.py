@@ -14,6 +14,8 @@ from PIL import Image
 from condsim.harness.errors import CondsimError
 from condsim.harness.features.open_clip.transforms import make_transform, target_pad
 
+pytestmark = pytest.mark.slow
+
 CONFIGS = {
     "CLIP": PreprocessCfg(size=32),
     "not square": PreprocessCfg(size=(24, 32)),

@@ -20,6 +20,8 @@ from condsim.harness.features.open_clip.weights import (
     load_weights,
 )
 
+pytestmark = pytest.mark.slow
+
 ARCHITECTURE = {
     "embed_dim": 12,
     "vision_cfg": {"image_size": 32, "layers": [1, 1, 1, 1], "width": 8, "head_width": 16, "patch_size": None},
