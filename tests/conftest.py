@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,8 +25,8 @@ _OF_LIBRARIES = ("HF_", "KMP_", "TOKENIZERS_", "TORCHINDUCTOR_", "WANDB_SERVICE"
 """Beginnings of the variables that libraries set when a test is the first to import or to use them."""
 
 
-def _process_state() -> dict[str, object]:
-    state: dict[str, object] = {
+def _process_state() -> dict[str, Any]:
+    state: dict[str, Any] = {
         "working folder": os.getcwd(),
         "environment": {
             name: value for name, value in os.environ.items() if not name.startswith((*_OF_PYTEST, *_OF_LIBRARIES))

@@ -1,4 +1,4 @@
-"""Whatever stands in an annotation file, a loader ends in a task or in one message: never a traceback, never a hang."""
+"""Whatever is in an annotation file, a loader ends in a task or in one message: never a traceback, never a hang."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from builders import GeneCIS, make_cirr
 from condsim.datasets import cirr, genecis, instance, labelled, mit_states
 from condsim.harness.errors import CondsimError
 from condsim.harness.json_files import read_json
@@ -82,7 +83,7 @@ def dump(value: Any) -> str:
     on_error=st.sampled_from(["raise", "skip"]),
     task=st.sampled_from(["focus_attribute", "change_object"]),
 )
-def test_genecis_templates(genecis_files: Any, data: st.DataObject, on_error: Any, task: str) -> None:
+def test_genecis_templates(genecis_files: GeneCIS, data: st.DataObject, on_error: Any, task: str) -> None:
     original = data.draw(st.just(ORIGINALS.setdefault(task, genecis_files.templates[task])))
     path = genecis_files.write(task, data.draw(spoilt(original)))
     survives(lambda: genecis.load(**genecis_files.arguments, tasks=[task], on_error=on_error), path)
@@ -93,7 +94,7 @@ ORIGINALS: dict[str, Any] = {}
 
 @fuzzed
 @given(data=st.data())
-def test_genecis_kinds(genecis_files: Any, data: st.DataObject) -> None:
+def test_genecis_kinds(genecis_files: GeneCIS, data: st.DataObject) -> None:
     path = genecis_files.root / "templates" / "focus_object.kinds.json"
     path.write_text(dump(data.draw(spoilt([["a", "b", "a"], ["b", "b", "b"]]))))
     survives(lambda: genecis.load(**genecis_files.arguments, tasks=["focus_object"]), path)
@@ -101,9 +102,9 @@ def test_genecis_kinds(genecis_files: Any, data: st.DataObject) -> None:
 
 @fuzzed
 @given(data=st.data(), on_error=st.sampled_from(["raise", "skip"]), split=st.sampled_from(["val", "test1"]))
-def test_cirr_captions_and_splits(cirr_maker: Any, data: st.DataObject, on_error: Any, split: str) -> None:
+def test_cirr_captions_and_splits(tmp_path: Path, data: st.DataObject, on_error: Any, split: str) -> None:
     if split not in WORLDS or not WORLDS[split].root.exists():
-        WORLDS[split] = cirr_maker(split)
+        WORLDS[split] = make_cirr(tmp_path / "cirr", split)
     files = WORLDS[split]
     captions = data.draw(spoilt(files.captions)) if data.draw(st.booleans()) else files.captions
     names = data.draw(spoilt(files.files)) if captions is files.captions else files.files
@@ -131,7 +132,7 @@ def test_any_bytes(tmp_path: Path, content: bytes) -> None:
 
 @fuzzed
 @given(cut=st.integers(0, 10_000))
-def test_truncated_files(genecis_files: Any, cut: int) -> None:
+def test_truncated_files(genecis_files: GeneCIS, cut: int) -> None:
     path = genecis_files.write("focus_attribute", genecis_files.templates["focus_attribute"])
     text = path.read_text()
     path.write_text(text[: cut % len(text)])

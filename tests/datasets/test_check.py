@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import pytest
 from omegaconf import OmegaConf
 from rich.console import Console
 
+from builders import GeneCIS, make_cirr, put
 from condsim.datasets import check as checking
 from condsim.datasets import inventory
 from condsim.datasets.check import Report, check
@@ -70,7 +70,7 @@ def test_published_counts_are_reported_before_any_file_exists() -> None:
 
 
 @pytest.fixture
-def whole(genecis_files: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+def whole(genecis_files: GeneCIS, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The small GeneCIS, and its numbers taken for the published ones."""
     monkeypatch.setattr(inventory, "TEMPLATES", {task: len(value) for task, value in genecis_files.templates.items()})
     return genecis_files
@@ -104,7 +104,7 @@ def test_missing_and_unreadable_images_are_counted_and_named(whole: Any, tmp_pat
     assert re.search(r"12 images needed \(not read.*\): 1 missing, 0 unreadable", text_of(quick))
 
 
-def test_a_box_outside_its_image_is_found(whole: Any, put: Callable[..., Any]) -> None:
+def test_a_box_outside_its_image_is_found(whole: Any) -> None:
     templates = whole.templates["focus_attribute"]
     whole.write("focus_attribute", put(templates, (0, "target", "instance_bbox"), [300, 5, 10, 10]))
     report = check(config_of("genecis", **whole.arguments))
@@ -114,7 +114,7 @@ def test_a_box_outside_its_image_is_found(whole: Any, put: Callable[..., Any]) -
 
 
 def test_faulty_entries_and_files_are_problems_and_the_rest_is_still_checked(
-    whole: Any, put: Callable[..., Any]
+    whole: Any,
 ) -> None:
     whole.write("focus_attribute", put(whole.templates["focus_attribute"], (1, "condition"), 7))
     (whole.root / "templates" / "focus_object.json").write_text("[{")
@@ -128,10 +128,8 @@ def test_faulty_entries_and_files_are_problems_and_the_rest_is_still_checked(
     assert "focus_object.json: malformed or truncated JSON" in report.problems[1]
 
 
-def test_only_ten_faults_are_shown_and_all_are_written(
-    cirr_maker: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    files = cirr_maker("val", 30)
+def test_only_ten_faults_are_shown_and_all_are_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = make_cirr(tmp_path / "cirr", "val", 30)
     for path in list((files.root / "images" / "dev").iterdir())[:14]:
         path.unlink()
     output = tmp_path / "lists" / "faults.txt"
@@ -146,12 +144,11 @@ def test_only_ten_faults_are_shown_and_all_are_written(
 
 
 def test_a_whole_cirr_is_complete_by_its_exit_status(
-    cirr_maker: Callable[..., Any],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    files = cirr_maker()
+    files = make_cirr(tmp_path / "cirr")
     monkeypatch.setattr(inventory, "QUERIES", {"val": 8})
     monkeypatch.setattr(inventory, "NAMES", {"val": 14})
     monkeypatch.chdir(tmp_path)

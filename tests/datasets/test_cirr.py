@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 from hydra.utils import instantiate
 
+from builders import make_cirr, put
 from condsim.datasets import cirr
 from condsim.datasets.cirr_submission import write_submission
 from condsim.harness.commands.composition import compose_config
@@ -23,8 +23,8 @@ def stems(task: Task, rows: np.ndarray) -> list[str]:
     return [Path(task.images.names[row]).stem for row in rows]
 
 
-def test_val_says_what_its_files_say(cirr_maker: Callable[..., Any]) -> None:
-    files = cirr_maker()
+def test_val_says_what_its_files_say(tmp_path: Path) -> None:
+    files = make_cirr(tmp_path / "cirr")
     benchmark = cirr.load(**files.arguments)
     (task,) = benchmark.tasks
     assert task.full_name == "cirr/val"
@@ -44,15 +44,15 @@ def test_val_says_what_its_files_say(cirr_maker: Callable[..., Any]) -> None:
     assert {"recall@1", "recall@5", "recall@10", "recall@50", "subset_recall@3"} < set(task.metrics)
 
 
-def test_train_is_a_split_with_answers_for_the_choice_of_settings(cirr_maker: Callable[..., Any]) -> None:
-    files = cirr_maker("train")
+def test_train_is_a_split_with_answers_for_the_choice_of_settings(tmp_path: Path) -> None:
+    files = make_cirr(tmp_path / "cirr", "train")
     (task,) = cirr.load(**files.arguments | {"split": "train"}).tasks
     assert task.full_name == "cirr/train"
     assert stems(task, task.relevant.values) == [entry["target_hard"] for entry in files.captions]
 
 
-def test_image_folders_of_both_layouts_and_a_missing_image(cirr_maker: Callable[..., Any]) -> None:
-    files = cirr_maker()
+def test_image_folders_of_both_layouts_and_a_missing_image(tmp_path: Path) -> None:
+    files = make_cirr(tmp_path / "cirr")
     images = files.root / "images"
     shutil.move(images / "dev", images / "img_raw" / "dev")
     (task,) = cirr.load(**files.arguments).tasks
@@ -67,15 +67,15 @@ def test_image_folders_of_both_layouts_and_a_missing_image(cirr_maker: Callable[
     assert len(task.skipped) == 1 + len(files.captions) - len(kept)
 
 
-def test_a_blank_caption_is_real(cirr_maker: Callable[..., Any], put: Callable[..., Any]) -> None:
-    files = cirr_maker("test1")
+def test_a_blank_caption_is_real(tmp_path: Path) -> None:
+    files = make_cirr(tmp_path / "cirr", "test1")
     files.write(captions=put(files.captions, (2, "caption"), " "))
     (task,) = cirr.load(**files.arguments).tasks
     assert task.conditions[task.condition[2]] == (" ",)
 
 
-def test_train_is_there_only_where_its_images_are(cirr_maker: Callable[..., Any]) -> None:
-    files = cirr_maker()
+def test_train_is_there_only_where_its_images_are(tmp_path: Path) -> None:
+    files = make_cirr(tmp_path / "cirr")
     assert cirr.load(**files.arguments).train is None
     (files.root / "image_splits" / "split.rc2.train.json").write_text(json.dumps({"t-1": "./train/3/t-1.png"}))
     entry = {**files.captions[0], "caption": "of the training split"}
@@ -104,10 +104,8 @@ FAULTS: list[tuple[tuple[str | int, ...], Any, list[str]]] = [
 
 
 @pytest.mark.parametrize(("place", "value", "words"), FAULTS, ids=[str(fault[0]) + ascii(fault[1]) for fault in FAULTS])
-def test_a_faulty_query(
-    cirr_maker: Callable[..., Any], put: Callable[..., Any], place: tuple[str | int, ...], value: Any, words: list[str]
-) -> None:
-    files = cirr_maker()
+def test_a_faulty_query(tmp_path: Path, place: tuple[str | int, ...], value: Any, words: list[str]) -> None:
+    files = make_cirr(tmp_path / "cirr")
     files.write(captions=put(files.captions, place, value))
     with pytest.raises(CondsimError) as caught:
         cirr.load(**files.arguments)
@@ -129,24 +127,24 @@ def test_a_faulty_query(
         ({"x": "/etc/x.png"}, "the absolute path '/etc/x.png' is not below the image folder"),
     ],
 )
-def test_a_faulty_split_file(cirr_maker: Callable[..., Any], files: Any, message: str) -> None:
-    world = cirr_maker()
+def test_a_faulty_split_file(tmp_path: Path, files: Any, message: str) -> None:
+    world = make_cirr(tmp_path / "cirr")
     world.write(files=files)
     with pytest.raises(CondsimError, match=message) as caught:
         cirr.load(**world.arguments)
     assert "split.rc2.val.json" in str(caught.value)
 
 
-def test_a_duplicate_image_in_the_split_file(cirr_maker: Callable[..., Any]) -> None:
-    files = cirr_maker()
+def test_a_duplicate_image_in_the_split_file(tmp_path: Path) -> None:
+    files = make_cirr(tmp_path / "cirr")
     path = files.root / "image_splits" / "split.rc2.val.json"
     path.write_text(path.read_text().replace("{", '{"dev-1-0-img0": "./dev/dev-1-0-img0.png", ', 1))
     with pytest.raises(CondsimError, match="duplicate key 'dev-1-0-img0'"):
         cirr.load(**files.arguments)
 
 
-def test_options(cirr_maker: Callable[..., Any]) -> None:
-    files = cirr_maker()
+def test_options(tmp_path: Path) -> None:
+    files = make_cirr(tmp_path / "cirr")
     overrides = [f"benchmark.{key}={value}" for key, value in files.arguments.items()]
     config = compose_config("check", ["benchmark=cirr", *overrides, "benchmark.metrics=[recall@2]"])
     benchmark = instantiate(config.benchmark)
@@ -158,8 +156,8 @@ def test_options(cirr_maker: Callable[..., Any]) -> None:
         cirr.load(None, files.arguments["images"])
 
 
-def test_recalls_on_test1_are_refused(cirr_maker: Callable[..., Any]) -> None:
-    files = cirr_maker("test1")
+def test_recalls_on_test1_are_refused(tmp_path: Path) -> None:
+    files = make_cirr(tmp_path / "cirr", "test1")
     with pytest.raises(CondsimError, match=r"no public targets, so recall@1 cannot .* submission files"):
         cirr.load(**files.arguments, metrics=["recall@1"])
     benchmark = cirr.load(**files.arguments)
@@ -169,9 +167,9 @@ def test_recalls_on_test1_are_refused(cirr_maker: Callable[..., Any]) -> None:
 
 
 @pytest.fixture
-def ranked(cirr_maker: Callable[..., Any]) -> tuple[Task, np.ndarray, np.ndarray]:
+def ranked(tmp_path: Path) -> tuple[Task, np.ndarray, np.ndarray]:
     """A test1 task of 60 images, and rankings of its gallery and of its subsets by random scores."""
-    (task,) = cirr.load(**cirr_maker("test1", 60).arguments).tasks
+    (task,) = cirr.load(**make_cirr(tmp_path / "cirr", "test1", 60).arguments).tasks
     rng = np.random.default_rng(0)
     top = [[row for row in rng.permutation(60) if row != reference][:55] for reference in task.reference]
     return task, np.array(top), np.array([rng.permutation(task.subset[i]) for i in range(len(task))])
@@ -214,8 +212,8 @@ def test_a_submission_that_the_server_would_refuse_is_not_written(
         assert not (tmp_path / "submission").exists()
 
 
-def test_a_submission_needs_every_pair(cirr_maker: Callable[..., Any], put: Callable[..., Any], tmp_path: Path) -> None:
-    files = cirr_maker("test1")
+def test_a_submission_needs_every_pair(tmp_path: Path) -> None:
+    files = make_cirr(tmp_path / "cirr", "test1")
     files.write(captions=put(files.captions, (1, "reference"), 3))
     (task,) = cirr.load(**files.arguments, on_error="skip").tasks
     with pytest.raises(CondsimError, match=r"every pair, but some were left out: .*entry 1"):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from hydra.utils import instantiate
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from builders import GeneCIS, put
 from condsim.datasets import genecis
 from condsim.harness.commands.composition import compose_config
 from condsim.harness.errors import CondsimError
@@ -29,7 +29,7 @@ def items(task: Task, rows: np.ndarray) -> list[tuple[str, tuple[float, ...]]]:
     return [(task.images.names[row], () if boxes is None else tuple(boxes[row])) for row in rows]
 
 
-def test_a_task_says_what_its_templates_say(genecis_files: Any) -> None:
+def test_a_task_says_what_its_templates_say(genecis_files: GeneCIS) -> None:
     task = genecis.load(**genecis_files.arguments).tasks[0]
     assert task.full_name == "genecis/focus_attribute"
     assert len(set(items(task, np.arange(len(task.images))))) == len(task.images) == 7
@@ -47,7 +47,7 @@ def test_a_task_says_what_its_templates_say(genecis_files: Any) -> None:
     assert task.metrics == ("recall@1", "recall@2", "recall@3")
 
 
-def test_repeated_items_stay_repeated_and_a_target_may_be_its_own_distractor(genecis_files: Any) -> None:
+def test_repeated_items_stay_repeated_and_a_target_may_be_its_own_distractor(genecis_files: GeneCIS) -> None:
     task = genecis.load(**genecis_files.arguments).tasks[0]
     repeated, own_distractor = task.candidates[0], task.candidates[1]
     assert repeated[1] == repeated[2] != repeated[3]
@@ -57,7 +57,7 @@ def test_repeated_items_stay_repeated_and_a_target_may_be_its_own_distractor(gen
     assert task.excluded is None
 
 
-def test_boxes_and_dilation_are_the_protocols(genecis_files: Any) -> None:
+def test_boxes_and_dilation_are_the_protocols(genecis_files: GeneCIS) -> None:
     benchmark = genecis.load(**genecis_files.arguments)
     assert benchmark.tasks[0].images.dilation == 0.7
     assert [-3.0, -1.0, 8.0, 8.0] in benchmark.tasks[0].images.boxes.tolist(), "negative boxes are kept as they are"
@@ -65,7 +65,7 @@ def test_boxes_and_dilation_are_the_protocols(genecis_files: Any) -> None:
     assert benchmark.tasks[2].images.names[0] == "000000000001.jpg"
 
 
-def test_every_image_path_exists_in_both_layouts(genecis_files: Any) -> None:
+def test_every_image_path_exists_in_both_layouts(genecis_files: GeneCIS) -> None:
     split = genecis.load(**genecis_files.arguments)
     assert all(task.images.path(row).is_file() for task in split.tasks for row in range(len(task.images)))
     for folder in ("VG_100K", "VG_100K_2"):
@@ -80,7 +80,7 @@ def test_every_image_path_exists_in_both_layouts(genecis_files: Any) -> None:
     assert [task.fingerprint for task in merged.tasks] == [task.fingerprint for task in split.tasks]
 
 
-def test_only_the_folder_that_a_task_needs_has_to_be_there(genecis_files: Any) -> None:
+def test_only_the_folder_that_a_task_needs_has_to_be_there(genecis_files: GeneCIS) -> None:
     arguments = genecis_files.arguments | {"visual_genome": None}
     benchmark = genecis.load(**arguments, tasks=["change_object"])
     assert [task.name for task in benchmark.tasks] == ["change_object"]
@@ -91,12 +91,12 @@ def test_only_the_folder_that_a_task_needs_has_to_be_there(genecis_files: Any) -
         genecis.load(**arguments, tasks=["focus_objects"])
 
 
-def test_the_headline_is_the_mean_of_the_four_recalls(genecis_files: Any) -> None:
+def test_the_headline_is_the_mean_of_the_four_recalls(genecis_files: GeneCIS) -> None:
     benchmark = genecis.load(**genecis_files.arguments)
     assert benchmark.headlines == {"average": tuple((task.name, "recall@1") for task in benchmark.tasks)}
 
 
-def test_kinds_stand_beside_the_candidates(genecis_files: Any) -> None:
+def test_kinds_stand_beside_the_candidates(genecis_files: GeneCIS) -> None:
     path = genecis_files.root / "templates" / "focus_object.kinds.json"
     path.write_text(json.dumps([["close", "close", "far"], ["far", "far", "close"]]))
     kinds = genecis.load(**genecis_files.arguments).tasks[2].kinds
@@ -107,7 +107,7 @@ def test_kinds_stand_beside_the_candidates(genecis_files: Any) -> None:
         genecis.load(**genecis_files.arguments)
 
 
-def test_the_yaml_makes_the_benchmark(genecis_files: Any) -> None:
+def test_the_yaml_makes_the_benchmark(genecis_files: GeneCIS) -> None:
     overrides = [f"benchmark.{key}={value}" for key, value in genecis_files.arguments.items()]
     config = compose_config("check", ["benchmark=genecis", "tasks=[focus_object]", *overrides])
     benchmark = instantiate(config.benchmark)
@@ -137,7 +137,7 @@ FAULTS: list[tuple[tuple[str | int, ...], Any, list[str]]] = [
 
 @pytest.mark.parametrize(("place", "value", "words"), FAULTS, ids=[str(fault[0]) + ascii(fault[1]) for fault in FAULTS])
 def test_a_fault_is_one_message_with_file_entry_and_expectation(
-    genecis_files: Any, put: Callable[..., Any], place: tuple[str | int, ...], value: Any, words: list[str]
+    genecis_files: GeneCIS, place: tuple[str | int, ...], value: Any, words: list[str]
 ) -> None:
     genecis_files.write("focus_attribute", put(genecis_files.templates["focus_attribute"], place, value))
     with pytest.raises(CondsimError) as caught:
@@ -161,7 +161,7 @@ def test_a_fault_is_one_message_with_file_entry_and_expectation(
         ("[" + "9" * 5000 + "]", ["malformed JSON"]),
     ],
 )
-def test_a_file_that_is_no_list_of_templates(genecis_files: Any, text: str, words: list[str]) -> None:
+def test_a_file_that_is_no_list_of_templates(genecis_files: GeneCIS, text: str, words: list[str]) -> None:
     (genecis_files.root / "templates" / "focus_attribute.json").write_text(text)
     with pytest.raises(CondsimError) as caught:
         genecis.load(**genecis_files.arguments)
@@ -169,7 +169,7 @@ def test_a_file_that_is_no_list_of_templates(genecis_files: Any, text: str, word
         assert word in str(caught.value)
 
 
-def test_bytes_that_are_no_text_and_a_file_that_is_not_there(genecis_files: Any) -> None:
+def test_bytes_that_are_no_text_and_a_file_that_is_not_there(genecis_files: GeneCIS) -> None:
     path = genecis_files.root / "templates" / "focus_attribute.json"
     path.write_bytes(b'["\xff\xfe"]')
     with pytest.raises(CondsimError, match="not UTF-8"):
@@ -179,7 +179,7 @@ def test_bytes_that_are_no_text_and_a_file_that_is_not_there(genecis_files: Any)
         genecis.load(**genecis_files.arguments)
 
 
-def test_skip_leaves_out_the_entry_and_says_so(genecis_files: Any, put: Callable[..., Any]) -> None:
+def test_skip_leaves_out_the_entry_and_says_so(genecis_files: GeneCIS) -> None:
     templates = genecis_files.templates["focus_attribute"]
     kinds = genecis_files.root / "templates" / "focus_attribute.kinds.json"
     kinds.write_text(json.dumps([["a"] * 3, ["b"] * 3, ["c"] * 3]))

@@ -27,20 +27,20 @@ QUERIES = [
 
 
 @pytest.fixture
-def tables(tmp_path: Path) -> dict[str, str]:
+def tables(tmp_path: Path) -> dict[str, Any]:
     for name in (*GALLERY, "q/tower.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         Image.new("RGB", (4, 4)).save(tmp_path / name)
     return write(tmp_path, QUERIES)
 
 
-def write(folder: Path, queries: list[dict[str, Any]], gallery: list[str] = GALLERY) -> dict[str, str]:
+def write(folder: Path, queries: list[dict[str, Any]], gallery: list[str] = GALLERY) -> dict[str, Any]:
     pd.DataFrame(queries).to_csv(folder / "queries.csv", index=False)
     pd.DataFrame({"image": gallery}).to_csv(folder / "gallery.csv", index=False)
     return {"queries": str(folder / "queries.csv"), "gallery": str(folder / "gallery.csv"), "images": str(folder)}
 
 
-def test_a_task_says_what_its_tables_say(tables: dict[str, str]) -> None:
+def test_a_task_says_what_its_tables_say(tables: dict[str, Any]) -> None:
     (task,) = instance.load(**tables).tasks
     names = task.images.names
     assert names == (*GALLERY, "q/tower.png"), "each picture once, whoever names it"
@@ -74,7 +74,7 @@ def test_parquet_lists_and_feature_keys_without_pictures(tmp_path: Path) -> None
         ("inquire", "inquire/t2i", ("map@50", "ndcg@50", "mrr@50")),
     ],
 )
-def test_configs(tables: dict[str, str], choice: str, name: str, metrics: tuple[str, ...]) -> None:
+def test_configs(tables: dict[str, Any], choice: str, name: str, metrics: tuple[str, ...]) -> None:
     overrides = [f"benchmark.{key}={value}" for key, value in tables.items()]
     (task,) = instantiate(compose_config("check", [f"benchmark={choice}", *overrides]).benchmark).tasks
     assert (task.full_name, task.metrics) == (name, metrics)
@@ -105,13 +105,13 @@ def spoilt(place: int, **cells: Any) -> list[dict[str, Any]]:
         ([{"id": 1, "positives": "g/0.png"}], GALLERY, "neither a column image nor text"),
     ],
 )
-def test_faults(tables: dict[str, str], queries: Any, gallery: list[str], message: str) -> None:
+def test_faults(tables: dict[str, Any], queries: Any, gallery: list[str], message: str) -> None:
     write(Path(tables["images"]), queries, gallery)
     with pytest.raises(CondsimError, match=message):
         instance.load(**tables)
 
 
-def test_skip_and_options(tables: dict[str, str]) -> None:
+def test_skip_and_options(tables: dict[str, Any]) -> None:
     write(Path(tables["images"]), spoilt(1, positives="g/9.png"), [*GALLERY, "g/0.png"])
     (task,) = instance.load(**tables, on_error="skip").tasks
     assert task.query_ids == ("tower", "cup", "a red cup")
@@ -120,7 +120,7 @@ def test_skip_and_options(tables: dict[str, str]) -> None:
         instance.load(tables["queries"])
 
 
-def test_a_missing_positive_of_several_loses_no_query(tables: dict[str, str]) -> None:
+def test_a_missing_positive_of_several_loses_no_query(tables: dict[str, Any]) -> None:
     (Path(tables["images"]) / "g/3.png").unlink()
     (task,) = instance.load(**tables, on_error="skip").tasks
     assert task.query_ids == ("tower", "cup", "a red cup"), "nothing else answers the tower at night"
@@ -138,7 +138,7 @@ SPELLINGS = ["./{}", "{} ", ".\\{}", "\ufeff{}", "{}"]
 @pytest.mark.parametrize("in_queries", SPELLINGS)
 @pytest.mark.parametrize("with_images", [True, False])
 def test_every_name_has_one_spelling(
-    tables: dict[str, str], in_gallery: str, in_queries: str, with_images: bool
+    tables: dict[str, Any], in_gallery: str, in_queries: str, with_images: bool
 ) -> None:
     before = instance.load(**tables).tasks[0]
     queries = [
@@ -154,7 +154,7 @@ def test_every_name_has_one_spelling(
     assert after.fingerprint == before.fingerprint
 
 
-def test_texts_and_ids_have_one_spelling(tables: dict[str, str]) -> None:
+def test_texts_and_ids_have_one_spelling(tables: dict[str, Any]) -> None:
     queries = spoilt(3, id="a\u00a0red cup ", text=" a  red\u00a0cup")
     write(Path(tables["images"]), queries)
     (task,) = instance.load(**tables).tasks
@@ -163,7 +163,7 @@ def test_texts_and_ids_have_one_spelling(tables: dict[str, str]) -> None:
     assert ("a red cup",) in task.conditions
 
 
-def test_missing_cells_of_parquet_are_empty_and_numbers_are_ids(tables: dict[str, str]) -> None:
+def test_missing_cells_of_parquet_are_empty_and_numbers_are_ids(tables: dict[str, Any]) -> None:
     folder = Path(tables["images"])
     frame = pd.DataFrame(
         {"id": [7.0, 8.0], "image": ["g/0.png", None], "text": [None, "a cup"], "positives": [["g/1.png"], ["g/2.png"]]}

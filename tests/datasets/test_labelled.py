@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import re
 import shutil
@@ -367,6 +368,7 @@ def offline_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "hub"
 
 
+@pytest.mark.slow
 def test_an_imagefolder_through_hugging_face(table: Path, offline_hub: Path, tmp_path: Path) -> None:
     frame = pd.read_csv(table).rename(columns={"image": "file_name"})
     frame.to_csv(table.parent / "metadata.csv", index=False)
@@ -388,7 +390,7 @@ def test_an_imagefolder_through_hugging_face(table: Path, offline_hub: Path, tmp
 
 
 def test_class_labels_of_a_parquet_dataset_become_their_names(table: Path, offline_hub: Path, tmp_path: Path) -> None:
-    import datasets
+    datasets: Any = importlib.import_module("datasets")
 
     frame = pd.read_csv(table)
     features = datasets.Features({"picture": datasets.Image(), "color": datasets.ClassLabel(names=list(COLORS))})
@@ -437,7 +439,7 @@ def encoded(kind: str, shade: int) -> bytes:
 
 
 def hub_table(path: Path, cells: list[bytes | None]) -> dict[str, str]:
-    import datasets
+    datasets: Any = importlib.import_module("datasets")
 
     features = datasets.Features({"image": datasets.Image(), "color": datasets.Value("string")})
     images = [None if cell is None else {"bytes": cell, "path": None} for cell in cells]
@@ -468,7 +470,7 @@ def test_broken_and_empty_images_through_hugging_face(offline_hub: Path, tmp_pat
     assert len(broken) == 1, "written as it is, so that its decoder reports it"
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.integers(0, 300), st.floats(0.01, 0.99), st.integers(0, 5))
 def test_a_split_parts_the_rows(count: int, share: float, seed: int) -> None:
     queries, database = labelled.split_rows(count, share, seed)

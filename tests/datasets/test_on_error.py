@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from builders import run_condsim
+from builders import make_cirr
 from condsim.datasets import mit_states
 from condsim.harness.without_images import without_images
+from running import run_condsim
 
 pytestmark = pytest.mark.slow
 
@@ -30,8 +31,8 @@ def records(tmp_path: Path) -> list[dict[str, Any]]:
     return [json.loads(path.read_text()) for path in sorted(tmp_path.glob("results/runs/*/*/*/record.json"))]
 
 
-def test_cirr(cirr_maker: Callable[..., Any], bench: Callable[..., str], tmp_path: Path) -> None:
-    world = cirr_maker("val")
+def test_cirr(bench: Callable[..., str], tmp_path: Path) -> None:
+    world = make_cirr(tmp_path / "cirr", "val")
     images = world.root / "images" / "dev"
     for i in range(14):  # different pictures: equal ones share their features
         Image.new("RGB", (40, 30), (10 * i, 200, 30)).save(images / f"dev-{i}-0-img0.png")
@@ -39,16 +40,16 @@ def test_cirr(cirr_maker: Callable[..., Any], bench: Callable[..., str], tmp_pat
     (images / "dev-13-0-img0.png").write_bytes(b"")  # equal to the one before
     (images / "dev-7-0-img0.png").write_bytes((images / "dev-7-0-img0.png").read_bytes()[:60])  # in one image set
     options = ["benchmark=cirr", *(f"benchmark.{key}={value}" for key, value in world.arguments.items())]
-    told = bench(*options, "method=image_only", status=1)
-    assert "3 of 14 rows cannot be encoded" in told
-    assert "dev-7-0-img0.png: does not decode" in told
-    assert "encoding images" not in told, "it is told before anything is encoded"
-    assert "condsim check benchmark=cirr" in told
-    assert "benchmark.on_error=skip" in told
+    output = bench(*options, "method=image_only", status=1)
+    assert "3 of 14 rows cannot be encoded" in output
+    assert "dev-7-0-img0.png: does not decode" in output
+    assert "encoding images" not in output, "it is reported before anything is encoded"
+    assert "condsim check benchmark=cirr" in output
+    assert "benchmark.on_error=skip" in output
     assert not records(tmp_path)
 
-    told = bench(*options, "method=image_only", "benchmark.on_error=skip")
-    assert "1 run" in told
+    output = bench(*options, "method=image_only", "benchmark.on_error=skip")
+    assert "1 run" in output
     (record,) = records(tmp_path)
     left_out = [f"{images / f'dev-{i}-0-img0.png'}: does not decode" for i in (7, 12, 13)]
     assert [message.split(" (")[0] for message in record["skipped"][:3]] == left_out
@@ -58,8 +59,8 @@ def test_cirr(cirr_maker: Callable[..., Any], bench: Callable[..., str], tmp_pat
 
     for name in ("7", "12", "13"):
         (images / f"dev-{name}-0-img0.png").unlink()
-    told = bench(*options, "method=image_only", "benchmark.on_error=skip")
-    assert "0 run, 1 already done" in told, "a missing image is left out as one that does not decode is"
+    output = bench(*options, "method=image_only", "benchmark.on_error=skip")
+    assert "0 run, 1 already done" in output, "a missing image is left out as one that does not decode is"
 
 
 def test_a_positive_lost_of_several_loses_no_query(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -25,7 +27,7 @@ def instances() -> list[t.Instance]:
     return made
 
 
-def find(instances: list[t.Instance], item: dict[str, object]) -> t.Instance:
+def find(instances: list[t.Instance], item: dict[str, Any]) -> t.Instance:
     return next(i for i in instances if i.item == item)
 
 

@@ -28,6 +28,7 @@ from condsim.harness import cli, configs
 from condsim.harness.commands.composition import jobs
 from condsim.harness.errors import CondsimError
 from condsim.harness.task import Benchmark, ImageTable, Ragged, Task
+from running import as_new_process, call_condsim
 
 pytestmark = pytest.mark.slow
 
@@ -93,10 +94,10 @@ def it_composes(words: list[str], line: str) -> None:
 
 def only_the_data_is_missing(words: list[str], line: str) -> None:
     it_composes(words, line)
-    status, told = condsim(words[1:])
-    assert status in (1, 2), told
-    assert MISSING.search(told), told
-    assert re.search(r"[1-9]\d* FAILED", told) or "bench" not in words, told
+    status, output = call_condsim(words[1:])
+    assert status in (1, 2), output
+    assert MISSING.search(output), output
+    assert re.search(r"[1-9]\d* FAILED", output) or "bench" not in words, output
 
 
 def it_runs(words: list[str], line: str) -> None:
@@ -106,11 +107,11 @@ def it_runs(words: list[str], line: str) -> None:
         arguments += ["--backbone", "shapes-clip"]
     if words[1] == "bench" and not {"--help", "--cfg"} & set(words):
         arguments += ["statistics.resamples=100", "force=true"]
-    status, told = condsim(arguments)
-    assert status == 0, told
-    assert "Traceback" not in told
+    status, output = call_condsim(arguments)
+    assert status == 0, output
+    assert "Traceback" not in output
     if words[1] == "bench" and "force=true" in arguments:
-        assert re.search(r"[1-9]\d* run, 0 already done", told), told
+        assert re.search(r"[1-9]\d* run, 0 already done", output), output
 
 
 def the_file_runs(words: list[str], line: str) -> None:
@@ -174,20 +175,6 @@ def test_a_wrong_command_would_be_noticed(folder: Path) -> None:
 # --- where it is run -----------------------------------------------------------------------------------------------
 
 
-def condsim(arguments: list[str]) -> tuple[int, str]:
-    """Exit status and all that is printed, in this process: imports would be most of the time."""
-    from contextlib import redirect_stderr, redirect_stdout
-    from io import StringIO
-
-    told = StringIO()
-    with redirect_stdout(told), redirect_stderr(told):
-        try:
-            status = cli.main(arguments)
-        except SystemExit as stop:
-            status = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
-    return status, told.getvalue()
-
-
 def draw(path: Path, color: str, kind: str, number: int) -> None:
     picture = Image.new("RGB", (48, 48), ("white", "lightgray")[number % 2])
     pen = ImageDraw.Draw(picture)
@@ -240,24 +227,18 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setattr(shapes, "load", lambda cache_dir=None, tasks=None: small.select(tasks))
         patch.chdir(own)
         for runs in (["method=image_only,image_plus_text"], ["method=clay", "method.rank=2,5,10"]):
-            status, told = condsim(["bench", "-m", *runs, "statistics.resamples=100"])
-            assert status == 0, told
-        status, told = condsim(["queries", "tasks=[focus_attribute]"])
-        assert status == 0, told
+            status, output = call_condsim(["bench", "-m", *runs, "statistics.resamples=100"])
+            assert status == 0, output
+        status, output = call_condsim(["queries", "tasks=[focus_attribute]"])
+        assert status == 0, output
         runpy.run_path("encode.py")
         yield own
     configs.forget()
 
 
 @pytest.fixture
-def folder(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def folder(prepared: Path, tmp_path: Path) -> Iterator[Path]:
     """A copy of the prepared folder, which is also the current one."""
     shutil.copytree(prepared, tmp_path / "own")
-    monkeypatch.chdir(tmp_path / "own")
-    monkeypatch.setattr(sys, "path", sys.path[:])
-    monkeypatch.setattr(sys, "argv", sys.argv[:])
-    before = set(sys.modules)
-    yield tmp_path / "own"
-    for name in set(sys.modules) - before:
-        if str(getattr(sys.modules[name], "__file__", None)).startswith(str(tmp_path)):
-            del sys.modules[name]
+    with as_new_process(tmp_path / "own"):
+        yield tmp_path / "own"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,9 +27,10 @@ def gallery_task(name: str = "one", queries: int = 5) -> Task:
     return Task(
         "toy", name, ImageTable(Path("here"), tuple(f"{letter}.png" for letter in "abcdefghijkl")),
         conditions=(("red",), ("blue",), ("big",)), condition=rows % 3, reference=rows,
-        relevant=Ragged.of([8, i + 1] for i in rows), metrics=("map", "target_recall@1"), gallery=np.arange(10),
+        relevant=Ragged.of([8, i + 1] for i in range(queries)), metrics=("map", "target_recall@1"),
+        gallery=np.arange(10),
         clusters=rows // 2, query_ids=tuple(f"q{i}" for i in rows), target=rows + 1,
-        labels=Labels(("even", "odd", "all"), Ragged.of([i % 2, 2] for i in rows)),
+        labels=Labels(("even", "odd", "all"), Ragged.of([i % 2, 2] for i in range(queries))),
         texts=(("red", "rot"), ("blue",), ("big", "large", "huge")),
     )  # fmt: skip
 
@@ -131,10 +133,13 @@ def test_taking_queries_twice_is_taking_them_once(order: list[int], count: int) 
 
 def test_new_fields_are_part_of_the_fingerprint_only_where_they_change_a_number() -> None:
     task = gallery_task()
-    for change in ({"texts": None}, {"target": None}, {"texts": (("red",), ("blue",), ("big",))}):
-        assert replace(task, **change).fingerprint != task.fingerprint  # type: ignore[arg-type]
-    for change in ({"labels": None}, {"variant": "x"}):
-        assert replace(task, **change).fingerprint == task.fingerprint  # type: ignore[arg-type]
+    changes: tuple[dict[str, Any], ...]
+    changes = ({"texts": None}, {"target": None}, {"texts": (("red",), ("blue",), ("big",))})
+    for change in changes:
+        assert replace(task, **change).fingerprint != task.fingerprint
+    changes = ({"labels": None}, {"variant": "x"})
+    for change in changes:
+        assert replace(task, **change).fingerprint == task.fingerprint
     plain = replace(own_lists_task(), images=ImageTable(Path("elsewhere"), own_lists_task().images.names))
     assert plain.fingerprint == "d2f410a318d154fd5f9bbc1343ef2c33", "records of tasks without the new fields stay valid"
 
@@ -150,7 +155,7 @@ def test_new_fields_are_part_of_the_fingerprint_only_where_they_change_a_number(
         ({"texts": (("red",), (), ("big",))}, "texts has to name at least one text"),
     ],
 )
-def test_contradictions_are_refused(changes: dict[str, object], message: str) -> None:
+def test_contradictions_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(CondsimError, match=message):
         replace(gallery_task(), **changes)  # type: ignore[arg-type]
 

@@ -6,6 +6,7 @@ import io
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ from condsim.harness.images import (
 from condsim.harness.task import ImageTable
 
 # (box, (width, height)) -> edges with d = 0.7, worked out on paper.
-HAND_TABLE = {
+HAND_TABLE: dict[str, Any] = {
     "inside on every side: grows to the left and top only": ([100, 80, 40, 20], (640, 480), (72, 66, 140, 100)),
     "clamped left: the right edge follows the clamped one": ([10, 80, 40, 20], (640, 480), (0, 66, 68, 100)),
     "clamped top": ([100, 7, 40, 20], (640, 480), (72, 0, 140, 34)),

@@ -117,7 +117,7 @@ def unchanged(path: Path) -> bool:
     return same and read.settings in ({"step": 5}, {})
 
 
-@pytest.mark.parametrize("form", ["safetensors", "torch"])
+@pytest.mark.parametrize("form", ["safetensors", pytest.param("torch", marks=pytest.mark.slow)])
 def test_no_damage_to_a_file_changes_a_weight_silently(tmp_path: Path, form: str) -> None:
     path = tmp_path / "w"
     if form == "safetensors":

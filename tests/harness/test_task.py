@@ -1,6 +1,7 @@
 """The task contract refuses what would give a silently wrong number."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ def rows(*values: int) -> np.ndarray:
 
 
 def task(**changes: object) -> Task:
-    parts: dict[str, object] = {
+    parts: dict[str, Any] = {
         "benchmark": "toy",
         "name": "two",
         "images": ImageTable(Path("here"), ("a.png", "b.png", "c.png")),
@@ -60,7 +61,7 @@ def test_ragged_holds_its_lists_and_takes_them_in_any_order(lists: list[list[int
         ({"candidates": None, "gallery": rows()}, "gallery is empty"),
     ],
 )
-def test_a_task_that_cannot_be_ranked_is_refused(changes: dict[str, object], message: str) -> None:
+def test_a_task_that_cannot_be_ranked_is_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(CondsimError, match=message):
         task(**changes)
 

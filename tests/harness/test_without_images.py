@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,7 +29,7 @@ def tasks(draw: st.DrawFn) -> Task:
     queries, rows = draw(st.integers(1, 6)), list(range(IMAGES))
     condition = np.array([draw(st.integers(-1, 3)) for _ in range(queries)])
     reference = np.array([draw(st.integers(-1, IMAGES - 1)) for _ in range(queries)])
-    shared: dict[str, object] = {
+    shared: dict[str, Any] = {
         "benchmark": "toy", "name": "any", "conditions": (("w",), ("x",), ("y", "z"), ("v",)),
         "condition": condition, "reference": reference,
         "images": ImageTable(
@@ -59,11 +60,11 @@ def named(task: Task, rows: np.ndarray) -> list[str]:
     return [task.images.names[row] for row in rows]
 
 
-def queries_of(task: Task) -> list[dict[str, object]]:
+def queries_of(task: Task) -> list[dict[str, Any]]:
     """Everything about each query, images by name."""
     out = []
     for i in range(len(task)):
-        query: dict[str, object] = {
+        query: dict[str, Any] = {
             "id": task.query_ids[i] if task.query_ids else str(i),
             "condition": task.conditions[task.condition[i]] if task.condition[i] >= 0 else None,
             "reference": NAMES.index(task.images.names[task.reference[i]]) if task.reference[i] >= 0 else None,

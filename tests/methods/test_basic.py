@@ -11,13 +11,14 @@ import torch
 
 from condsim.harness.errors import CondsimError
 from condsim.methods.basic import Basic, contrastive_projection
+from encoders import Space
 
 SUBJECTS = tuple(f"thing {i}" for i in range(30))
 STYLES = tuple(f"look {i}" for i in range(20))
 
 
 @pytest.fixture
-def words(tmp_path: Path) -> dict[str, str]:
+def words(tmp_path: Path) -> dict[str, Any]:
     """The two lists as files, the subjects with the published header."""
     (tmp_path / "subjects.csv").write_text("\n".join(["object_name", *SUBJECTS]))
     (tmp_path / "styles.csv").write_text("\n".join(STYLES))
@@ -30,7 +31,7 @@ def unit(x: Any) -> np.ndarray:
 
 
 def by_hand(
-    space: Any,
+    space: Space,
     gallery: Any,
     queries: Any,
     *,
@@ -82,7 +83,7 @@ def by_hand(
     return result
 
 
-SMALL = {"rank": 6, "expansion": 5, "context": 4}
+SMALL: dict[str, Any] = {"rank": 6, "expansion": 5, "context": 4}
 
 
 @pytest.mark.parametrize(
@@ -102,7 +103,7 @@ SMALL = {"rank": 6, "expansion": 5, "context": 4}
     ],
 )
 def test_scores_are_those_of_the_published_equations(
-    space: Any, words: dict[str, str], settings: dict[str, Any], changes: dict[str, Any]
+    space: Space, words: dict[str, Any], settings: dict[str, Any], changes: dict[str, Any]
 ) -> None:
     gallery = space.gallery()
     queries = space.queries(gallery, [3, 8, 21], [0, 1, 3])
@@ -113,7 +114,7 @@ def test_scores_are_those_of_the_published_equations(
         assert np.abs(found - usual).max() > 1e-3
 
 
-def test_the_offset_of_the_released_code_is_added_to_every_entry(space: Any) -> None:
+def test_the_offset_of_the_released_code_is_added_to_every_entry(space: Space) -> None:
     positive, negative = (unit(space.encode_texts(some)) for some in (SUBJECTS, STYLES))
     mean = positive.mean(axis=0)
     args = torch.from_numpy(positive), torch.from_numpy(negative), torch.from_numpy(mean)
@@ -127,7 +128,7 @@ def test_the_offset_of_the_released_code_is_added_to_every_entry(space: Any) -> 
 
 
 def test_the_flag_of_the_offset_reaches_the_projection(
-    space: Any, words: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    space: Space, words: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gallery = space.gallery()
     queries = space.queries(gallery, [3], [0])
@@ -137,13 +138,13 @@ def test_the_flag_of_the_offset_reaches_the_projection(
     assert (changed - plain).abs().max() > 1e-3
 
 
-def test_only_positive_eigenvalues_are_kept(space: Any) -> None:
+def test_only_positive_eigenvalues_are_kept(space: Space) -> None:
     words = torch.from_numpy(unit(space.encode_texts(SUBJECTS)))
     leading = contrastive_projection(words, words, words.mean(dim=0), rank=24, style_weight=0.6)
     assert leading.shape[1] == 0  # C is negative semidefinite where the same words weigh more as styles
 
 
-def test_a_file_with_the_mean_image_is_used(space: Any, words: dict[str, str], tmp_path: Path) -> None:
+def test_a_file_with_the_mean_image_is_used(space: Space, words: dict[str, Any], tmp_path: Path) -> None:
     gallery = space.gallery()
     queries = space.queries(gallery, [3, 8], [0, 1])
     own = unit(gallery.features).mean(axis=0).astype(np.float32)
@@ -167,12 +168,12 @@ def test_a_file_with_the_mean_image_is_used(space: Any, words: dict[str, str], t
         Basic(**words, image_mean=str(tmp_path / "none.npy")).prepare(gallery)
 
 
-def test_a_gallery_of_one_is_scored(space: Any, words: dict[str, str]) -> None:
+def test_a_gallery_of_one_is_scored(space: Space, words: dict[str, Any]) -> None:
     gallery = space.gallery(1)
     assert torch.isfinite(Basic(**words).prepare(gallery)(space.queries(gallery, [0], [1]))).all()
 
 
-def test_a_list_that_cannot_be_found_says_where_the_published_one_is(space: Any, tmp_path: Path) -> None:
+def test_a_list_that_cannot_be_found_says_where_the_published_one_is(space: Space, tmp_path: Path) -> None:
     with pytest.raises(
         CondsimError, match=r"generic_subjects\.csv of github\.com/billpsomas/icir.*method\.subjects=FILE"
     ):

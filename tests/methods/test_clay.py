@@ -1,14 +1,19 @@
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from builders import make_task
 from condsim.harness.errors import CondsimError, NotApplicable
+from condsim.harness.method import Gallery
 from condsim.harness.one_vector import unit
+from condsim.harness.task import Condition
 from condsim.methods.clay import Clay, leading_directions, random_subspace, text_subspace, union
 from condsim.methods.inner_product import ImageOnly
 from condsim.methods.shared.sphere import log_map, mean_direction, rotate
+from encoders import Space
 
 FLAGS = [
     {},
@@ -30,14 +35,14 @@ FLAGS = [
 ]
 
 
-def unfolded(method: Clay, gallery, reference, condition):
+def unfolded(method: Clay, gallery: Gallery, reference: Tensor, condition: Condition) -> Tensor:
     """csim as the paper writes it: rotate every image, map it at the texts' mean, project it, take the cosine."""
     mean_image = mean_direction(gallery.features)
     totals = []
     features = {text: gallery.encode_texts(method.prompts_of(text)) for text in condition}
     for subspace in method.subspaces(condition, features):
 
-        def mapped(x, subspace=subspace):
+        def mapped(x: Tensor, subspace: Any = subspace) -> Tensor:
             x = unit(x.double())
             x = rotate(x, mean_image, subspace.base) if method.rotation else x
             return log_map(x, subspace.base) if method.manifold else x
@@ -53,7 +58,7 @@ def unfolded(method: Clay, gallery, reference, condition):
 
 @pytest.mark.parametrize("flags", FLAGS)
 @pytest.mark.parametrize("condition", [0, 3])
-def test_folded_scores_equal_the_papers_formula(space, flags, condition):
+def test_folded_scores_equal_the_papers_formula(space: Space, flags: dict[str, Any], condition: int) -> None:
     if condition == 3 and flags.get("several") == "qr_union":
         pytest.skip("the union lives on the images' side: tested by itself")
     if condition == 3 and flags.get("several") != "mean" and flags.get("subspace", "text") != "text":
@@ -67,7 +72,9 @@ def test_folded_scores_equal_the_papers_formula(space, flags, condition):
 
 
 @pytest.mark.parametrize("flags", FLAGS)
-def test_lists_of_candidates_and_mixed_batches_score_as_the_whole_gallery_does(space, flags):
+def test_lists_of_candidates_and_mixed_batches_score_as_the_whole_gallery_does(
+    space: Space, flags: dict[str, Any]
+) -> None:
     gallery = space.gallery()
     scorer = Clay(**flags).prepare(gallery)
     queries = space.queries(gallery, [1, 2, 3, 4, 5], [2, 0, 3, 0, 1])
@@ -82,7 +89,7 @@ def test_lists_of_candidates_and_mixed_batches_score_as_the_whole_gallery_does(s
     assert torch.isfinite(scorer(queries, rows)).all()
 
 
-def test_full_rank_without_manifold_is_image_only(space):
+def test_full_rank_without_manifold_is_image_only(space: Space) -> None:
     gallery = space.gallery()
     queries = space.queries(gallery, [0, 9], [0, 1])
     expected = ImageOnly().prepare(gallery)(queries)
@@ -91,7 +98,7 @@ def test_full_rank_without_manifold_is_image_only(space):
         torch.testing.assert_close(scorer(queries), expected, atol=1e-6, rtol=0)
 
 
-def test_candidates_that_agree_within_the_subspace_score_one_whatever_else_they_are(space):
+def test_candidates_that_agree_within_the_subspace_score_one_whatever_else_they_are(space: Space) -> None:
     """The whole point: a color subspace sees color only."""
     gallery = space.gallery(n=60, conditions=(("color",),))
     method = Clay(rank=4, rotation=False, manifold=False)
@@ -104,19 +111,19 @@ def test_candidates_that_agree_within_the_subspace_score_one_whatever_else_they_
     torch.testing.assert_close(scores, torch.ones(1, 60), atol=1e-5, rtol=0)
 
 
-def test_the_log_map_of_images_cannot_change_a_symmetric_ranking(space):
+def test_the_log_map_of_images_cannot_change_a_symmetric_ranking(space: Space) -> None:
     """In the tangent space log only stretches: where the basis is tangent, the cosine does not notice it."""
     gallery = space.gallery()
     queries = space.queries(gallery, [4, 8], [0, 2])
     method = Clay(rank=6)
-    scorer = method.prepare(gallery)
+    scorer: Any = method.prepare(gallery)
     basis = scorer.subspaces(0)[0].basis
     flat = unit(gallery.features) @ basis
     expected = torch.cosine_similarity(flat[4][None], flat)
     torch.testing.assert_close(scorer(queries)[0], expected, atol=1e-5, rtol=0)
 
 
-def test_the_subspace_is_spanned_by_the_log_maps_of_the_prompts(space):
+def test_the_subspace_is_spanned_by_the_log_maps_of_the_prompts(space: Space) -> None:
     texts = space.encode_texts([f"value {i}" for i in range(9)])
     subspace = text_subspace(texts, rank=50)
     points = log_map(unit(texts.double()), subspace.base)
@@ -126,7 +133,7 @@ def test_the_subspace_is_spanned_by_the_log_maps_of_the_prompts(space):
     assert (subspace.base @ subspace.basis).abs().max() < 1e-9
 
 
-def test_leading_directions_are_those_of_the_largest_variance_and_stop_at_the_numerical_rank():
+def test_leading_directions_are_those_of_the_largest_variance_and_stop_at_the_numerical_rank() -> None:
     axes = torch.diag(torch.tensor([1.0, 9.0, 4.0, 0.0], dtype=torch.float64))
     found = leading_directions(axes, 2)
     torch.testing.assert_close(found.abs(), torch.eye(4, dtype=torch.float64)[:, [1, 2]])
@@ -134,7 +141,7 @@ def test_leading_directions_are_those_of_the_largest_variance_and_stop_at_the_nu
     assert leading_directions(torch.zeros(3, 4, dtype=torch.float64), 2).shape == (4, 0)
 
 
-def test_centering_takes_the_mean_out_of_the_points():
+def test_centering_takes_the_mean_out_of_the_points() -> None:
     texts = torch.tensor([[1.0, 0.1, 0.0], [1.0, -0.1, 0.0]])
     plain = text_subspace(texts, 3, manifold=False)
     centered = text_subspace(texts, 3, manifold=False, centering=True)
@@ -142,7 +149,7 @@ def test_centering_takes_the_mean_out_of_the_points():
     torch.testing.assert_close(centered.basis.abs(), torch.tensor([[0.0], [1.0], [0.0]], dtype=torch.float64))
 
 
-def test_weights_count_as_repeats_do(space):
+def test_weights_count_as_repeats_do(space: Space) -> None:
     texts = space.encode_texts([f"value {i}" for i in range(4)])
     weighted = text_subspace(texts, 2, weights=torch.tensor([3.0, 1, 1, 1]))
     repeated = text_subspace(texts[[0, 0, 0, 1, 2, 3]], 2)
@@ -150,7 +157,7 @@ def test_weights_count_as_repeats_do(space):
     torch.testing.assert_close(weighted.basis @ weighted.basis.T, repeated.basis @ repeated.basis.T)
 
 
-def test_the_random_control_has_the_same_dimensions_and_is_the_same_every_time(space):
+def test_the_random_control_has_the_same_dimensions_and_is_the_same_every_time(space: Space) -> None:
     base = unit(torch.randn(space.width, dtype=torch.float64))
     first, again, other = (random_subspace(base, 5, seed).basis for seed in (1, 1, 2))
     assert torch.equal(first, again)
@@ -164,31 +171,31 @@ def test_the_random_control_has_the_same_dimensions_and_is_the_same_every_time(s
     assert not torch.equal(seeds[0], seeds[2])
 
 
-def test_the_union_spans_both_and_drops_what_depends():
+def test_the_union_spans_both_and_drops_what_depends() -> None:
     eye = torch.eye(6, dtype=torch.float64)
     both = union([eye[:, :2], torch.stack([(eye[1] + eye[0]) / 2**0.5, eye[4]], dim=1)])
     assert both.shape == (6, 3)
     torch.testing.assert_close(both @ both.T, torch.diag(torch.tensor([1.0, 1, 0, 0, 1, 0], dtype=torch.float64)))
 
 
-def test_two_conditions_joined_by_union_see_what_either_sees(space):
+def test_two_conditions_joined_by_union_see_what_either_sees(space: Space) -> None:
     wide = type(space)(width=64)
     gallery = wide.gallery()
-    scorer = Clay(rank=5, several="qr_union").prepare(gallery)
+    scorer: Any = Clay(rank=5, several="qr_union").prepare(gallery)
     joined = scorer.subspaces(3)[0].basis
     for single in (0, 1):
         basis = scorer.subspaces(single)[0].basis
         torch.testing.assert_close(joined @ (joined.T @ basis), basis, atol=1e-5, rtol=0)
 
 
-def test_the_mean_of_similarities_is_the_mean_of_the_single_conditions(space):
+def test_the_mean_of_similarities_is_the_mean_of_the_single_conditions(space: Space) -> None:
     gallery = space.gallery()
     scorer = Clay(rank=5, several="mean").prepare(gallery)
     scores = [scorer(space.queries(gallery, [6], [condition])) for condition in (0, 1, 3)]
     torch.testing.assert_close(scores[2], (scores[0] + scores[1]) / 2)
 
 
-def test_balanced_conditions_weigh_the_same_however_many_values_they_have(space, tmp_path):
+def test_balanced_conditions_weigh_the_same_however_many_values_they_have(space: Space, tmp_path: Path) -> None:
     from condsim.methods.phrases.lexicon import Lexicon
 
     few, many = "few: [a, b]", "many: [" + ", ".join(f"v{i}" for i in range(40)) + "]"
@@ -202,7 +209,7 @@ def test_balanced_conditions_weigh_the_same_however_many_values_they_have(space,
         assert nearer_to_many == leans
 
 
-def test_items_outside_the_subspace_score_zero(space):
+def test_items_outside_the_subspace_score_zero(space: Space) -> None:
     gallery = space.gallery(conditions=(("color",),))
     method = Clay(rank=4, rotation=False, manifold=False)
     basis = method.subspaces(("color",), {"color": space.encode_texts(method.prompts_of("color"))})[0].basis.float()
@@ -215,19 +222,19 @@ def test_items_outside_the_subspace_score_zero(space):
     assert (scores[0, 1:] == 0).all()
 
 
-def test_prompts_that_the_backbone_cannot_tell_apart_are_an_error(space):
+def test_prompts_that_the_backbone_cannot_tell_apart_are_an_error(space: Space) -> None:
     gallery = space.gallery(conditions=(("color",),))
     same = type(gallery)(**{**gallery.__dict__, "encode_texts": lambda texts: torch.ones(len(texts), space.width)})
     with pytest.raises(CondsimError, match="'color'"):
         Clay().prepare(same)(space.queries(gallery, [0], [0]))
 
 
-def test_the_number_of_prompts_takes_the_first_values():
+def test_the_number_of_prompts_takes_the_first_values() -> None:
     assert Clay(prompts=2).prompts_of("Color") == ["a photo of Color", "a photo of red", "a photo of blue"]
     assert len(Clay().prompts_of("color")) > 51
 
 
-def test_conditions_without_values_say_so(make_task):
+def test_conditions_without_values_say_so() -> None:
     Clay().check(make_task(("color",), ("shape", "material")))
     with pytest.raises(NotApplicable, match=r"method.phrases.file"):
         Clay().check(make_task(("with a dog",), ("wall",)))
@@ -246,7 +253,7 @@ def test_conditions_without_values_say_so(make_task):
         ({"several": "stack"}, "'stacked'"),
     ],
 )
-def test_wrong_settings_are_named(settings, message):
+def test_wrong_settings_are_named(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(CondsimError, match=message):
         Clay(**settings)
 

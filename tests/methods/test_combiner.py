@@ -1,30 +1,37 @@
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import save_file
+from torch import Tensor, nn
 
+from builders import make_task
 from condsim.harness.errors import CondsimError, NotApplicable
 from condsim.methods.combiner import Combiner, CombinerNetwork
 from condsim.methods.training.losses import in_batch_loss
 from condsim.methods.training.method import Batch, TrainingData
+from encoders import Space
 
 WIDTH, PROJECTION, HIDDEN = 24, 10, 14
 
 
 @pytest.fixture
-def network():
+def network() -> CombinerNetwork:
     torch.manual_seed(0)
     return CombinerNetwork(WIDTH, PROJECTION, HIDDEN).eval()
 
 
-def by_hand(state, reference, text):
+def by_hand(state: dict[str, Tensor], reference_features: Tensor, text_features: Tensor) -> NDArray[np.float64]:
     """The published equations in numpy."""
     w = {name: tensor.numpy().astype(np.float64) for name, tensor in state.items()}
 
-    def linear(name, x):
+    def linear(name: str, x: NDArray[np.float64]) -> NDArray[np.float64]:
         return x @ w[f"{name}.weight"].T + w[f"{name}.bias"]
 
-    reference, text = reference.numpy().astype(np.float64), text.numpy().astype(np.float64)
+    reference, text = (part.numpy().astype(np.float64) for part in (reference_features, text_features))
     text_part = np.maximum(linear("text_projection_layer", text), 0)
     image_part = np.maximum(linear("image_projection_layer", reference), 0)
     both = np.concatenate([text_part, image_part], axis=1)
@@ -46,8 +53,8 @@ WRAPPINGS = {
 
 @pytest.mark.parametrize("wrapping", WRAPPINGS)
 def test_a_released_checkpoint_loads_in_every_wrapping_and_scores_as_the_equations_say(
-    tmp_path, space, network, wrapping
-):
+    tmp_path: Path, space: Space, network: nn.Module, wrapping: str
+) -> None:
     path = tmp_path / "combiner.pt"
     torch.save(WRAPPINGS[wrapping](network.state_dict()), path)
     gallery = space.gallery()
@@ -58,14 +65,14 @@ def test_a_released_checkpoint_loads_in_every_wrapping_and_scores_as_the_equatio
     np.testing.assert_allclose(scores.numpy(), expected, atol=1e-6)
 
 
-def test_safetensors_and_half_precision_weights_load_too(tmp_path, network):
+def test_safetensors_and_half_precision_weights_load_too(tmp_path: Path, network: nn.Module) -> None:
     save_file({name: tensor.half() for name, tensor in network.state_dict().items()}, tmp_path / "combiner.safetensors")
     loaded = Combiner(str(tmp_path / "combiner.safetensors")).trained_network(WIDTH)
     reference, text = torch.randn(5, WIDTH), torch.randn(5, WIDTH)
     torch.testing.assert_close(loaded.eval()(reference, text), network(reference, text), atol=5e-3, rtol=0)
 
 
-def test_published_sizes_are_those_of_the_released_heads():
+def test_published_sizes_are_those_of_the_released_heads() -> None:
     network = Combiner().new_network(width=64)
     shapes = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     assert shapes["text_projection_layer.weight"] == (2560, 64)
@@ -77,11 +84,11 @@ def test_published_sizes_are_those_of_the_released_heads():
 class Executed:
     """Unpickling this would run code."""
 
-    def __reduce__(self):
+    def __reduce__(self) -> Any:
         return (pytest.fail, ("the checkpoint was executed",))
 
 
-def broken(state, how):
+def broken(state: dict[str, Tensor], how: str) -> Any:
     state = dict(state)
     match how:
         case "nothing there":
@@ -116,7 +123,7 @@ def broken(state, how):
         ("a list", "holds a list"),
     ],
 )
-def test_what_does_not_fit_is_refused_with_its_name(tmp_path, network, how, message):
+def test_what_does_not_fit_is_refused_with_its_name(tmp_path: Path, network: nn.Module, how: str, message: str) -> None:
     path = tmp_path / "combiner.pt"
     content = broken(network.state_dict(), how)
     if content is not None:
@@ -128,13 +135,13 @@ def test_what_does_not_fit_is_refused_with_its_name(tmp_path, network, how, mess
 
 @pytest.mark.parametrize("name", ["combiner.pt", "combiner.safetensors"])
 @pytest.mark.parametrize("content", [b"", b"not weights at all", b"\x80\x04."])
-def test_a_damaged_file_is_refused(tmp_path, name, content):
+def test_a_damaged_file_is_refused(tmp_path: Path, name: str, content: bytes) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(CondsimError, match=name):
         Combiner(str(tmp_path / name)).trained_network(WIDTH)
 
 
-def test_settings_and_backbone_that_contradict_the_checkpoint_are_refused(tmp_path, network):
+def test_settings_and_backbone_that_contradict_the_checkpoint_are_refused(tmp_path: Path, network: nn.Module) -> None:
     path = str(tmp_path / "combiner.pt")
     torch.save(network.state_dict(), path)
     assert Combiner(path, hidden=HIDDEN).trained_network(WIDTH) is not None
@@ -146,7 +153,7 @@ def test_settings_and_backbone_that_contradict_the_checkpoint_are_refused(tmp_pa
         Combiner().trained_network(WIDTH)
 
 
-def test_the_loss_is_the_published_one_and_an_image_sought_twice_is_no_negative_of_itself():
+def test_the_loss_is_the_published_one_and_an_image_sought_twice_is_no_negative_of_itself() -> None:
     torch.manual_seed(0)
     scores = torch.rand(4, 4) * 2 - 1
     rows = torch.tensor([5, 6, 7, 8])
@@ -158,7 +165,7 @@ def test_the_loss_is_the_published_one_and_an_image_sought_twice_is_no_negative_
     assert float(in_batch_loss(scores, rows, 0.1)) == pytest.approx(expected, rel=1e-5)
 
 
-def test_its_objective_pulls_the_composed_query_to_the_target(space):
+def test_its_objective_pulls_the_composed_query_to_the_target(space: Space) -> None:
     method = Combiner(projection=32, hidden=32, dropout=0.0, temperature=0.1)
     torch.manual_seed(0)
     network = method.new_network(WIDTH)
@@ -175,7 +182,7 @@ def test_its_objective_pulls_the_composed_query_to_the_target(space):
     assert float(objective(network, batch).detach()) < 0.2 * first
 
 
-def test_it_needs_reference_and_condition(make_task):
+def test_it_needs_reference_and_condition() -> None:
     with pytest.raises(NotApplicable, match="reference image"):
         Combiner().check(make_task(("color",), reference=-1))
     with pytest.raises(NotApplicable, match="condition"):
@@ -191,6 +198,6 @@ def test_it_needs_reference_and_condition(make_task):
         ({"temperature": 0}, "temperature"),
     ],
 )
-def test_settings_that_mean_nothing_are_refused(setting, message):
+def test_settings_that_mean_nothing_are_refused(setting: dict[str, Any], message: str) -> None:
     with pytest.raises(CondsimError, match=rf"method\.{message}"):
         Combiner(**setting)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from builders import make_task
 from condsim.harness.errors import CondsimError, NotApplicable
 from condsim.harness.one_vector import unit
 from condsim.harness.state_dict import write_state_dict
@@ -17,6 +17,7 @@ from condsim.methods.combiner_both_sides import CombinerBothSides
 from condsim.methods.crl import POSITIONS, Crl, CrlComposed
 from condsim.methods.indirect import Indirect, fitted_projection, reconstruction_angle
 from condsim.methods.phrases.lexicon import Lexicon
+from encoders import Space
 
 
 def test_the_loss_is_the_mean_angle_to_the_rebuilt_text() -> None:
@@ -49,10 +50,10 @@ def test_the_first_step_is_that_of_adam() -> None:
     torch.testing.assert_close(found, start.detach() - 0.01 * gradient.sign(), atol=1e-5, rtol=0)
 
 
-def test_indirect_scores_are_cosines_of_the_mapped_images(space: Any) -> None:
+def test_indirect_scores_are_cosines_of_the_mapped_images(space: Space) -> None:
     gallery = space.gallery()
     queries = space.queries(gallery, [3, 8, 21], [0, 3, 0])
-    method = Indirect(components=5, patience=2, rate=0.1)
+    method = Indirect(components=5, patience=2, rate=1.0)
     maps = [method._map(condition, gallery).double() for condition in gallery.conditions]
     assert maps[0].shape == (space.width, 5)
     found = method.prepare(gallery)(queries)
@@ -63,11 +64,11 @@ def test_indirect_scores_are_cosines_of_the_mapped_images(space: Any) -> None:
         torch.testing.assert_close(found[row].double(), expected, atol=1e-5, rtol=0)
 
 
-def test_the_map_has_at_most_a_quarter_of_the_features_width(space: Any) -> None:
+def test_the_map_has_at_most_a_quarter_of_the_features_width(space: Space) -> None:
     assert Indirect(patience=2)._map(("color",), space.gallery()).shape == (24, 6)
 
 
-def test_crl_scores_are_products_of_unit_descriptions(space: Any) -> None:
+def test_crl_scores_are_products_of_unit_descriptions(space: Space) -> None:
     gallery = space.gallery()
     queries = space.queries(gallery, [3, 8], [0, 3])
     found = Crl().prepare(gallery)(queries).double()
@@ -79,7 +80,7 @@ def test_crl_scores_are_products_of_unit_descriptions(space: Any) -> None:
         torch.testing.assert_close(found[row], described @ query, atol=1e-5, rtol=0)
 
 
-def test_composed_crl_adds_the_text_over_the_candidates_at_hand(space: Any) -> None:
+def test_composed_crl_adds_the_text_over_the_candidates_at_hand(space: Space) -> None:
     gallery = space.gallery()
     queries = space.queries(gallery, [3, 8], [0, 3])
     scorer = CrlComposed(weight=10.0).prepare(gallery)
@@ -97,7 +98,7 @@ def test_composed_crl_adds_the_text_over_the_candidates_at_hand(space: Any) -> N
             torch.testing.assert_close(found[row, : len(listed)].double(), expected, atol=2e-5, rtol=0)
 
 
-def test_what_has_no_values_is_not_asked(make_task: Any) -> None:
+def test_what_has_no_values_is_not_asked() -> None:
     for method in (Crl(), Indirect()):
         method.check(make_task(("color",)))
         with pytest.raises(NotApplicable):
@@ -109,7 +110,7 @@ def test_what_has_no_values_is_not_asked(make_task: Any) -> None:
         Crl(template="a photo")
 
 
-def test_the_combiner_composes_query_and_candidate_with_the_same_text(space: Any, tmp_path: Path) -> None:
+def test_the_combiner_composes_query_and_candidate_with_the_same_text(space: Space, tmp_path: Path) -> None:
     torch.manual_seed(0)
     network = CombinerNetwork(space.width, 10, 14).eval()
     path = tmp_path / "combiner.safetensors"

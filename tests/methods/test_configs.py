@@ -2,6 +2,7 @@
 
 import inspect
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_module
@@ -22,14 +23,14 @@ def composed(*overrides: str) -> DictConfig:
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_every_setting_of_the_class_stands_in_the_yaml_with_its_default(name):
+def test_every_setting_of_the_class_stands_in_the_yaml_with_its_default(name: str) -> None:
     config = composed(f"+method={name}")
     check_against_class(OmegaConf.to_container(config, resolve=True))
     if "checkpoint" not in config:
         assert isinstance(instantiate(config, _convert_="all"), Method)
 
 
-def check_against_class(config):
+def check_against_class(config: Any) -> None:
     parameters = dict(inspect.signature(get_class(config["_target_"])).parameters)
     assert set(config) - {"_target_"} == set(parameters)
     for name, parameter in parameters.items():
@@ -47,7 +48,7 @@ def check_against_class(config):
 @pytest.mark.parametrize(
     ("wrapper", "expected"), [("neighborhood_rerank", "NeighborhoodRerank"), ("local_steering", "LocalSteering")]
 )
-def test_the_base_of_a_wrapper_is_exchanged_with_its_settings(wrapper, expected):
+def test_the_base_of_a_wrapper_is_exchanged_with_its_settings(wrapper: str, expected: str) -> None:
     config = composed(f"+method={wrapper}", "method@method.base=clay", "method.base.rank=7")
     method = instantiate(config, _convert_="all")
     assert type(method).__name__ == expected
@@ -56,13 +57,13 @@ def test_the_base_of_a_wrapper_is_exchanged_with_its_settings(wrapper, expected)
 
 
 @pytest.mark.parametrize("wrapper", ["neighborhood_rerank", "local_steering"])
-def test_a_name_in_place_of_a_base_says_how_to_put_a_method_there(wrapper):
+def test_a_name_in_place_of_a_base_says_how_to_put_a_method_there(wrapper: str) -> None:
     target = composed(f"+method={wrapper}")._target_
     with pytest.raises(CondsimError, match=r"method\.base=clay on the command line"):
         get_class(target)(base="clay")
 
 
-def test_steering_goes_before_the_rerank():
+def test_steering_goes_before_the_rerank() -> None:
     config = composed(
         "+method=neighborhood_rerank", "method@method.base=local_steering", "method@method.base.base=image_only"
     )
@@ -72,7 +73,7 @@ def test_steering_goes_before_the_rerank():
     ]  # fmt: skip
 
 
-def test_phrases_are_exchanged_for_those_of_a_language_model():
+def test_phrases_are_exchanged_for_those_of_a_language_model() -> None:
     config = composed("+method=clay", "method/phrases=llm")
     check_against_class(OmegaConf.to_container(config.phrases))
     config.phrases.model = "mine"
@@ -83,12 +84,12 @@ def test_phrases_are_exchanged_for_those_of_a_language_model():
     assert type(instantiate(nested, _convert_="all").base.phrases).__name__ == "LLMPhrases"
 
 
-def test_a_name_in_place_of_phrases_says_how_to_choose_them():
+def test_a_name_in_place_of_phrases_says_how_to_choose_them() -> None:
     with pytest.raises(CondsimError, match=r"method\.phrases=llm on the command line"):
         get_class(composed("+method=clay")._target_)(phrases="llm")
 
 
-def test_a_benchmark_chooses_the_section_of_the_lexicon():
+def test_a_benchmark_chooses_the_section_of_the_lexicon() -> None:
     assert composed("+method=clay").phrases.section == "common"
     method = instantiate(composed("+method=clay", "+method_defaults.lexicon=shapes"), _convert_="all")
     assert method.phrases.values("size")[:2] == ("small", "large")

@@ -12,9 +12,10 @@ import torch
 
 from condsim.harness.errors import CondsimError
 from condsim.methods.freedom import Freedom, most_frequent
+from encoders import Space
 
 WORDS = tuple(f"word {i}" for i in range(25))
-SMALL = {"neighbors": 5, "words_each": 3, "words": 4}
+SMALL: dict[str, Any] = {"neighbors": 5, "words_each": 3, "words": 4}
 
 
 @pytest.fixture
@@ -30,7 +31,7 @@ def unit(x: Any) -> np.ndarray:
 
 
 def by_hand(
-    space: Any, gallery: Any, queries: Any, add_self: list[bool], *, neighbors: int = 5, each: int = 3, most: int = 4
+    space: Space, gallery: Any, queries: Any, add_self: list[bool], *, neighbors: int = 5, each: int = 3, most: int = 4
 ) -> np.ndarray:
     """[B, N] the published equations."""
     items, features = unit(gallery.features), unit(space.encode_texts(WORDS))
@@ -55,7 +56,7 @@ def by_hand(
     ("rule", "added"),
     [("query", [False, True]), ("batch", [True, True]), ("always", [True, True]), ("never", [False, False])],
 )
-def test_scores_are_those_of_the_published_steps(space: Any, vocabulary: str, rule: str, added: list[bool]) -> None:
+def test_scores_are_those_of_the_published_steps(space: Space, vocabulary: str, rule: str, added: list[bool]) -> None:
     """The first reference is in the gallery, the second is not."""
     gallery = space.gallery()
     queries = space.queries(gallery, [3, 8], [0, 3])
@@ -73,7 +74,7 @@ def test_scores_are_those_of_the_published_steps(space: Any, vocabulary: str, ru
     [({"neighbors": 2}, {"neighbors": 2}), ({"words_each": 6}, {"each": 6}), ({"words": 1}, {"most": 1})],
 )
 def test_every_size_changes_the_step_it_belongs_to(
-    space: Any, vocabulary: str, settings: dict[str, int], changes: dict[str, int]
+    space: Space, vocabulary: str, settings: dict[str, int], changes: dict[str, int]
 ) -> None:
     gallery = space.gallery()
     queries = space.queries(gallery, [3, 8], [0, 3])
@@ -83,7 +84,7 @@ def test_every_size_changes_the_step_it_belongs_to(
 
 
 def test_the_rule_of_the_released_code_depends_on_the_batch_and_the_default_does_not(
-    space: Any, vocabulary: str
+    space: Space, vocabulary: str
 ) -> None:
     gallery = space.gallery()
     queries = space.queries(gallery, [3, 8], [0, 3])
@@ -101,14 +102,14 @@ def test_the_most_frequent_words_come_with_their_frequency_over_the_highest() ->
     assert most_frequent(rows, 3) == [[(2, 1.0), (7, 2 / 3), (9, 2 / 3)], [(1, 1.0)]]
 
 
-def test_a_vocabulary_that_cannot_be_found_says_where_the_published_one_is(space: Any) -> None:
+def test_a_vocabulary_that_cannot_be_found_says_where_the_published_one_is(space: Space) -> None:
     with pytest.raises(CondsimError, match=r"CC BY 4\.0.*method\.vocabulary=FILE"):
         Freedom(vocabulary="names.csv").prepare(space.gallery())
     with pytest.raises(CondsimError, match="query"):
         Freedom(add_self="querry")
 
 
-def test_a_small_gallery_and_a_small_vocabulary_are_enough(space: Any, tmp_path: Path) -> None:
+def test_a_small_gallery_and_a_small_vocabulary_are_enough(space: Space, tmp_path: Path) -> None:
     (tmp_path / "two.txt").write_text("circle\nsquare\n")
     gallery = space.gallery(2)
     scores = Freedom(vocabulary=str(tmp_path / "two.txt")).prepare(gallery)(space.queries(gallery, [0, 1], [0, 1]))

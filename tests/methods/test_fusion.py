@@ -14,6 +14,7 @@ from condsim.harness.errors import CondsimError
 from condsim.harness.one_vector import unit
 from condsim.methods.fusion import Product, Slerp, WeiCom, moments, slerp
 from condsim.methods.inner_product import ImageOnly, TextOnly
+from encoders import Space
 
 
 def similarities(gallery: Any, queries: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -22,7 +23,7 @@ def similarities(gallery: Any, queries: Any) -> tuple[np.ndarray, np.ndarray]:
     return (image @ items.T).numpy(), (text @ items.T).numpy()
 
 
-def test_the_product_is_that_of_the_cosines_clamped_at_0(space: Any) -> None:
+def test_the_product_is_that_of_the_cosines_clamped_at_0(space: Space) -> None:
     gallery = space.gallery()
     gallery = replace(gallery, features=gallery.features - 2 * gallery.features.mean(dim=0))  # cosines of both signs
     queries = space.queries(gallery, [3, 8], [0, 1])
@@ -58,14 +59,14 @@ def test_slerp_falls_back_to_linear_interpolation_near_0_and_pi(sign: float, cos
         assert (linear - arc).abs().max() > 0.1  # at a large angle the two differ, so the test can tell them apart
 
 
-def test_slerp_of_opposite_vectors_is_finite(space: Any) -> None:
+def test_slerp_of_opposite_vectors_is_finite(space: Space) -> None:
     gallery = space.gallery()
     queries = space.queries(gallery, [3], [0])
     queries = replace(queries, text=-2 * queries.reference)
     assert torch.isfinite(Slerp(0.5).prepare(gallery)(queries)).all()
 
 
-def test_the_ends_of_slerp_and_weicom_rank_as_image_only_and_text_only(space: Any) -> None:
+def test_the_ends_of_slerp_and_weicom_rank_as_image_only_and_text_only(space: Space) -> None:
     gallery = space.gallery()
     queries = space.queries(gallery, [3, 5, 7], [0, 1, 3])
     image, text = (method.prepare(gallery)(queries) for method in (ImageOnly(), TextOnly()))
@@ -77,7 +78,7 @@ def test_the_ends_of_slerp_and_weicom_rank_as_image_only_and_text_only(space: An
 
 
 @pytest.mark.parametrize("weight", [0.5, 0.7])
-def test_weicom_is_the_weighted_sum_of_normal_distribution_functions_less_one(space: Any, weight: float) -> None:
+def test_weicom_is_the_weighted_sum_of_normal_distribution_functions_less_one(space: Space, weight: float) -> None:
     gallery = space.gallery()
     queries = space.queries(gallery, [3, 8, 8], [0, 1, 2])
     parts = []
@@ -89,7 +90,7 @@ def test_weicom_is_the_weighted_sum_of_normal_distribution_functions_less_one(sp
     np.testing.assert_allclose(found + 1, expected, atol=1e-5)
 
 
-def test_weicom_on_a_gallery_of_one_or_of_equals_is_half(space: Any) -> None:
+def test_weicom_on_a_gallery_of_one_or_of_equals_is_half(space: Space) -> None:
     gallery = space.gallery(1)
     queries = space.queries(space.gallery(), [3, 8], [0, 1])
     assert torch.equal(WeiCom().prepare(gallery)(queries), torch.full((2, 1), -0.5))
@@ -97,7 +98,7 @@ def test_weicom_on_a_gallery_of_one_or_of_equals_is_half(space: Any) -> None:
     torch.testing.assert_close(WeiCom().prepare(alike)(queries), torch.full((2, 6), -0.5))
 
 
-def test_weicom_does_not_tie_the_far_ends(space: Any) -> None:
+def test_weicom_does_not_tie_the_far_ends(space: Space) -> None:
     """At z = 6 and 7 the distribution function is 1 in float32; the scores must still differ."""
     items = torch.zeros(100_000, 2)
     items[:, 0] = 1

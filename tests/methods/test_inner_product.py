@@ -1,15 +1,21 @@
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
+from builders import make_task
 from condsim.harness.errors import CondsimError, NotApplicable
 from condsim.harness.memory_map import is_mapped, map_npy
-from condsim.harness.method import Queries
+from condsim.harness.method import Method, Queries
 from condsim.harness.one_vector import InnerProduct, MappedInnerProduct, inner_products, unit
 from condsim.methods.inner_product import ImageOnly, ImagePlusText, ImagePlusTextUnit, TextOnly
+from encoders import Space
 
 
-def test_lists_of_candidates_score_as_the_whole_gallery_does(space, monkeypatch):
+def test_lists_of_candidates_score_as_the_whole_gallery_does(space: Space, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("condsim.harness.one_vector._LISTED_AT_ONCE", 3 * 5 * 24)  # a few queries at a time
     queries, items = space.encode_images(11, seed=1), space.encode_images(30)
     whole = inner_products(queries, items)
@@ -19,7 +25,7 @@ def test_lists_of_candidates_score_as_the_whole_gallery_does(space, monkeypatch)
     torch.testing.assert_close(inner_products(queries, items, lists), whole.gather(1, lists))
 
 
-def test_one_row_twice_in_a_list_ties_exactly_and_padding_is_finite(space):
+def test_one_row_twice_in_a_list_ties_exactly_and_padding_is_finite(space: Space) -> None:
     queries, items = space.encode_images(50, seed=1), space.encode_images(40)
     lists = torch.randint(40, (50, 15))
     lists[:, -1] = lists[:, 0]
@@ -39,7 +45,9 @@ def test_one_row_twice_in_a_list_ties_exactly_and_padding_is_finite(space):
         (ImagePlusTextUnit(weight=0.2), lambda ref, text: 0.2 * unit(ref) + 0.8 * unit(text)),
     ],
 )
-def test_scores_are_cosines_of_the_combined_query_with_the_gallery(space, method, expected):
+def test_scores_are_cosines_of_the_combined_query_with_the_gallery(
+    space: Space, method: Method, expected: Callable[[Tensor, Tensor], Tensor]
+) -> None:
     gallery = space.gallery()
     queries = space.queries(gallery, [3, 8, 8], [0, 1, 2])
     scores = method.prepare(gallery)(queries)
@@ -47,7 +55,7 @@ def test_scores_are_cosines_of_the_combined_query_with_the_gallery(space, method
     torch.testing.assert_close(scores, wanted, atol=1e-6, rtol=0)
 
 
-def test_the_raw_sum_listens_to_the_longer_vector_and_the_unit_sum_does_not(space):
+def test_the_raw_sum_listens_to_the_longer_vector_and_the_unit_sum_does_not(space: Space) -> None:
     gallery = space.gallery()
     queries = space.queries(gallery, [3], [0])
     longer = type(queries)(queries.reference * 100, queries.text, queries.condition, queries.reference_row)
@@ -56,7 +64,7 @@ def test_the_raw_sum_listens_to_the_longer_vector_and_the_unit_sum_does_not(spac
     torch.testing.assert_close(units(longer), units(queries))
 
 
-def test_the_ends_of_the_weight_are_image_only_and_text_only(space):
+def test_the_ends_of_the_weight_are_image_only_and_text_only(space: Space) -> None:
     gallery = space.gallery()
     queries = space.queries(gallery, [3, 5], [0, 1])
     assert torch.equal(ImagePlusText(1.0).prepare(gallery)(queries), ImageOnly().prepare(gallery)(queries))
@@ -65,7 +73,7 @@ def test_the_ends_of_the_weight_are_image_only_and_text_only(space):
         ImagePlusText(1.5)
 
 
-def test_what_each_needs_decides_where_it_applies(make_task):
+def test_what_each_needs_decides_where_it_applies() -> None:
     no_condition, no_reference = make_task(), make_task(("color",), reference=-1)
     ImageOnly().check(no_condition)
     TextOnly().check(no_reference)
@@ -74,7 +82,9 @@ def test_what_each_needs_decides_where_it_applies(make_task):
             method.check(task)
 
 
-def test_a_gallery_in_a_mapped_file_scores_as_one_in_memory_does(tmp_path, monkeypatch):
+def test_a_gallery_in_a_mapped_file_scores_as_one_in_memory_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("condsim.harness.one_vector._MAPPED_AT_ONCE", 8 * 10)  # the last of four pieces overlaps
     features = torch.randn(37, 8).half()
     np.save(tmp_path / "features.npy", features.numpy())

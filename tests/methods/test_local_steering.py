@@ -1,18 +1,22 @@
 import dataclasses
 import math
+from typing import Any
 
 import pytest
 import torch
 
+from builders import make_task
 from condsim.harness.errors import CondsimError, NotApplicable
+from condsim.harness.method import Method
 from condsim.harness.one_vector import unit
 from condsim.methods.clay import Clay
 from condsim.methods.inner_product import ImageOnly, ImagePlusText, TextOnly
 from condsim.methods.local_steering import LocalSteering, local_directions, steered
+from encoders import Space
 
 
 @pytest.mark.parametrize("base", [ImagePlusText(), ImageOnly(), Clay(rank=4)])
-def test_at_angle_zero_it_is_the_base_exactly(space, base):
+def test_at_angle_zero_it_is_the_base_exactly(space: Space, base: Method) -> None:
     gallery = space.gallery()
     queries = space.queries(gallery, [1, 2], [0, 3])
     expected = base.prepare(gallery)(queries)
@@ -21,7 +25,7 @@ def test_at_angle_zero_it_is_the_base_exactly(space, base):
     assert torch.equal(steered(queries.reference, direction, 0.0), queries.reference)
 
 
-def test_the_query_turns_by_the_angle_and_keeps_its_length(space):
+def test_the_query_turns_by_the_angle_and_keeps_its_length(space: Space) -> None:
     features = space.encode_images(5)
     other = torch.randn(5, space.width)
     direction = unit(other - (other * unit(features)).sum(dim=1, keepdim=True) * unit(features))
@@ -32,7 +36,7 @@ def test_the_query_turns_by_the_angle_and_keeps_its_length(space):
     assert torch.equal(steered(features, torch.zeros_like(features), 0.4), features)
 
 
-def test_the_direction_goes_from_the_low_to_the_high_end_of_the_neighbourhood():
+def test_the_direction_goes_from_the_low_to_the_high_end_of_the_neighbourhood() -> None:
     """Neighbours that differ along one axis only: that axis is found, whatever lies far away."""
     query = torch.tensor([[1.0, 0, 0]])
     near = unit(torch.tensor([[1.0, t, 0.0] for t in (-0.2, -0.1, 0.1, 0.2)]))
@@ -44,7 +48,7 @@ def test_the_direction_goes_from_the_low_to_the_high_end_of_the_neighbourhood():
     assert globally[0, 2] > 0.9
 
 
-def test_the_whole_pool_gives_the_global_direction(space):
+def test_the_whole_pool_gives_the_global_direction(space: Space) -> None:
     pool, query = unit(space.encode_images(30, seed=5)), unit(space.encode_images(3))
     contrast = torch.randn(1, space.width)
     order = (pool @ contrast[0]).argsort()
@@ -56,10 +60,10 @@ def test_the_whole_pool_gives_the_global_direction(space):
     assert (local_directions(query, contrast.expand(3, -1), pool, 8, ends=4) - expected).abs().max() > 0.05
 
 
-def test_only_the_query_moves_and_towards_the_condition(space):
+def test_only_the_query_moves_and_towards_the_condition(space: Space) -> None:
     gallery = space.gallery()
     queries = space.queries(gallery, [1, 2, 3], [0, 1, 0])
-    scorer = LocalSteering(ImageOnly(), theta=0.5, neighbors=20, ends=5).prepare(gallery)
+    scorer: Any = LocalSteering(ImageOnly(), theta=0.5, neighbors=20, ends=5).prepare(gallery)
     moved = scorer.steer(queries)
     torch.testing.assert_close(
         scorer(queries), torch.cosine_similarity(moved[:, None], gallery.features[None], dim=-1), atol=1e-6, rtol=0
@@ -72,22 +76,23 @@ def test_only_the_query_moves_and_towards_the_condition(space):
         torch.testing.assert_close(moved[i : i + 1], steered(queries.reference[i : i + 1], direction, 0.5))
 
 
-def test_several_conditions_are_steered_one_after_another(space):
+def test_several_conditions_are_steered_one_after_another(space: Space) -> None:
     gallery = space.gallery()
-    both = LocalSteering(ImageOnly()).prepare(gallery).steer(space.queries(gallery, [1], [3]))
-    first = LocalSteering(ImageOnly()).prepare(gallery).steer(space.queries(gallery, [1], [0]))
+    scorer: Any = LocalSteering(ImageOnly()).prepare(gallery)
+    both = scorer.steer(space.queries(gallery, [1], [3]))
+    first = scorer.steer(space.queries(gallery, [1], [0]))
     second = dataclasses.replace(space.queries(gallery, [1], [1]), reference=first)
-    torch.testing.assert_close(both, LocalSteering(ImageOnly()).prepare(gallery).steer(second))
+    torch.testing.assert_close(both, scorer.steer(second))
 
 
-def test_a_pool_from_the_gallery_is_another_pool(space):
+def test_a_pool_from_the_gallery_is_another_pool(space: Space) -> None:
     gallery = space.gallery()
     queries = space.queries(gallery, [1], [0])
     train, transductive = (LocalSteering(pool=pool).prepare(gallery)(queries) for pool in ("train", "gallery"))
     assert (train - transductive).abs().max() > 1e-3
 
 
-def test_batches_and_lists_score_as_single_queries(space, monkeypatch):
+def test_batches_and_lists_score_as_single_queries(space: Space, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("condsim.methods.local_steering._ELEMENTS_AT_ONCE", 1)  # one query at a time within a batch
     gallery = space.gallery()
     scorer = LocalSteering(theta=0.6).prepare(gallery)
@@ -103,7 +108,7 @@ def test_batches_and_lists_score_as_single_queries(space, monkeypatch):
     torch.testing.assert_close(scorer(queries, torch.tensor([[0, 1]] * 4)), whole[:, :2])
 
 
-def test_what_cannot_be_steered_is_refused(make_task):
+def test_what_cannot_be_steered_is_refused() -> None:
     with pytest.raises(CondsimError, match="TextOnly"):
         LocalSteering(TextOnly())
     with pytest.raises(NotApplicable, match="values"):
@@ -121,6 +126,6 @@ def test_what_cannot_be_steered_is_refused(make_task):
         ({"ends": 0}, "ends"),
     ],
 )
-def test_wrong_settings_are_named(wrong, message):
+def test_wrong_settings_are_named(wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(CondsimError, match=message):
         LocalSteering(**wrong)

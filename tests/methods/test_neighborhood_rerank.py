@@ -1,14 +1,19 @@
 import dataclasses
 import itertools
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
 
+from builders import make_task
 from condsim.harness.errors import CondsimError, NotApplicable
 from condsim.harness.images import crop_by_rule
+from condsim.harness.method import Gallery, Method, Queries
 from condsim.harness.one_vector import unit
 from condsim.harness.task import ImageTable
 from condsim.methods.clay import Clay
@@ -17,11 +22,14 @@ from condsim.methods.neighborhood_rerank import NeighborhoodRerank, standardized
 from condsim.methods.rerank_objects import RerankOracle, RerankRegions
 from condsim.methods.shared.assignment import hungarian
 from condsim.methods.shared.object_parts import grid_regions, object_phrases
+from encoders import Space
 
 SOLVERS = ["hungarian", "mean", "chamfer", "random"]
 
 
-def one_by_one(method: NeighborhoodRerank, gallery, queries, candidates):
+def one_by_one(
+    method: NeighborhoodRerank, gallery: Gallery, queries: Queries, candidates: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
     """New scores of one query's candidates, written out: sets, matching, z-scores, blend."""
     train = gallery.train()
     bank = unit(gallery.encode_texts(train.phrases) if method.mode == "phrases" else train.images)
@@ -36,7 +44,7 @@ def one_by_one(method: NeighborhoodRerank, gallery, queries, candidates):
         nearest = (unit(gallery.features[candidates[j]]) @ bank.T).argsort(descending=True)[:k]
         matched.append(hungarian((own @ bank[nearest].T)[None])[0])
 
-    def z(x):
+    def z(x: Tensor) -> Tensor:
         return (x - x.mean()) / x.std(correction=0)
 
     blend = (1 - method.weight) * z(base[best].double()) + method.weight * z(torch.stack(matched))
@@ -45,7 +53,9 @@ def one_by_one(method: NeighborhoodRerank, gallery, queries, candidates):
 
 @pytest.mark.parametrize("mode", ["phrases", "images"])
 @pytest.mark.parametrize("shortlist", [100, 6])
-def test_batched_scores_equal_one_candidate_at_a_time(space, mode, shortlist, monkeypatch):
+def test_batched_scores_equal_one_candidate_at_a_time(
+    space: Space, mode: str, shortlist: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("condsim.methods.neighborhood_rerank._ELEMENTS_AT_ONCE", 2 * shortlist * 25)  # a few at a time
     gallery = space.gallery()
     method = NeighborhoodRerank(mode=mode, shortlist=shortlist, neighbors=5)
@@ -66,7 +76,7 @@ def test_batched_scores_equal_one_candidate_at_a_time(space, mode, shortlist, mo
             assert scores[i, best].min() > base[outside].max()
 
 
-def test_similarities_looked_up_and_computed_are_the_same(space, monkeypatch):
+def test_similarities_looked_up_and_computed_are_the_same(space: Space, monkeypatch: pytest.MonkeyPatch) -> None:
     gallery = space.gallery()
     queries = space.queries(gallery, [1, 2], [0, 1])
     looked_up = NeighborhoodRerank().prepare(gallery)(queries)
@@ -75,14 +85,14 @@ def test_similarities_looked_up_and_computed_are_the_same(space, monkeypatch):
 
 
 @pytest.mark.parametrize("base", [ImagePlusText(), ImageOnly(), TextOnly(), Clay(rank=5)])
-def test_without_weight_it_is_the_base_exactly(space, base):
+def test_without_weight_it_is_the_base_exactly(space: Space, base: Method) -> None:
     gallery = space.gallery()
     queries = space.queries(gallery, [1, 2], [0, 1])
     assert torch.equal(NeighborhoodRerank(base, weight=0).prepare(gallery)(queries), base.prepare(gallery)(queries))
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
-def test_whole_gallery_shared_rows_and_lists_agree_and_padding_is_left_out(space, solver):
+def test_whole_gallery_shared_rows_and_lists_agree_and_padding_is_left_out(space: Space, solver: str) -> None:
     gallery = space.gallery()
     scorer = NeighborhoodRerank(solver=solver, neighbors=6).prepare(gallery)
     queries = space.queries(gallery, [1, 2], [0, 1])
@@ -95,7 +105,7 @@ def test_whole_gallery_shared_rows_and_lists_agree_and_padding_is_left_out(space
     assert torch.isfinite(listed).all()
 
 
-def test_a_candidate_listed_twice_ties_with_itself(space):
+def test_a_candidate_listed_twice_ties_with_itself(space: Space) -> None:
     gallery = space.gallery()
     queries = space.queries(gallery, [1], [0])
     rows = torch.tensor([[3, 9, 3, 12, 20]])
@@ -104,11 +114,11 @@ def test_a_candidate_listed_twice_ties_with_itself(space):
         assert scores[0, 0] == scores[0, 2]
 
 
-def test_the_random_control_is_seeded_and_the_others_do_not_depend_on_the_seed(space):
+def test_the_random_control_is_seeded_and_the_others_do_not_depend_on_the_seed(space: Space) -> None:
     gallery = space.gallery()
     queries = space.queries(gallery, [1, 2], [0, 1])
 
-    def scores(solver, seed):
+    def scores(solver: str, seed: int) -> Tensor:
         return NeighborhoodRerank(solver=solver, seed=seed).prepare(gallery)(queries)
 
     assert torch.equal(scores("random", 0), scores("random", 0))
@@ -116,19 +126,19 @@ def test_the_random_control_is_seeded_and_the_others_do_not_depend_on_the_seed(s
     assert torch.equal(scores("hungarian", 0), scores("hungarian", 1))
 
 
-def test_fused_gromov_wasserstein_without_structure_ranks_as_hungarian(space):
+def test_fused_gromov_wasserstein_without_structure_ranks_as_hungarian(space: Space) -> None:
     pytest.importorskip("ot")
     gallery = space.gallery(n=12)
     queries = space.queries(gallery, [1, 2], [0, 1])
+    choices: tuple[dict[str, Any], ...] = ({}, {"solver": "fgw", "structure": 0}, {"solver": "fgw", "structure": 0.7})
     hungarian_scores, fgw_scores, with_structure = (
-        NeighborhoodRerank(neighbors=4, **settings).prepare(gallery)(queries)
-        for settings in ({}, {"solver": "fgw", "structure": 0}, {"solver": "fgw", "structure": 0.7})
+        NeighborhoodRerank(neighbors=4, **settings).prepare(gallery)(queries) for settings in choices
     )
     torch.testing.assert_close(fgw_scores, hungarian_scores, atol=1e-5, rtol=0)
     assert (with_structure - hungarian_scores).abs().max() > 1e-3
 
 
-def test_a_candidate_with_the_querys_own_neighbourhood_rises(space):
+def test_a_candidate_with_the_querys_own_neighbourhood_rises(space: Space) -> None:
     """The base cannot tell two candidates apart; one shares the query's phrases."""
     gallery = space.gallery()
     phrases = space.encode_texts(gallery.train().phrases)
@@ -142,7 +152,7 @@ def test_a_candidate_with_the_querys_own_neighbourhood_rises(space):
     assert len(phrases) == 50
 
 
-def test_parts_match_the_listed_categories(space, tmp_path):
+def test_parts_match_the_listed_categories(space: Space, tmp_path: Path) -> None:
     names = [f"vg/{i}.jpg" for i in range(6)]
     file = tmp_path / "seen.csv"
     rows = {"0": ["cat", "sofa"], "1": ["sofa", "cat"], "2": ["car"], "3": ["car", "tree", "road"], "4": ["cat"]}
@@ -157,7 +167,7 @@ def test_parts_match_the_listed_categories(space, tmp_path):
     assert torch.isfinite(both(space.queries(gallery, [0, 5], [0, 3]))).all()
 
 
-def test_standardized_scores_have_mean_zero_and_spread_one_over_the_members():
+def test_standardized_scores_have_mean_zero_and_spread_one_over_the_members() -> None:
     values = torch.tensor([[1.0, 2.0, 6.0, 99.0], [5.0, 5.0, 5.0, 5.0]])
     members = torch.tensor([[True] * 3 + [False]] * 2)
     found = standardized(values, members)
@@ -167,7 +177,7 @@ def test_standardized_scores_have_mean_zero_and_spread_one_over_the_members():
     assert found[0, 3] == 0
 
 
-def test_it_needs_what_its_base_and_its_neighbourhoods_need(make_task):
+def test_it_needs_what_its_base_and_its_neighbourhoods_need() -> None:
     no_condition, no_reference = make_task(), make_task(("color",), reference=-1)
     NeighborhoodRerank(ImageOnly(), around="reference").check(no_condition)
     NeighborhoodRerank(TextOnly(), around="text").check(no_reference)
@@ -179,7 +189,7 @@ def test_it_needs_what_its_base_and_its_neighbourhoods_need(make_task):
     assert not NeighborhoodRerank().pointwise
 
 
-def test_without_a_vocabulary_it_says_so(space):
+def test_without_a_vocabulary_it_says_so(space: Space) -> None:
     gallery = space.gallery()
     bare = dataclasses.replace(gallery.train(), phrases=())
     with pytest.raises(NotApplicable, match="mode=images"):
@@ -202,7 +212,7 @@ def test_without_a_vocabulary_it_says_so(space):
         ({"grid": 0}, "grid"),
     ],
 )
-def test_wrong_settings_are_named(wrong, message):
+def test_wrong_settings_are_named(wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(CondsimError, match=message):
         NeighborhoodRerank(**wrong)
 
@@ -211,7 +221,7 @@ COLORS = {"red": (1.0, 0.1, 0.0), "green": (0.0, 1.0, 0.1), "blue": (0.1, 0.0, 1
 
 
 @pytest.fixture
-def colored(space, tmp_path):
+def colored(space: Space, tmp_path: Path) -> Gallery:
     """Pictures of four coloured quarters. A feature is the mean colour of a picture, a region, or a text's words."""
     quarters = [("red", "green", "gray", "gray"), ("gray", "blue", "red", "gray"), ("green", "gray", "gray", "blue"),
                 ("red", "gray", "green", "blue")]  # fmt: skip
@@ -220,7 +230,7 @@ def colored(space, tmp_path):
         Image.fromarray(pixels.repeat(4, axis=0).repeat(6, axis=1).round().astype(np.uint8)).save(tmp_path / f"{i}.png")
     table = ImageTable(tmp_path, tuple(f"{i}.png" for i in range(4)))
 
-    def encode_images(regions):
+    def encode_images(regions: ImageTable) -> Tensor:
         crops = []
         for row in range(len(regions)):
             with Image.open(regions.path(row)) as image:
@@ -229,7 +239,7 @@ def colored(space, tmp_path):
                 crops.append(np.asarray(crop).mean(axis=(0, 1)) / 255)
         return torch.tensor(np.stack(crops), dtype=torch.float32)
 
-    def encode_texts(texts):
+    def encode_texts(texts: Sequence[str]) -> Tensor:
         rows = [[COLORS[word] for word in text.split() if word in COLORS] for text in texts]
         return torch.tensor(np.array([np.mean(row, axis=0) for row in rows]), dtype=torch.float32)
 
@@ -241,12 +251,12 @@ def colored(space, tmp_path):
     )  # fmt: skip
 
 
-def quarter_features(gallery, image):
+def quarter_features(gallery: Gallery, image: int) -> Tensor:
     boxes = gallery.encode_images(grid_regions(gallery.table, 2))
     return unit(boxes)[4 * image : 4 * image + 4]
 
 
-def test_phrases_are_matched_with_regions_one_to_one(space, colored):
+def test_phrases_are_matched_with_regions_one_to_one(space: Space, colored: Gallery) -> None:
     """By trying every assignment of phrases to quarters."""
     scores = RerankRegions(weight=1.0).prepare(colored)(space.queries(colored, [0, 0, 0], [0, 1, 2]))
     for query, (text,) in enumerate(colored.conditions):
@@ -264,8 +274,8 @@ def test_phrases_are_matched_with_regions_one_to_one(space, colored):
     assert scores[0, 0] > scores[0, 1]
 
 
-def test_the_controls_of_regions_have_no_matching(space, colored):
-    def scores(**settings):
+def test_the_controls_of_regions_have_no_matching(space: Space, colored: Gallery) -> None:
+    def scores(**settings: Any) -> Tensor:
         return RerankRegions(weight=1.0, **settings).prepare(colored)(space.queries(colored, [0], [2]))[0].double()
 
     phrases = unit(colored.encode_texts(["red", "green", "blue"]))
@@ -276,14 +286,14 @@ def test_the_controls_of_regions_have_no_matching(space, colored):
     assert torch.equal(scores(grid=1, split="none").argsort(), whole.argsort())
 
 
-def test_texts_of_different_numbers_of_phrases_do_not_disturb_each_other(space, colored):
+def test_texts_of_different_numbers_of_phrases_do_not_disturb_each_other(space: Space, colored: Gallery) -> None:
     scorer = NeighborhoodRerank(TextOnly(), mode="regions", weight=1.0).prepare(colored)
     together = scorer(space.queries(colored, [0, 1, 2], [0, 1, 2]))
     for i in range(3):
         torch.testing.assert_close(scorer(space.queries(colored, [i], [i]))[0], together[i])
 
 
-def test_true_parts_beside_the_images_are_an_oracle(space, colored):
+def test_true_parts_beside_the_images_are_an_oracle(space: Space, colored: Gallery) -> None:
     shown = {0: ["red", "green"], 1: ["blue", "red"], 2: ["green", "blue"], 3: ["red", "green", "blue"]}
     rows = "".join(f"{i}.png,{color}\n" for i, colors in shown.items() for color in colors)
     (colored.table.root / "parts.csv").write_text("image,category\n" + rows)
@@ -295,7 +305,7 @@ def test_true_parts_beside_the_images_are_an_oracle(space, colored):
     assert scores[1].argmax().item() == 3
 
 
-def test_regions_need_whole_pictures_and_an_encoder(colored, make_task):
+def test_regions_need_whole_pictures_and_an_encoder(colored: Gallery) -> None:
     method = RerankRegions()
     with pytest.raises(NotApplicable, match="encodes regions"):
         method.prepare(dataclasses.replace(colored, encode_images=None))

@@ -5,34 +5,34 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from builders import make_task
 from condsim.harness.errors import CondsimError, NotApplicable, UnusableRowsError
 from condsim.harness.method import Gallery, Queries
-from condsim.harness.task import Task
 from condsim.methods.conditional import ConditionalFeatures
 from condsim.methods.hubness import QueryBankNormalization
 from condsim.methods.joint import Joint
 from condsim.methods.texts import Texts
 from condsim.methods.weimocir import WeiMoCIR
+from encoders import Space
 
 N, Q = 12, 5
 REFERENCE, CONDITION = [3, 8, 8, 2, 11], [0, 1, 2, 0, 3]
 
 
 @pytest.fixture
-def gallery(space: Any) -> Gallery:
+def gallery(space: Space) -> Gallery:
     made: Gallery = space.gallery(N)
     return replace(made, query_names=tuple(f"toy/{i}" for i in range(Q)))
 
 
 @pytest.fixture
-def queries(space: Any, gallery: Gallery) -> Queries:
+def queries(space: Space, gallery: Gallery) -> Queries:
     made: Queries = space.queries(gallery, REFERENCE, CONDITION)
     return made
 
@@ -63,7 +63,8 @@ def test_the_query_is_the_row_of_its_own_name(tmp_path: Path, gallery: Gallery, 
 
 
 def test_query_features_that_do_not_fit_are_refused(
-    tmp_path: Path, gallery: Gallery, make_task: Callable[..., Task]
+    tmp_path: Path,
+    gallery: Gallery,
 ) -> None:
     names = [f"toy/{i}" for i in range(Q)]
     five = [("color",)] * Q
@@ -84,7 +85,7 @@ def test_query_features_that_do_not_fit_are_refused(
     Joint(str(tmp_path / "e.npy"), str(tmp_path / "e.txt")).check(make_task(*five))
 
 
-def test_a_joint_embedder_reads_reference_and_template(space: Any, gallery: Gallery, queries: Queries) -> None:
+def test_a_joint_embedder_reads_reference_and_template(space: Space, gallery: Gallery, queries: Queries) -> None:
     texts = [f"find {' and '.join(gallery.conditions[code])}" for code in CONDITION]
     expected = unit(space.encode_jointly(np.array(REFERENCE), texts)) @ unit(gallery.features).T
     close(Joint(template="find {}").prepare(gallery)(queries), expected)
@@ -106,7 +107,7 @@ def test_queries_of_a_bank_have_no_row_anywhere(tmp_path: Path, gallery: Gallery
 
 @pytest.mark.parametrize("live", [False, True])
 def test_images_are_compared_under_the_query_s_condition(
-    tmp_path: Path, space: Any, gallery: Gallery, queries: Queries, live: bool
+    tmp_path: Path, space: Space, gallery: Gallery, queries: Queries, live: bool
 ) -> None:
     texts = [" and ".join(condition) for condition in gallery.conditions]
     features = {text: space.encode_jointly(np.arange(N), [text] * N) for text in texts}
@@ -123,7 +124,7 @@ def test_images_are_compared_under_the_query_s_condition(
     close(found[lists >= 0], expected.gather(1, lists.clamp(min=0))[lists >= 0])
 
 
-def test_conditions_that_a_file_lacks_are_named(tmp_path: Path, make_task: Callable[..., Task]) -> None:
+def test_conditions_that_a_file_lacks_are_named(tmp_path: Path) -> None:
     names = [f"color/folder/{i}.jpg" for i in range(3)]
     method = ConditionalFeatures(write(tmp_path / "c.npz", names, torch.randn(3, 4)))
     method.check(make_task(("color",)))
@@ -134,7 +135,7 @@ def test_conditions_that_a_file_lacks_are_named(tmp_path: Path, make_task: Calla
 
 
 def test_texts_of_a_table_are_averaged_or_the_best_counts(
-    tmp_path: Path, space: Any, gallery: Gallery, queries: Queries
+    tmp_path: Path, space: Space, gallery: Gallery, queries: Queries
 ) -> None:
     own = {0: ["a cup"], 1: ["a dog", "a cat"], 2: ["x"], 3: ["y", "z", "a cup"], 4: ["w"]}
     table = tmp_path / "texts.csv"
@@ -159,7 +160,7 @@ def captions_of(folder: Path, counts: list[int]) -> tuple[str, list[list[str]]]:
 
 @pytest.mark.parametrize("normalize", [True, False])
 def test_weimocir_is_its_equation(
-    tmp_path: Path, space: Any, gallery: Gallery, queries: Queries, normalize: bool
+    tmp_path: Path, space: Space, gallery: Gallery, queries: Queries, normalize: bool
 ) -> None:
     file, captions = captions_of(tmp_path, [1 + i % 3 for i in range(N)])
     ready: Callable[[Tensor], Tensor] = unit if normalize else lambda x: x.double()
@@ -171,7 +172,7 @@ def test_weimocir_is_its_equation(
 
 
 def test_weimocir_with_the_reference_s_own_captions_as_in_the_released_code(
-    tmp_path: Path, space: Any, gallery: Gallery, queries: Queries
+    tmp_path: Path, space: Space, gallery: Gallery, queries: Queries
 ) -> None:
     file, captions = captions_of(tmp_path, [2] * N)
     text, items = unit(queries.text), unit(gallery.features)
@@ -183,7 +184,7 @@ def test_weimocir_with_the_reference_s_own_captions_as_in_the_released_code(
     close(method.prepare(gallery)(queries), expected)
 
 
-def test_captions_that_are_missing_or_uneven_are_named(tmp_path: Path, make_task: Callable[..., Task]) -> None:
+def test_captions_that_are_missing_or_uneven_are_named(tmp_path: Path) -> None:
     task = make_task(("color",))
     file, _ = captions_of(tmp_path, [1] * 4)
     with pytest.raises(CondsimError, match=r"no text for 1 of 5 images, such as '4\.jpg'"):

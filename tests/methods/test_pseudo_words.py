@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,15 +22,11 @@ from condsim.methods.searle import LinCIR, Searle
 from condsim.methods.shared.keywords import Masked
 from condsim.methods.shared.pseudo_words import PseudoWords
 from condsim.methods.training.method import Batch, TrainingData
+from encoders import Space, tiny_clip
 
 pytestmark = pytest.mark.slow
 
 D, E, HIDDEN, ITEMS = 20, 16, 14, 12
-CLIP = {
-    "embed_dim": D,
-    "vision_cfg": {"image_size": 32, "layers": [1, 1, 1, 1], "width": 8, "head_width": 16, "patch_size": None},
-    "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": E, "heads": 2, "layers": 2},
-}
 CONDITIONS = (("is red",), ("has a tree", "is a house"), ("costs $5",))
 METHODS: dict[str, Callable[..., PseudoWords]] = {"pic2word": Pic2Word, "searle": Searle, "lincir": LinCIR}
 
@@ -39,17 +34,14 @@ METHODS: dict[str, Callable[..., PseudoWords]] = {"pic2word": Pic2Word, "searle"
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> OpenClip:
     folder = tmp_path_factory.mktemp("clip")
-    (folder / "words.json").write_text(json.dumps(CLIP))
-    open_clip.add_model_config(folder / "words.json")
-    torch.manual_seed(0)
-    save_file(open_clip.create_model("words").state_dict(), folder / "clip.safetensors")
+    tiny_clip(folder, "words", "clip.safetensors", width=D, text={"context_length": 16, "width": E, "layers": 2})
     return OpenClip(
         "words", model_config=folder / "words.json", weights=folder / "clip.safetensors", cache_dir=folder, device="cpu"
     )
 
 
 @pytest.fixture
-def gallery(clip: OpenClip, space: Any) -> Gallery:
+def gallery(clip: OpenClip, space: Space) -> Gallery:
     """Random images in the space of a real text tower."""
     features = 3 * torch.randn(ITEMS, D, generator=torch.Generator().manual_seed(5))
     texts = clip.encode_texts([" and ".join(condition) for condition in CONDITIONS])

@@ -17,6 +17,7 @@ from torch.nn.functional import gelu
 from condsim.harness.errors import CondsimError
 from condsim.harness.method import Queries
 from condsim.methods.quari import Quari, load_released, read_config
+from encoders import Space
 
 E, R, H, STEPS, HEADS, LAYERS = 24, 3, 16, 3, 2, 2
 SETTINGS: dict[str, Any] = {
@@ -155,7 +156,7 @@ def test_the_network_is_its_equations_in_float64(save: Save, changes: dict[str, 
     assert (scores - queries @ items.T).abs().max() > 0.05  # not the plain cosine
 
 
-def test_the_method_scores_as_the_equations_for_composed_and_single_queries(save: Save, space: Any) -> None:
+def test_the_method_scores_as_the_equations_for_composed_and_single_queries(save: Save, space: Space) -> None:
     weights, config = save(released_state())
     gallery = space.gallery(30)
     both = space.queries(gallery, [1, 2, 3], [0, 1, 2])
@@ -196,13 +197,13 @@ def test_settings_that_config_leaves_out_are_the_released_defaults(save: Save) -
         ({"num_layers": 1}, r"unexpected transformer\.layers\.1"),
     ],
 )
-def test_a_config_that_does_not_fit_is_refused(save: Save, space: Any, changes: dict[str, Any], message: str) -> None:
+def test_a_config_that_does_not_fit_is_refused(save: Save, space: Space, changes: dict[str, Any], message: str) -> None:
     weights, config = save(released_state(), **changes)
     with pytest.raises(CondsimError, match=message):
         Quari(weights, config).prepare(space.gallery(5))
 
 
-def test_weights_of_another_form_are_refused(save: Save, space: Any) -> None:
+def test_weights_of_another_form_are_refused(save: Save, space: Space) -> None:
     state = released_state()
     del state["dec_v_img.3.bias"]
     weights, config = save(state | {"decode_u.0.weight": torch.zeros(2, 2)})
@@ -212,7 +213,7 @@ def test_weights_of_another_form_are_refused(save: Save, space: Any) -> None:
         Quari(weights, config).prepare(space.gallery(5))
 
 
-def test_missing_files_and_broken_yaml_are_named(save: Save, space: Any) -> None:
+def test_missing_files_and_broken_yaml_are_named(save: Save, space: Space) -> None:
     gallery = space.gallery(5)
     weights, config = save(released_state())
     with pytest.raises(CondsimError, match=r"set method\.checkpoint=DIR/weights\.pt method\.config=DIR/config\.yml"):

@@ -1,12 +1,16 @@
 import dataclasses
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from builders import make_task
 from condsim.harness.errors import CondsimError
 from condsim.harness.method import Queries
 from condsim.harness.one_vector import unit
@@ -17,19 +21,20 @@ from condsim.methods.shared.low_rank import Factors, Transforms
 from condsim.methods.training.losses import symmetric_soft_loss
 from condsim.methods.training.method import Batch, TrainingData
 from condsim.methods.training.semi_positives import nearest_images, with_semi_positives
+from encoders import Space
 
 WIDTH = 24
-SMALL = {"rank": 3, "steps": 2, "hidden": 16, "heads": 2, "feedforward": 32, "depth": 1}
+SMALL: dict[str, Any] = {"rank": 3, "steps": 2, "hidden": 16, "heads": 2, "feedforward": 32, "depth": 1}
 
 
-def dense_cosines(transforms, items):
+def dense_cosines(transforms: Any, items: Tensor) -> Tensor:
     """cos(q', T d) with T in full, in float64."""
     moved = torch.einsum("bij,nj->bni", transforms.dense().double(), items.double())
     numerator = torch.einsum("bni,bi->bn", moved, unit(transforms.query.double()))
     return torch.where(moved.norm(dim=-1) > 1e-3, numerator / moved.norm(dim=-1), 0.0)
 
 
-def random_transforms(batch, width, rank, anchor, scale, seed):
+def random_transforms(batch: int, width: int, rank: int, anchor: float, scale: float, seed: int) -> Any:
     torch.manual_seed(seed)
     u, v = torch.randn(2, batch, width, rank).unbind()
     u, v = (x / x.norm(dim=(1, 2), keepdim=True) for x in (u, v))
@@ -42,7 +47,9 @@ def random_transforms(batch, width, rank, anchor, scale, seed):
     anchor=st.sampled_from([0.0, 1.0, -0.5, 3.0]), scale=st.sampled_from([0.8, 1.0, -2.0, 10.0]),
     seed=st.integers(0, 999),
 )  # fmt: skip
-def test_factored_scores_are_the_dense_ones(batch, count, width, rank, anchor, scale, seed):
+def test_factored_scores_are_the_dense_ones(
+    batch: int, count: int, width: int, rank: int, anchor: float, scale: float, seed: int
+) -> None:
     transforms = random_transforms(batch, width, rank, anchor, scale, seed)
     items = unit(torch.randn(count, width))
     expected = dense_cosines(transforms, items)
@@ -51,7 +58,7 @@ def test_factored_scores_are_the_dense_ones(batch, count, width, rank, anchor, s
     assert float(torch.where(sure, error, 0.0).max()) < 1e-5
 
 
-def test_blocks_and_lists_score_as_the_whole_gallery_does(monkeypatch):
+def test_blocks_and_lists_score_as_the_whole_gallery_does(monkeypatch: pytest.MonkeyPatch) -> None:
     transforms = random_transforms(7, WIDTH, 4, 1.0, 0.8, 0)
     factors, items = Factors.of(transforms), unit(torch.randn(50, WIDTH))
     whole = factors.cosines(items)
@@ -67,7 +74,7 @@ def test_blocks_and_lists_score_as_the_whole_gallery_does(monkeypatch):
     assert torch.isfinite(scores).all()
 
 
-def test_an_item_that_is_taken_to_zero_scores_zero():
+def test_an_item_that_is_taken_to_zero_scores_zero() -> None:
     direction = unit(torch.randn(1, WIDTH))
     u = direction[:, :, None]
     away = Transforms(torch.randn(1, WIDTH), u, u, anchor=1.0, scale=-1.0)  # projects the direction out
@@ -79,14 +86,14 @@ def test_an_item_that_is_taken_to_zero_scores_zero():
 class Largest(TorchDispatchMode):
     elements = 0
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
         if isinstance(out, torch.Tensor):
             self.elements = max(self.elements, out.untyped_storage().nbytes() // out.element_size())
         return out
 
 
-def test_no_tensor_of_queries_by_items_by_width_is_ever_made():
+def test_no_tensor_of_queries_by_items_by_width_is_ever_made() -> None:
     batch, count, width, rank = 8, 600, 64, 2
     factors = Factors.of(random_transforms(batch, width, rank, 1.0, 0.8, 0))
     items = unit(torch.randn(count, width))
@@ -95,7 +102,7 @@ def test_no_tensor_of_queries_by_items_by_width_is_ever_made():
     assert largest.elements <= max(count * width, batch * count * rank)
 
 
-def test_u_and_v_are_told_apart():
+def test_u_and_v_are_told_apart() -> None:
     torch.manual_seed(0)
     transforms = HyperNetwork(WIDTH, Architecture(**SMALL))(unit(torch.randn(5, WIDTH)))
     network_of_equal_positions = HyperNetwork(WIDTH, Architecture(**SMALL))
@@ -108,7 +115,7 @@ def test_u_and_v_are_told_apart():
     assert torch.linalg.matrix_rank(transforms.u).min() == 3
 
 
-def test_every_query_has_its_own_transform_and_forms_are_as_asked():
+def test_every_query_has_its_own_transform_and_forms_are_as_asked() -> None:
     torch.manual_seed(0)
     query = unit(torch.randn(4, WIDTH))
     released = HyperNetwork(WIDTH, Architecture(**SMALL))(query)
@@ -121,7 +128,7 @@ def test_every_query_has_its_own_transform_and_forms_are_as_asked():
     torch.testing.assert_close(plain.dense(), plain.u @ plain.v.mT)
 
 
-def test_a_missing_reference_or_text_leaves_the_other_as_the_query(space):
+def test_a_missing_reference_or_text_leaves_the_other_as_the_query(space: Space) -> None:
     images, texts = space.encode_images(3), space.encode_texts(["a", "b", "c"])
     nothing = torch.zeros(3, WIDTH)
     torch.testing.assert_close(compose(images, nothing), unit(images))
@@ -130,7 +137,7 @@ def test_a_missing_reference_or_text_leaves_the_other_as_the_query(space):
 
 
 @pytest.fixture
-def checkpoint(tmp_path):
+def checkpoint(tmp_path: Path) -> tuple[Path, HyperNetwork]:
     torch.manual_seed(1)
     network = HyperNetwork(WIDTH, Architecture(**SMALL))
     settings = {"architecture": dataclasses.asdict(network.architecture), "width": WIDTH}
@@ -138,7 +145,9 @@ def checkpoint(tmp_path):
     return tmp_path / "h.safetensors", network.eval()
 
 
-def test_scores_through_the_method_are_those_of_the_network_for_every_form_of_rows(checkpoint, space):
+def test_scores_through_the_method_are_those_of_the_network_for_every_form_of_rows(
+    checkpoint: tuple[Path, HyperNetwork], space: Space
+) -> None:
     path, network = checkpoint
     gallery = space.gallery(30)
     queries = space.queries(gallery, [1, 2, 3, 4], [0, 1, 2, 3])
@@ -154,7 +163,9 @@ def test_scores_through_the_method_are_those_of_the_network_for_every_form_of_ro
     torch.testing.assert_close(score(other), whole.flip(0), atol=1e-6, rtol=0)
 
 
-def test_a_gallery_in_chunks_makes_the_transforms_once(checkpoint, space, monkeypatch):
+def test_a_gallery_in_chunks_makes_the_transforms_once(
+    checkpoint: tuple[Path, HyperNetwork], space: Space, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path, _ = checkpoint
     gallery = space.gallery(30)
     queries = space.queries(gallery, [1, 2], [0, 1])
@@ -166,19 +177,23 @@ def test_a_gallery_in_chunks_makes_the_transforms_once(checkpoint, space, monkey
     torch.testing.assert_close(whole, score(queries), atol=1e-6, rtol=0)
 
 
-def test_it_takes_queries_of_an_image_or_a_text_alone(make_task):
+def test_it_takes_queries_of_an_image_or_a_text_alone() -> None:
     QueryAdaptive().check(make_task(("color",), reference=-1))
     QueryAdaptive().check(make_task())
 
 
-def test_a_rank_that_the_checkpoint_does_not_have_is_refused_with_the_way_to_train_it(checkpoint):
+def test_a_rank_that_the_checkpoint_does_not_have_is_refused_with_the_way_to_train_it(
+    checkpoint: tuple[Path, HyperNetwork],
+) -> None:
     path, _ = checkpoint
-    assert QueryAdaptive(str(path), rank=3).trained_network(WIDTH).architecture.rank == 3
+    assert QueryAdaptive(str(path), rank=3).trained_network(WIDTH).architecture.rank == 3  # type: ignore[union-attr]
     with pytest.raises(CondsimError, match=r"method\.rank=8.*has rank=3.*condsim train method\.rank=8"):
         QueryAdaptive(str(path), rank=8).trained_network(WIDTH)
 
 
-def test_weights_without_settings_and_of_other_networks_are_refused(checkpoint, tmp_path):
+def test_weights_without_settings_and_of_other_networks_are_refused(
+    checkpoint: tuple[Path, HyperNetwork], tmp_path: Path
+) -> None:
     _, network = checkpoint
     write_state_dict(tmp_path / "bare.safetensors", network.state_dict(), {})
     with pytest.raises(CondsimError, match="holds no settings"):
@@ -199,12 +214,12 @@ def test_weights_without_settings_and_of_other_networks_are_refused(checkpoint, 
         ({"noise": -1.0}, "must not be negative"),
     ],
 )
-def test_settings_that_mean_nothing_are_refused(setting, message):
+def test_settings_that_mean_nothing_are_refused(setting: dict[str, Any], message: str) -> None:
     with pytest.raises(CondsimError, match=message):
         QueryAdaptive(**setting)
 
 
-def test_semi_positives_are_the_nearest_images_with_softmax_weights(monkeypatch):
+def test_semi_positives_are_the_nearest_images_with_softmax_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("condsim.methods.training.semi_positives.POOL", 5)
     monkeypatch.setattr("condsim.methods.training.semi_positives._ROWS_AT_ONCE", 7)
     images = torch.randn(20, WIDTH) * torch.rand(20, 1) * 9
@@ -218,7 +233,7 @@ def test_semi_positives_are_the_nearest_images_with_softmax_weights(monkeypatch)
         np.testing.assert_allclose(found.weights[row], (weights / weights.sum())[:2], rtol=1e-5)
 
 
-def test_an_image_that_several_queries_seek_is_one_column(monkeypatch):
+def test_an_image_that_several_queries_seek_is_one_column(monkeypatch: pytest.MonkeyPatch) -> None:
     images = torch.randn(6, WIDTH)
     neighbours = nearest_images(images, 1)
     rows = torch.tensor([2, 4, 2])
@@ -233,7 +248,7 @@ def test_an_image_that_several_queries_seek_is_one_column(monkeypatch):
     assert only.tolist() == [[1, 0], [0, 1], [1, 0]]
 
 
-def test_the_symmetric_loss_in_closed_form():
+def test_the_symmetric_loss_in_closed_form() -> None:
     scores = torch.tensor([[0.5, -0.2, 0.1], [0.0, 0.3, 0.9]])
     weights = torch.tensor([[1.0, 0.0, 0.5], [0.0, 1.0, 0.0]])
     logits = scores.numpy() / 0.1
@@ -245,7 +260,7 @@ def test_the_symmetric_loss_in_closed_form():
     assert float(loss) == pytest.approx((by_row + by_column) / 2, rel=1e-5)
 
 
-def test_noise_moves_queries_in_training_only_and_by_its_size():
+def test_noise_moves_queries_in_training_only_and_by_its_size() -> None:
     query = unit(torch.randn(2000, 256))
     assert QueryAdaptive(noise=0.0)._noisy(query) is query
     torch.manual_seed(0)
@@ -255,7 +270,7 @@ def test_noise_moves_queries_in_training_only_and_by_its_size():
     torch.testing.assert_close(moved.norm(dim=1), torch.ones(2000))
 
 
-def test_its_objective_learns_to_find_the_targets(space):
+def test_its_objective_learns_to_find_the_targets(space: Space) -> None:
     method = QueryAdaptive(**SMALL, noise=0.1, semi_positives=1)
     torch.manual_seed(0)
     network = method.new_network(WIDTH)

@@ -27,6 +27,7 @@ from condsim.methods.local_steering import LocalSteering
 from condsim.methods.neighborhood_rerank import NeighborhoodRerank
 from condsim.methods.query_expansion import AlphaQueryExpansion
 from condsim.methods.specific import SpecificObject
+from encoders import Space
 
 
 def of_bank(base: Method, gallery: Any, condition: int, images: Tensor) -> Tensor:
@@ -37,7 +38,7 @@ def of_bank(base: Method, gallery: Any, condition: int, images: Tensor) -> Tenso
 
 
 @pytest.mark.parametrize("base", [ImagePlusText(), ImageOnly(), Clay(rank=4)])
-def test_nnn_takes_off_the_mean_of_an_items_k_highest_scores(space: Any, base: Method) -> None:
+def test_nnn_takes_off_the_mean_of_an_items_k_highest_scores(space: Space, base: Method) -> None:
     gallery = space.gallery()
     queries = space.queries(gallery, [3, 8, 8], [0, 3, 1])
     plain = base.prepare(gallery)(queries).double()
@@ -51,7 +52,7 @@ def test_nnn_takes_off_the_mean_of_an_items_k_highest_scores(space: Any, base: M
 
 
 @pytest.mark.parametrize("base", [ImagePlusText(), Clay(rank=4)])
-def test_qb_norm_divides_by_the_bank_where_the_best_item_is_a_hub(space: Any, base: Method) -> None:
+def test_qb_norm_divides_by_the_bank_where_the_best_item_is_a_hub(space: Space, base: Method) -> None:
     gallery = space.gallery()
     reference = list(range(12))
     queries = space.queries(gallery, reference, [0] * 6 + [1] * 6)
@@ -68,7 +69,7 @@ def test_qb_norm_divides_by_the_bank_where_the_best_item_is_a_hub(space: Any, ba
     assert 0 < changed < len(reference)
 
 
-def test_many_parts_of_a_bank_are_joined(space: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_parts_of_a_bank_are_joined(space: Space, monkeypatch: pytest.MonkeyPatch) -> None:
     gallery = space.gallery()
     queries = space.queries(gallery, [3, 8], [0, 1])
     for method in (NearestNeighborNormalization(neighbors=6), QueryBankNormalization()):
@@ -78,7 +79,7 @@ def test_many_parts_of_a_bank_are_joined(space: Any, monkeypatch: pytest.MonkeyP
             torch.testing.assert_close(method.prepare(gallery)(queries), together, atol=1e-5, rtol=0)
 
 
-def test_a_base_without_a_reference_has_a_bank_of_phrases(space: Any) -> None:
+def test_a_base_without_a_reference_has_a_bank_of_phrases(space: Space) -> None:
     gallery = space.gallery()
     queries = space.queries(gallery, [3, 8], [0, 1])
     found = NearestNeighborNormalization(TextOnly(), alpha=1.0, neighbors=4).prepare(gallery)(queries).double()
@@ -88,7 +89,7 @@ def test_a_base_without_a_reference_has_a_bank_of_phrases(space: Any) -> None:
     torch.testing.assert_close(found, unit(queries.text.double()) @ items.T - bias, atol=1e-5, rtol=0)
 
 
-def test_the_size_of_the_bank_is_evenly_spaced(space: Any) -> None:
+def test_the_size_of_the_bank_is_evenly_spaced(space: Space) -> None:
     gallery = space.gallery()
     queries = space.queries(gallery, [3], [0])
     found = NearestNeighborNormalization(ImageOnly(), alpha=1.0, neighbors=99, size=3).prepare(gallery)(queries)
@@ -98,7 +99,7 @@ def test_the_size_of_the_bank_is_evenly_spaced(space: Any) -> None:
     torch.testing.assert_close(found.double(), plain - bias, atol=1e-5, rtol=0)
 
 
-def test_only_the_transductive_forms_look_at_the_gallery(space: Any) -> None:
+def test_only_the_transductive_forms_look_at_the_gallery(space: Space) -> None:
     gallery = space.gallery()
 
     def no_train() -> Any:
@@ -125,7 +126,7 @@ def test_a_base_that_looks_pictures_up_has_no_bank() -> None:
 
 
 @pytest.mark.parametrize("alpha", [0.0, 3.0])
-def test_query_expansion_around_image_only_is_the_published_one(space: Any, alpha: float) -> None:
+def test_query_expansion_around_image_only_is_the_published_one(space: Space, alpha: float) -> None:
     gallery = space.gallery()
     queries = space.queries(gallery, [3, 8], [0, 1])
     queries = replace(queries, reference=space.encode_images(2, seed=4), reference_row=torch.tensor([-1, -1]))
@@ -138,7 +139,7 @@ def test_query_expansion_around_image_only_is_the_published_one(space: Any, alph
         torch.testing.assert_close(found[row], items @ unit(expanded), atol=1e-5, rtol=0)
 
 
-def test_an_image_of_the_gallery_is_not_its_own_neighbour(space: Any) -> None:
+def test_an_image_of_the_gallery_is_not_its_own_neighbour(space: Space) -> None:
     gallery = space.gallery()
     queries = space.queries(gallery, [3], [0])
     found = AlphaQueryExpansion(neighbors=1).prepare(gallery)(queries)
@@ -148,7 +149,7 @@ def test_an_image_of_the_gallery_is_not_its_own_neighbour(space: Any) -> None:
     assert (found - doubled).abs().max() > 1e-3
 
 
-def test_around_another_base_its_own_best_are_joined_and_lengths_stay(space: Any) -> None:
+def test_around_another_base_its_own_best_are_joined_and_lengths_stay(space: Space) -> None:
     gallery = space.gallery()
     queries = space.queries(gallery, [3, 8], [0, 1])
     base = ImagePlusText(0.3)
@@ -175,7 +176,7 @@ def layer(path: Path, width: int, out: int = 10) -> tuple[Tensor, Tensor]:
 
 
 @pytest.mark.parametrize("base", [ImageOnly(), TextOnly(), ImagePlusText(0.3)])
-def test_the_adapter_maps_unit_features_of_both_kinds(space: Any, tmp_path: Path, base: Method) -> None:
+def test_the_adapter_maps_unit_features_of_both_kinds(space: Space, tmp_path: Path, base: Method) -> None:
     weight, bias = layer(tmp_path / "layer.pth", space.width)
     gallery = space.gallery()
     queries = space.queries(gallery, [3, 8], [0, 1])
@@ -187,7 +188,7 @@ def test_the_adapter_maps_unit_features_of_both_kinds(space: Any, tmp_path: Path
     torch.testing.assert_close(found, unit(query) @ items.T, atol=1e-5, rtol=0)
 
 
-def test_around_clay_prompts_are_adapted_too(space: Any, tmp_path: Path) -> None:
+def test_around_clay_prompts_are_adapted_too(space: Space, tmp_path: Path) -> None:
     path = tmp_path / "identity.safetensors"
     write_state_dict(path, {"layer.weight": torch.eye(space.width), "layer.bias": torch.zeros(space.width)}, {})
     gallery = space.gallery()
@@ -196,7 +197,7 @@ def test_around_clay_prompts_are_adapted_too(space: Any, tmp_path: Path) -> None
     torch.testing.assert_close(found, Clay(rank=4).prepare(gallery)(queries), atol=1e-5, rtol=0)
 
 
-def test_a_layer_that_does_not_fit_is_refused(space: Any, tmp_path: Path) -> None:
+def test_a_layer_that_does_not_fit_is_refused(space: Space, tmp_path: Path) -> None:
     with pytest.raises(CondsimError, match="lin_adapt_layers"):
         LinearAdapter().prepare(space.gallery())
     layer(tmp_path / "wide.pth", 7)

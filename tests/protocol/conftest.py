@@ -11,8 +11,8 @@ VARIABLE = "CONDSIM_ANNOTATIONS"
 DEFAULT = Path(__file__).parents[2].parent / "shared" / "data"
 
 
-@pytest.fixture(scope="session")
-def annotations() -> Path:
+@pytest.fixture(scope="session", name="annotations")
+def annotation_folder() -> Path:
     """A folder with genecis/ (the four template files), cirr/ and fashioniq/ (captions/ and image_splits/), circo/."""
     folder = Path(os.environ.get(VARIABLE) or DEFAULT)
     if not folder.is_dir():

@@ -48,7 +48,7 @@ def first(entries: list[Any], count: int | None) -> list[Any]:
     return entries if count is None else entries[:count]
 
 
-def render_genecis(templates: Path, out: Path, count: int | None) -> dict[str, str]:
+def render_genecis(templates: Path, out: Path, count: int | None) -> dict[str, Any]:
     """The first ``count`` templates of each task (None: all) and their pictures; returns the benchmark's options."""
     boxes: dict[str, list[Box]] = defaultdict(list)
     coco: set[int] = set()
@@ -65,12 +65,12 @@ def render_genecis(templates: Path, out: Path, count: int | None) -> dict[str, s
         size = [max(32, math.ceil(max(box[i] + box[i + 2] for box in inside)) + 8) for i in (0, 1)]
         folder = genecis.SUBFOLDERS["visual_genome"][number % 2]
         draw(out / "visual_genome" / folder / f"{image}.jpg", (size[0], size[1]), inside)
-    for image in sorted(coco):
-        draw(out / "coco" / f"{image:012d}.jpg", (96, 72))
+    for number in sorted(coco):
+        draw(out / "coco" / f"{number:012d}.jpg", (96, 72))
     return {name: str(out / name) for name in ("templates", "visual_genome", "coco")}
 
 
-def render_cirr(annotations: Path, out: Path, count: int | None, split: str = "val") -> dict[str, str]:
+def render_cirr(annotations: Path, out: Path, count: int | None, split: str = "val") -> dict[str, Any]:
     """The first ``count`` queries of a split (None: all) and every picture of its gallery; returns the options."""
     for path, value in (
         (cirr.caption_file(out, split), first(json.loads(cirr.caption_file(annotations, split).read_text()), count)),
@@ -83,7 +83,7 @@ def render_cirr(annotations: Path, out: Path, count: int | None, split: str = "v
     return {"annotations": str(out), "images": str(out / "images"), "split": split}
 
 
-def render_circo(annotations: Path, out: Path, count: int | None, split: str = "val") -> dict[str, str]:
+def render_circo(annotations: Path, out: Path, count: int | None, split: str = "val") -> dict[str, Any]:
     """The first ``count`` queries of a split (None: all) and the images that both splits name; returns the options."""
     entries = {name: json.loads((annotations / f"{name}.json").read_text()) for name in circo.SPLITS}
     ids = {entry["reference_img_id"] for part in entries.values() for entry in part}
@@ -103,7 +103,7 @@ def render_circo(annotations: Path, out: Path, count: int | None, split: str = "
     return {"annotations": str(out), "images": str(images), "split": split}
 
 
-def render_cola(file: Path, out: Path, count: int | None) -> dict[str, str]:
+def render_cola(file: Path, out: Path, count: int | None) -> dict[str, Any]:
     """The first ``count`` pairs (None: all) and their images; returns the options."""
     entries = first(json.loads(file.read_text()), count)
     out.mkdir(parents=True, exist_ok=True)
@@ -113,7 +113,7 @@ def render_cola(file: Path, out: Path, count: int | None) -> dict[str, str]:
     return {"annotations": str(out / "pairs.json"), "images": str(out / "images")}
 
 
-def render_fashioniq(annotations: Path, out: Path, count: int | None) -> dict[str, str]:
+def render_fashioniq(annotations: Path, out: Path, count: int | None) -> dict[str, Any]:
     """The first ``count`` queries of each category (None: all), the images that they name and, with ``count``, as many
     others of the split; returns the options.
     """

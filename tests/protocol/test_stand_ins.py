@@ -8,16 +8,17 @@ import pickle
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from builders import run_condsim as condsim
 from condsim.datasets import circo, cirr, cola, fashioniq, genecis, icir, revisited
 from condsim.datasets.circo_submission import require_valid
 from condsim.harness.images import crop_to_square
 from condsim.harness.task import Task
+from running import run_condsim as condsim
 
 pytestmark = pytest.mark.slow
 
@@ -65,9 +66,9 @@ def test_cirr_test1_from_the_real_file_to_the_servers_two_files(
     stand_ins: ModuleType, cirr_annotations: Path, tmp_path: Path
 ) -> None:
     options = stand_ins.render_cirr(cirr_annotations, tmp_path / "cirr", QUERIES, "test1")
-    told = condsim("bench", *(f"benchmark.{key}={value}" for key, value in options.items()), *RUN, folder=tmp_path)
+    output = condsim("bench", *(f"benchmark.{key}={value}" for key, value in options.items()), *RUN, folder=tmp_path)
     (place,) = tmp_path.glob("results/runs/cirr/test1/*/submission")
-    assert f"files for the benchmark's own server: {place.relative_to(tmp_path)}" in told
+    assert f"files for the benchmark's own server: {place.relative_to(tmp_path)}" in output
     entries = json.loads((tmp_path / "cirr" / "captions" / "cap.rc2.test1.json").read_text())
     gallery = set(cirr.read_split(tmp_path / "cirr", "test1"))
     for metric, length in (("recall", 50), ("recall_subset", 3)):
@@ -85,9 +86,9 @@ def test_cirr_test1_from_the_real_file_to_the_servers_two_files(
         condsim(command, folder=tmp_path)
     assert "its ground truth is withheld" in condsim("compare", folder=tmp_path)
     assert (tmp_path / "results" / "leaderboard.csv").read_text().count("cirr,test1,image_plus_text") == 1
-    told = condsim("bench", *(f"benchmark.{key}={value}" for key, value in options.items()), *RUN, folder=tmp_path)
-    assert "1 already done" in told
-    assert f"own server: {place.relative_to(tmp_path)}" in told
+    output = condsim("bench", *(f"benchmark.{key}={value}" for key, value in options.items()), *RUN, folder=tmp_path)
+    assert "1 already done" in output
+    assert f"own server: {place.relative_to(tmp_path)}" in output
 
 
 def options_of(options: dict[str, str]) -> list[str]:
@@ -206,7 +207,7 @@ def test_roxford_from_a_pickle_to_revisitops_numbers(stand_ins: ModuleType, tmp_
     """The published ground truth is not at hand: a pickle in its format, evaluated once more from lists of images."""
     draws = np.random.default_rng(5)
     names = [f"oxford_{i:06d}" for i in range(40)]
-    entries = []
+    entries: list[dict[str, Any]] = []
     for query in range(6):
         easy, hard, junk = np.split(draws.permutation(40)[:15], [4, 9])
         stand_ins.draw(tmp_path / "data" / "roxford5k" / "jpg" / f"query_{query}.jpg", (60, 40))
@@ -220,12 +221,13 @@ def test_roxford_from_a_pickle_to_revisitops_numbers(stand_ins: ModuleType, tmp_
     for difficulty, kinds in revisited.DATASETS["roxford5k"].relevant.items():
         (path,) = tmp_path.glob(f"results/runs/roxford5k/{difficulty}/*/record.json")
         record = json.loads(path.read_text())
-        precision, at = [], {k: [] for k in (1, 5, 10)}
+        precision: list[float] = []
+        at: dict[int, list[float]] = {k: [] for k in (1, 5, 10)}
         for entry, ranked in zip(entries, np.load(path.with_name("top.npy")), strict=True):
             positives = {int(row) for kind in kinds for row in entry[kind]}
-            junk = {int(row) for kind in revisited.DATASETS["roxford5k"].lists for row in entry[kind]} - positives
+            others = {int(row) for kind in revisited.DATASETS["roxford5k"].lists for row in entry[kind]} - positives
             order = [int(row) for row in ranked if row >= 0]
-            assert set(order) == set(range(40)) - junk
+            assert set(order) == set(range(40)) - others
             places = [place for place, row in enumerate(order) if row in positives]
             precision.append(trapezoids(places))
             for k, values in at.items():

@@ -6,6 +6,7 @@ import csv
 import json
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -32,7 +33,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return export.ensure_world(tmp_path_factory.mktemp("cache"), seed=3, sizes=SIZES)
 
 
-def read(path: Path) -> list:
+def read(path: Path) -> Any:
     return json.loads(path.read_text())
 
 

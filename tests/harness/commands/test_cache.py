@@ -1,4 +1,4 @@
-"""`condsim cache`: what is listed is what is stored, damage is found, and only what was asked for is deleted."""
+"""`condsim cache`: what is listed is what is stored, damage is found, and only what the command names is deleted."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ def test_a_folder_of_an_unknown_backbone_is_named_and_stops_nothing(
 def test_markup_in_a_name_is_printed_as_it_is(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cache_command.console, "_width", 200)
+    monkeypatch.setattr(cache_command.console, "_width", 200)  # type: ignore[attr-defined]
     identity = {"model": "[/x][red]", "pretrained": "[/]"}
     FeatureStore(tmp_path).table(identity, "text", 4).fetch(text_keys("a"), encode, str)
     assert cache_command.main(["--cache-dir", str(tmp_path), "ls"]) == 0

@@ -1,12 +1,12 @@
 """`condsim compare`: methods from best to worst with intervals and letters, clusters as the task has them."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from builders import Methods, make_results
 from condsim.datasets.grouping import label_lists
 from condsim.harness.commands.compare import main
 from condsim.harness.errors import CondsimError
@@ -44,10 +44,10 @@ def with_labels(task: Task) -> Task:
 
 
 def test_labels_break_the_headline_metric_down_and_few_queries_are_marked(
-    tmp_path: Path, results_maker: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     methods = (("one", 1.0, {}), ("two", 0.0, {}))
-    folder = results_maker(tmp_path / "results", queries=80, methods=methods, change=with_labels)
+    folder = make_results(tmp_path / "results", queries=80, methods=methods, change=with_labels)
     comparison = Results(folder).compare("toy/focus", "recall@5")
     means, labels = comparison.tables()
     assert [str(column) for column in labels.head] == ["run", "even (40)", "first (5†)"]
@@ -63,15 +63,15 @@ def test_labels_break_the_headline_metric_down_and_few_queries_are_marked(
 
 
 def test_a_list_of_queries_is_never_in_one_table_with_the_whole_task(
-    tmp_path: Path, results_maker: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "results"
-    results_maker(folder, queries=20, methods=(("whole", 1.0, {}),), change=with_labels)
+    make_results(folder, queries=20, methods=(("whole", 1.0, {}),), change=with_labels)
 
     def first_queries(task: Task) -> Task:
         return replace(take_queries(with_labels(task), np.arange(8)), variant="queries_from=few.txt")
 
-    results_maker(folder, queries=20, methods=(("part", 1.0, {}),), created="2026-02-01T00:00:00+00:00",
+    make_results(folder, queries=20, methods=(("part", 1.0, {}),), created="2026-02-01T00:00:00+00:00",
                   change=first_queries)  # fmt: skip
     assert main(["--results", str(folder), "--task", "toy/focus"]) == 0
     shown = capsys.readouterr()
@@ -89,9 +89,9 @@ def test_a_list_of_queries_is_never_in_one_table_with_the_whole_task(
     assert '<td class="n" data-value="4">4†</td>' in labels
 
 
-def test_clusters_widen_the_interval(tmp_path: Path, results_maker: Callable[..., Path]) -> None:
+def test_clusters_widen_the_interval(tmp_path: Path) -> None:
     """Every cluster twice the same query: half the information, so the interval is that of half the queries."""
-    results = results_maker(tmp_path / "results", queries=40, methods=(("one", 1.0, {}), ("two", 0.5, {})), clusters=4)
+    results = make_results(tmp_path / "results", queries=40, methods=(("one", 1.0, {}), ("two", 0.5, {})), clusters=4)
     opened = Results(results)
     clusters = opened.question_set("toy/focus").clusters
     assert clusters is not None
@@ -125,19 +125,17 @@ def test_a_mistyped_name_is_answered_with_the_nearest(results_folder: Path, argu
 
 
 def test_clustered_queries_are_not_compared_as_if_independent(
-    tmp_path: Path, results_maker: Callable[..., Path]
+    tmp_path: Path,
 ) -> None:
-    results = results_maker(tmp_path / "results", queries=20, methods=(("one", 1.0, {}), ("two", 0.5, {})), clusters=4)
+    results = make_results(tmp_path / "results", queries=20, methods=(("one", 1.0, {}), ("two", 0.5, {})), clusters=4)
     next((results / "runs/toy/focus").glob("task-*.npz")).unlink()
     with pytest.raises(CondsimError, match="20 queries come in 4 clusters"):
         main(["--results", str(results), "--task", "toy/focus"])
 
 
-def test_a_damaged_run_is_named_and_the_others_are_compared(
-    tmp_path: Path, results_maker: Callable[..., Path], capsys: pytest.CaptureFixture[str]
-) -> None:
-    methods = (("one", 1.0, {}), ("two", 0.5, {}), ("three", 0.0, {}))
-    results = results_maker(tmp_path / "results", queries=20, methods=methods)
+def test_a_damaged_run_is_named_and_the_others_are_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    methods: Methods = (("one", 1.0, {}), ("two", 0.5, {}), ("three", 0.0, {}))
+    results = make_results(tmp_path / "results", queries=20, methods=methods)
     (folder,) = (results / "runs/toy/focus").glob("one-*")
     good = (folder / "ranks.npz").read_bytes()
     for damaged in (b"nothing", good[:-40], good[:200] + b"\xff" + good[201:]):

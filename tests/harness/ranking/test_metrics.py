@@ -27,9 +27,9 @@ def ranks_of(scores: list[list[float]], relevant: list[list[bool]], complete: bo
             groups.append((sum(score > level for score in row), hits, row.count(level) - hits))
         offsets.append(len(groups))
         total.append(sum(flags))
-    above, hits, others = (np.array(column, dtype=np.int64) for column in zip(*groups, strict=True))
+    above, tied, others = (np.array(column, dtype=np.int64) for column in zip(*groups, strict=True))
     sizes = np.array([len(row) for row in scores], dtype=np.int64)
-    return Ranks(np.array(offsets), above, hits, others, np.array(total), sizes, complete)
+    return Ranks(np.array(offsets), above, tied, others, np.array(total), sizes, complete)
 
 
 def in_order(metric: str, flags: list[bool]) -> float:
@@ -79,7 +79,7 @@ lists = st.lists(st.tuples(st.integers(0, 3), st.booleans()), min_size=1, max_si
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.lists(lists, min_size=1, max_size=3))
 def test_every_metric_is_its_mean_over_all_orders_of_ties(queries: list[list[tuple[int, bool]]]) -> None:
     scores = [[float(score) for score, _ in query] for query in queries]
@@ -95,7 +95,7 @@ def test_every_metric_is_its_mean_over_all_orders_of_ties(queries: list[list[tup
 TARGET_METRICS = ("target_recall@1", "target_recall@3", "target_mrr", "target_map", "target_ndcg@2")
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(lists, st.data())
 def test_the_metrics_of_a_target_see_the_other_positives_as_any_candidate(
     query: list[tuple[int, bool]], data: st.DataObject
@@ -169,7 +169,7 @@ def test_a_large_tie_agrees_with_shuffling_for_the_new_metrics() -> None:
     for metric in ("map_trapezoid", "mp@100", "mp@105", "map_r", "r_precision", "recall_share@30", "precision@30"):
         drawn = [in_order(metric, order) for order in orders]
         error = 4.5 * np.std(drawn) / math.sqrt(len(drawn))
-        assert per_query(metric, ranks)[0] == pytest.approx(np.mean(drawn), abs=error), metric
+        assert per_query(metric, ranks)[0] == pytest.approx(np.mean(drawn), abs=float(error)), metric
 
 
 def test_grouped_recall_needs_every_query_of_a_group() -> None:
@@ -245,7 +245,7 @@ def test_average_precision_of_a_large_tie_agrees_with_shuffling() -> None:
             order = np.lexsort((rng.random(len(scores)), -scores))
             drawn.append(in_order(metric, flags[order].tolist()))
         error = 4.5 * np.std(drawn) / math.sqrt(len(drawn))
-        assert per_query(metric, ranks)[0] == pytest.approx(np.mean(drawn), abs=error)
+        assert per_query(metric, ranks)[0] == pytest.approx(np.mean(drawn), abs=float(error))
 
 
 def test_map_at_k_divides_by_what_can_be_reached() -> None:

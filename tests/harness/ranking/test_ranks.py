@@ -42,7 +42,8 @@ def test_joining_and_taking() -> None:
 
 def test_the_rank_of_several_among_equals_is_the_expected_place_of_the_first() -> None:
     # Two relevant among three others of equal score, four above: the first is one of places 5 to 8.
-    ranks = Ranks(*(np.array(x) for x in ([0, 1], [4], [2], [3], [2], [9])), complete=True)
+    columns = [np.array(x) for x in ([0, 1], [4], [2], [3], [2], [9])]
+    ranks = Ranks(*columns, complete=True)  # type: ignore[misc, arg-type]
     places = [5, 5, 5, 5, 6, 6, 6, 7, 7, 8]  # 10 equally likely pairs of places
     assert ranks.rank[0] == pytest.approx(np.mean(places))
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from builders import make_results
 from condsim.harness.commands.compare import main as compare_main
 from condsim.harness.results.composition import run_gaps
 from condsim.harness.results.results import Results
@@ -58,9 +58,7 @@ def test_the_command_and_the_page_show_it(
     assert "the value minus the better of image_only and text_only" in (tmp_path / "report.html").read_text()
 
 
-def test_without_both_baselines_nothing_is_said_of_a_gap(
-    tmp_path: Path, results_maker: Callable[..., Path], capsys: pytest.CaptureFixture[str]
-) -> None:
-    folder = results_maker(tmp_path / "results", queries=20, methods=(("image_only", 0.5, {}), ("clay", 1.0, {})))
+def test_without_both_baselines_nothing_is_said_of_a_gap(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = make_results(tmp_path / "results", queries=20, methods=(("image_only", 0.5, {}), ("clay", 1.0, {})))
     assert compare_main(["--results", str(folder), "--task", "toy/focus"]) == 0
     assert "gap" not in capsys.readouterr().out

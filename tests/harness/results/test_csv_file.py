@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from builders import make_record
 from condsim.harness.results.leaderboard import Leaderboard, make_leaderboard
 from condsim.harness.results.published import read_published
 from condsim.harness.results.stored_run import StoredRun
@@ -27,17 +28,14 @@ LETTERS = {"run-one-clay-": "a", "run-one-clay-5": "ab", "run-one-image_only-": 
 def record(task: str, method: str, values: dict[str, tuple[float, float, float, float | None]], rank: int | None = None,
            queries: int = 40, **settings: object) -> Record:  # fmt: skip
     all_settings = dict(settings) if rank is None else {"rank": rank, **settings}
-    return Record(
+    return make_record(
         run=f"run-{task}-{method}-{'' if rank is None else rank}",
-        benchmark="toy",
         task=task,
         method=method,
-        backbone="tiny",
         settings=all_settings,
         config={"fingerprint": f"{task}-fingerprint", "method_config": {"_target_": method, **all_settings}},
         queries=queries,
         clusters=queries,
-        cluster_name="query",
         metrics={name: Measurement(*value) for name, value in values.items()},
         seconds={"encode": 1.5, "prepare": 0.25, "score": 0.0625},
         versions={"condsim": "0.1.0"},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -16,7 +17,7 @@ from condsim.harness.run.record import Measurement
 
 def table(columns: int, rows: int = 3) -> Table:
     head = (Column("method", number=False), *(Column(f"focus_attribute_{i}", "recall@1") for i in range(columns)))
-    body = tuple(
+    body: Any = tuple(
         (RunName(f"neighborhood_rerank_{r}"), *(Cell(Measurement((r + i) / 100, 0.0, 1.0)) for i in range(columns)))
         for r in range(rows)
     )

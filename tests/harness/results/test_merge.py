@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from builders import make_results
 from condsim.harness.errors import CondsimError
 from condsim.harness.results.merge import merge
 from condsim.harness.results.results import Results
@@ -19,8 +19,8 @@ METHODS = (("one", 1.0, {}), ("two", 0.5, {}))
 
 
 @pytest.fixture
-def theirs(tmp_path: Path, results_maker: Callable[..., Path]) -> Path:
-    return results_maker(tmp_path / "theirs", queries=20, methods=METHODS)
+def theirs(tmp_path: Path) -> Path:
+    return make_results(tmp_path / "theirs", queries=20, methods=METHODS)
 
 
 def focus(folder: Path, method: str) -> Path:

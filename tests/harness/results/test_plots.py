@@ -1,11 +1,11 @@
 """Plots as files: which there are, what they show, and that the same records give the same files."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from builders import make_results
 from condsim.harness.commands.plot import main
 from condsim.harness.errors import CondsimError
 from condsim.harness.results.figures import figures, task_bars
@@ -41,7 +41,7 @@ def test_bars_and_curves_show_the_records_numbers(results_folder: Path) -> None:
         expected = {run.record.settings["rank"]: 100 * run.record.metrics["recall@1"].value for run in group.runs
                     if run.record.method == "clay"}  # fmt: skip
         points = zip(line.get_xdata(), line.get_ydata(), strict=True)  # type: ignore[arg-type]
-        assert {int(x): y for x, y in points} == pytest.approx(expected)
+        assert {int(x): y for x, y in points} == pytest.approx(expected)  # type: ignore[arg-type]
 
 
 def test_a_filter_chooses_runs_and_the_metric(results_folder: Path) -> None:
@@ -56,19 +56,19 @@ def test_a_filter_chooses_runs_and_the_metric(results_folder: Path) -> None:
 
 
 def test_names_with_markup_are_letters_and_file_names_stay_in_the_folder(
-    tmp_path: Path, results_maker: Callable[..., Path]
+    tmp_path: Path,
 ) -> None:
     hostile = r"$\frac{1}$ </text><script>"
     methods = tuple((hostile, 0.5 * rank, {"rank": rank}) for rank in (1, 2, 3))
-    results = results_maker(tmp_path / "results", queries=10, methods=methods)
+    results = make_results(tmp_path / "results", queries=10, methods=methods)
     written = write_plots(Results(results).chosen(), tmp_path / "plots", ["svg"])
     assert {path.parent for path in written} == {tmp_path / "plots"}
     assert all("<script" not in path.read_text() for path in written)
 
 
 @pytest.mark.filterwarnings("error::UserWarning")
-def test_long_settings_leave_room_for_the_drawing(tmp_path: Path, results_maker: Callable[..., Path]) -> None:
+def test_long_settings_leave_room_for_the_drawing(tmp_path: Path) -> None:
     settings = {"checkpoint": "results/checkpoints/query_adaptive-e47406ed1e15.safetensors", "feedforward": 8}
-    results = results_maker(tmp_path / "results", queries=10, methods=(("trained", 0.5, settings),))
+    results = make_results(tmp_path / "results", queries=10, methods=(("trained", 0.5, settings),))
     for path in write_plots(Results(results).chosen(), tmp_path / "plots", ["png"]):
         assert max(Image.open(path).size) < 3000

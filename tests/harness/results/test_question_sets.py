@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from builders import Methods, make_record, make_results
 from condsim.harness.commands.compare import main as compare_main
 from condsim.harness.commands.leaderboard import main as leaderboard_main
 from condsim.harness.errors import CondsimError
@@ -19,17 +20,16 @@ from condsim.harness.results.order import created, is_misdated, tell_pictures_ap
 from condsim.harness.results.question_set import group_runs
 from condsim.harness.results.results import Results
 from condsim.harness.results.stored_run import StoredRun
-from condsim.harness.run.record import Measurement, Record
+from condsim.harness.run.record import Measurement
 
 COLOR_AND_SHAPE = [["color", "map", "c1"], ["shape", "map", "s1"]]
 
 
 def run(task: str, method: str, fingerprint: str, value: float, day: int = 1, **changes: object) -> StoredRun:
-    record = Record(
-        run=f"{task}-{method}-{fingerprint}", benchmark="labelled", task=task, method=method, backbone="tiny",
-        settings={}, config={"fingerprint": fingerprint, "method_config": {}}, queries=10, clusters=10,
-        cluster_name="query", metrics={"map": Measurement(value, value - 0.1, value + 0.1)}, seconds={"score": 0.1},
-        versions={}, created=f"2020-01-{day:02}T00:00:00+00:00",
+    record = make_record(
+        run=f"{task}-{method}-{fingerprint}", benchmark="labelled", task=task, method=method,
+        config={"fingerprint": fingerprint, "method_config": {}}, queries=10, clusters=10,
+        metrics={"map": Measurement(value, value - 0.1, value + 0.1)}, created=f"2020-01-{day:02}T00:00:00+00:00",
     )  # fmt: skip
     return StoredRun(Path("runs/labelled") / task / record.run, replace(record, **changes))  # type: ignore[arg-type]
 
@@ -69,8 +69,8 @@ def test_the_overview_shows_the_newest_question_set_and_names_the_others() -> No
 def test_a_mean_is_over_tasks_of_one_version_of_the_benchmark() -> None:
     """Two tables under one benchmark name: the tasks of one are never averaged with those of the other."""
     other = [["color", "map", "c2"], ["shape", "map", "s2"]]
-    one = {"headlines": {"average": COLOR_AND_SHAPE}}
-    two = {"headlines": {"average": other}}
+    one: dict[str, Any] = {"headlines": {"average": COLOR_AND_SHAPE}}
+    two: dict[str, Any] = {"headlines": {"average": other}}
     mixed = (run("color", "a", "c1", 0.9, **one), run("shape", "a", "s2", 0.1, **two))
     assert means(*mixed) == {}
     assert means(*mixed, run("shape", "a", "s1", 0.3, **one)) == {"a": pytest.approx(0.6)}
@@ -82,14 +82,14 @@ def test_a_mean_is_over_tasks_of_one_version_of_the_benchmark() -> None:
 
 
 def test_a_mean_is_not_guessed_where_a_record_does_not_name_the_other_tasks() -> None:
-    old = {"headlines": {"average": [["color", "map"], ["shape", "map"]]}}
+    old: dict[str, Any] = {"headlines": {"average": [["color", "map"], ["shape", "map"]]}}
     runs = (run("color", "a", "c1", 0.9, **old), run("shape", "a", "s1", 0.1, **old))
     assert means(*runs) == {"a": pytest.approx(0.5)}  # one question set per task: nothing to mix up
     assert means(*runs, run("color", "a", "c2", 0.7, 2, **old)) == {}
     # a command that ran one task knows the fingerprint of that task alone
-    alone = {"headlines": {"average": [["color", "map", ""], ["shape", "map", "s1"]]}}
-    first = {"headlines": {"average": [["color", "map", "c1"], ["shape", "map", ""]]}}
-    second = {"headlines": {"average": [["color", "map", "c2"], ["shape", "map", ""]]}}
+    alone: dict[str, Any] = {"headlines": {"average": [["color", "map", ""], ["shape", "map", "s1"]]}}
+    first: dict[str, Any] = {"headlines": {"average": [["color", "map", "c1"], ["shape", "map", ""]]}}
+    second: dict[str, Any] = {"headlines": {"average": [["color", "map", "c2"], ["shape", "map", ""]]}}
     assert means(run("color", "a", "c1", 0.9, **first), run("shape", "a", "s1", 0.1, **alone)) == {
         "a": pytest.approx(0.5)
     }
@@ -98,22 +98,22 @@ def test_a_mean_is_not_guessed_where_a_record_does_not_name_the_other_tasks() ->
 
 
 def test_runs_without_unusable_images_have_a_mean_and_give_way_to_whole_ones() -> None:
-    one = {"headlines": {"average": COLOR_AND_SHAPE}}
+    one: dict[str, Any] = {"headlines": {"average": COLOR_AND_SHAPE}}
     partial = (run("color", "a", "c1-without-3", 0.5, **one), run("shape", "a", "s1", 0.1, **one))
     assert means(*partial) == {"a": pytest.approx(0.3)}
     assert means(*partial, run("color", "a", "c1", 0.9, **one)) == {"a": pytest.approx(0.5)}
 
 
 def test_a_mean_over_fewer_tasks_gives_way_to_the_larger_one() -> None:
-    color = {"headlines": {"average": [["color", "map", "c1"]]}}
-    both = {"headlines": {"average": COLOR_AND_SHAPE}}
+    color: dict[str, Any] = {"headlines": {"average": [["color", "map", "c1"]]}}
+    both: dict[str, Any] = {"headlines": {"average": COLOR_AND_SHAPE}}
     assert means(run("color", "a", "c1", 0.9, **color)) == {"a": pytest.approx(0.9)}
     assert means(run("color", "a", "c1", 0.9, **color), run("shape", "a", "s1", 0.1, **both)) == {
         "a": pytest.approx(0.5)
     }
 
 
-def on(pictures: str, fingerprint: str) -> dict[str, object]:
+def on(pictures: str, fingerprint: str) -> dict[str, Any]:
     config = {"fingerprint": fingerprint, "method_config": {}, "images": pictures}
     return {"run": f"{fingerprint}-{pictures}", "config": config, "headlines": {"average": COLOR_AND_SHAPE}}
 
@@ -168,10 +168,10 @@ def test_a_date_in_the_future_counts_as_the_oldest() -> None:
 
 
 @pytest.fixture
-def two_question_sets(tmp_path: Path, results_maker: Callable[..., Path]) -> Results:
-    results_maker(tmp_path / "results", queries=20, methods=(("old", 1.0, {}),), created="2020-01-01T00:00:00+00:00")
-    methods = (("new", 1.0, {}), ("newer", 0.0, {}))
-    results_maker(tmp_path / "results", queries=30, methods=methods, seed=5, created="2020-02-01T00:00:00+00:00")
+def two_question_sets(tmp_path: Path) -> Results:
+    make_results(tmp_path / "results", queries=20, methods=(("old", 1.0, {}),), created="2020-01-01T00:00:00+00:00")
+    methods: Methods = (("new", 1.0, {}), ("newer", 0.0, {}))
+    make_results(tmp_path / "results", queries=30, methods=methods, seed=5, created="2020-02-01T00:00:00+00:00")
     return Results(tmp_path / "results")
 
 

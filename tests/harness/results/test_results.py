@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,18 +10,19 @@ import numpy as np
 import pytest
 
 import condsim
+from builders import Methods, make_results
 from condsim.harness.errors import CondsimError
 from condsim.harness.results.question_set import group_runs
 from condsim.harness.results.results import Results
 from condsim.harness.results.significance import significance_letters
 from condsim.harness.results.stored_run import StoredRun
 
-METHODS = (("one", 1.0, {}), ("two", 0.5, {}), ("three", 0.0, {}))
+METHODS: Methods = (("one", 1.0, {}), ("two", 0.5, {}), ("three", 0.0, {}))
 
 
 @pytest.fixture
-def folder(tmp_path: Path, results_maker: Callable[..., Path]) -> Path:
-    return results_maker(tmp_path / "results", queries=20, methods=METHODS)
+def folder(tmp_path: Path) -> Path:
+    return make_results(tmp_path / "results", queries=20, methods=METHODS)
 
 
 def test_the_public_names_read_a_folder(results_folder: Path, tmp_path: Path) -> None:
@@ -48,6 +48,7 @@ def test_a_measurement_is_the_same_object_from_the_record_to_the_entry(results_f
             assert all(entry.metrics[name] is metric for name, metric in records[entry.run].metrics.items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["ranks.npz", "top.npy", "record.json"])
 def test_a_damaged_file_leaves_out_its_run_only_everywhere(folder: Path, tmp_path: Path, name: str) -> None:
     (damaged,) = (folder / "runs/toy/focus").glob("two-*")
@@ -69,6 +70,7 @@ def test_a_damaged_file_leaves_out_its_run_only_everywhere(folder: Path, tmp_pat
     assert results.plots(tmp_path / "plots", ["svg"])
 
 
+@pytest.mark.slow
 def test_a_damaged_task_file_is_named_and_the_rest_is_shown(folder: Path, tmp_path: Path) -> None:
     (path,) = (folder / "runs/toy/focus").glob("task-*.npz")
     (other,) = (folder / "runs/toy/find").glob("task-*.npz")

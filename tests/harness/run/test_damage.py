@@ -7,16 +7,18 @@ import random
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from builders import make_results
 from condsim.harness.errors import CondsimError
 from condsim.harness.results.results import Results
 from condsim.harness.run.record import RECORD, Record, find_records, read_record
 
 DAMAGES = int(os.environ.get("CONDSIM_DAMAGES", "60"))
 """How many are tried; `CONDSIM_DAMAGES=1500` for the whole test."""
-Numbers = dict[str, object]
+Numbers = dict[str, Any]
 
 
 def flip(data: bytes, rng: random.Random, other: bytes) -> bytes:
@@ -72,8 +74,8 @@ def files(results: Path) -> list[Path]:
 
 
 @pytest.fixture
-def results(tmp_path: Path, results_maker: Callable[..., Path]) -> Path:
-    return results_maker(tmp_path / "results", queries=12, methods=(("one", 1.0, {}), ("two", 0.5, {"rank": 3})))
+def results(tmp_path: Path) -> Path:
+    return make_results(tmp_path / "results", queries=12, methods=(("one", 1.0, {}), ("two", 0.5, {"rank": 3})))
 
 
 @pytest.mark.slow

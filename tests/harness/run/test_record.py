@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from builders import make_record
 from condsim.harness.hashing import content_digest, settings_hash
 from condsim.harness.run.record import (
     RECORD,
@@ -35,11 +36,10 @@ def record(**changes: Any) -> Record:
               "method_config": {"rank": 5}}  # fmt: skip
     config |= changes.get("config", {})
     parts: dict[str, Any] = {
-        "run": settings_hash(config), "backbone": "tiny", "settings": {"rank": 5}, "queries": 4, "clusters": 4,
-        "cluster_name": "query", "metrics": {"recall@1": Measurement(0.5, 0.25, 0.75, 0.1)}, "seconds": {"score": 0.1},
-        "versions": {}, "created": "2026-01-01T00:00:00+00:00", **names,
+        "run": settings_hash(config), "settings": {"rank": 5}, "created": "2026-01-01T00:00:00+00:00",
+        "metrics": {"recall@1": Measurement(0.5, 0.25, 0.75, 0.1)}, **names,
     }  # fmt: skip
-    return Record(**{**parts, **changes, "config": config})
+    return make_record(**{**parts, **changes, "config": config})
 
 
 def written(results: Path, made: Record, *files: tuple[str, bytes]) -> tuple[Path, Record]:

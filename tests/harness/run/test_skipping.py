@@ -1,4 +1,4 @@
-"""What a run does about images that cannot be encoded, by what the user asked for."""
+"""What a run does about images that cannot be encoded, by the benchmark's on_error."""
 
 from __future__ import annotations
 

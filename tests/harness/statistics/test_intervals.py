@@ -69,6 +69,7 @@ def test_intervals_of_clustered_queries_hold_the_truth_and_ignoring_clusters_doe
     assert ignoring < 0.85
 
 
+@pytest.mark.slow
 def test_a_few_uneven_clusters_still_give_nearly_honest_intervals() -> None:
     # 49 nouns with very different numbers of queries, as MIT-States has; then ten, as the embedded world has.
     def sizes(rng: np.random.Generator, number: int) -> NDArray[np.int64]:

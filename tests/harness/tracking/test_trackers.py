@@ -2,21 +2,23 @@
 
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from builders import Methods, make_results
 from condsim.harness.commands.composition import compose_config
 from condsim.harness.errors import CondsimError
 from condsim.harness.paths import safe_name
+from condsim.harness.results.leaderboard import Leaderboard
 from condsim.harness.run.record import Record, find_records
 from condsim.harness.tracking.careful import CarefulTracker, metric_numbers
 from condsim.harness.tracking.tensorboard import TensorBoardTracking
 from condsim.harness.tracking.wandb import WandbTracking
 
-TWO = (("one", 1.0, {}), ("two", 0.0, {"rank": 3}))
+TWO: Methods = (("one", 1.0, {}), ("two", 0.0, {"rank": 3}))
 
 
 def records(results: Path) -> list[Record]:
@@ -31,12 +33,12 @@ def events(folder: Path) -> Any:
 
 @pytest.mark.slow
 def test_tensorboard_holds_settings_metrics_the_table_and_plots(
-    tmp_path: Path, results_maker: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("tensorboard")
     from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
-    results = results_maker(tmp_path / "results", queries=10, methods=TWO)
+    results = make_results(tmp_path / "results", queries=10, methods=TWO)
     tracker = TensorBoardTracking(results, results / "tensorboard", group="sweep")
     logged = [record for record in records(results) if record.task == "focus"]
     for record in logged:
@@ -79,10 +81,10 @@ def test_tensorboard_shows_each_training_of_a_sweep(tmp_path: Path) -> None:
 
 
 def test_without_tensorboard_one_message_says_what_to_install(
-    tmp_path: Path, results_maker: Callable[..., Path], monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    results = results_maker(tmp_path / "results", queries=10, methods=TWO)
+    results = make_results(tmp_path / "results", queries=10, methods=TWO)
     monkeypatch.setitem(sys.modules, "tensorboard", None)
     tracker = TensorBoardTracking(results, results / "tensorboard")
     tracker.log_step("train toy", 1, {"loss": 1.0})
@@ -101,7 +103,7 @@ class Broken(CarefulTracker):
     def report_run(self, record: Record) -> None:
         self.fail("run")
 
-    def report_group(self, rows: list[dict[str, Any]], plots: list[Path]) -> None:
+    def report_group(self, leaderboard: Leaderboard, plots: list[Path]) -> None:
         self.fail("group")
 
     def report_step(self, name: str, step: int, values: Mapping[str, float]) -> None:
@@ -114,10 +116,10 @@ class Broken(CarefulTracker):
 
 
 @pytest.mark.parametrize(("where", "calls"), [("run", ["run"]), ("group", ["run", "run", "group"])])
-def test_a_failure_is_told_once_and_raises_nothing(
-    tmp_path: Path, results_maker: Callable[..., Path], capsys: pytest.CaptureFixture[str], where: str, calls: list[str]
+def test_a_failure_is_reported_once_and_raises_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], where: str, calls: list[str]
 ) -> None:
-    results = results_maker(tmp_path / "results", queries=10, methods=(TWO[0],))
+    results = make_results(tmp_path / "results", queries=10, methods=(TWO[0],))
     tracker = Broken(results, where)
     for record in records(results):
         tracker.log(record)
@@ -136,11 +138,11 @@ def test_a_command_without_runs_reports_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_wandb_writes_offline_runs_in_one_group(
-    tmp_path: Path, results_maker: Callable[..., Path], monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     wandb = pytest.importorskip("wandb")
-    results = results_maker(tmp_path / "results", queries=10, methods=TWO)
+    results = make_results(tmp_path / "results", queries=10, methods=TWO)
     for name in ("WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR"):
         monkeypatch.setenv(name, str(tmp_path / "wandb-home"))
     monkeypatch.setenv("WANDB_SERVICE", "")  # W&B sets it: so it is put back
@@ -174,14 +176,14 @@ def test_wandb_writes_offline_runs_in_one_group(
     assert len(list((results / "wandb").glob("offline-run-*/*.wandb"))) == 3
 
 
-def test_online_without_a_key_warns_and_asks_nobody(
-    tmp_path: Path, results_maker: Callable[..., Path], monkeypatch: pytest.MonkeyPatch,
+def test_online_without_a_key_warns_and_sends_no_request(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     wandb = pytest.importorskip("wandb")
-    results = results_maker(tmp_path / "results", queries=10, methods=(TWO[0],))
+    results = make_results(tmp_path / "results", queries=10, methods=(TWO[0],))
     monkeypatch.setattr(wandb, "login", lambda **_: False)
-    monkeypatch.setattr(wandb, "init", lambda **_: pytest.fail("asked the server"))
+    monkeypatch.setattr(wandb, "init", lambda **_: pytest.fail("a request to the server"))
     tracker = WandbTracking(results, "condsim-tests", mode="online")
     for record in records(results):
         tracker.log(record)

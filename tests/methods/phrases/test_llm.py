@@ -7,10 +7,12 @@ import threading
 from collections.abc import Callable, Iterator
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from builders import make_task
 from condsim.harness.errors import CondsimError, NotApplicable
 from condsim.harness.llm import TryAgainError
 from condsim.methods.clay import Clay
@@ -56,7 +58,7 @@ def chat(content: object) -> tuple[int, dict[str, str], str]:
 
 
 @pytest.fixture
-def endpoint(monkeypatch) -> Iterator[FakeEndpoint]:
+def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeEndpoint]:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setenv("TEST_KEY", "secret")
     fake = FakeEndpoint()
@@ -66,14 +68,14 @@ def endpoint(monkeypatch) -> Iterator[FakeEndpoint]:
 
 
 @pytest.fixture
-def waits(monkeypatch) -> list[float]:
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     waited: list[float] = []
     monkeypatch.setattr("condsim.harness.llm.sleep", waited.append)
     return waited
 
 
 @pytest.fixture
-def phrases(endpoint, waits, tmp_path) -> Callable[..., LLMPhrases]:
+def phrases(endpoint: FakeEndpoint, waits: list[float], tmp_path: Path) -> Callable[..., LLMPhrases]:
     def make(**settings: Any) -> LLMPhrases:
         defaults = {"model": "tiny", "base_url": endpoint.url, "api_key_env": "TEST_KEY", "count": 12, "timeout": 5}
         return LLMPhrases(**{**defaults, "folder": str(tmp_path / "kept"), **settings})
@@ -81,7 +83,9 @@ def phrases(endpoint, waits, tmp_path) -> Callable[..., LLMPhrases]:
     return make
 
 
-def test_an_answer_is_asked_for_once_and_kept_with_model_prompt_and_date(endpoint, phrases, tmp_path):
+def test_an_answer_is_asked_for_once_and_kept_with_model_prompt_and_date(
+    endpoint: FakeEndpoint, phrases: Callable[..., LLMPhrases], tmp_path: Path
+) -> None:
     expected = tuple(f"value {i}" for i in range(12))
     assert phrases().values("Hair Color") == expected
     assert phrases().values(" hair  color") == expected
@@ -98,19 +102,21 @@ def test_an_answer_is_asked_for_once_and_kept_with_model_prompt_and_date(endpoin
     assert "secret" not in json.dumps(kept)
 
 
-def test_a_kept_answer_needs_neither_key_nor_endpoint(endpoint, phrases, monkeypatch):
+def test_a_kept_answer_needs_neither_key_nor_endpoint(
+    endpoint: FakeEndpoint, phrases: Callable[..., LLMPhrases], monkeypatch: pytest.MonkeyPatch
+) -> None:
     first = phrases().values("color")
     monkeypatch.delenv("TEST_KEY")
     assert phrases(base_url="http://127.0.0.1:1").values("color") == first
 
 
-def test_another_model_or_prompt_is_another_answer(endpoint, phrases):
+def test_another_model_or_prompt_is_another_answer(endpoint: FakeEndpoint, phrases: Callable[..., LLMPhrases]) -> None:
     for settings in ({}, {"model": "big"}, {"count": 11}):
         phrases(**settings).values("color")
     assert len(endpoint.requests) == 3
 
 
-def test_a_corrected_file_is_what_counts_and_a_broken_one_is_named(phrases):
+def test_a_corrected_file_is_what_counts_and_a_broken_one_is_named(phrases: Callable[..., LLMPhrases]) -> None:
     source = phrases()
     source.values("color")
     file = source.file("color")
@@ -122,7 +128,9 @@ def test_a_corrected_file_is_what_counts_and_a_broken_one_is_named(phrases):
             phrases().values("color")
 
 
-def test_rate_limits_are_waited_out_as_long_as_the_endpoint_says(endpoint, phrases, waits):
+def test_rate_limits_are_waited_out_as_long_as_the_endpoint_says(
+    endpoint: FakeEndpoint, phrases: Callable[..., LLMPhrases], waits: list[float]
+) -> None:
     busy = (429, {"Retry-After": "7"}, "slow down")
     later = (429, {"Retry-After": formatdate(usegmt=True)}, "slow down")
     endpoint.replies = [busy, later, (503, {"Retry-After": "nonsense"}, ""), (500, {}, ""), chat(GOOD)]
@@ -130,13 +138,15 @@ def test_rate_limits_are_waited_out_as_long_as_the_endpoint_says(endpoint, phras
     assert waits == [7.0, 0.0, 4.0, 8.0]
 
 
-def test_no_wait_is_endless(endpoint, phrases, waits):
+def test_no_wait_is_endless(endpoint: FakeEndpoint, phrases: Callable[..., LLMPhrases], waits: list[float]) -> None:
     endpoint.replies = [(429, {"Retry-After": "86400"}, ""), chat(GOOD)]
     phrases().values("color")
     assert waits == [60.0]
 
 
-def test_an_endpoint_that_stays_down_is_given_up_with_its_last_words(endpoint, phrases, waits):
+def test_an_endpoint_that_stays_down_is_given_up_with_its_last_words(
+    endpoint: FakeEndpoint, phrases: Callable[..., LLMPhrases], waits: list[float]
+) -> None:
     endpoint.replies = [(502, {}, "bad gateway")]
     with pytest.raises(CondsimError, match=r"3 attempts.*502.*bad gateway.*method.phrases.file"):
         phrases(attempts=3).values("color")
@@ -145,7 +155,9 @@ def test_an_endpoint_that_stays_down_is_given_up_with_its_last_words(endpoint, p
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404])
-def test_a_refusal_is_told_at_once(endpoint, phrases, waits, status):
+def test_a_refusal_is_told_at_once(
+    endpoint: FakeEndpoint, phrases: Callable[..., LLMPhrases], waits: list[float], status: int
+) -> None:
     endpoint.replies = [(status, {}, '{"error": {"message": "no such model"}}')]
     with pytest.raises(CondsimError, match=rf"{status}.*no such model"):
         phrases().values("color")
@@ -153,7 +165,9 @@ def test_a_refusal_is_told_at_once(endpoint, phrases, waits, status):
     assert not waits
 
 
-def test_an_answer_that_does_not_come_in_time_is_asked_for_again(endpoint, phrases, waits):
+def test_an_answer_that_does_not_come_in_time_is_asked_for_again(
+    endpoint: FakeEndpoint, phrases: Callable[..., LLMPhrases], waits: list[float]
+) -> None:
     release = threading.Event()
 
     def hang(handler: BaseHTTPRequestHandler) -> None:
@@ -165,7 +179,9 @@ def test_an_answer_that_does_not_come_in_time_is_asked_for_again(endpoint, phras
     assert len(waits) == 1
 
 
-def test_a_broken_connection_is_tried_again_and_nobody_listening_is_an_error(endpoint, phrases, waits):
+def test_a_broken_connection_is_tried_again_and_nobody_listening_is_an_error(
+    endpoint: FakeEndpoint, phrases: Callable[..., LLMPhrases], waits: list[float]
+) -> None:
     def hang_up(handler: BaseHTTPRequestHandler) -> None:
         handler.send_response(200)
         handler.send_header("Content-Length", "1000")
@@ -183,7 +199,9 @@ def test_a_broken_connection_is_tried_again_and_nobody_listening_is_an_error(end
     "nonsense",
     [(200, {}, "<html>"), (200, {}, '{"choices": []}'), chat(None), chat("I cannot."), chat('["red"]'), chat("[]")],
 )
-def test_nonsense_is_asked_for_again_and_never_kept(endpoint, phrases, waits, nonsense):
+def test_nonsense_is_asked_for_again_and_never_kept(
+    endpoint: FakeEndpoint, phrases: Callable[..., LLMPhrases], waits: list[float], nonsense: str
+) -> None:
     endpoint.replies = [nonsense, chat(GOOD)]
     source = phrases()
     assert len(source.values("color")) == 12
@@ -193,7 +211,9 @@ def test_nonsense_is_asked_for_again_and_never_kept(endpoint, phrases, waits, no
     assert not source.file("shape").exists()
 
 
-def test_a_missing_key_is_named_and_none_may_be_needed(endpoint, phrases, monkeypatch):
+def test_a_missing_key_is_named_and_none_may_be_needed(
+    endpoint: FakeEndpoint, phrases: Callable[..., LLMPhrases], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("TEST_KEY")
     with pytest.raises(CondsimError, match="TEST_KEY"):
         phrases().values("color")
@@ -201,7 +221,7 @@ def test_a_missing_key_is_named_and_none_may_be_needed(endpoint, phrases, monkey
     assert endpoint.requests[0]["key"] is None
 
 
-def test_a_task_of_sentences_is_not_asked_about(endpoint, phrases, make_task):
+def test_a_task_of_sentences_is_not_asked_about(endpoint: FakeEndpoint, phrases: Callable[..., LLMPhrases]) -> None:
     task = make_task(*[(f"sentence {i}",) for i in range(4)])
     with pytest.raises(NotApplicable, match="max_conditions"):
         Clay(phrases=phrases(max_conditions=3)).check(task)
@@ -209,7 +229,7 @@ def test_a_task_of_sentences_is_not_asked_about(endpoint, phrases, make_task):
     assert not endpoint.requests
 
 
-def test_clay_takes_its_values_from_the_model(endpoint, phrases):
+def test_clay_takes_its_values_from_the_model(endpoint: FakeEndpoint, phrases: Callable[..., LLMPhrases]) -> None:
     assert Clay(phrases=phrases(), prompts=2).prompts_of("color")[1:] == ["a photo of value 0", "a photo of value 1"]
 
 
@@ -224,18 +244,18 @@ def test_clay_takes_its_values_from_the_model(endpoint, phrases):
         "[see below]\nred\ndark blue\ngreen\n[]",
     ],
 )
-def test_answers_are_read_in_the_forms_that_models_give_them(answer):
+def test_answers_are_read_in_the_forms_that_models_give_them(answer: str) -> None:
     values = read_values(answer, least=3)
     assert set(values) >= {"red", "dark blue", "green"}
     assert len(values) <= 5
 
 
-def test_values_too_long_to_be_values_do_not_count():
+def test_values_too_long_to_be_values_do_not_count() -> None:
     with pytest.raises(TryAgainError, match="found 1 values"):
         read_values(json.dumps(["red", "x" * 61, {"a": 1}, None]), least=2)
 
 
-def test_wrong_settings_are_named():
+def test_wrong_settings_are_named() -> None:
     for settings, name in (({"count": 1}, "count"), ({"base_url": "localhost:8000"}, "base_url")):
         with pytest.raises(CondsimError, match=name):
             LLMPhrases(**settings)

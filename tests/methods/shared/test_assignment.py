@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
 from condsim.harness.one_vector import unit
 from condsim.methods.shared.assignment import all_pairs, chamfer, fused_gromov_wasserstein, hungarian, in_order
@@ -29,7 +30,7 @@ def sets(pairs: int, n: int, m: int, seed: int) -> tuple[torch.Tensor, torch.Ten
 
 @settings(deadline=None, max_examples=40)
 @given(n=st.integers(1, 5), m=st.integers(1, 5), seed=st.integers(0, 10**6))
-def test_hungarian_equals_brute_force_over_permutations(n, m, seed):
+def test_hungarian_equals_brute_force_over_permutations(n: int, m: int, seed: int) -> None:
     similarity, _, _ = sets(3, n, m, seed)
     expected = [brute_force(s.double().numpy()) for s in similarity]
     np.testing.assert_allclose(hungarian(similarity).numpy(), expected, atol=1e-12)
@@ -37,11 +38,11 @@ def test_hungarian_equals_brute_force_over_permutations(n, m, seed):
 
 @settings(deadline=None, max_examples=20)
 @given(n=st.integers(1, 5), m=st.integers(1, 5), seed=st.integers(0, 10**6))
-def test_padding_changes_nothing(n, m, seed):
+def test_padding_changes_nothing(n: int, m: int, seed: int) -> None:
     similarity, x, y = sets(2, n, m, seed)
     left, right = torch.tensor([n, n]), torch.tensor([m, m])
 
-    def padded(matrix, rows, columns):
+    def padded(matrix: Tensor, rows: int, columns: int) -> Tensor:
         out = torch.full((2, rows, columns), 99.0)
         out[:, : matrix.shape[1], : matrix.shape[2]] = matrix
         return out
@@ -55,7 +56,7 @@ def test_padding_changes_nothing(n, m, seed):
     )
 
 
-def test_the_order_of_the_members_changes_nothing():
+def test_the_order_of_the_members_changes_nothing() -> None:
     similarity, x, y = sets(4, 5, 6, seed=1)
     p, q = torch.randperm(5), torch.randperm(6)
     for solve in (hungarian, all_pairs, chamfer):
@@ -70,7 +71,7 @@ def test_the_order_of_the_members_changes_nothing():
 
 @settings(deadline=None, max_examples=20)
 @given(n=st.integers(1, 6), seed=st.integers(0, 10**6))
-def test_fused_gromov_wasserstein_without_structure_equals_hungarian_for_equal_sizes(n, seed):
+def test_fused_gromov_wasserstein_without_structure_equals_hungarian_for_equal_sizes(n: int, seed: int) -> None:
     pytest.importorskip("ot")
     similarity, x, y = sets(2, n, n, seed)
     np.testing.assert_allclose(
@@ -78,7 +79,7 @@ def test_fused_gromov_wasserstein_without_structure_equals_hungarian_for_equal_s
     )
 
 
-def test_structure_tells_apart_what_the_members_cannot():
+def test_structure_tells_apart_what_the_members_cannot() -> None:
     """Two sets equally near to the left one, one of them with its geometry."""
     pytest.importorskip("ot")
     x = torch.eye(3)[None].repeat(2, 1, 1)
@@ -89,7 +90,7 @@ def test_structure_tells_apart_what_the_members_cannot():
     assert values[0] == pytest.approx(0.75)
 
 
-def test_controls_by_hand():
+def test_controls_by_hand() -> None:
     similarity = torch.tensor([[[0.9, 0.1], [0.8, 0.2]]])
     assert hungarian(similarity).item() == pytest.approx((0.9 + 0.2) / 2)
     assert all_pairs(similarity).item() == pytest.approx(0.5)
@@ -98,13 +99,13 @@ def test_controls_by_hand():
     assert in_order(similarity.flip(2)).item() == pytest.approx((0.1 + 0.8) / 2)
 
 
-def test_an_unmatched_left_member_counts_zero_and_an_unmatched_right_one_does_not():
+def test_an_unmatched_left_member_counts_zero_and_an_unmatched_right_one_does_not() -> None:
     tall, wide = torch.tensor([[[0.6], [0.5], [0.1]]]), torch.tensor([[[0.6, 0.5, 0.1]]])
     assert hungarian(tall).item() == pytest.approx(0.2)
     assert hungarian(wide).item() == pytest.approx(0.6)
 
 
-def test_empty_sets_and_no_sets_are_zero():
+def test_empty_sets_and_no_sets_are_zero() -> None:
     similarity = torch.rand(2, 3, 3)
     nothing = torch.tensor([0, 0])
     for solve in (hungarian, all_pairs, chamfer, in_order):

@@ -21,14 +21,14 @@ def reflect(x: torch.Tensor, normal: torch.Tensor) -> torch.Tensor:
     return x - 2 * (x @ normal)[:, None] * normal / (normal @ normal)
 
 
-def test_a_zero_vector_has_the_unit_vector_zero():
+def test_a_zero_vector_has_the_unit_vector_zero() -> None:
     assert unit(torch.zeros(2, 3)).tolist() == [[0.0] * 3] * 2
     assert unit(torch.tensor([[3e-15, 4e-15]])).norm() == pytest.approx(1)
     assert unit(torch.tensor([[3e-30, 4e-30]])).norm() < 1e-9
 
 
 @given(angle=st.floats(1e-7, math.pi - 1e-7))
-def test_log_map_of_a_point_at_a_known_angle_is_that_angle_along_the_meridian(angle):
+def test_log_map_of_a_point_at_a_known_angle_is_that_angle_along_the_meridian(angle: float) -> None:
     mu = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64)
     point = torch.tensor([[math.sin(angle), 0.0, math.cos(angle)]], dtype=torch.float64)
     torch.testing.assert_close(
@@ -36,7 +36,7 @@ def test_log_map_of_a_point_at_a_known_angle_is_that_angle_along_the_meridian(an
     )
 
 
-def test_log_map_agrees_with_its_formula_and_is_tangent():
+def test_log_map_agrees_with_its_formula_and_is_tangent() -> None:
     mu, x = directions(1)[0], directions(50, seed=1)
     cos = x @ mu
     theta = torch.arccos(cos)
@@ -45,12 +45,12 @@ def test_log_map_agrees_with_its_formula_and_is_tangent():
     assert (log_map(x, mu) @ mu).abs().max() < 1e-12
 
 
-def test_log_map_at_its_own_point_and_at_the_opposite_one_is_zero():
+def test_log_map_at_its_own_point_and_at_the_opposite_one_is_zero() -> None:
     mu = torch.eye(5, dtype=torch.float64)[0]
     assert log_map(torch.stack([mu, -mu]), mu).abs().max() == 0
 
 
-def test_log_map_of_features_keeps_its_digits_next_to_mu():
+def test_log_map_of_features_keeps_its_digits_next_to_mu() -> None:
     mu = torch.eye(8, dtype=torch.float64)[0]
     near = 7 * (mu + 1e-4 * torch.eye(8, dtype=torch.float64)[3])
     mapped = log_map_features(near[None].float(), mu)
@@ -58,14 +58,14 @@ def test_log_map_of_features_keeps_its_digits_next_to_mu():
     assert mapped[0, 3] == pytest.approx(math.atan(1e-4), rel=1e-6)
 
 
-def test_log_map_of_features_does_not_depend_on_length_or_on_pieces(monkeypatch):
+def test_log_map_of_features_does_not_depend_on_length_or_on_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("condsim.methods.shared.sphere._ROWS_AT_ONCE", 5)
     x, mu = directions(23, seed=2).float(), directions(1)[0]
     lengths = torch.linspace(0.1, 50, 23)[:, None]
     torch.testing.assert_close(log_map_features(x * lengths, mu), log_map(x.double(), mu).float())
 
 
-def test_rotation_takes_start_to_end_and_is_orthogonal():
+def test_rotation_takes_start_to_end_and_is_orthogonal() -> None:
     a, b = directions(2)
     rotation = rotate(torch.eye(16, dtype=torch.float64), a, b).T
     torch.testing.assert_close(rotation @ a, b)
@@ -73,7 +73,7 @@ def test_rotation_takes_start_to_end_and_is_orthogonal():
     assert torch.linalg.det(rotation) == pytest.approx(1)
 
 
-def test_rotation_is_two_householder_reflections_and_not_one():
+def test_rotation_is_two_householder_reflections_and_not_one() -> None:
     a, b = directions(2)
     m = unit(a + b)
     x = directions(20, seed=3)
@@ -82,19 +82,19 @@ def test_rotation_is_two_householder_reflections_and_not_one():
     assert (rotate(x, a, b) - reflect(x, a - b)).abs().max() > 0.1
 
 
-def test_rotation_back_is_the_transpose():
+def test_rotation_back_is_the_transpose() -> None:
     a, b = directions(2)
     x = directions(9, seed=4)
     torch.testing.assert_close(rotate(rotate(x, a, b), b, a), x)
 
 
-def test_rotation_is_parallel_transport_log_at_the_end_is_the_rotated_log_at_the_start():
+def test_rotation_is_parallel_transport_log_at_the_end_is_the_rotated_log_at_the_start() -> None:
     a, b = directions(2)
     x = directions(30, seed=5)
     torch.testing.assert_close(log_map(rotate(x, a, b), b), rotate(log_map(x, a), a, b), atol=1e-12, rtol=0)
 
 
-def test_rotation_between_equal_points_is_the_identity_and_between_opposite_ones_an_error():
+def test_rotation_between_equal_points_is_the_identity_and_between_opposite_ones_an_error() -> None:
     a = directions(1)[0]
     x = directions(4, seed=6)
     torch.testing.assert_close(rotate(x, a, a), x)
@@ -102,12 +102,12 @@ def test_rotation_between_equal_points_is_the_identity_and_between_opposite_ones
         rotate(x, a, -a)
 
 
-def test_mean_direction_weighs_directions_and_not_lengths():
+def test_mean_direction_weighs_directions_and_not_lengths() -> None:
     x = torch.tensor([[100.0, 0.0], [0.0, 0.01]])
     torch.testing.assert_close(mean_direction(x), torch.tensor([1.0, 1.0], dtype=torch.float64) / math.sqrt(2))
 
 
-def test_mean_direction_in_pieces_is_that_of_all_rows(monkeypatch):
+def test_mean_direction_in_pieces_is_that_of_all_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("condsim.methods.shared.sphere._ROWS_AT_ONCE", 5)
     x = torch.randn(23, 4, generator=torch.Generator().manual_seed(0))
     rows = x.double().numpy()

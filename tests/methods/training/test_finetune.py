@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import open_clip
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from condsim.harness.errors import CondsimError
 from condsim.harness.features.open_clip.backbone import OpenClip
@@ -26,14 +24,10 @@ from condsim.methods.training.data import Joined
 from condsim.methods.training.finetune import Finetuned
 from condsim.methods.training.plan import HeldOut, Plan, make_plan
 from condsim.methods.training.train import train
+from encoders import tiny_clip
 
 pytestmark = pytest.mark.slow
 
-ARCHITECTURE = {
-    "embed_dim": 12,
-    "vision_cfg": {"image_size": 32, "layers": [1, 1, 1, 1], "width": 8, "head_width": 16, "patch_size": None},
-    "text_cfg": {"context_length": 8, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
-}
 IMAGES = 10
 TRAINING = {
     "steps": 6, "batch_size": 4, "learning_rate": 1e-3, "validate_every": 3, "checkpoint_every": 2, "patience": 0,
@@ -44,10 +38,7 @@ TRAINING = {
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("finetune")
-    (folder / "tiny-tuned.json").write_text(json.dumps(ARCHITECTURE))
-    open_clip.add_model_config(folder / "tiny-tuned.json")
-    torch.manual_seed(0)
-    save_file(open_clip.create_model("tiny-tuned").state_dict(), folder / "weights.safetensors")
+    tiny_clip(folder, "tiny-tuned")
     rng = np.random.default_rng(0)
     for i in range(IMAGES):
         Image.fromarray(rng.integers(0, 256, (32, 40, 3), dtype=np.uint8)).save(folder / f"{i}.png")

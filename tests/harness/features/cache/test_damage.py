@@ -6,6 +6,7 @@ import random
 import shutil
 from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -130,7 +131,7 @@ def test_segments_of_the_older_format_are_encoded_again(tmp_path: Path, capsys: 
     for file in folder.glob("*.safetensors"):
         file.unlink()
     keys = np.frombuffer(b"".join(text_keys(TEXTS)), np.uint8).reshape(-1, 16)
-    arrays = {"keys": keys, "features": np.zeros((len(keys), WIDTH), np.float32)}
+    arrays: dict[str, NDArray[Any]] = {"keys": keys, "features": np.zeros((len(keys), WIDTH), np.float32)}
     arrays["checksums"] = np.zeros(len(keys), np.uint32)
     for name in ("old", "older"):
         save_file(arrays, folder / f"{name}.safetensors", {"format": "condsim features 1", "keys": "00000000"})

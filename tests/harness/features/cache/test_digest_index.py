@@ -26,7 +26,7 @@ def paths(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
         file = folder / f"{i:02d}.png"
         file.write_text(f"content {i}")
         os.utime(file, (1e9, 1e9))
-    time.sleep(1.5 * digest_index.RACY_NS / 1e9)  # their ctime is old enough for their digests to be stored
+    time.sleep(1.5 * digest_index.RACY_NS / 1e9)  # type: ignore[attr-defined]  # their ctime is old enough for their digests to be stored
     return [str(folder / f"{i:02d}.png") for i in range(FILES)]
 
 

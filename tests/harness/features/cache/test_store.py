@@ -205,7 +205,7 @@ def pictures(tmp_path: Path) -> Path:
 
 def past(folder: Path) -> None:
     """Let the files be old enough for their digests to be remembered."""
-    time.sleep(1.5 * digests_module.RACY_NS / 1e9)
+    time.sleep(1.5 * digests_module.RACY_NS / 1e9)  # type: ignore[attr-defined]
 
 
 def keys(
@@ -270,7 +270,7 @@ def test_missing_files_are_counted_and_named(tmp_path: Path, pictures: Path) -> 
     assert "13 of 15 rows" in message
     assert f"row 1, {pictures / 'gone-0.png'}: there is no such file" in message
     assert "... and 3 more" in message
-    assert 13 in caught.value.faults, "a name that stands in the table twice is a fault twice"
+    assert 13 in caught.value.faults, "a name that is in the table twice is a fault twice"
 
 
 def test_a_folder_in_place_of_a_file_is_a_fault(tmp_path: Path, pictures: Path) -> None:
@@ -281,7 +281,7 @@ def test_a_folder_in_place_of_a_file_is_a_fault(tmp_path: Path, pictures: Path) 
 def test_unchanged_files_are_not_read_again(tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = keys(tmp_path, pictures, "a.png", "b.png")
     read: list[str] = []
-    real = digests_module.digest_files
+    real = digests_module.digest_files  # type: ignore[attr-defined]
     monkeypatch.setattr(digests_module, "digest_files", lambda paths: read.extend(paths) or real(paths))
     assert keys(tmp_path, pictures, "a.png", "b.png") == before
     assert not read

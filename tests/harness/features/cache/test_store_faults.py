@@ -143,7 +143,7 @@ def lines_of(work: Callable[[], object]) -> int:
 
 @pytest.mark.slow
 def test_killed_at_random_moments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """40 kills between any two lines of the store's code, merges among them; every process goes on from the last."""
+    """40 kills between any two lines of the store's code, merges among them; every process continues from the last."""
     monkeypatch.setattr(feature_table, "MOST_SMALL", 4)
     lines = lines_of(lambda: fetch(tmp_path / "whole"))
     rng = random.Random(20)
@@ -300,7 +300,7 @@ def test_a_full_disk_is_a_clear_error_and_leaves_the_store_usable(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written = 0
-    real = feature_segment.save
+    real = feature_segment.save  # type: ignore[attr-defined]
 
     def save(*args: Any) -> bytes:
         nonlocal written

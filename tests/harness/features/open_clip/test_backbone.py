@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -26,14 +25,10 @@ from condsim.harness.features.open_clip.backbone import OpenClip
 from condsim.harness.features.open_clip.batches import InPieces
 from condsim.harness.images import crop_to_square
 from condsim.harness.task import ImageTable
+from encoders import tiny_clip
 
 pytestmark = pytest.mark.slow
 
-ARCHITECTURE = {
-    "embed_dim": 12,
-    "vision_cfg": {"image_size": 32, "layers": [1, 1, 1, 1], "width": 8, "head_width": 16, "patch_size": None},
-    "text_cfg": {"context_length": 8, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
-}
 TEXTS = [
     "color",
     "a dog on the grass",
@@ -49,11 +44,8 @@ Make = Callable[..., OpenClip]
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model config, two weights files, and pictures of several shapes and modes."""
     folder = tmp_path_factory.mktemp("backbone")
-    (folder / "tiny.json").write_text(json.dumps(ARCHITECTURE))
-    open_clip.add_model_config(folder / "tiny.json")
     for seed in (0, 1):
-        torch.manual_seed(seed)
-        save_file(open_clip.create_model("tiny").state_dict(), folder / f"weights{seed}.safetensors")
+        tiny_clip(folder, "tiny", f"weights{seed}.safetensors", seed=seed)
     rng = np.random.default_rng(0)
     for i, (width, height) in enumerate(SIZES):
         image = Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8))
@@ -110,7 +102,7 @@ def test_boxed_rows_are_cropped_and_padded_and_the_others_whole(make: Make, file
     boxes = np.full((len(table), 4), np.nan)
     boxes[1], boxes[4] = (3, -2, 20, 10.5), (10, 30, 8, 9)
     model, preprocess = reference_model(files)
-    images = [Image.open(files / name) for name in table.names]
+    images: list[Image.Image] = [Image.open(files / name) for name in table.names]
     images[1], images[4] = crop_to_square(images[1], boxes[1]), crop_to_square(images[4], boxes[4])
     with torch.no_grad():
         expected = model.encode_image(torch.stack([preprocess(image) for image in images]))
@@ -256,7 +248,7 @@ def test_a_picture_that_changes_between_digest_and_decoding_is_refused(
     make().encode_images(ImageTable(files, ("2.png",)))  # where nothing is stored the model is loaded first
     file = tmp_path / "a.png"
     file.write_bytes((files / "0.png").read_bytes())
-    real = backbone_module.load_model
+    real = backbone_module.load_model  # type: ignore[attr-defined]
 
     def swap(*arguments: Any) -> Any:
         file.write_bytes((files / "1.png").read_bytes())
@@ -397,17 +389,17 @@ def test_weights_that_cannot_be_had_say_where_they_come_from(tmp_path: Path, mon
 def test_openai_weights_get_quick_gelu_and_others_do_not(
     model: str, tag: str, quick: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: dict[str, Any] = {}
+    received: dict[str, Any] = {}
 
     def create(name: str, pretrained: str, **options: Any) -> None:
-        asked.update(options, name=name, pretrained=pretrained)
+        received.update(options, name=name, pretrained=pretrained)
         raise RuntimeError("Failed to download weights")
 
     monkeypatch.setattr(open_clip, "create_model", create)
     clip_model.load_model.cache_clear()
     with pytest.raises(CondsimError):
         clip_model.load_model(clip_model.ModelSpec(model, tag), "cpu")
-    assert (asked["name"], asked["pretrained"], asked["force_quick_gelu"]) == (model, tag, quick)
+    assert (received["name"], received["pretrained"], received["force_quick_gelu"]) == (model, tag, quick)
 
 
 def test_a_backbone_that_cannot_be_loaded_is_tried_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

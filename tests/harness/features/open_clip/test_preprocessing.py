@@ -9,12 +9,12 @@ from typing import Any
 import open_clip
 import pytest
 import torch
-from safetensors.torch import save_file
 
 from condsim.harness.errors import BackboneError, CondsimError
 from condsim.harness.features.open_clip.backbone import OpenClip
 from condsim.harness.features.open_clip.model import ModelSpec
 from condsim.harness.features.open_clip.preprocessing import NAMES, GivenPreprocessing, Preprocessing
+from encoders import tiny_clip
 
 pytestmark = pytest.mark.slow
 
@@ -166,20 +166,12 @@ def test_the_settings_reach_the_model_as_open_clip_applies_them(tmp_path: Path) 
 
     from condsim.harness.task import ImageTable
 
-    architecture = {
-        "embed_dim": 12,
-        "vision_cfg": {"image_size": 32, "layers": 1, "width": 32, "head_width": 16, "patch_size": 16},
-        "text_cfg": {"context_length": 8, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
-    }
-    (tmp_path / "tiny-settings.json").write_text(json.dumps(architecture))
-    open_clip.add_model_config(tmp_path / "tiny-settings.json")
-    torch.manual_seed(0)
-    save_file(open_clip.create_model("tiny-settings").state_dict(), tmp_path / "w.safetensors")
+    tiny_clip(tmp_path, "tiny-settings", "w.safetensors", vision={"layers": 1, "width": 32, "patch_size": 16})
     rng = np.random.default_rng(0)
     names = ("a.png", "b.png")
     for name, size in zip(names, ((40, 70), (64, 30)), strict=True):
         Image.fromarray(rng.integers(0, 256, (*size, 3), dtype=np.uint8)).save(tmp_path / name)
-    settings = {"mean": [0.1, 0.2, 0.3], "std": [0.9, 0.8, 0.7], "interpolation": "bilinear"}
+    settings: dict[str, Any] = {"mean": [0.1, 0.2, 0.3], "std": [0.9, 0.8, 0.7], "interpolation": "bilinear"}
     for resize_mode in ("squash", "longest", "shortest"):
         model, _, preprocess = open_clip.create_model_and_transforms(
             "tiny-settings", str(tmp_path / "w.safetensors"), force_quick_gelu=True, image_mean=settings["mean"],

@@ -11,7 +11,6 @@ from typing import Any
 import open_clip
 import pytest
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from condsim.harness.backbone import EncodesPseudoWords
@@ -20,16 +19,20 @@ from condsim.harness.features.cache.store import open_store
 from condsim.harness.features.open_clip import backbone as backbone_module
 from condsim.harness.features.open_clip.backbone import OpenClip
 from condsim.harness.features.open_clip.pseudo_words import place_pseudo_words, with_word_vectors
+from encoders import tiny_clip
 
 pytestmark = pytest.mark.slow
 
 CONTEXT, WIDTH = 12, 16
+TEXT = {"context_length": CONTEXT, "width": WIDTH, "layers": 2}
 TOWERS: dict[str, dict[str, Any]] = {
-    "clip": {},
-    "custom": {"custom_text": True, "text": {"embed_cls": True, "pool_type": "argmax", "use_pad_mask": None}},
+    "clip": {"text": TEXT},
+    "custom": {"custom_text": True, "text": {**TEXT, "embed_cls": True, "pool_type": "argmax"}},
     "sigmoid": {
         "custom_text": True, "init_logit_bias": -10,
-        "text": {"no_causal_mask": True, "proj_bias": True, "pool_type": "last", "norm_kwargs": {"eps": 1e-6}},
+        "text": {
+            **TEXT, "no_causal_mask": True, "proj_bias": True, "pool_type": "last", "norm_kwargs": {"eps": 1e-6},
+        },
     },
 }  # fmt: skip
 PROMPTS = ["a photo of $ that is red", "$", "a $ , in the street", "the street has $", "$ and $", "red$, old"]
@@ -38,22 +41,11 @@ WORDS = ["horse", "street", "red", "tree", "car", "house"]
 Make = Callable[..., OpenClip]
 
 
-def architecture(tower: str) -> dict[str, Any]:
-    changes = dict(TOWERS[tower])
-    text = {"context_length": CONTEXT, "vocab_size": 49408, "width": WIDTH, "heads": 2, "layers": 2}
-    text |= {key: value for key, value in changes.pop("text", {}).items() if value is not None}
-    vision = {"image_size": 32, "layers": [1, 1, 1, 1], "width": 8, "head_width": 16, "patch_size": None}
-    return {"embed_dim": 20, "vision_cfg": vision, "text_cfg": text, **changes}
-
-
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pseudo")
-    for tower in TOWERS:
-        (folder / f"tiny_{tower}.json").write_text(json.dumps(architecture(tower)))
-        open_clip.add_model_config(folder / f"tiny_{tower}.json")
-        torch.manual_seed(0)
-        save_file(open_clip.create_model(f"tiny_{tower}").state_dict(), folder / f"{tower}.safetensors")
+    for tower, change in TOWERS.items():
+        tiny_clip(folder, f"tiny_{tower}", f"{tower}.safetensors", width=20, **change)
     return folder
 
 
@@ -78,7 +70,8 @@ def word_vectors(backbone: OpenClip, words: list[str]) -> Tensor:
 def test_the_towers_are_of_three_kinds(make: Make) -> None:
     kinds = [type(make(tower).loaded.model).__name__ for tower in TOWERS]
     assert kinds == ["CLIP", "CustomTextCLIP", "CustomTextCLIP"]
-    custom, sigmoid = (make(tower).loaded.model.text for tower in ("custom", "sigmoid"))
+    towers: Any = [make(tower).loaded.model for tower in ("custom", "sigmoid")]
+    custom, sigmoid = (model.text for model in towers)
     assert custom.cls_emb is not None
     assert sigmoid.pool_type == "last"
     assert sigmoid.attn_mask is None
@@ -179,7 +172,7 @@ def test_no_text_gives_no_row_and_loads_no_model(make: Make, monkeypatch: pytest
 
 
 def test_a_text_tower_of_another_library_says_that_it_cannot(files: Path, tmp_path: Path) -> None:
-    config = architecture("clip")
+    config = json.loads((files / "tiny_clip.json").read_text())
     config["text_cfg"] = {"hf_model_name": "roberta-base", "hf_tokenizer_name": "roberta-base"}
     (tmp_path / "other.json").write_text(json.dumps(config))
     backbone = OpenClip("other", model_config=tmp_path / "other.json", weights=files / "clip.safetensors", device="cpu")

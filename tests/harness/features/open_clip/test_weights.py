@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import open_clip
 import pytest
 import torch
 from safetensors.torch import save_file
-from torch import nn
 
 from condsim.harness.errors import BackboneError, CondsimError
 from condsim.harness.features.open_clip.weights import (
@@ -19,22 +18,13 @@ from condsim.harness.features.open_clip.weights import (
     expand_state_dict,
     load_weights,
 )
+from encoders import tiny_clip
 
 pytestmark = pytest.mark.slow
 
-ARCHITECTURE = {
-    "embed_dim": 12,
-    "vision_cfg": {"image_size": 32, "layers": [1, 1, 1, 1], "width": 8, "head_width": 16, "patch_size": None},
-    "text_cfg": {"context_length": 8, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
-}
 
-
-def build(folder: Path, seed: int) -> nn.Module:
-    (folder / "tiny-weights.json").write_text(json.dumps(ARCHITECTURE))
-    open_clip.add_model_config(folder / "tiny-weights.json")
-    torch.manual_seed(seed)
-    model: nn.Module = open_clip.create_model("tiny-weights")
-    return model.eval()
+def build(folder: Path, seed: int) -> Any:
+    return tiny_clip(folder, "tiny-weights", seed=seed)
 
 
 def test_compact_weights_are_small_and_give_the_same_text_features(tmp_path: Path) -> None:
@@ -121,7 +111,7 @@ def wrap(state: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]
     ],
 )
 def test_the_usual_forms_of_checkpoints_are_read(
-    tmp_path: Path, saved: Callable[[dict[str, torch.Tensor]], dict[str, object]]
+    tmp_path: Path, saved: Callable[[dict[str, torch.Tensor]], dict[str, Any]]
 ) -> None:
     whole, other = build(tmp_path, 0), build(tmp_path, 1)
     torch.save(saved(whole.state_dict()), tmp_path / "w.pt")

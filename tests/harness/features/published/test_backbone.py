@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from condsim.harness.errors import CondsimError, UnusableRowsError
@@ -38,7 +40,7 @@ def write(path: Path, features: np.ndarray, names: tuple[str, ...], names_suffix
 @pytest.mark.parametrize("dtype", [np.float32, np.float16, np.float64])
 @pytest.mark.parametrize("suffix", [".npy", ".safetensors", ".parquet"])
 def test_rows_are_found_by_name_in_any_order(tmp_path: Path, suffix: str, dtype: type) -> None:
-    stored = FEATURES.astype(dtype)
+    stored: NDArray[Any] = FEATURES.astype(dtype)
     images = write(tmp_path / f"images{suffix}", stored, NAMES)
     backbone = Precomputed(images, cache_dir=tmp_path / "cache")
     assert (backbone.name, backbone.width) == ("images", 6)
@@ -149,7 +151,7 @@ def test_damaged_files_are_refused(tmp_path: Path, suffix: str) -> None:
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
 def test_features_that_are_not_finite_are_refused_by_name(tmp_path: Path, dtype: type) -> None:
-    features = FEATURES.astype(dtype)
+    features: NDArray[Any] = FEATURES.astype(dtype)
     features[4, 2] = np.nan
     backbone = Precomputed(write(tmp_path / "images.npy", features, NAMES))
     with pytest.raises(UnusableRowsError, match=r"row 4, .*folder/4\.jpg: its features contain NaN"):

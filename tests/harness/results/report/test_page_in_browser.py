@@ -7,12 +7,13 @@ import http.server
 import itertools
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from builders import make_results
 from condsim.harness.results.results import Results
 from condsim.harness.run.record import Record, find_records
 
@@ -339,7 +340,7 @@ def requested(browser: Any) -> set[str]:
 
 
 def test_the_page_cannot_be_made_to_ask_the_network(browser: Any, page: Path, tmp_path: Path) -> None:
-    """The page's own policy stops what a slip of ours would let in: a server is there, and nobody asks it."""
+    """The page's own policy stops what a slip of ours would let in: a server is there, and gets no request."""
     requests: list[str] = []
 
     class Handler(http.server.SimpleHTTPRequestHandler):
@@ -369,9 +370,10 @@ def test_the_page_cannot_be_made_to_ask_the_network(browser: Any, page: Path, tm
 
 
 def test_hostile_names_are_shown_letter_for_letter(
-    browser: Any, tmp_path: Path, results_maker: Callable[..., Path]
+    browser: Any,
+    tmp_path: Path,
 ) -> None:
-    results = results_maker(
+    results = make_results(
         tmp_path / "results", queries=12, condition=HOSTILE, prefix="<img src=x onerror=alert(1)>",
         methods=((HOSTILE, 1.5, {"a": HOSTILE}), ("plain", 0.0, {})),
     )  # fmt: skip

@@ -9,7 +9,6 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from builders import make_record, make_results
 from condsim.harness.commands.report import main
 from condsim.harness.commands.report import run as run_report
 from condsim.harness.errors import CondsimError
@@ -83,7 +83,7 @@ def test_who_fools_a_method() -> None:
     assert found.by_kind == {"near": 0, "far": pytest.approx(2 / 3)}
     assert found.unknown == 0
     assert fooled(small_task(), np.array([2, 3, 1])).by_kind["near"] == pytest.approx(2 / 3)
-    # a row that stands twice counts as what it is first; a best candidate that is in no list is unknown
+    # a row that is there twice counts as what it is first; a best candidate that is in no list is unknown
     assert fooled(small_task(), np.array([1, 4, 0])).unknown == pytest.approx(1 / 3)
     assert fooled(small_task(), np.array([1, 4, 0])).by_kind["far"] == pytest.approx(1 / 3)
 
@@ -118,10 +118,10 @@ def test_disagreement_comes_first_and_conditions_take_turns() -> None:
 
 
 def sweep_record(task: str, rank: int, **config: object) -> Record:
-    return Record(
-        f"{task}{rank}{config}", "toy", task, "clay", "tiny", {"rank": rank, **config},
-        {"method_config": {"rank": rank, "flag": True, "base": {"weight": 0.5}, **config}, "fingerprint": task}, 4, 4,
-        "query", {"recall@1": Measurement(rank / 100, 0, 1)}, {}, {}, created="2020-01-01T00:00:00+00:00",
+    return make_record(
+        run=f"{task}{rank}{config}", task=task, settings={"rank": rank, **config},
+        config={"method_config": {"rank": rank, "flag": True, "base": {"weight": 0.5}, **config}, "fingerprint": task},
+        metrics={"recall@1": Measurement(rank / 100, 0, 1)}, created="2020-01-01T00:00:00+00:00",
     )  # fmt: skip
 
 
@@ -146,9 +146,9 @@ def test_a_sweep_over_what_is_trained_has_a_checkpoint_at_each_value() -> None:
     assert [(x, metric.value) for x, metric in found.lines["one"]] == [(4, 0.04), (8, 0.9), (16, 0.16)]
 
 
-def test_cost_is_shown_for_runs_that_saw_only_some_tasks(tmp_path: Path, results_maker: Callable[..., Path]) -> None:
+def test_cost_is_shown_for_runs_that_saw_only_some_tasks(tmp_path: Path) -> None:
     """Where no run saw every task there is a plot nevertheless: the fullest first, and every run is on one."""
-    results = results_maker(tmp_path / "results", queries=10, methods=tuple((name, 0.5, {}) for name in "abcd"))
+    results = make_results(tmp_path / "results", queries=10, methods=tuple((name, 0.5, {}) for name in "abcd"))
     for gone in ("find/a-*", "find/b-*", "focus/c-*"):
         (folder,) = (results / "runs/toy").glob(gone)
         shutil.rmtree(folder)
@@ -156,7 +156,7 @@ def test_cost_is_shown_for_runs_that_saw_only_some_tasks(tmp_path: Path, results
     assert (focus.title, sorted(point.label for point in focus.points)) == ("toy, focus", ["a", "b", "d"])
     assert (find.title, sorted(point.label for point in find.points)) == ("toy, find", ["c", "d"])
     assert focus.methods == find.methods  # one colour per method
-    (whole,) = cost_plots(Results(results_maker(tmp_path / "whole/results", queries=10)).chosen())
+    (whole,) = cost_plots(Results(make_results(tmp_path / "whole/results", queries=10)).chosen())
     assert (whole.title, whole.note) == ("toy", "")
 
 
@@ -230,8 +230,8 @@ def test_the_same_records_give_the_same_bytes(results_folder: Path, tmp_path: Pa
     assert (tmp_path / "a.html").read_bytes() == (tmp_path / "b.html").read_bytes()
 
 
-def test_hostile_names_are_text(tmp_path: Path, results_maker: Callable[..., Path]) -> None:
-    results = results_maker(
+def test_hostile_names_are_text(tmp_path: Path) -> None:
+    results = make_results(
         tmp_path / "results", queries=12, condition=HOSTILE, prefix="<img src=x onerror=alert(1)>",
         methods=((HOSTILE, 1.0, {HOSTILE: HOSTILE}), ("plain", 0.0, {})),
     )  # fmt: skip
@@ -267,8 +267,8 @@ def test_the_budget_holds_and_tasks_share_it(results_folder: Path, tmp_path: Pat
     assert facts["full"] is (budget < 1)
 
 
-def test_a_missing_picture_is_a_placeholder_and_counted(tmp_path: Path, results_maker: Callable[..., Path]) -> None:
-    results = results_maker(tmp_path / "results", queries=10, methods=(("one", 1.0, {}), ("two", 0.0, {})))
+def test_a_missing_picture_is_a_placeholder_and_counted(tmp_path: Path) -> None:
+    results = make_results(tmp_path / "results", queries=10, methods=(("one", 1.0, {}), ("two", 0.0, {})))
     shutil.rmtree(tmp_path / "pictures")
     facts = Results(results).report(tmp_path / "report.html")
     pictures = json.loads(Page(tmp_path / "report.html").data)["pictures"]
@@ -279,9 +279,9 @@ def test_a_missing_picture_is_a_placeholder_and_counted(tmp_path: Path, results_
 
 
 def test_records_without_their_task_file_still_have_a_leaderboard(
-    tmp_path: Path, results_maker: Callable[..., Path]
+    tmp_path: Path,
 ) -> None:
-    results = results_maker(tmp_path / "results", queries=10, methods=(("one", 1.0, {}), ("two", 0.0, {})))
+    results = make_results(tmp_path / "results", queries=10, methods=(("one", 1.0, {}), ("two", 0.0, {})))
     for path in results.glob("runs/*/*/task-*.npz"):
         path.unlink()
     Results(results).report(tmp_path / "report.html")
@@ -322,6 +322,7 @@ def opened(uri: str, folder: Path) -> Image.Image:
     return Image.open(folder / "thumb.webp")
 
 
+@pytest.mark.slow
 def test_the_command_takes_overrides_and_needs_no_torch(results_folder: Path, tmp_path: Path) -> None:
     code = (
         'import sys; from condsim.harness.cli import main; status = main(["report", *sys.argv[1:]]);'

@@ -6,11 +6,14 @@ import json
 import subprocess
 import sys
 import tarfile
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from condsim.datasets.mining.captions import FolderCaptions, HubCaptions, TableCaptions
@@ -38,15 +41,15 @@ CAPTIONS = [
 
 
 @pytest.fixture(scope="module")
-def parser():
+def parser() -> SceneGraphRelations:
     return SceneGraphRelations()
 
 
-def relations(parser, caption):
+def relations(parser: SceneGraphRelations, caption: str) -> set[tuple[str, str, str]]:
     return {(r.subject, r.predicate, r.object) for r in next(iter(parser([caption])))}
 
 
-def test_relations_of_the_papers_example(parser):
+def test_relations_of_the_papers_example(parser: SceneGraphRelations) -> None:
     assert relations(parser, "a horse on a canvas") == {("horse", "on", "canvas")}
     assert Relation("horse", "on", "canvas", "canvas").condition == "on canvas"
     assert ("man", "riding", "horse") in relations(parser, "a man riding a horse on the beach")
@@ -55,7 +58,7 @@ def test_relations_of_the_papers_example(parser):
     assert relations(parser, "") == set()
 
 
-def test_our_extensions_add_attributes_lists_and_phrases():
+def test_our_extensions_add_attributes_lists_and_phrases() -> None:
     ours = SceneGraphRelations(objects="phrase", compounds=False, attributes=True, lists=True, ignore=["photo"])
     found = relations(ours, "a photo of a striped red circle, a star and a large square on a wavy gray background")
     assert {("circle", "", "striped"), ("circle", "", "red"), ("square", "", "large")} <= found
@@ -65,7 +68,7 @@ def test_our_extensions_add_attributes_lists_and_phrases():
     assert ("circle", "", "red") in relations(ours, "the circle is red")
 
 
-def test_precision_and_recall_on_captions_whose_relations_are_known():
+def test_precision_and_recall_on_captions_whose_relations_are_known() -> None:
     ours = SceneGraphRelations(
         objects="phrase", compounds=False, attributes=True, lists=True,
         ignore=["photo", "picture", "image", "drawing", "scene", "color", "texture", "size"],
@@ -93,11 +96,11 @@ def test_precision_and_recall_on_captions_whose_relations_are_known():
         ("a triangle object", {("object", "", "triangle")}),
     ],
 )
-def test_the_known_truth_is_what_a_reader_would_say(caption, said):
+def test_the_known_truth_is_what_a_reader_would_say(caption: str, said: set[tuple[str, str, str]]) -> None:
     assert said_relations(caption) == said
 
 
-def test_ratings_are_the_published_ones():
+def test_ratings_are_the_published_ones() -> None:
     rating = brysbaert()
     assert rating("horse") == 5.0
     assert rating("apple") == 5.0
@@ -107,14 +110,16 @@ def test_ratings_are_the_published_ones():
     assert rating("qwrtzp") is None
 
 
-def brute_force_pairs(subject, object_, image):
+def brute_force_pairs(
+    subject: NDArray[np.int64], object_: NDArray[np.int64], image: NDArray[np.int64]
+) -> set[tuple[int, int]]:
     n = range(len(subject))
     return {
         (i, j) for i in n for j in n if subject[i] == subject[j] and object_[i] != object_[j] and image[i] != image[j]
     }
 
 
-def test_triplets_have_one_subject_two_objects_and_two_images_and_all_of_them_are_found():
+def test_triplets_have_one_subject_two_objects_and_two_images_and_all_of_them_are_found() -> None:
     rng = np.random.default_rng(0)
     subject, object_, image = rng.integers(4, size=30), rng.integers(5, size=30), rng.integers(20, size=30)
     possible = brute_force_pairs(subject, object_, image)
@@ -129,7 +134,7 @@ def test_triplets_have_one_subject_two_objects_and_two_images_and_all_of_them_ar
     assert (few[0] != sample_triplets(subject, object_, image, 50, seed=2)[0]).any()
 
 
-def test_every_partner_is_as_likely_as_any_other():
+def test_every_partner_is_as_likely_as_any_other() -> None:
     subject, image = np.zeros(8, dtype=np.int64), np.arange(8)
     object_ = np.array([0, 0, 0, 1, 2, 2, 3, 3])
     counts = np.zeros((8, 8))
@@ -173,7 +178,7 @@ def test_the_released_filter_is_on_the_mean_of_all_three_and_strict() -> None:
     assert len(sample_released(subject, object_, image, concrete, 5.0, 20, seed=0)[0]) == 0
 
 
-def test_no_pair_at_all_gives_no_triplet():
+def test_no_pair_at_all_gives_no_triplet() -> None:
     same = np.zeros(5, dtype=np.int64)
     assert len(sample_triplets(same, same, np.arange(5), 10, 0)[0]) == 0
     assert len(sample_triplets(np.arange(5), np.arange(5), np.arange(5), 10, 0)[0]) == 0
@@ -181,20 +186,23 @@ def test_no_pair_at_all_gives_no_triplet():
 
 
 @pytest.fixture
-def table(tmp_path):
+def table(tmp_path: Path) -> Path:
     rows = {"image": [f"{i}.jpg" for i in range(len(CAPTIONS))], "caption": CAPTIONS}
     pd.DataFrame(rows).to_csv(tmp_path / "captions.csv", index=False)
     return tmp_path / "captions.csv"
 
 
-def test_triplets_say_what_the_captions_say(table, parser, tmp_path):
+def test_triplets_say_what_the_captions_say(table: Path, parser: SceneGraphRelations, tmp_path: Path) -> None:
     summary = mine_triplets(TableCaptions(table), parser, tmp_path / "out", concreteness=4.8, count=100)
     frame = pd.read_parquet(tmp_path / "out/triplets.parquet")
-    told = {(r.reference, r.condition, r.target) for r in frame.itertuples()}
+    mined = {(r.reference, r.condition, r.target) for r in frame.itertuples()}
     # horse: in meadow (0), on canvas (1), behind fence (6), of which all are concrete enough
-    assert {t for t in told if t[0] == "0.jpg"} == {("0.jpg", "on canvas", "1.jpg"), ("0.jpg", "behind fence", "6.jpg")}
-    assert ("3.jpg", "on sofa", "7.jpg") in told  # dog and dogs are one subject
-    assert not any("yesterday" in condition or "party" in condition for _, condition, _ in told)
+    assert {t for t in mined if t[0] == "0.jpg"} == {
+        ("0.jpg", "on canvas", "1.jpg"),
+        ("0.jpg", "behind fence", "6.jpg"),
+    }
+    assert ("3.jpg", "on sofa", "7.jpg") in mined  # dog and dogs are one subject
+    assert not any("yesterday" in condition or "party" in condition for _, condition, _ in mined)  # type: ignore[operator]
     assert (frame.concreteness >= 4.8).all()
     assert summary["captions"] == len(CAPTIONS)
     assert summary["triplets"] == len(frame) == 6 + 6
@@ -203,7 +211,7 @@ def test_triplets_say_what_the_captions_say(table, parser, tmp_path):
     assert json.loads((tmp_path / "out/summary.json").read_text()) == summary
 
 
-def test_the_released_recipe_writes_text_distractors(tmp_path, parser):
+def test_the_released_recipe_writes_text_distractors(tmp_path: Path, parser: SceneGraphRelations) -> None:
     places = ("meadow", "field", "garden", "river", "beach", "garden")
     rows = [(f"{i}.jpg", f"a horse in a {place}") for i, place in enumerate(places)] + [("9.jpg", "a dog in a garden")]
     pd.DataFrame(rows, columns=["image", "caption"]).to_csv(tmp_path / "captions.csv", index=False)
@@ -217,7 +225,9 @@ def test_the_released_recipe_writes_text_distractors(tmp_path, parser):
     assert set(frame.subject) == {"horse"}
 
 
-def test_the_threshold_is_on_the_mean_of_subject_and_object(table, parser, tmp_path):
+def test_the_threshold_is_on_the_mean_of_subject_and_object(
+    table: Path, parser: SceneGraphRelations, tmp_path: Path
+) -> None:
     ratings = {"horse": 5.0, "dog": 4.0, "meadow": 3.0, "canvas": 4.0, "fence": 2.0, "sofa": None}
     summary = mine_triplets(
         TableCaptions(table),
@@ -241,10 +251,10 @@ class Counting:
 
     identity = {"parser": "counting"}  # noqa: RUF012
 
-    def __init__(self, parser, patience=10**9):
+    def __init__(self, parser: SceneGraphRelations, patience: int = 10**9) -> None:
         self.parser, self.patience, self.seen = parser, patience, 0
 
-    def __call__(self, captions):
+    def __call__(self, captions: Iterable[str]) -> Any:
         for caption in captions:
             self.seen += 1
             if self.seen > self.patience:
@@ -252,8 +262,10 @@ class Counting:
             yield from self.parser([caption])
 
 
-def test_a_stopped_run_goes_on_and_ends_in_the_same_bytes(table, parser, tmp_path):
-    settings = {"concreteness": 0, "count": 20, "shard": 2, "seed": 4}
+def test_a_stopped_run_continues_and_ends_in_the_same_bytes(
+    table: Path, parser: SceneGraphRelations, tmp_path: Path
+) -> None:
+    settings: dict[str, Any] = {"concreteness": 0, "count": 20, "shard": 2, "seed": 4}
     whole = Counting(parser)
     mine_triplets(TableCaptions(table), whole, tmp_path / "whole", **settings)
     assert whole.seen == len(CAPTIONS)
@@ -270,19 +282,19 @@ def test_a_stopped_run_goes_on_and_ends_in_the_same_bytes(table, parser, tmp_pat
     assert again.seen == 0  # another draw parses nothing again
 
 
-def test_relations_of_other_settings_are_not_mixed_in(table, parser, tmp_path):
+def test_relations_of_other_settings_are_not_mixed_in(table: Path, parser: SceneGraphRelations, tmp_path: Path) -> None:
     mine_triplets(TableCaptions(table), parser, tmp_path / "out", count=5)
     with pytest.raises(CondsimError, match="parsed with other settings"):
         mine_triplets(TableCaptions(table), parser, tmp_path / "out", count=5, limit=3)
 
 
-def jpeg(shade):
+def jpeg(shade: int) -> bytes:
     out = io.BytesIO()
     Image.new("RGB", (4, 4), (shade, 0, 0)).save(out, "JPEG")
     return out.getvalue()
 
 
-def test_every_source_gives_the_same_captions(tmp_path, table):
+def test_every_source_gives_the_same_captions(tmp_path: Path, table: Path) -> None:
     expected = [(f"{i}.jpg", caption) for i, caption in enumerate(CAPTIONS)]
     frame = pd.read_csv(table)
     frame.to_parquet(tmp_path / "c.parquet")
@@ -301,7 +313,9 @@ def test_every_source_gives_the_same_captions(tmp_path, table):
     assert [c.image for c in FolderCaptions(folder).read(start=6)] == ["6.jpg", "7.jpg"]
 
 
-def test_web_dataset_shards_are_streamed_and_the_images_of_kept_relations_saved(tmp_path, parser):
+def test_web_dataset_shards_are_streamed_and_the_images_of_kept_relations_saved(
+    tmp_path: Path, parser: SceneGraphRelations
+) -> None:
     for number in range(2):
         with tarfile.open(tmp_path / f"{number}.tar", "w") as tar:
             for i in range(4 * number, 4 * number + 4):
@@ -331,14 +345,14 @@ def test_web_dataset_shards_are_streamed_and_the_images_of_kept_relations_saved(
         ("c.parquet", "no parquet", "no readable parquet"),
     ],
 )
-def test_tables_that_cannot_be_read_are_named(tmp_path, name, content, message):
+def test_tables_that_cannot_be_read_are_named(tmp_path: Path, name: str, content: str | None, message: str) -> None:
     if content is not None:
         (tmp_path / name).write_text(content)
     with pytest.raises(CondsimError, match=message):
         list(TableCaptions(tmp_path / name).read())
 
 
-def test_a_caption_without_its_image_is_named(tmp_path):
+def test_a_caption_without_its_image_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("a horse")
     with pytest.raises(CondsimError, match=r"a\.txt: there is no image"):
         list(FolderCaptions(tmp_path).read())
@@ -483,8 +497,8 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
 
-def test_memory_grows_by_far_less_than_two_kilobytes_a_caption(tmp_path):
-    def kilobytes(captions):
+def test_memory_grows_by_far_less_than_two_kilobytes_a_caption(tmp_path: Path) -> None:
+    def kilobytes(captions: int) -> int:
         done = subprocess.run(
             [sys.executable, "-c", MEMORY, str(tmp_path / str(captions)), str(captions)],
             capture_output=True, text=True, check=True,

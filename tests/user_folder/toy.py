@@ -4,6 +4,7 @@ import hashlib
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ def load(seed: int = 0) -> Benchmark:
     images = ImageTable(Path("nowhere"), tuple(f"{i}.png" for i in range(100)))
     lists = np.stack([rng.choice(100, ITEMS + 1, replace=False) for _ in range(QUERIES)])
     reference, candidates = lists[:, 0].astype(np.int64), lists[:, 1:].astype(np.int64)
-    shared = {
+    shared: dict[str, Any] = {
         "benchmark": "toy",
         "images": images,
         "conditions": (("color",), ("shape",)),

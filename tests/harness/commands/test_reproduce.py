@@ -40,7 +40,7 @@ Paper,Table 1,toy,few,other,toy,recall@1,16.7,,
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     own = tmp_path / "own"
-    shutil.copytree(Path(__file__).parent / "toy", own)
+    shutil.copytree(Path(__file__).parents[2] / "user_folder", own)
     (own / "reproduce/paper").mkdir(parents=True)
     (own / "reproduce/paper/table-1.yaml").write_text(EXPERIMENT)
     (own / "results/reference").mkdir(parents=True)

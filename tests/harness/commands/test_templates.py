@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -30,7 +31,7 @@ def table(tmp_path: Path) -> Path:
     for number in range(160):
         color, shape = (("red", "green")[number % 2], ("round", "square")[number // 2 % 2])
         others = sorted(set(TYPES) - {color, shape})
-        box = {"x": 1, "y": 2, "w": 10.5, "h": 4}
+        box: dict[str, Any] = {"x": 1, "y": 2, "w": 10.5, "h": 4}
         words = {"positive": f"{color}; {shape}", "negative": ";".join(others)}
         rows.append({"image_id": str(number), **box, "category": "abcd"[number // 4 % 4], **words})
     pd.DataFrame(rows).to_csv(tmp_path / "table.csv", index=False)

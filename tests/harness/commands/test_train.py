@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from builders import run_condsim
+from running import run_condsim
 
 pytestmark = pytest.mark.slow
 
-TOY = Path(__file__).parents[2] / "cli" / "toy"
+TOY = Path(__file__).parents[2] / "user_folder"
 SIZES = ["method.hidden=8", "method.heads=1", "method.feedforward=8", "method.depth=1", "method.steps=1"]
 TRAINING = ["training.steps=12", "training.batch_size=6", "training.validate_every=4", "validation.share=0.2"]
 COMMAND = ("train", "--config-dir", ".", "benchmark=toy", "backbone=toy", "triplets=own", *TRAINING)
@@ -42,7 +42,7 @@ def train(folder: Path, *arguments: str, status: int = 0) -> str:
     return run_condsim(*COMMAND, *arguments, folder=folder, status=status)
 
 
-def test_a_sweep_over_rank_trains_and_runs_each_rank_once(folder):
+def test_a_sweep_over_rank_trains_and_runs_each_rank_once(folder: Path) -> None:
     sweep = ("-m", "method=query_adaptive", "method.rank=1,2", *SIZES)
     train(folder, *sweep)
     checkpoints = sorted(folder.glob("results/checkpoints/query_adaptive-*.safetensors"))
@@ -59,15 +59,15 @@ def test_a_sweep_over_rank_trains_and_runs_each_rank_once(folder):
     assert all(0 <= row["validation"] <= 1 for row in history)
 
 
-def test_dry_tells_sizes_and_trains_nothing(folder):
-    told = train(folder, "method=combiner", "method.projection=8", "method.hidden=16", "--dry")
+def test_dry_shows_sizes_and_trains_nothing(folder: Path) -> None:
+    output = train(folder, "method=combiner", "method.projection=8", "method.hidden=16", "--dry")
     # 2 (8*8 + 8) projections, 16*16 + 16 combiner, 16*8 + 8 output, 16*16 + 16 + 16 + 1 scalar
-    assert f"{144 + 272 + 136 + 289:,}" in told
-    assert "minutes on cpu" in told
+    assert f"{144 + 272 + 136 + 289:,}" in output
+    assert "minutes on cpu" in output
     assert not (folder / "results").exists() or not list((folder / "results").rglob("*.safetensors"))
 
 
-def test_what_cannot_be_trained_is_told(folder):
+def test_what_cannot_be_trained_is_reported(folder: Path) -> None:
     assert "has nothing to train" in train(folder, "method=constant", status=1)
     lacking = train(folder, "method=combiner", "triplets.own.reference=false", status=1)
     assert "have no reference image, which combiner needs" in lacking

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from builders import run_condsim
+from running import run_condsim
 
 COLORS = {"red": (200, 40, 40), "blue": (40, 60, 200)}
 WORDS = "the color of the thing that somebody has put in the very middle of this picture " * 8
