@@ -1,0 +1,38 @@
+"""The sentences of which messages are made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from condsim.harness.errors import CondsimError, UnusableRowsError, did_you_mean, first_line, first_of, reading
+
+
+def test_the_nearest_names_are_offered_or_all_of_them() -> None:
+    assert did_you_mean("caly", ["clay", "image_only"]) == "Did you mean 'clay'?"
+    assert did_you_mean("rank_1", ["rank_2", "rank_3", "x"]) == "Did you mean 'rank_3' or 'rank_2'?"
+    assert did_you_mean("zzz", ["b", "a"]) == "Choose one of: a, b."
+    assert did_you_mean("zzz", []) == "There is nothing to choose from."
+
+
+def test_long_lists_and_messages_are_shortened() -> None:
+    assert first_of("abcde") == "a, b, c and 2 more"
+    assert first_of("abc") == "a, b, c"
+    assert first_line(ValueError("one\ntwo")) == "one"
+    assert first_line(ValueError()) == "ValueError"
+
+
+def test_a_file_that_cannot_be_read_is_named_with_what_it_should_be(tmp_path: Path) -> None:
+    for path, reason in ((tmp_path / "none", "does not exist"), (tmp_path, "cannot be read")):
+        with pytest.raises(CondsimError, match=rf"{reason}.*\(expected a table\)") as caught, reading(path, "a table"):
+            path.read_text()
+        assert str(path) in str(caught.value)
+
+
+def test_rows_that_cannot_be_used_are_counted_and_ten_are_named() -> None:
+    error = UnusableRowsError(30, dict.fromkeys(range(12), "is bad"), lambda row: f"{row}.png", skippable=True)
+    assert "12 of 30 rows" in str(error)
+    assert str(error).count("is bad") == 10
+    assert "0.png" in str(error)
+    assert error.faults.keys() == set(range(12))
