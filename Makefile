@@ -41,13 +41,14 @@ lint: $(DEV)  ## Check the style, and that imports run one way
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-logo --no-cache
 
-typecheck: $(DEV) build/typecheck/condsim  ## Check types with mypy --strict
-	$(BIN)/mypy -p condsim
+typecheck: $(DEV) build/typecheck/tests  ## Check types of the packages and of the tests with mypy --strict
+	$(BIN)/mypy -p condsim -p tests
 
-# mypy follows folders, not import hooks: give it the import root as a folder of links.
-build/typecheck/condsim:
-	mkdir -p $@
-	for part in __init__.py harness methods datasets conf; do ln -sfn ../../../$$part $@/$$part; done
+# mypy follows folders, not import hooks: give it the import roots as folders of links.
+build/typecheck/tests:
+	mkdir -p build/typecheck/condsim
+	for part in __init__.py harness methods datasets conf; do ln -sfn ../../../$$part build/typecheck/condsim/$$part; done
+	for part in tests/builders.py tests/encoders.py tests/running.py tests; do ln -sfn ../../$$part build/typecheck; done
 
 docs: $(READY)  ## Build the documentation site in site/
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
