@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -50,10 +51,11 @@ def test_the_first_step_is_that_of_adam() -> None:
     torch.testing.assert_close(found, start.detach() - 0.01 * gradient.sign(), atol=1e-5, rtol=0)
 
 
-def test_indirect_scores_are_cosines_of_the_mapped_images(space: Space) -> None:
+def test_indirect_scores_are_cosines_of_the_mapped_images(space: Space, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("condsim.methods.indirect.fitted_projection", partial(fitted_projection, steps=30))
     gallery = space.gallery()
     queries = space.queries(gallery, [3, 8, 21], [0, 3, 0])
-    method = Indirect(components=5, patience=2, rate=1.0)
+    method = Indirect(components=5)
     maps = [method._map(condition, gallery).double() for condition in gallery.conditions]
     assert maps[0].shape == (space.width, 5)
     found = method.prepare(gallery)(queries)
@@ -64,8 +66,9 @@ def test_indirect_scores_are_cosines_of_the_mapped_images(space: Space) -> None:
         torch.testing.assert_close(found[row].double(), expected, atol=1e-5, rtol=0)
 
 
-def test_the_map_has_at_most_a_quarter_of_the_features_width(space: Space) -> None:
-    assert Indirect(patience=2)._map(("color",), space.gallery()).shape == (24, 6)
+def test_the_map_has_at_most_a_quarter_of_the_features_width(space: Space, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("condsim.methods.indirect.fitted_projection", partial(fitted_projection, steps=30))
+    assert Indirect()._map(("color",), space.gallery()).shape == (24, 6)
 
 
 def test_crl_scores_are_products_of_unit_descriptions(space: Space) -> None:

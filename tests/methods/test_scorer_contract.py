@@ -46,7 +46,7 @@ Make = Callable[[str], Method]
 
 
 @pytest.fixture
-def make(tmp_path: Path, space: Space) -> Make:
+def make(tmp_path: Path, space: Space, monkeypatch: pytest.MonkeyPatch) -> Make:
     """The method of a YAML, with small random weights and tables where it needs files."""
     width = space.width
 
@@ -106,7 +106,7 @@ def make(tmp_path: Path, space: Space) -> Make:
             lines = [f"{i}.jpg,caption {i + j}" for i in range(ITEMS) for j in range(2)]
             Path(config.captions).write_text("\n".join(["image,text", *lines]) + "\n")
         if name == "indirect":
-            config.patience, config.rate = 2, 1.0
+            monkeypatch.setattr("condsim.methods.indirect.fitted_projection", partial(fitted_projection, steps=30))
         method = instantiate(config, _convert_="all")
         assert isinstance(method, Method)
         return method

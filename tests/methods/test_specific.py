@@ -54,6 +54,7 @@ def test_change_attribute_searches_by_the_new_value_and_the_category_seen(space:
     torch.testing.assert_close(scores, expected, atol=1e-5, rtol=0)
 
 
+@pytest.mark.slow
 def test_classes_are_the_mean_of_the_80_published_prompts(space: Space) -> None:
     prompts: list[str] = []
 

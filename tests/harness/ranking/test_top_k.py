@@ -24,7 +24,7 @@ def test_the_top_breaks_ties_by_position(seed: int, k: int, width: int, levels: 
         assert positions == by_definition(row, k)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     st.integers(0, 10_000), st.integers(1, 12), st.integers(1, 3000), st.integers(1, 700), st.integers(2, 5000),
     st.sampled_from(["any", "rising", "falling"]), st.integers(0, 6),

@@ -103,7 +103,7 @@ def test_a_missing_condition_names_the_nearest_and_how_to_add_it() -> None:
         ("color: {_target_: os.system, command: touch}", "list of values, found a mapping"),
         ("color: !!python/object/apply:os.system [touch x, touch y]", "found the tag 'python/object/apply:os.system'"),
         ("color: [!!int 3, !!int 4]", "found the tag 'int'"),
-        ("color: " + "[" * 1500, "nested too deep"),
+        ("color: " + "[" * 500, "nested too deep"),
         (
             "a: &a [x, y]\n"
             + "".join(f"{chr(98 + i)}: &{chr(98 + i)} [{', '.join([f'*{chr(97 + i)}'] * 9)}]\n" for i in range(9)),
