@@ -85,7 +85,7 @@ def test_a_mistyped_name_shows_the_nearest(
         ("check", "  benchmark ", "recipe"),
         ("download", "  benchmark ", "backbone "),
         ("report", "report.budget_mb=20", "benchmark  "),
-        ("mine", "  captions ", "recipe"),
+        ("mine", "  captions ", "  recipe "),
         ("templates", "objects.count=2000", "recipe"),
         ("bench", "  experiment ", "  recipe "),
         ("train", "  recipe ", "  experiment "),

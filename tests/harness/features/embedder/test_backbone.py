@@ -62,7 +62,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         hf.Qwen2VLModel(config).save_pretrained(folder / "base")
-    pixels = {"min_pixels": 28 * 28, "max_pixels": 56 * 56}
+    pixels: dict[str, Any] = {"min_pixels": 28 * 28, "max_pixels": 56 * 56}
     hf.Qwen2VLProcessor(
         image_processor=hf.Qwen2VLImageProcessor(**pixels), video_processor=hf.Qwen2VLVideoProcessor(**pixels),
         tokenizer=tokenizer, chat_template=CHAT,
