@@ -404,7 +404,7 @@ def instre_archive() -> bytes:
     queries[0, 0] = np.array([[1]]), np.array([[1.0, 2.0, 3.0, 1.0]])
     names = {key: np.array([[np.array(["INSTRE-S1/a.jpg"])]], dtype=object) for key in ("imlist", "qimlist")}
     truth = io.BytesIO()
-    savemat(truth, {**names, "gnd": queries})
+    savemat(truth, {**names, "gnd": queries})  # type: ignore[arg-type]
     return zipped({"test_script/gnd_instre.mat": truth.getvalue(), "test_script/readme.txt": b"x"})
 
 

@@ -413,8 +413,7 @@ def test_class_labels_of_a_parquet_dataset_become_their_names(table: Path, offli
 def test_a_parquet_dataset_of_paths_is_exported_again_when_its_pictures_change(
     table: Path, offline_hub: Path, tmp_path: Path
 ) -> None:
-    import datasets
-
+    datasets: Any = importlib.import_module("datasets")
     frame = pd.read_csv(table)
     rows = {"image": [str(table.parent / name) for name in frame["image"]], "color": list(frame["color"])}
     features = datasets.Features({"image": datasets.Image(), "color": datasets.Value("string")})

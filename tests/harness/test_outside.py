@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,7 @@ from condsim.harness.task import ImageTable, Ragged, Task
 ROWS = [("toy/1", "a red cup"), ("toy/0", "a dog, asleep"), ("toy/1", 'a "blue" cup')]
 
 
-def task(ids: tuple[str, ...] = ("a", "b", "c"), **changes: str) -> Task:
+def task(ids: tuple[str, ...] = ("a", "b", "c"), **changes: Any) -> Task:
     n = len(ids)
     return Task(
         "bench", "toy", ImageTable(Path(), ("x.jpg", "y.jpg")), (("color",),), np.zeros(n, dtype=np.int64),

@@ -263,7 +263,8 @@ def test_why_names_the_values_that_the_papers_formula_says_are_nearest(space: An
     gallery, method = space.gallery(), Clay(**flags)
     queries = space.queries(gallery, [3, 17], [0, 3])
     rows = torch.tensor([[5, 9], [0, 39]])
-    reasons = method.prepare(gallery).why(queries, rows)
+    scorer: Any = method.prepare(gallery)
+    reasons = scorer.why(queries, rows)
     mean_image = mean_direction(gallery.features)
 
     def nearest(image: Tensor, text: str, count: int) -> str:
@@ -283,4 +284,5 @@ def test_why_names_the_values_that_the_papers_formula_says_are_nearest(space: An
 
     assert reasons[0] == [expected(0, 5, "color"), expected(0, 9, "color")]
     assert reasons[1][0] == f"color: {expected(1, 0, 'color')}; shape: {expected(1, 0, 'shape')}"
-    assert Clay(subspace="random").prepare(gallery).why(queries, rows) == [["", ""], ["", ""]]
+    random: Any = Clay(subspace="random").prepare(gallery)
+    assert random.why(queries, rows) == [["", ""], ["", ""]]

@@ -323,7 +323,7 @@ def test_regions_need_whole_pictures_and_an_encoder(colored: Gallery) -> None:
 def test_why_names_the_best_pairs_of_the_optimal_matching(space: Any) -> None:
     gallery = space.gallery()
     queries = space.queries(gallery, [3, 17], [0, 1])
-    scorer = NeighborhoodRerank(neighbors=4, shortlist=2).prepare(gallery)
+    scorer: Any = NeighborhoodRerank(neighbors=4, shortlist=2).prepare(gallery)
     rows = scorer(queries).topk(3, dim=1).indices
     phrases = gallery.train().phrases
     bank = unit(gallery.encode_texts(phrases))
@@ -341,4 +341,5 @@ def test_why_names_the_best_pairs_of_the_optimal_matching(space: Any) -> None:
             assert sorted(reason.split(", ")) == sorted(
                 f"{phrases[a]} ~ {phrases[b]} {float(bank[a] @ bank[b]):.2f}" for a, b in first
             )
-    assert NeighborhoodRerank(solver="chamfer").prepare(gallery).why(queries, rows) == [[""] * 3] * 2
+    chamfer: Any = NeighborhoodRerank(solver="chamfer").prepare(gallery)
+    assert chamfer.why(queries, rows) == [[""] * 3] * 2

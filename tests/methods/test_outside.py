@@ -90,8 +90,8 @@ def test_a_joint_embedder_reads_reference_and_template(space: Space, gallery: Ga
     expected = unit(space.encode_jointly(np.array(REFERENCE), texts)) @ unit(gallery.features).T
     close(Joint(template="find {}").prepare(gallery)(queries), expected)
     both = replace(gallery, texts=(("a", "b"), ("c",), ("d",), ("e",)))
-    mean = sum(unit(space.encode_jointly(np.array([3]), [text])) for text in "ab")
-    close(Joint().prepare(both)(queries)[:1], unit(mean) @ unit(gallery.features).T)
+    first, second = (unit(space.encode_jointly(np.array([3]), [text])) for text in "ab")
+    close(Joint().prepare(both)(queries)[:1], unit(first + second) @ unit(gallery.features).T)
     with pytest.raises(NotApplicable, match="backbone=embedder"):
         Joint().prepare(replace(gallery, encode_jointly=None))
 

@@ -8,8 +8,9 @@ import pytest
 
 from condsim.harness.commands.choosing import choice_of
 from condsim.harness.commands.composition import Job, jobs
-from condsim.harness.configs import flat, plain
+from condsim.harness.configs import plain
 from condsim.harness.errors import CondsimError
+from condsim.harness.run.record import flat
 
 pytestmark = pytest.mark.slow
 

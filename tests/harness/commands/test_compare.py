@@ -46,7 +46,7 @@ def with_labels(task: Task) -> Task:
 def test_labels_break_the_headline_metric_down_and_few_queries_are_marked(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    methods = (("one", 1.0, {}), ("two", 0.0, {}))
+    methods: Methods = (("one", 1.0, {}), ("two", 0.0, {}))
     folder = make_results(tmp_path / "results", queries=80, methods=methods, change=with_labels)
     comparison = Results(folder).compare("toy/focus", "recall@5")
     means, labels = comparison.tables()

@@ -32,7 +32,7 @@ def task(folder: Path, name: str = "focus", **changes: Any) -> Task:
 
 def run(folder: Path, monkeypatch: pytest.MonkeyPatch, *tasks: Task, **settings: Any) -> Path:
     monkeypatch.setattr(command, "make_once", lambda config, name: Benchmark("toy", tasks))
-    defaults = {"benchmark": {}, "tasks": None, "queries_from": None, "pairs": None, "crops": None}
+    defaults: dict[str, Any] = {"benchmark": {}, "tasks": None, "queries_from": None, "pairs": None, "crops": None}
     files = {"queries": str(folder / "queries.csv"), "images": str(folder / "images.csv")}
     assert command.run({**defaults, **files, **settings}) == 0
     return folder

@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from omegaconf import OmegaConf
 
 from condsim.harness.commands.choices import choices_of
 from condsim.harness.commands.reproduce import read_experiment
@@ -76,4 +75,3 @@ def test_every_table_has_published_cells_and_a_row_for_each(name: str) -> None:
             if group in ("method", "backbone", "benchmark"):
                 assert choice in choices_of(group)
     assert set(experiment.needs) == {"files", "time", "licence"}
-    assert OmegaConf.create(experiment.needs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -84,7 +85,7 @@ def written(task: Task, path: Path, form: str, depth: int | None = None) -> Path
 @pytest.mark.parametrize("form", ["trec", "jsonl"])
 @pytest.mark.parametrize("make", [own_lists, gallery_with_subsets])
 def test_an_imported_ranking_has_the_numbers_of_the_run_to_the_last_digit(
-    make: type[Task], form: str, tmp_path: Path
+    make: Callable[[], Task], form: str, tmp_path: Path
 ) -> None:
     task = make()
     places, _ = bind(task, read_rankings([written(task, tmp_path / f"run.{form}.gz", form)]))

@@ -36,7 +36,8 @@ def test_a_bundle_gives_the_leaderboard_of_its_records(bundle: Path, results_fol
 
 def test_it_holds_sums_that_other_programs_can_check_and_the_environment(bundle: Path) -> None:
     with zipfile.ZipFile(bundle) as archive:
-        sums = dict(reversed(line.split("  ")) for line in archive.read("SHA256SUMS").decode().splitlines())
+        lines = archive.read("SHA256SUMS").decode().splitlines()
+        sums = {line[66:]: line[:64] for line in lines}
         assert sums.keys() | {"SHA256SUMS"} == set(archive.namelist())
         assert all(hashlib.sha256(archive.read(name)).hexdigest() == digest for name, digest in sums.items())
         environment = json.loads(archive.read("environment.json"))

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from builders import make_results
+from builders import Methods, make_results
 from condsim.harness.errors import CondsimError
 from condsim.harness.results.merge import merge
 from condsim.harness.results.results import Results
 from condsim.harness.run.record import Measurement, read_record, write_record
 
-METHODS = (("one", 1.0, {}), ("two", 0.5, {}))
+METHODS: Methods = (("one", 1.0, {}), ("two", 0.5, {}))
 
 
 @pytest.fixture
@@ -43,7 +43,12 @@ def test_the_same_run_with_other_numbers_is_kept_and_named(theirs: Path, tmp_pat
     record = read_record(place)
     files = {name: (place / name).read_bytes() for name in record.files}
     other = replace(record, metrics=record.metrics | {"recall@1": Measurement(0.5, 0.4, 0.6, 0.1)})
-    write_record(place, other, lambda scratch: [(scratch / n).write_bytes(b) for n, b in files.items()])
+
+    def put_back(scratch: Path) -> None:
+        for name, content in files.items():
+            (scratch / name).write_bytes(content)
+
+    write_record(place, other, put_back)
     merged = merge(theirs, ours)
     assert (len(merged.added), merged.present) == (0, 3)
     assert len(merged.notes) == 1

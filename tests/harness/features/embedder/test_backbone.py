@@ -90,7 +90,7 @@ def table(tmp_path: Path) -> ImageTable:
 
 def test_features_are_those_of_the_model_itself(make: Make, table: ImageTable) -> None:
     backbone, texts = make(batch_size=3), ["red", "blue", "red", "red"]
-    pictures = [Image.open(table.path(row)) for row in range(4)]
+    pictures: list[Image.Image] = [Image.open(table.path(row)) for row in range(4)]
     pictures[3] = pictures[3].crop((0, 0, 30, 30))
     own = backbone.loaded
     pairs = [{"image": picture, "text": text} for picture, text in zip(pictures, texts, strict=True)]
