@@ -87,6 +87,8 @@ def it_composes(words: list[str], line: str) -> None:
     """Every choice and setting exists; "method=..." and "benchmark=NAME" stand for any."""
     if words[1] in COMPOSED - {"search"}:
         known = [word for word in words[2:] if not word.endswith(("=...", "=NAME"))]
+        if words[1] == "import":
+            known = ["task=focus_attribute", *(word for word in known if "=" in word and not word.startswith("task="))]
         list(jobs(words[1], [word for word in known if word != "--dry"]))
     else:
         assert words[1] in cli.COMMANDS or words[1].startswith("--")
@@ -132,6 +134,7 @@ RULES: tuple[tuple[str, Callable[[list[str], str], None]], ...] = (
     (r"condsim \S+.* # in a sentence", it_composes),
     (r"condsim (train|mine|download|train-backbone|captions|edits)", it_composes),  # long, or from the network
     (r"condsim .*(mode=online|experiment=)", it_composes),
+    (r"condsim (import|merge|reproduce|bundle --verify)", it_composes),  # files of others
     (r"python \S+\.py", the_file_runs),
     (r"\.venv/bin/python ", its_help_knows_the_options),
     (r"condsim templates ", only_the_data_is_missing),
