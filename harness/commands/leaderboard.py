@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from condsim.harness.console import console, warn
@@ -20,7 +20,7 @@ examples:
   condsim leaderboard --overview                            the overview only
   condsim leaderboard method=clay rank=5,10 metric=recall@1
   condsim leaderboard --by method task=shapes/focus_attribute,shapes/change_attribute
-  condsim leaderboard --format latex --output tables.tex benchmark=genecis
+  condsim leaderboard benchmark=genecis --format latex --output tables.tex --names clay=CLAY image_only="Image only"
 """
 
 
@@ -33,7 +33,7 @@ def main(argv: Sequence[str]) -> int:
     results.require_runs()
     shown = results.leaderboard().select(**parse_filters(options.filters))
     if options.format or options.output:
-        export(shown, options.format or _format_of(options.output), options.output, by)
+        export(shown, options.format or _format_of(options.output), options.output, by, _names(options.names))
     elif options.overview:
         shown.print_overview()
     else:
@@ -55,13 +55,13 @@ def add_filters(parser: argparse.ArgumentParser, what: str) -> None:
     parser.add_argument("--results", type=Path, default=Path("results"), help="folder of records (default: results)")
 
 
-def export(board: Leaderboard, form: str, output: Path | None, by: Sequence[str]) -> None:
+def export(board: Leaderboard, form: str, output: Path | None, by: Sequence[str], names: Mapping[str, str]) -> None:
     """Write the leaderboard to ``output``, or print it."""
     write: dict[str, Callable[[], str]] = {
         "csv": board.to_csv,
         "long": board.to_long_csv,
-        "markdown": lambda: board.to_markdown(by),
-        "latex": lambda: board.to_latex(by),
+        "markdown": lambda: board.to_markdown(by, names),
+        "latex": lambda: board.to_latex(by, names),
     }
     text = write[form]()
     if output is None:
@@ -84,6 +84,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--output", type=Path, help="write --format to this file (default: print it)")
     parser.add_argument(
+        "--names", nargs="+", default=[], metavar="METHOD=NAME", help="names of methods in --format markdown and latex"
+    )
+    parser.add_argument(
         "--published", type=Path, help="CSV of published numbers (default: reference/published.csv in the results)"
     )
     return parser
@@ -95,6 +98,13 @@ def _columns(text: str) -> tuple[str, ...]:
         if column not in IDENTITY:
             raise CondsimError(f"--by {text}: no column {column!r}. {did_you_mean(column, IDENTITY)}")
     return columns
+
+
+def _names(texts: Sequence[str]) -> dict[str, str]:
+    for text in texts:
+        if "=" not in text:
+            raise CondsimError(f"--names {text}: expected METHOD=NAME, such as clay=CLAY")
+    return dict(text.split("=", 1) for text in texts)
 
 
 def _format_of(output: Path) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from rich import box
@@ -17,7 +17,7 @@ from rich.text import Text
 
 from condsim.harness.console import console
 from condsim.harness.names import escaped
-from condsim.harness.results.table import SECONDS, Cell, Item, Table
+from condsim.harness.results.table import SECONDS, Cell, Column, Item, RunName, Table
 
 LONGEST_NAME = 40
 """Letters of a row's name on one line of the terminal."""
@@ -84,11 +84,12 @@ def to_markdown(tables: Sequence[Table]) -> str:
 
 
 def to_latex(tables: Sequence[Table]) -> str:
-    """LaTeX tables for the `booktabs` package; the best in bold."""
+    """LaTeX tables for the `booktabs` package; the best in bold, the second best underlined."""
     parts = ["% needs \\usepackage{booktabs}"]
     for table in tables:
         columns = "".join("r" if column.number else "l" for column in table.head)
-        body = [" & ".join(_latex(item) for item in row) + r" \\" for row in table.rows]
+        second = _second_best(table)
+        body = [" & ".join(_latex(item, id(item) in second) for item in row) + r" \\" for row in table.rows]
         head = " & ".join(escape_latex(str(column)) for column in table.head) + r" \\"
         parts += [
             r"\begin{table}", r"\centering", rf"\caption{{{escape_latex(table.title)}. {escape_latex(table.caption)}}}",
@@ -96,6 +97,36 @@ def to_latex(tables: Sequence[Table]) -> str:
             r"\end{tabular}", r"\end{table}", "",
         ]  # fmt: skip
     return "\n".join(parts)
+
+
+def renamed(tables: Sequence[Table], names: Mapping[str, str]) -> list[Table]:
+    """The tables with other names for methods: ``{"clay": "CLAY"}``."""
+
+    def text(item: Item, column: Column) -> Item:
+        if isinstance(item, RunName):
+            return replace(item, method=names.get(item.method, item.method))
+        return names.get(item, item) if isinstance(item, str) and column.name == "method" else item
+
+    return [
+        replace(
+            table,
+            head=tuple(replace(column, name=names.get(column.name, column.name)) for column in table.head),
+            rows=tuple(tuple(map(text, row, table.head)) for row in table.rows),
+        )
+        for table in tables
+    ]
+
+
+def _second_best(table: Table) -> set[int]:
+    """The ids of the cells with the second best value: of their column, or of their row where tasks go down."""
+    lines = table.rows if table.head[0].name == "task" else zip(*table.rows, strict=True)
+    found = set()
+    for line in lines:
+        cells = [item for item in line if isinstance(item, Cell)]
+        values = sorted({cell.measurement.value for cell in cells}, reverse=True)
+        if len(values) > 1 and any(cell.best for cell in cells):
+            found |= {id(cell) for cell in cells if cell.measurement.value == values[1]}
+    return found
 
 
 def escape_latex(text: str) -> str:
@@ -186,9 +217,10 @@ def _markdown_text(text: str) -> str:
     return "".join(f"\\{letter}" if letter in "|<*`" else letter for letter in escaped(text)).replace("\n", " ")
 
 
-def _latex(item: Item) -> str:
+def _latex(item: Item, is_second: bool) -> str:
     if not isinstance(item, Cell):
         return escape_latex(str(item))
     number = rf"\textbf{{{_number(item)}}}" if item.best else _number(item)
+    number = rf"\underline{{{number}}}" if is_second and not item.best else number
     beside = escape_latex(_beside(item)).strip()
     return rf"{number} {{\scriptsize {beside}}}" if beside else number

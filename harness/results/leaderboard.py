@@ -119,12 +119,14 @@ class Leaderboard:
         """One row per metric of each entry."""
         return csv_file.to_long_csv(self.entries)
 
-    def to_markdown(self, by: Sequence[str] = BY) -> str:
-        return formats.to_markdown(formats.captions_once(self.tables(by), legend(self.entries)))
+    def to_markdown(self, by: Sequence[str] = BY, names: Mapping[str, str] | None = None) -> str:
+        """Markdown tables. ``names``: method -> the name to show."""
+        tables = formats.captions_once(self.tables(by), legend(self.entries))
+        return formats.to_markdown(formats.renamed(tables, names or {}))
 
-    def to_latex(self, by: Sequence[str] = BY) -> str:
-        """Tables for the `booktabs` package."""
-        return formats.to_latex(self.tables(by))
+    def to_latex(self, by: Sequence[str] = BY, names: Mapping[str, str] | None = None) -> str:
+        """Tables for the `booktabs` package. ``names``: method -> the name to show."""
+        return formats.to_latex(formats.renamed(self.tables(by), names or {}))
 
     def to_frame(self) -> pd.DataFrame:
         """The columns of the CSV as a pandas data frame; missing numbers are NaN."""

@@ -61,6 +61,28 @@ def test_transposing_keeps_every_cell() -> None:
         assert row[1:] == tuple(line[i + 1] for line in one.rows)
 
 
+@pytest.mark.parametrize("down", ["methods", "tasks"])
+def test_latex_underlines_the_second_best_of_each_task_and_names_methods(down: str) -> None:
+    values = {"clay": (0.5, 0.2), "product": (0.7, 0.1), "slerp": (0.5, 0.3)}
+    rows = tuple(
+        (
+            RunName(method),
+            *(Cell(Measurement(value), value == best) for value, best in zip(row, (0.7, 0.3), strict=True)),
+        )
+        for method, row in values.items()
+    )
+    head = (Column("method", number=False), Column("color", "map"), Column("shape", "map"))
+    one = Table("t", head, rows)
+    (named,) = formats.renamed([one if down == "methods" else transposed(one)], {"clay": "CLAY"})
+    latex = formats.to_latex([named])
+    assert latex.count(r"\textbf{70.0}") == latex.count(r"\textbf{30.0}") == 1
+    assert latex.count(r"\underline{50.0}") == 2  # two methods share the second place
+    assert latex.count(r"\underline{20.0}") == 1
+    assert latex.count(r"\underline") == 3
+    assert "CLAY" in latex
+    assert "clay" not in latex
+
+
 @pytest.mark.parametrize(
     ("measurement", "text"),
     [
