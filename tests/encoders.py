@@ -68,6 +68,7 @@ class Space:
             train=lambda: train,
             table=image_table(n) if names is None else ImageTable(Path("images"), tuple(names)),
             rows=np.arange(n),
+            encode_images=lambda table: self.encode_images(len(table), seed=9),
             encode_texts_with=self.encode_texts_with,
             encode_jointly=self.encode_jointly,
             query_names=tuple(f"toy/{i}" for i in range(n)),

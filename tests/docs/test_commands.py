@@ -186,12 +186,12 @@ def draw(path: Path, color: str, kind: str, number: int) -> None:
     picture.save(path)
 
 
-def stand_in(pictures: Path) -> Benchmark:
+def stand_in(pictures: Path, seed: int = 0) -> Benchmark:
     """Benchmark "shapes" with one of its tasks: 24 pictures, each a query by color and by shape with six candidates."""
-    looks = [(color, kind, i) for color in COLORS for kind in KINDS for i in range(3)]
+    looks = [(color, kind, 3 * seed + i) for color in COLORS for kind in KINDS for i in range(3)]
     for look in looks:
         draw(pictures / "{}-{}-{}.png".format(*look), *look)
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     rows = np.arange(2 * len(looks))
     reference, which = rows // 2, rows % 2
     label = np.array([[color, kind] for color, kind, _ in looks])
@@ -213,7 +213,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The user's files as the pages give them, the pictures that these name, and records of a few runs."""
     home = tmp_path_factory.mktemp("docs")
     own = home / "own"
-    small = stand_in(home / "pictures")
+    splits = {"test": stand_in(home / "pictures"), "val": stand_in(home / "validation", seed=1)}
     for name, text in files().items():
         (own / name).parent.mkdir(parents=True, exist_ok=True)
         (own / name).write_text(text, encoding="utf-8")
@@ -227,7 +227,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("NO_COLOR", "1")
         for name in ("WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR"):
             patch.setenv(name, str(home / "wandb"))
-        patch.setattr(shapes, "load", lambda cache_dir=None, tasks=None: small.select(tasks))
+        patch.setattr(shapes, "load", lambda cache_dir=None, tasks=None, split="test": splits[split].select(tasks))
         patch.chdir(own)
         for runs in (["method=image_only,image_plus_text"], ["method=clay", "method.rank=2,5,10"]):
             status, output = call_condsim(["bench", "-m", *runs, "statistics.resamples=100"])

@@ -73,7 +73,7 @@ def make(tmp_path: Path, space: Space, monkeypatch: pytest.MonkeyPatch) -> Make:
             (tmp_path / "config.yml").write_text(json.dumps({"hparams": released}))
         elif name in ("pic2word", "searle", "lincir"):
             layers = (Pic2Word if name == "pic2word" else Searle).layers
-            sizes = zip(layers, (14, 15, space.word_width), (width, 14, 15), strict=True)
+            sizes = zip(layers, (14, 14, space.word_width), (width, 14, 14), strict=True)
             tensors: dict[str, Tensor] = {}
             for layer, out, inputs in sizes:
                 tensors |= {f"{layer}.weight": torch.randn(out, inputs) / 4, f"{layer}.bias": torch.randn(out)}
@@ -97,6 +97,17 @@ def make(tmp_path: Path, space: Space, monkeypatch: pytest.MonkeyPatch) -> Make:
             lines = [f"{i}.jpg,{category}" for i in range(ITEMS) for category in ("color", "shape", f"c{i % 7}")]
             table.write_text("\n".join(["image,category", *lines]) + "\n")
             config.categories = str(table)
+        if name == "rerank_oracle":
+            config.parts = str(tmp_path / "parts.csv")
+            lines = [
+                f"{i}.jpg,{part}" for i in range(ITEMS) for part in ("color", f"p{i % 7}", f"q{i % 5}")[: 1 + i % 3]
+            ]
+            Path(config.parts).write_text("\n".join(["image,category", *lines]) + "\n")
+        if name == "rerank_regions":  # there are no pictures whose sizes could be read
+            monkeypatch.setattr(
+                "condsim.methods.neighborhood_rerank.grid_regions",
+                lambda table, grid: table.take(np.repeat(np.arange(len(table)), grid * grid)),
+            )
         if name == "texts":
             config.table = str(tmp_path / "texts.csv")
             lines = [f"toy/{i},text {i + j}" for i in range(ITEMS) for j in range(1 + i % 2)]
