@@ -36,7 +36,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 COMPOSED = {name for name in cli.COMMANDS if (ROOT / f"conf/{name.replace('-', '_')}.yaml").is_file()}
 FENCE = re.compile(r"^(?:`(?P<name>[\w./-]+)`[^\n]*:\n\n)?```(?P<language>\w*)\n(?P<body>.*?)^```$", re.S | re.M)
-MISSING = re.compile(r"is not a folder|does not exist|is incomplete")
+MISSING = re.compile(r"is not a folder|does not exist|is incomplete|is not set")
 COLORS, KINDS = ("red", "green", "blue", "yellow"), ("circle", "square")
 
 
