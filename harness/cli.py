@@ -20,6 +20,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "report": ("report", "write the records as one HTML page"),
     "plot": ("plot", "write the records as figures for a paper"),
     "search": ("search", "find pictures in a folder of your own by picture and condition"),
+    "explore": ("explore", "look through a folder in a local web page, compare methods, mark results"),
     "export": ("export_rankings", "write the ranking of every query for other programs"),
     "import": ("import_rankings", "measure rankings that another program made"),
     "reproduce": ("reproduce", "run a published table, and compare it with what was published"),

@@ -12,7 +12,17 @@ from condsim.harness.task import ImageTable
 
 
 def thumbnail_uri(table: ImageTable, row: int, side: int) -> str | None:
-    """The picture as a data URI at most ``side`` pixels wide and high; None where it is missing or does not decode."""
+    """``thumbnail`` as a data URI."""
+    picture = thumbnail(table, row, side)
+    if picture is None:
+        return None
+    out = io.BytesIO()
+    picture.save(out, "WEBP", quality=80, method=4)
+    return "data:image/webp;base64," + base64.b64encode(out.getvalue()).decode("ascii")
+
+
+def thumbnail(table: ImageTable, row: int, side: int) -> Picture | None:
+    """The picture at most ``side`` pixels wide and high; None where it is missing or does not decode."""
     box = None if table.boxes is None else table.boxes[row]
     try:
         with Image.open(table.path(row)) as opened:
@@ -22,18 +32,15 @@ def thumbnail_uri(table: ImageTable, row: int, side: int) -> str | None:
                 picture = in_eight_bits(opened)
             else:
                 picture = crop_by_rule(in_eight_bits(opened), box, table)
-            data = _webp(picture, side)
+            return _reduced(picture, side)
     except Exception:  # a damaged file can raise nearly anything in a decoder: the report shows a placeholder
         return None
-    return "data:image/webp;base64," + base64.b64encode(data).decode("ascii")
 
 
-def _webp(picture: Picture, side: int) -> bytes:
+def _reduced(picture: Picture, side: int) -> Picture:
     transparent = "transparency" in picture.info or picture.mode in ("RGBA", "LA", "PA")
     picture = picture.convert("RGBA" if transparent else "RGB")
     picture.thumbnail((side, side), Image.Resampling.LANCZOS)
     if transparent:
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
-    out = io.BytesIO()
-    picture.save(out, "WEBP", quality=80, method=4)
-    return out.getvalue()
+    return picture

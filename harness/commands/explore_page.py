@@ -1,0 +1,240 @@
+"""The page of `condsim explore`, built with Gradio. It serves thumbnails that it makes, and no file of the folder."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import gradio as gr
+
+from condsim.harness.commands.arguments import config_folders
+from condsim.harness.commands.choices import choices_of
+from condsim.harness.commands.explore_search import USUAL, Search, read_settings, read_values, write_values
+from condsim.harness.commands.explorer import SIGNS, Explorer, Result
+from condsim.harness.errors import ROWS_SHOWN, CondsimError
+from condsim.harness.images import Picture
+from condsim.harness.search.marks import Mark
+from condsim.methods.phrases.lexicon import Lexicon
+
+PAGE, MOST_NAMES = 24, 2000
+"""Results per page; names of pictures that are suggested (every name can be typed)."""
+FIRST_METHODS = ("clay", "image_plus_text")
+EXPLAIN, RIGHT, WRONG, MORE = CLICKS = ("explains it", "marks it right", "marks it wrong", "searches more like it")
+MARKS: dict[str, Mark] = {RIGHT: "right", WRONG: "wrong"}
+CSS = """
+.results .grid-container { grid-template-columns: repeat(auto-fill, minmax(7rem, 1fr)) !important; }
+@media (max-width: 40rem) { .results .grid-container { grid-template-columns: repeat(3, 1fr) !important; } }
+"""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a grid shows."""
+
+    search: Search
+    results: tuple[Result, ...]
+
+
+@dataclass(frozen=True)
+class Side:
+    """The controls and the results of one of the two methods."""
+
+    method: gr.Dropdown
+    slider: gr.Slider
+    settings: gr.Textbox
+    grid: gr.Gallery
+    message: gr.Textbox
+    command: gr.Textbox
+    shown: gr.State
+
+    @property
+    def inputs(self) -> list[Any]:
+        return [self.method, self.slider, self.settings]
+
+    @property
+    def outputs(self) -> list[Any]:
+        return [self.shown, self.grid, self.message, self.command]
+
+
+def build(explorer: Explorer) -> gr.Blocks:
+    """The page."""
+    index, lexicon = explorer.target.index, Lexicon().entries
+    names = index.pictures.table.names
+    folder = [explorer.target.config_dir] if explorer.target.config_dir else []
+    methods = [USUAL, *choices_of("method", config_folders(folder))]
+
+    with gr.Blocks(title=f"condsim: {index.root.name}", analytics_enabled=False, delete_cache=(86400, 86400)) as page:
+        gr.HTML(_heading(explorer))
+        with gr.Row():
+            with gr.Column(scale=1, min_width=240):
+                picture = gr.Image(
+                    label="Query picture: drop one, or choose one below", type="filepath", image_mode=None, height=240,
+                    sources=["upload", "clipboard"], buttons=[], elem_id="picture",
+                )  # fmt: skip
+                name = gr.Dropdown(
+                    list(names[:MOST_NAMES]), value=None, allow_custom_value=True, elem_id="name",
+                    label="Picture of the folder",
+                )  # fmt: skip
+            with gr.Column(scale=2, min_width=300):
+                conditions = gr.Dropdown(
+                    list(lexicon), value=[], multiselect=True, allow_custom_value=True, elem_id="conditions",
+                    label="Conditions", info="Choose some, or type any text and press Enter. Several count at once.",
+                )  # fmt: skip
+                values = gr.Textbox(
+                    label="Values of the conditions", lines=3, max_lines=8, elem_id="values",
+                    info="CLAY and others compare pictures by these. Edit them, then click Search.",
+                    placeholder="mood: happy, sad, calm",
+                )  # fmt: skip
+                click = gr.Radio(CLICKS, value=EXPLAIN, label="A click on a result", elem_id="click")
+                search = gr.Button("Search", variant="primary", elem_id="search")
+        note = gr.Textbox(label="Result", lines=1, max_lines=8, interactive=False, elem_id="note")
+        with gr.Row():
+            sides = [_side(explorer, methods, first, i) for i, first in enumerate(FIRST_METHODS)]
+        with gr.Row():
+            more = gr.Button("More results", elem_id="more")
+            export = gr.Button("Export both as HTML", elem_id="export")
+            save = gr.Button("Make a benchmark of the marks", elem_id="save")
+        sheets = gr.File(label="Contact sheets", visible=False, elem_id="sheets")
+        bench = gr.Textbox(
+            label="Measure the methods on your marks", visible=False, interactive=False, buttons=["copy"], lines=3,
+            elem_id="bench",
+        )  # fmt: skip
+        query = gr.State(None)
+        count = gr.State(PAGE)
+
+        def found(query: str | None, conditions: list[str], values: str, count: int, *controls: Any) -> list[Any]:
+            outputs: list[Any] = []
+            for method, level, settings in zip(*[iter(controls)] * 3, strict=True):
+                outputs += _found(explorer, query, conditions, values, count, method, level, settings)
+            return outputs
+
+        def usual_values(conditions: list[str]) -> str:
+            return write_values({text: lexicon[text] for text in conditions if text in lexicon})
+
+        def chosen(name: str | None) -> tuple[str | None, Picture | None]:
+            if name and not explorer.has(name):
+                raise gr.Error(html.escape(f"{name}: there is no such picture in the folder"), print_exception=False)
+            return (name, explorer.picture(name)) if name else (None, None)
+
+        def clicked(action: str, shown: Shown, one: Shown, two: Shown, event: gr.SelectData) -> list[Any]:
+            result = shown.results[event.index]
+            if action == MORE:
+                picture = explorer.picture(result.name)
+                return [result.name, result.name, picture, f"Query: {result.name}", gr.skip(), gr.skip()]
+            text = f"{result.name}: {result.why or 'the method has no explanation of its scores'}"
+            if action in MARKS:
+                text = _or_error(explorer.mark, result, shown.search, MARKS[action])
+            grids = [explorer.grid(side.results, side.search) for side in (one, two)]
+            return [gr.skip(), gr.skip(), gr.skip(), text, *(grids if action in MARKS else (gr.skip(), gr.skip()))]
+
+        def exported(one: Shown, two: Shown, count: int) -> Any:
+            files = [_or_error(explorer.sheet, side.search, count) for side in (one, two) if side.results]
+            return gr.File(files, visible=True)
+
+        def saved(one: Shown, two: Shown) -> Any:
+            return gr.Textbox(_or_error(explorer.save, [one.search, two.search]), visible=True)
+
+        controls = [query, conditions, values, count, *(part for side in sides for part in side.inputs)]
+        results = [part for side in sides for part in side.outputs]
+        grids = [side.grid for side in sides]
+        shown = [side.shown for side in sides]
+
+        picture.upload(lambda path: (path, None), picture, [query, name], show_progress="hidden")
+        picture.clear(lambda: (None, None), None, [query, name], show_progress="hidden")
+        name.input(chosen, name, [query, picture], show_progress="hidden")
+        conditions.change(usual_values, conditions, values, show_progress="hidden")
+        more.click(lambda count: count + PAGE, count, count, show_progress="hidden")
+        for side in sides:
+            side.method.input(lambda method: _slider(explorer, method), side.method, side.slider)
+            side.grid.select(clicked, [click, side.shown, *shown], [query, name, picture, note, *grids])
+        gr.on(
+            [page.load, query.change, count.change, values.change, search.click,
+             *(event for side in sides for event in
+               (side.method.change, side.slider.release, side.settings.submit))],
+            found, controls, results, trigger_mode="always_last", show_progress="minimal",
+        )  # fmt: skip
+        export.click(exported, [*shown, count], sheets)
+        save.click(saved, shown, bench)
+    return cast(gr.Blocks, page)
+
+
+def open_page(page: gr.Blocks, port: int | None, in_browser: bool) -> str:
+    """Start the server, for this machine only, and return the address. Raises OSError for a busy port."""
+    # The system's fonts, so that no font comes from the network.
+    theme = gr.themes.Default(font=("system-ui", "sans-serif"), font_mono=("ui-monospace", "monospace"))
+    _, address, _ = page.launch(
+        server_name="127.0.0.1", server_port=port, inbrowser=in_browser, prevent_thread_lock=True, quiet=True,
+        share=False, ssr_mode=False, pwa=False, mcp_server=False, run_history=False, enable_monitoring=False,
+        footer_links=["settings"], theme=theme, css=CSS, max_file_size="100mb",
+    )  # fmt: skip
+    return str(address)
+
+
+def _side(explorer: Explorer, methods: Sequence[str], first: str, number: int) -> Side:
+    with gr.Column(min_width=300):
+        method = gr.Dropdown(list(methods), value=first, label=f"Method {number + 1}", elem_id=f"method-{number}")
+        slider = _slider(explorer, first)
+        settings = gr.Textbox(
+            label="Other settings", placeholder="subspace=single several=mean", elem_id=f"settings-{number}"
+        )
+        message = gr.Textbox(label="Message", visible=False, interactive=False, elem_id=f"message-{number}")
+        grid = gr.Gallery(
+            label="Results", allow_preview=False, interactive=False, height="auto", object_fit="contain", buttons=[],
+            elem_id=f"results-{number}", elem_classes="results",
+        )  # fmt: skip
+        command = gr.Textbox(
+            label="The same search as a command", interactive=False, buttons=["copy"], elem_id=f"command-{number}"
+        )
+    return Side(method, slider, settings, grid, message, command, gr.State(Shown(Search(None, ()), ())))
+
+
+def _slider(explorer: Explorer, method: str) -> gr.Slider:
+    slider = explorer.target.slider(method)
+    if slider is None:
+        return gr.Slider(visible=False)
+    return gr.Slider(
+        slider.low, slider.high, slider.value, step=slider.step, label=slider.name, visible=True, interactive=True
+    )
+
+
+def _found(
+    explorer: Explorer, query: str | None, conditions: Sequence[str], values: str, count: int,
+    method: str, level: float, settings: str,
+) -> list[Any]:  # fmt: skip
+    """The outputs of a side."""
+    lexicon = Lexicon().entries
+    search = Search(query, tuple(conditions), method)
+    try:
+        chosen = {} if (slider := explorer.target.slider(method)) is None else {slider.name: f"{level:g}"}
+        edited = read_values(values, lexicon)
+        edited = {condition: listed for condition, listed in edited.items() if condition in conditions}
+        search = Search(query, tuple(conditions), method, chosen | read_settings(settings), edited)
+        results = explorer.search(search, count)
+        error = ""
+    except CondsimError as fault:
+        results, error = (), str(fault)
+    command = "" if search.is_empty else search.command(explorer.target, count)
+    grid = explorer.grid(results, search)
+    return [Shown(search, results), grid, gr.Textbox(error, visible=bool(error)), command]
+
+
+def _or_error(call: Any, *arguments: Any) -> Any:
+    """What ``call`` returns; its CondsimError as a message on the page."""
+    try:
+        return call(*arguments)
+    except CondsimError as error:
+        raise gr.Error(html.escape(str(error)), print_exception=False) from None
+
+
+def _heading(explorer: Explorer) -> str:
+    pictures = explorer.target.index.pictures
+    text = f"<h1>{html.escape(explorer.target.index.root.name)}</h1><p>{len(pictures.table):,} pictures, "
+    text += f"{html.escape(explorer.target.backbone)}. Marks: {SIGNS['right']}right, {SIGNS['wrong']}wrong.</p>"
+    if pictures.unreadable:
+        listed = [f"<li>{html.escape(f'{name}: {fault}')}</li>" for name, fault in pictures.unreadable.items()]
+        more = f"<li>... and {len(listed) - ROWS_SHOWN:,} more</li>" if len(listed) > ROWS_SHOWN else ""
+        text += f"<details><summary>Files that cannot be read: {len(listed):,}</summary><ul>"
+        text += "".join(listed[:ROWS_SHOWN]) + more + "</ul></details>"
+    return text
