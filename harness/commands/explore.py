@@ -31,7 +31,8 @@ def main(argv: Sequence[str]) -> int:
 
     marks = Marks(options.marks)
     index = Index(options.folder, options.backbone, config_dir=options.config_dir)
-    page = build(Explorer(Target(index, options.folder, options.backbone, options.config_dir), marks))
+    explorer = Explorer(Target(index, options.folder, options.backbone, options.config_dir), marks)
+    page = build(explorer)
     try:
         address = open_page(page, options.port, in_browser=not options.no_browser)
     except OSError:
@@ -44,6 +45,7 @@ def main(argv: Sequence[str]) -> int:
         console.print(f"\n{len(marks):,} marks are in {marks.file}" if len(marks) else "")
     finally:
         page.close(verbose=False)
+        explorer.close()
     return 0
 
 

@@ -14,18 +14,17 @@ from condsim.harness.commands.choices import choices_of
 from condsim.harness.commands.explore_search import USUAL, Search, read_settings, read_values, write_values
 from condsim.harness.commands.explorer import SIGNS, Explorer, Result
 from condsim.harness.errors import ROWS_SHOWN, CondsimError
-from condsim.harness.images import Picture
 from condsim.harness.search.marks import Mark
 from condsim.methods.phrases.lexicon import Lexicon
 
 PAGE, MOST_NAMES = 24, 2000
 """Results per page; names of pictures that are suggested (every name can be typed)."""
-FIRST_METHODS = ("clay", "image_plus_text")
+FIRST_METHODS = ("clay", USUAL)
 EXPLAIN, RIGHT, WRONG, MORE = CLICKS = ("explains it", "marks it right", "marks it wrong", "searches more like it")
 MARKS: dict[str, Mark] = {RIGHT: "right", WRONG: "wrong"}
 CSS = """
 .results .grid-container { grid-template-columns: repeat(auto-fill, minmax(7rem, 1fr)) !important; }
-@media (max-width: 40rem) { .results .grid-container { grid-template-columns: repeat(3, 1fr) !important; } }
+@media (max-width: 40rem) { .results .grid-container { grid-template-columns: repeat(3, minmax(0, 1fr)) !important; } }
 """
 
 
@@ -63,7 +62,8 @@ def build(explorer: Explorer) -> gr.Blocks:
     index, lexicon = explorer.target.index, Lexicon().entries
     names = index.pictures.table.names
     folder = [explorer.target.config_dir] if explorer.target.config_dir else []
-    methods = [USUAL, *choices_of("method", config_folders(folder))]
+    methods = [("the usual: image_plus_text, image_only or text_only", USUAL)]
+    methods += [(name, name) for name in choices_of("method", config_folders(folder))]
 
     with gr.Blocks(title=f"condsim: {index.root.name}", analytics_enabled=False, delete_cache=(86400, 86400)) as page:
         gr.HTML(_heading(explorer))
@@ -87,9 +87,10 @@ def build(explorer: Explorer) -> gr.Blocks:
                     info="CLAY and others compare pictures by these. Edit them, then click Search.",
                     placeholder="mood: happy, sad, calm",
                 )  # fmt: skip
-                click = gr.Radio(CLICKS, value=EXPLAIN, label="A click on a result", elem_id="click")
                 search = gr.Button("Search", variant="primary", elem_id="search")
-        note = gr.Textbox(label="Result", lines=1, max_lines=8, interactive=False, elem_id="note")
+        with gr.Row():
+            click = gr.Radio(CLICKS, value=EXPLAIN, label="A click on a result", elem_id="click")
+            note = gr.Textbox(label="Clicked result", max_lines=8, interactive=False, elem_id="note")
         with gr.Row():
             sides = [_side(explorer, methods, first, i) for i, first in enumerate(FIRST_METHODS)]
         with gr.Row():
@@ -110,18 +111,22 @@ def build(explorer: Explorer) -> gr.Blocks:
                 outputs += _found(explorer, query, conditions, values, count, method, level, settings)
             return outputs
 
-        def usual_values(conditions: list[str]) -> str:
-            return write_values({text: lexicon[text] for text in conditions if text in lexicon})
+        def values_of(conditions: list[str], text: str) -> str:
+            try:
+                edited = read_values(text, {})
+            except CondsimError:
+                edited = {}
+            return write_values({name: (lexicon | edited)[name] for name in conditions if name in lexicon | edited})
 
-        def chosen(name: str | None) -> tuple[str | None, Picture | None]:
+        def chosen(name: str | None) -> tuple[str | None, str | None]:
             if name and not explorer.has(name):
                 raise gr.Error(html.escape(f"{name}: there is no such picture in the folder"), print_exception=False)
-            return (name, explorer.picture(name)) if name else (None, None)
+            return (name, explorer.thumbnail(name)) if name else (None, None)
 
         def clicked(action: str, shown: Shown, one: Shown, two: Shown, event: gr.SelectData) -> list[Any]:
             result = shown.results[event.index]
             if action == MORE:
-                picture = explorer.picture(result.name)
+                picture = explorer.thumbnail(result.name)
                 return [result.name, result.name, picture, f"Query: {result.name}", gr.skip(), gr.skip()]
             text = f"{result.name}: {result.why or 'the method has no explanation of its scores'}"
             if action in MARKS:
@@ -144,17 +149,16 @@ def build(explorer: Explorer) -> gr.Blocks:
         picture.upload(lambda path: (path, None), picture, [query, name], show_progress="hidden")
         picture.clear(lambda: (None, None), None, [query, name], show_progress="hidden")
         name.input(chosen, name, [query, picture], show_progress="hidden")
-        conditions.change(usual_values, conditions, values, show_progress="hidden")
         more.click(lambda count: count + PAGE, count, count, show_progress="hidden")
         for side in sides:
-            side.method.input(lambda method: _slider(explorer, method), side.method, side.slider)
             side.grid.select(clicked, [click, side.shown, *shown], [query, name, picture, note, *grids])
-        gr.on(
-            [page.load, query.change, count.change, values.change, search.click,
-             *(event for side in sides for event in
-               (side.method.change, side.slider.release, side.settings.submit))],
-            found, controls, results, trigger_mode="always_last", show_progress="minimal",
-        )  # fmt: skip
+        # First the controls that depend on the changed one: no search sees one method with the slider of another.
+        changes = [conditions.change(values_of, [conditions, values], values, show_progress="hidden").then]
+        for side in sides:
+            to_slider = side.method.input(lambda method: _slider(explorer, method), side.method, side.slider)
+            changes += [to_slider.then, side.slider.input, side.settings.submit]
+        for change in (page.load, query.change, count.change, search.click, *changes):
+            change(found, controls, results, trigger_mode="always_last", show_progress="minimal")
         export.click(exported, [*shown, count], sheets)
         save.click(saved, shown, bench)
     return cast(gr.Blocks, page)
@@ -172,9 +176,9 @@ def open_page(page: gr.Blocks, port: int | None, in_browser: bool) -> str:
     return str(address)
 
 
-def _side(explorer: Explorer, methods: Sequence[str], first: str, number: int) -> Side:
+def _side(explorer: Explorer, methods: Sequence[tuple[str, str]], first: str, number: int) -> Side:
     with gr.Column(min_width=300):
-        method = gr.Dropdown(list(methods), value=first, label=f"Method {number + 1}", elem_id=f"method-{number}")
+        method = gr.Dropdown(methods, value=first, label=f"Method {number + 1}", elem_id=f"method-{number}")
         slider = _slider(explorer, first)
         settings = gr.Textbox(
             label="Other settings", placeholder="subspace=single several=mean", elem_id=f"settings-{number}"

@@ -21,7 +21,7 @@ from condsim.harness.search.matches import Matches
 from condsim.methods.phrases.entries import without_repeats
 
 Values = Mapping[str, Sequence[str]]
-USUAL = "(usual)"
+USUAL = ""
 """The choice of no method: ``Index.search`` chooses."""
 
 

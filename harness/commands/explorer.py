@@ -7,14 +7,12 @@ import threading
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 from PIL import Image
 
 from condsim.harness.commands.explore_search import Search, Target
 from condsim.harness.errors import CondsimError
-from condsim.harness.images import Picture
 from condsim.harness.results.report.thumbnails import thumbnail
 from condsim.harness.search.marks import Mark, Marks
 
@@ -39,7 +37,8 @@ class Explorer:
         self.target = target
         self.marks = marks
         self._lock = threading.Lock()
-        self._thumbnail = lru_cache(maxsize=2000)(self._read_thumbnail)
+        self._files = tempfile.TemporaryDirectory(prefix="condsim-explore-")
+        self._thumbnails: dict[str, str] = {}
 
     def search(self, search: Search, k: int) -> tuple[Result, ...]:
         """The results; the pictures of the folder in the order of their names where the query is empty.
@@ -56,11 +55,11 @@ class Explorer:
             for row, match in zip(rows, matches.of(0), strict=False)  # the last rows may be -1: no picture left
         )
 
-    def grid(self, results: Sequence[Result], search: Search) -> list[tuple[Picture, str]]:
+    def grid(self, results: Sequence[Result], search: Search) -> list[tuple[str, str]]:
         """Thumbnails with captions that show the marks."""
         marks = self.marks.of(*self._query(search)) if len(search.conditions) < 2 else {}
         return [
-            (self._thumbnail(result.name), SIGNS.get(marks.get(result.name, ""), "") + result.label)
+            (self.thumbnail(result.name), SIGNS.get(marks.get(result.name, ""), "") + result.label)
             for result in results
         ]
 
@@ -85,27 +84,32 @@ class Explorer:
         return "\n".join([*commands, "condsim leaderboard task=instance/test"])
 
     def sheet(self, search: Search, k: int) -> str:
-        """The path of a contact sheet in a new temporary folder."""
+        """The path of a contact sheet."""
         if search.is_empty:
             raise CondsimError("choose a picture or a condition first")
         with self._lock:
             matches = search.run(self.target, k)
-        return str(matches.to_html(Path(tempfile.mkdtemp(prefix="condsim-")) / f"{matches.method}.html"))
+        return str(matches.to_html(Path(tempfile.mkdtemp(dir=self._files.name)) / f"{matches.method}.html"))
 
     def has(self, name: str) -> bool:
         names = self.target.index.pictures.table.names
         place = bisect_left(names, name)
         return place < len(names) and names[place] == name
 
-    def picture(self, name: str) -> Picture:
-        return self._thumbnail(name)
+    def thumbnail(self, name: str) -> str:
+        """The path of a file with the picture's thumbnail; a gray one where the picture does not decode any more."""
+        if name not in self._thumbnails:
+            table = self.target.index.pictures.table
+            shown = thumbnail(table, bisect_left(table.names, name), SIDE) if self.has(name) else None
+            path = Path(self._files.name) / f"{len(self._thumbnails)}.webp"
+            (Image.new("RGB", (SIDE, SIDE), "gray") if shown is None else shown).save(path, quality=80)
+            self._thumbnails[name] = str(path)
+        return self._thumbnails[name]
+
+    def close(self) -> None:
+        """Remove the thumbnails and sheets."""
+        self._files.cleanup()
 
     @staticmethod
     def _query(search: Search) -> tuple[str, str]:
         return search.picture or "", search.conditions[0] if search.conditions else ""
-
-    def _read_thumbnail(self, name: str) -> Picture:
-        table = self.target.index.pictures.table
-        row = bisect_left(table.names, name)
-        shown = thumbnail(table, row, SIDE) if self.has(name) else None
-        return Image.new("RGB", (SIDE, SIDE), "gray") if shown is None else shown

@@ -1,0 +1,172 @@
+"""Look, mark, measure: what the page of `condsim explore` does, without a browser, on drawn pictures."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image, ImageDraw
+
+import condsim
+from condsim.harness import cli, configs
+from condsim.harness.commands.explore_search import USUAL, Search, Target, read_settings, read_values, write_values
+from condsim.harness.commands.explorer import Explorer
+from condsim.harness.errors import CondsimError
+from condsim.harness.search.marks import Marks
+
+pytestmark = pytest.mark.slow
+
+COLORS = ("red", "green", "blue", "yellow")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    photos = tmp_path_factory.mktemp("explore") / "my photos"
+    photos.mkdir()
+    for i in range(16):
+        picture = Image.new("RGB", (64, 64), ("white", "black")[i // 4 % 2])
+        (ImageDraw.Draw(picture).ellipse if i < 8 else ImageDraw.Draw(picture).rectangle)(
+            (12, 12, 50, 50), COLORS[i % 4]
+        )
+        picture.save(photos / f"{COLORS[i % 4]}-{i}.png")
+    return photos
+
+
+@pytest.fixture(scope="module")
+def index(folder: Path) -> Iterator[condsim.Index]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CONDSIM_CACHE", str(folder.parent / "cache"))
+        configs.forget()
+        yield condsim.Index(folder, "shapes-clip")
+    configs.forget()
+
+
+@pytest.fixture
+def explorer(index: condsim.Index, folder: Path, tmp_path: Path) -> Iterator[Explorer]:
+    explorer = Explorer(Target(index, folder, "shapes-clip"), Marks(tmp_path / "marks"))
+    yield explorer
+    explorer.close()
+
+
+def by_color(name: str, rank: int = 4) -> Search:
+    return Search(name, ("color",), "clay", {"rank": str(rank)}, {"color": COLORS})
+
+
+def test_marks_become_a_leaderboard_with_intervals(
+    explorer: Explorer, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("red-0.png", "green-5.png", "blue-10.png", "yellow-15.png"):
+        for result in explorer.search(by_color(name), 8):
+            explorer.mark(result, by_color(name), "right" if result.name[:3] == name[:3] else "wrong")
+    measured = explorer.save([by_color("red-0.png"), by_color("red-0.png", 2)]).splitlines()
+    assert len(measured) == 3
+    for command in measured:
+        words = shlex.split(command)
+        options = ["statistics.resamples=100"] * (words[1] == "bench")
+        assert cli.main([*words[1:], *options]) == 0, capsys.readouterr().err
+    shown = capsys.readouterr().out
+    assert "clay" in shown
+    assert "±" in shown
+    records = [json.loads(path.read_text()) for path in Path("results/runs").rglob("record.json")]
+    assert {record["settings"]["rank"] for record in records} == {2, 4}
+    for record in records:
+        assert record["queries"] == 4
+        metric = record["metrics"]["map@50"]
+        assert metric["low"] <= metric["value"] <= metric["high"]
+
+
+def test_the_command_prints_what_the_page_shows(explorer: Explorer, capsys: pytest.CaptureFixture[str]) -> None:
+    for search in (by_color("red-0.png"), Search(None, ("a red circle",)), Search("red-0.png", ())):
+        shown = [result.name for result in explorer.search(search, 5)]
+        words = shlex.split(search.command(explorer.target, 5))
+        assert cli.main([*words[1:], "--format", "json"]) == 0
+        (query,) = json.loads(capsys.readouterr().out)["queries"]
+        assert [Path(result["path"]).name for result in query["results"]] == shown
+
+
+def test_without_a_query_the_folder_is_shown(explorer: Explorer) -> None:
+    results = explorer.search(Search(None, ()), 5)
+    assert [result.name for result in results] == sorted(path.name for path in explorer.target.folder.iterdir())[:5]
+    with Image.open(explorer.thumbnail("red-0.png")) as picture:
+        assert picture.size == (64, 64)
+
+
+def test_a_mark_is_shown_and_the_same_one_again_takes_it_back(explorer: Explorer) -> None:
+    search = by_color("red-0.png")
+    results = explorer.search(search, 3)
+    assert explorer.mark(results[0], search, "right").startswith(f"{results[0].name}: right. 1 marks in ")
+    assert [caption[0] for _, caption in explorer.grid(results, search)] == ["✓", "2", "3"]
+    explorer.mark(results[0], search, "wrong")
+    assert explorer.grid(results, search)[0][1].startswith("✗ 1: ")
+    explorer.mark(results[0], search, "wrong")
+    assert [caption[0] for _, caption in explorer.grid(results, search)] == ["1", "2", "3"]
+
+
+def test_a_mark_needs_a_query_that_a_table_can_hold(explorer: Explorer, tmp_path: Path) -> None:
+    (result,) = explorer.search(by_color("red-0.png"), 1)
+    Image.new("RGB", (9, 9)).save(tmp_path / "elsewhere.png")
+    for search, message in (
+        (Search(None, ()), "choose a picture or a condition first"),
+        (Search("red-0.png", ("color", "shape")), "marks are for one condition at a time"),
+        (Search(str(tmp_path / "elsewhere.png"), ()), "copy this one into it"),
+    ):
+        with pytest.raises(CondsimError, match=message):
+            explorer.mark(result, search, "right")
+
+
+def test_a_slider_is_the_setting_that_matters_most(explorer: Explorer) -> None:
+    rank, weight = explorer.target.slider("clay"), explorer.target.slider("image_plus_text")
+    assert rank is not None
+    assert weight is not None
+    assert (rank.name, rank.value, rank.high) == ("rank", 50, 128)
+    assert (weight.name, weight.value, weight.high) == ("weight", 0.5, 1)
+    assert explorer.target.slider("image_only") is explorer.target.slider(USUAL) is None
+
+
+def test_edited_values_are_those_that_differ(explorer: Explorer) -> None:
+    usual = {"color": ("red", "blue"), "shape": ("round", "square")}
+    assert read_values(write_values(usual), usual) == {}
+    assert read_values("color: red, green\n\nshape: round, square", usual) == {"color": ("red", "green")}
+    assert read_settings("method.rank=5 template='a {}'") == {"rank": "5", "template": "a {}"}
+    for read, text in (
+        (lambda text: read_values(text, {}), "red, green"),
+        (read_settings, "rank"),
+        (read_settings, "'"),
+    ):
+        with pytest.raises(CondsimError):
+            read(text)
+    few, many = (Search("red-0.png", ("color",), "clay", {}, {"color": values}) for values in (COLORS[:2], COLORS))
+    assert explorer.search(few, 3)[0].label != explorer.search(many, 3)[0].label
+
+
+def test_bad_input_of_the_command_is_one_message(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    assert cli.main(["explore", str(folder)]) == 2
+    assert "pip install 'condsim[explore]'" in capsys.readouterr().err
+
+
+def test_a_busy_port_and_an_empty_folder_are_one_message(
+    index: condsim.Index,
+    folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("gradio", reason="the page needs gradio (pip install 'condsim[explore]')")
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["explore", str(tmp_path), "--backbone", "shapes-clip"]) == 2
+    assert "there is no picture in this folder" in capsys.readouterr().err
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert cli.main(["explore", str(folder), "--backbone", "shapes-clip", "--port", str(port), "--no-browser"]) == 2
+    assert f"port {port} is in use: choose another one with --port" in capsys.readouterr().err
