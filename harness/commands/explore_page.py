@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 import gradio as gr
@@ -62,7 +63,7 @@ def build(explorer: Explorer) -> gr.Blocks:
     index, lexicon = explorer.target.index, Lexicon().entries
     names = index.pictures.table.names
     folder = [explorer.target.config_dir] if explorer.target.config_dir else []
-    methods = [("the usual: image_plus_text, image_only or text_only", USUAL)]
+    methods = [("usual for the query", USUAL)]
     methods += [(name, name) for name in choices_of("method", config_folders(folder))]
 
     with gr.Blocks(title=f"condsim: {index.root.name}", analytics_enabled=False, delete_cache=(86400, 86400)) as page:
@@ -70,7 +71,7 @@ def build(explorer: Explorer) -> gr.Blocks:
         with gr.Row():
             with gr.Column(scale=1, min_width=240):
                 picture = gr.Image(
-                    label="Query picture: drop one, or choose one below", type="filepath", image_mode=None, height=240,
+                    label="Query picture", type="filepath", image_mode=None, height=240,
                     sources=["upload", "clipboard"], buttons=[], elem_id="picture",
                 )  # fmt: skip
                 name = gr.Dropdown(
@@ -83,7 +84,7 @@ def build(explorer: Explorer) -> gr.Blocks:
                     label="Conditions", info="Choose some, or type any text and press Enter. Several count at once.",
                 )  # fmt: skip
                 values = gr.Textbox(
-                    label="Values of the conditions", lines=3, max_lines=8, elem_id="values",
+                    label="Values of the conditions", lines=3, max_lines=5, elem_id="values",
                     info="CLAY and others compare pictures by these. Edit them, then click Search.",
                     placeholder="mood: happy, sad, calm",
                 )  # fmt: skip
@@ -153,9 +154,9 @@ def build(explorer: Explorer) -> gr.Blocks:
         for side in sides:
             side.grid.select(clicked, [click, side.shown, *shown], [query, name, picture, note, *grids])
         # First the controls that depend on the changed one: no search sees one method with the slider of another.
-        changes = [conditions.change(values_of, [conditions, values], values, show_progress="hidden").then]
-        for side in sides:
-            to_slider = side.method.input(lambda method: _slider(explorer, method), side.method, side.slider)
+        changes: list[Any] = [conditions.change(values_of, [conditions, values], values, show_progress="hidden").then]
+        for number, side in enumerate(sides):
+            to_slider = side.method.input(partial(_slider, explorer, number), side.method, side.slider)
             changes += [to_slider.then, side.slider.input, side.settings.submit]
         for change in (page.load, query.change, count.change, search.click, *changes):
             change(found, controls, results, trigger_mode="always_last", show_progress="minimal")
@@ -179,14 +180,14 @@ def open_page(page: gr.Blocks, port: int | None, in_browser: bool) -> str:
 def _side(explorer: Explorer, methods: Sequence[tuple[str, str]], first: str, number: int) -> Side:
     with gr.Column(min_width=300):
         method = gr.Dropdown(methods, value=first, label=f"Method {number + 1}", elem_id=f"method-{number}")
-        slider = _slider(explorer, first)
+        slider = _slider(explorer, number, first)
         settings = gr.Textbox(
             label="Other settings", placeholder="subspace=single several=mean", elem_id=f"settings-{number}"
         )
         message = gr.Textbox(label="Message", visible=False, interactive=False, elem_id=f"message-{number}")
         grid = gr.Gallery(
-            label="Results", allow_preview=False, interactive=False, height="auto", object_fit="contain", buttons=[],
-            elem_id=f"results-{number}", elem_classes="results",
+            label="Results", show_label=False, allow_preview=False, interactive=False, height="auto",
+            object_fit="contain", buttons=[], elem_id=f"results-{number}", elem_classes="results",
         )  # fmt: skip
         command = gr.Textbox(
             label="The same search as a command", interactive=False, buttons=["copy"], elem_id=f"command-{number}"
@@ -194,13 +195,15 @@ def _side(explorer: Explorer, methods: Sequence[tuple[str, str]], first: str, nu
     return Side(method, slider, settings, grid, message, command, gr.State(Shown(Search(None, ()), ())))
 
 
-def _slider(explorer: Explorer, method: str) -> gr.Slider:
+def _slider(explorer: Explorer, number: int, method: str) -> gr.Slider:
+    name = f"slider-{number}"
     slider = explorer.target.slider(method)
     if slider is None:
-        return gr.Slider(visible=False)
+        return gr.Slider(visible=False, elem_id=name)
     return gr.Slider(
-        slider.low, slider.high, slider.value, step=slider.step, label=slider.name, visible=True, interactive=True
-    )
+        slider.low, slider.high, slider.value, step=slider.step, label=slider.name, visible=True, interactive=True,
+        elem_id=name,
+    )  # fmt: skip
 
 
 def _found(

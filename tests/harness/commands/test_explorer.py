@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from PIL import Image, ImageDraw
+from PIL import Image
 
 import condsim
 from condsim.harness import cli, configs
@@ -25,30 +25,15 @@ COLORS = ("red", "green", "blue", "yellow")
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    photos = tmp_path_factory.mktemp("explore") / "my photos"
-    photos.mkdir()
-    for i in range(16):
-        picture = Image.new("RGB", (64, 64), ("white", "black")[i // 4 % 2])
-        (ImageDraw.Draw(picture).ellipse if i < 8 else ImageDraw.Draw(picture).rectangle)(
-            (12, 12, 50, 50), COLORS[i % 4]
-        )
-        picture.save(photos / f"{COLORS[i % 4]}-{i}.png")
-    return photos
-
-
-@pytest.fixture(scope="module")
-def index(folder: Path) -> Iterator[condsim.Index]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CONDSIM_CACHE", str(folder.parent / "cache"))
-        configs.forget()
-        yield condsim.Index(folder, "shapes-clip")
+def index(photos: Path, photo_cache: None) -> Iterator[condsim.Index]:
+    configs.forget()
+    yield condsim.Index(photos, "shapes-clip")
     configs.forget()
 
 
 @pytest.fixture
-def explorer(index: condsim.Index, folder: Path, tmp_path: Path) -> Iterator[Explorer]:
-    explorer = Explorer(Target(index, folder, "shapes-clip"), Marks(tmp_path / "marks"))
+def explorer(index: condsim.Index, photos: Path, tmp_path: Path) -> Iterator[Explorer]:
+    explorer = Explorer(Target(index, photos, "shapes-clip"), Marks(tmp_path / "marks"))
     yield explorer
     explorer.close()
 
@@ -146,16 +131,16 @@ def test_edited_values_are_those_that_differ(explorer: Explorer) -> None:
 
 
 def test_bad_input_of_the_command_is_one_message(
-    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "gradio", None)
-    assert cli.main(["explore", str(folder)]) == 2
+    assert cli.main(["explore", str(photos)]) == 2
     assert "pip install 'condsim[explore]'" in capsys.readouterr().err
 
 
 def test_a_busy_port_and_an_empty_folder_are_one_message(
     index: condsim.Index,
-    folder: Path,
+    photos: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
@@ -168,5 +153,5 @@ def test_a_busy_port_and_an_empty_folder_are_one_message(
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        assert cli.main(["explore", str(folder), "--backbone", "shapes-clip", "--port", str(port), "--no-browser"]) == 2
+        assert cli.main(["explore", str(photos), "--backbone", "shapes-clip", "--port", str(port), "--no-browser"]) == 2
     assert f"port {port} is in use: choose another one with --port" in capsys.readouterr().err
