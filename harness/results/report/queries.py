@@ -110,6 +110,7 @@ class _Shelf:
     def entry(self, query: int, top: int, pictures: Pictures) -> dict[str, Any] | None:
         task = self.task
         relevant = task.relevant[query]
+        answers = set(relevant.tolist())
         reference = [row for row in (int(task.reference[query]),) if row >= 0]
         shown = relevant[:RELEVANT_SHOWN].tolist()
         best = [[int(row) for row in run.top[query, :top] if row >= 0] for run in self.runs if run.top is not None]
@@ -126,7 +127,7 @@ class _Shelf:
             "candidates": int(self.runs[0].ranks.candidates[query]),
             "ranks": [float(rank[query]) for rank in self.ranks],
             "top": [[next(places) for _ in rows] for rows in best],
-            "hits": [[int(hit) for hit in np.isin(rows, relevant)] for rows in best],
+            "hits": [[int(row in answers) for row in rows] for rows in best],
         }
 
     def payload(self) -> dict[str, Any]:
