@@ -11,7 +11,6 @@ from typing import Annotated, Any
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
-from scipy.io import loadmat
 
 from condsim.datasets.annotations import Entry, ImageName, Line, shown, validate
 from condsim.datasets.number_pickle import MAX_BYTES, read_number_pickle
@@ -129,6 +128,8 @@ def read_instre(path: Path) -> dict[str, Any]:
         size = path.stat().st_size
     if size > MAX_BYTES:
         raise CondsimError(f"{path} has {size:,} bytes, more than INSTRE's (expected {EXPECTED})")
+    from scipy.io import loadmat  # takes as long to import as all else here
+
     try:
         read = loadmat(path, variable_names=["imlist", "qimlist", "gnd"])
         names = {key: [str(cell.item()) for cell in read[key].ravel()] for key in ("imlist", "qimlist")}

@@ -7,15 +7,17 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from condsim.harness.errors import CondsimError, UnusableRowsError, did_you_mean
 from condsim.harness.memory_map import free_pages, is_mapped, map_npy
 from condsim.harness.paths import resolve
+
+if TYPE_CHECKING:  # torch is imported when it is used: harness/deferred.py
+    from torch import Tensor
 
 Files = str | Path | Sequence[str | Path]
 CHUNK = 1 << 16

@@ -70,6 +70,8 @@ def unusable_character(text: str) -> str | None:
     >>> unusable_character("a\\x1bb")
     "a control character ('\\\\x1b')"
     """
+    if text.isprintable():
+        return None
     for character in text:
         if kind := _NOT_IN_NAMES.get(unicodedata.category(character)):
             return f"{kind} ({character!a})"

@@ -12,15 +12,16 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor
 
 from condsim.harness.errors import CondsimError, first_line
 from condsim.harness.files import atomic
+
+if TYPE_CHECKING:  # torch is imported when it is used: harness/deferred.py
+    from torch import Tensor
 
 METADATA = "condsim"
 """The one metadata entry that we write. One, because safetensors writes several entries in no fixed order, and the same
@@ -46,6 +47,8 @@ def write_state_dict(path: Path, tensors: Mapping[str, Tensor], settings: Mappin
 
     The metadata hold ``settings`` and a digest of everything, which ``read_state_dict`` verifies.
     """
+    from safetensors.torch import save_file  # imports torch
+
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     settings = json.loads(json.dumps(settings, allow_nan=False, default=str))
     text = json.dumps({**settings, DIGEST: digest_of(plain, settings)}, sort_keys=True)
@@ -157,7 +160,7 @@ def _unwrapped(path: Path, content: object, wrappers: Sequence[str]) -> dict[str
         visited.add(id(content))
         inner = next((content[key] for key in wrappers if isinstance(content.get(key), Mapping)), None)
         if inner is None:
-            tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
+            tensors = {str(name): value for name, value in content.items() if isinstance(value, torch.Tensor)}
             if tensors:
                 return tensors
             entries = ", ".join(sorted(map(repr, content))[:5]) or "nothing"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from condsim.harness.errors import CondsimError
 from condsim.harness.method import Gallery, Method, Queries, Scorer
@@ -20,6 +20,9 @@ from condsim.methods.shared.checks import at_least
 from condsim.methods.shared.nearest import nearest
 from condsim.methods.shared.per_batch import PerBatch
 from condsim.methods.shared.word_list import word_list
+
+if TYPE_CHECKING:  # torch is imported when it is used: harness/deferred.py
+    from torch import Tensor
 
 HEADER = "object_name"
 """First line of the published list of subjects; the released code reads it as a word."""

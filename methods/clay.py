@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 
 from condsim.harness.errors import CondsimError
 from condsim.harness.method import Gallery, Method, Queries, Scorer
@@ -20,6 +20,9 @@ from condsim.methods.phrases.source import Phrases, check_conditions
 from condsim.methods.shared.checks import at_least, has_slot, one_of
 from condsim.methods.shared.one_thread import one_thread
 from condsim.methods.shared.sphere import log_map, log_map_features, mean_direction, rotate
+
+if TYPE_CHECKING:  # torch is imported when it is used: harness/deferred.py
+    from torch import Tensor
 
 SUBSPACES = ("text", "single", "random")
 SEVERAL = ("stacked", "balanced", "qr_union", "mean")

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any
 
 from condsim.harness.errors import CondsimError
 from condsim.harness.method import Gallery, Queries, Scorer
@@ -18,39 +15,17 @@ from condsim.methods.training.checkpoints import fit_names
 from condsim.methods.training.losses import in_batch_loss
 from condsim.methods.training.method import Batch, Objective, TrainedMethod, TrainingData
 
+if TYPE_CHECKING:  # torch is imported when it is used: harness/deferred.py
+    from torch import Tensor, nn
+
+    from condsim.methods.shared.combiner_network import CombinerNetwork
+
 PROJECTION, HIDDEN = 2560, 5120
 """Sizes of both releases (CLIP4Cir, GeneCIS)."""
 LAYERS = (
     "text_projection_layer", "image_projection_layer", "combiner_layer", "output_layer", "dynamic_scalar.0",
     "dynamic_scalar.3",
 )  # fmt: skip
-
-
-class CombinerNetwork(nn.Module):
-    """The published network; its parameters have the names of the released checkpoints.
-
-    out = unit(h3([text, image]) + s text + (1 - s) image), s = h4([text, image]) in (0, 1) (GeneCIS eq. 2).
-    """
-
-    def __init__(self, width: int, projection: int, hidden: int, dropout: float = 0.5) -> None:
-        super().__init__()
-        self.text_projection_layer = nn.Linear(width, projection)
-        self.image_projection_layer = nn.Linear(width, projection)
-        self.combiner_layer = nn.Linear(2 * projection, hidden)
-        self.output_layer = nn.Linear(hidden, width)
-        self.dynamic_scalar = nn.Sequential(
-            nn.Linear(2 * projection, hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, 1), nn.Sigmoid()
-        )
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(self, reference: Tensor, text: Tensor) -> Tensor:
-        """Raw [B, D] and [B, D] -> unit [B, D]."""
-        text_part = self.dropout(torch.relu(self.text_projection_layer(text)))
-        image_part = self.dropout(torch.relu(self.image_projection_layer(reference)))
-        both = torch.cat([text_part, image_part], dim=-1)
-        mixed = self.output_layer(self.dropout(torch.relu(self.combiner_layer(both))))
-        scalar = self.dynamic_scalar(both)
-        return unit(mixed + scalar * text + (1 - scalar) * reference)
 
 
 class Combiner(TrainedMethod):
@@ -83,11 +58,15 @@ class Combiner(TrainedMethod):
         self.dropout, self.temperature = dropout, temperature
 
     def new_network(self, width: int) -> CombinerNetwork:
+        from condsim.methods.shared.combiner_network import CombinerNetwork
+
         projection, hidden = self.architecture["projection"], self.architecture["hidden"]
         return CombinerNetwork(width, projection or PROJECTION, hidden or HIDDEN, self.dropout)
 
     def load_network(self, checkpoint: Checkpoint) -> tuple[CombinerNetwork, int, Mapping[str, Any]]:
         """Sizes are read off the shapes."""
+        from condsim.methods.shared.combiner_network import CombinerNetwork
+
         expected = {f"{layer}.weight": 2 for layer in LAYERS} | {f"{layer}.bias": 1 for layer in LAYERS}
         state = fit_names(checkpoint, expected, "Combiner")
         projection, width = state["text_projection_layer.weight"].shape
@@ -103,11 +82,8 @@ class Combiner(TrainedMethod):
         return network, width, {"projection": projection, "hidden": hidden}
 
     def settings_of(self, network: nn.Module) -> Mapping[str, Any]:
-        assert isinstance(network, CombinerNetwork)
-        return {
-            "projection": network.text_projection_layer.out_features,
-            "hidden": network.combiner_layer.out_features,
-        }
+        projection, hidden = map(network.get_submodule, ("text_projection_layer", "combiner_layer"))
+        return {"projection": projection.out_features, "hidden": hidden.out_features}
 
     def objective(self, data: TrainingData) -> Objective:
         def loss(network: nn.Module, batch: Batch) -> Tensor:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from typing import TYPE_CHECKING
 
 from condsim.harness.method import Gallery, Scorer
 from condsim.methods.combiner import Combiner
 from condsim.methods.shared.conditional_map import ConditionalMap
+
+if TYPE_CHECKING:  # torch is imported when it is used: harness/deferred.py
+    from torch import Tensor, nn
 
 _ITEMS_AT_ONCE = 4096
 

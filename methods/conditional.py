@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 
 from condsim.harness.errors import CondsimError, NotApplicable, did_you_mean
 from condsim.harness.method import Gallery, Method, Queries, Scorer
@@ -16,6 +16,9 @@ from condsim.harness.task import Rows, Task, condition_text
 from condsim.methods.joint import joint_encoder
 from condsim.methods.shared.checks import has_slot
 from condsim.methods.shared.pseudo_words import CONDITION
+
+if TYPE_CHECKING:  # torch is imported when it is used: harness/deferred.py
+    from torch import Tensor
 
 
 class ConditionalFeatures(Method):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 
 from condsim.harness.method import Gallery, Method, Queries, Scorer
 from condsim.harness.one_vector import InnerProduct, unit
@@ -17,6 +17,9 @@ from condsim.methods.shared.checks import at_least, one_of
 from condsim.methods.shared.nearest import nearest
 from condsim.methods.shared.per_batch import PerBatch
 from condsim.methods.shared.word_list import word_list
+
+if TYPE_CHECKING:  # torch is imported when it is used: harness/deferred.py
+    from torch import Tensor
 
 SELF = ("query", "batch", "always", "never")
 SAME_IMAGE = 0.98

@@ -5,15 +5,17 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from functools import lru_cache
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
-from torch import Tensor
 
 from condsim.harness.errors import CondsimError, NotApplicable
 from condsim.harness.method import Gallery, Method, Queries, Scorer
 from condsim.methods.shared.base_method import Wrapper
 from condsim.methods.shared.per_batch import PerBatch, part_of
+
+if TYPE_CHECKING:  # torch is imported when it is used: harness/deferred.py
+    from torch import Tensor
 
 _ELEMENTS_AT_ONCE = 1 << 23
 """Scores of bank queries or queries against the whole gallery at a time: 32 MiB."""

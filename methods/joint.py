@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 
 from condsim.harness.errors import CondsimError, NotApplicable
 from condsim.harness.memory_map import gather
@@ -18,6 +18,9 @@ from condsim.harness.task import Rows, Task
 from condsim.methods.shared.checks import has_slot
 from condsim.methods.shared.per_batch import PerBatch
 from condsim.methods.shared.pseudo_words import CONDITION, texts_of
+
+if TYPE_CHECKING:  # torch is imported when it is used: harness/deferred.py
+    from torch import Tensor
 
 
 class Joint(Method):

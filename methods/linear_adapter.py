@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from condsim.harness.errors import CondsimError
 from condsim.harness.method import Gallery, Method, Queries, Scorer, TrainFeatures
@@ -15,6 +14,9 @@ from condsim.methods.inner_product import ImageOnly
 from condsim.methods.shared.base_method import Wrapper
 from condsim.methods.shared.per_batch import PerBatch
 from condsim.methods.training.checkpoints import fit_names, read_checkpoint
+
+if TYPE_CHECKING:  # torch is imported when it is used: harness/deferred.py
+    from torch import Tensor
 
 PUBLISHED = "https://vrg.fel.cvut.cz/ilias_data/lin_adapt_layers/"
 

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment
-from torch import Tensor
 
 from condsim.harness.categories import categories_of, read_categories
 from condsim.harness.errors import CondsimError, NotApplicable, did_you_mean
@@ -24,6 +23,9 @@ from condsim.methods.shared.assignment import all_pairs, chamfer, fused_gromov_w
 from condsim.methods.shared.base_method import Wrapper
 from condsim.methods.shared.object_parts import grid_regions, object_phrases, words
 from condsim.methods.shared.per_batch import part_of
+
+if TYPE_CHECKING:  # torch is imported when it is used: harness/deferred.py
+    from torch import Tensor
 
 BY_OBJECT = ("parts", "regions")
 MODES = ("phrases", "images", *BY_OBJECT)
@@ -273,6 +275,8 @@ class RerankScorer:
         ]
 
     def _pairs(self, own: Tensor, item: int) -> str:
+        from scipy.optimize import linear_sum_assignment
+
         others = self.sets.items[item]
         own, others = own[own >= 0], others[others >= 0]
         similarity = self.similarities(own[None], others[None, None])[0, 0].cpu().numpy()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from typing import TYPE_CHECKING
 
 from condsim.harness.one_vector import unit
 from condsim.methods.shared.checks import above_zero
@@ -10,25 +10,12 @@ from condsim.methods.shared.pseudo_words import PseudoWords
 from condsim.methods.training.losses import in_batch_loss
 from condsim.methods.training.method import Batch, Objective, TrainingData
 
+if TYPE_CHECKING:  # torch is imported when it is used: harness/deferred.py
+    from torch import Tensor, nn
+
 HIDDEN = 512
 """Width of the released network."""
 TRAINING_PROMPT = "a photo of $"
-
-
-class Im2Text(nn.Module):
-    """The published network; its parameters have the names of the released weights."""
-
-    def __init__(self, width: int, hidden: int, word_width: int, dropout: float) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(
-            *(nn.Sequential(nn.Linear(inputs, hidden), nn.Dropout(dropout), nn.ReLU()) for inputs in (width, hidden))
-        )
-        self.fc_out = nn.Linear(hidden, word_width)
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Raw [B, D] -> [B, E]."""
-        vectors: Tensor = self.fc_out(self.layers(features))
-        return vectors
 
 
 class Pic2Word(PseudoWords):
@@ -66,6 +53,8 @@ class Pic2Word(PseudoWords):
         self.temperature = temperature
 
     def phi(self, width: int, hidden: int | None, word_width: int) -> nn.Module:
+        from condsim.methods.shared.word_networks import Im2Text
+
         return Im2Text(width, hidden or HIDDEN, word_width, self.dropout)
 
     def objective(self, data: TrainingData) -> Objective:

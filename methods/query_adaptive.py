@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from torch import Tensor, nn
 
 from condsim.harness.errors import CondsimError
 from condsim.harness.method import Gallery, Queries, Scorer
 from condsim.harness.one_vector import unit
 from condsim.harness.state_dict import Checkpoint
-from condsim.methods.shared.hypernetwork import Architecture, HyperNetwork, QueryHead
+from condsim.methods.shared.hypernetwork_sizes import Architecture, QueryHead
 from condsim.methods.shared.low_rank import Factors
 from condsim.methods.training.checkpoints import fit_names
 from condsim.methods.training.losses import symmetric_soft_loss
 from condsim.methods.training.method import Batch, Objective, TrainedMethod, TrainingData
 from condsim.methods.training.semi_positives import nearest_images, with_semi_positives
+
+if TYPE_CHECKING:  # torch is imported when it is used: harness/deferred.py
+    from torch import Tensor, nn
+
+    from condsim.methods.shared.hypernetwork import HyperNetwork
 
 _QUERIES_AT_ONCE = 256
 
@@ -32,7 +36,7 @@ class QueryAdaptive(TrainedMethod):
     Args:
         checkpoint: weights that `condsim train` wrote.
         rank, steps, hidden, heads, feedforward, depth, anchor, scale, normalised, query_head: see
-            ``hypernetwork.Architecture``. None: as in the checkpoint; QuARI's released sizes in training.
+            ``hypernetwork_sizes.Architecture``. None: as in the checkpoint; QuARI's released sizes in training.
         noise: s of the training noise s u n / sqrt(D), u ~ U(0, 1) per query, n ~ N(0, I) (s is ours).
         semi_positives: of each target's 100 nearest training images, how many are additional targets (0: none).
         temperature: of the training loss.
@@ -71,9 +75,13 @@ class QueryAdaptive(TrainedMethod):
         self._sizes = Architecture(**{key: value for key, value in self.architecture.items() if value is not None})
 
     def new_network(self, width: int) -> HyperNetwork:
+        from condsim.methods.shared.hypernetwork import HyperNetwork
+
         return HyperNetwork(width, self._sizes)
 
     def load_network(self, checkpoint: Checkpoint) -> tuple[HyperNetwork, int, Mapping[str, Any]]:
+        from condsim.methods.shared.hypernetwork import HyperNetwork
+
         try:
             architecture = Architecture(**checkpoint.settings["architecture"])
             width = int(checkpoint.settings["width"])
@@ -93,8 +101,7 @@ class QueryAdaptive(TrainedMethod):
         return network, width, dataclasses.asdict(architecture)
 
     def settings_of(self, network: nn.Module) -> Mapping[str, Any]:
-        assert isinstance(network, HyperNetwork)
-        return dataclasses.asdict(network.architecture)
+        return dataclasses.asdict(cast(Architecture, network.architecture))
 
     def objective(self, data: TrainingData) -> Objective:
         images = data.images

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from condsim.harness.errors import CondsimError
 from condsim.harness.method import Gallery, Method, Queries, Scorer
@@ -15,6 +15,9 @@ from condsim.methods.inner_product import ImageOnly
 from condsim.methods.shared.base_method import Wrapper
 from condsim.methods.shared.checks import at_least
 from condsim.methods.shared.per_batch import PerBatch, part_of
+
+if TYPE_CHECKING:  # torch is imported when it is used: harness/deferred.py
+    from torch import Tensor
 
 _ELEMENTS_AT_ONCE = 1 << 23
 """Scores of the whole gallery at a time: 32 MiB."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
-from torch import Tensor, nn
 
 from condsim.harness.errors import CondsimError
 from condsim.harness.one_vector import unit
@@ -12,24 +13,10 @@ from condsim.methods.shared.keywords import Masked
 from condsim.methods.shared.pseudo_words import PseudoWords
 from condsim.methods.training.method import Batch, Objective, TrainingData
 
+if TYPE_CHECKING:  # torch is imported when it is used: harness/deferred.py
+    from torch import Tensor, nn
+
 _PROMPT = "a photo of $ that {}"
-
-
-class Phi(nn.Module):
-    """The published network; its parameters have the names of the released weights."""
-
-    def __init__(self, width: int, hidden: int, word_width: int, dropout: float) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(
-            nn.Linear(width, hidden), nn.GELU(), nn.Dropout(dropout),
-            nn.Linear(hidden, hidden), nn.GELU(), nn.Dropout(dropout),
-            nn.Linear(hidden, word_width),
-        )  # fmt: skip
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Raw [B, D] -> [B, E]."""
-        vectors: Tensor = self.layers(features)
-        return vectors
 
 
 class Searle(PseudoWords):
@@ -60,6 +47,8 @@ class Searle(PseudoWords):
         super().__init__(checkpoint, prompt, hidden, word_width, dropout)
 
     def phi(self, width: int, hidden: int | None, word_width: int) -> nn.Module:
+        from condsim.methods.shared.word_networks import Phi
+
         return Phi(width, hidden or 4 * width, word_width, self.dropout)
 
     def objective(self, data: TrainingData) -> Objective:
@@ -115,6 +104,6 @@ class LinCIR(Searle):
             texts = masked([data.texts[row] for row in batch.text_row.tolist()])
             size = torch.rand(len(batch.text), 1, device=batch.text.device)
             noisy = batch.text + self.noise * size * torch.randn_like(batch.text)
-            return nn.functional.mse_loss(encode(texts, self.words(network, noisy)), batch.text)
+            return torch.nn.functional.mse_loss(encode(texts, self.words(network, noisy)), batch.text)
 
         return loss

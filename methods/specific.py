@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 
 from condsim.harness.categories import categories_of, read_categories, spelling
 from condsim.harness.errors import NotApplicable
@@ -16,6 +16,9 @@ from condsim.harness.task import ImageTable, Task
 from condsim.methods.phrases.lexicon import phrase_source
 from condsim.methods.phrases.source import Phrases, check_conditions
 from condsim.methods.shared.checks import one_of
+
+if TYPE_CHECKING:  # torch is imported when it is used: harness/deferred.py
+    from torch import Tensor
 
 TEMPLATES = ("imagenet", "plain")
 

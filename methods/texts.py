@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
-from torch import Tensor
 
 from condsim.harness.condition_features import mean_features
 from condsim.harness.errors import CondsimError
@@ -16,6 +15,9 @@ from condsim.harness.outside import TextTable, own_rows, require_queries
 from condsim.harness.task import Task
 from condsim.methods.shared.checks import has_slot, one_of
 from condsim.methods.shared.pseudo_words import CONDITION
+
+if TYPE_CHECKING:  # torch is imported when it is used: harness/deferred.py
+    from torch import Tensor
 
 
 class Texts(Method):

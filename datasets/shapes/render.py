@@ -11,16 +11,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch.nn import functional
 
 from condsim.datasets.shapes.world import SHAPES, Scenes
 
-_RGB = torch.tensor(
-    [(220, 35, 40), (250, 135, 15), (250, 225, 40), (35, 145, 60), (60, 205, 225),
-     (40, 75, 225), (130, 45, 175), (250, 145, 190), (125, 75, 35), (160, 235, 60)]) / 255.0  # fmt: skip
-_GROUND_RGB = torch.tensor([(20, 20, 20), (128, 128, 128), (240, 240, 240), (222, 200, 160), (25, 30, 80)]) / 255.0
+_RGB = [
+    (220, 35, 40), (250, 135, 15), (250, 225, 40), (35, 145, 60), (60, 205, 225),
+    (40, 75, 225), (130, 45, 175), (250, 145, 190), (125, 75, 35), (160, 235, 60),
+]  # fmt: skip
+_GROUND_RGB = [(20, 20, 20), (128, 128, 128), (240, 240, 240), (222, 200, 160), (25, 30, 80)]
 # Coefficients (a, b, c, threshold) of a*s1 + b*s1*s2 + c*(s1+s2) - threshold > 0, s1 and s2 the two waves of a texture.
-_TEXTURE = torch.tensor([(0, 0, 0, 1.0), (1, 0, 0, 0.0), (0, 0, 1, 0.75), (0, 1, 0, 0.0), (0, 0, 0, 1.0)])
+_TEXTURE = [(0, 0, 0, 1.0), (1, 0, 0, 0.0), (0, 0, 1, 0.75), (0, 1, 0, 0.0), (0, 0, 0, 1.0)]
 _OUTLINED = 4
 _EXTENT = 1.25  # half the side of a distance table, in object radii
 _NOISE_SIDE = 512
@@ -68,7 +68,6 @@ def crop_views(boxes: np.ndarray, dilate: float = 0.7) -> Views:
     return Views((left + right - side) / 2, (top + bottom - side) / 2, side, np.stack([left, top, right, bottom], -1))
 
 
-@torch.no_grad()
 def render(
     scenes: Scenes,
     size: int = 64,
@@ -85,9 +84,15 @@ def render(
     views = views or whole(len(scenes))
     # Small chunks keep the working arrays in the processor's cache: twice as fast.
     step = chunk if torch.device(device).type == "cpu" else len(scenes)
-    parts = [_render_chunk(scenes, views, slice(i, i + step), size, light, grain, torch.device(device))
-             for i in range(0, len(scenes), step)]  # fmt: skip
+    with torch.no_grad():
+        parts = [_render_chunk(scenes, views, slice(i, i + step), size, light, grain, torch.device(device))
+                 for i in range(0, len(scenes), step)]  # fmt: skip
     return torch.cat(parts)
+
+
+def _channels(colors: list[tuple[int, int, int]], device: torch.device) -> torch.Tensor:
+    """[len(colors), 3] in [0, 1]; the same bits on every device."""
+    return (torch.tensor(colors) / 255.0).to(device)
 
 
 def _render_chunk(
@@ -141,14 +146,14 @@ def _object(
     u, v = wide(cos) * dx + wide(sin) * dy, wide(cos) * dy - wide(sin) * dx  # object coordinates, radius 1
     tables = _distance_tables().to(px.device)[shape][:, None]
     grid = torch.stack([u, v], dim=-1) / _EXTENT
-    distance = functional.grid_sample(tables, grid, padding_mode="border", align_corners=True)[:, 0]
+    distance = torch.nn.functional.grid_sample(tables, grid, padding_mode="border", align_corners=True)[:, 0]
     sharp = wide(radius) / pixel  # object radii to output pixels
     alpha = (0.5 - distance * sharp).clamp_(0, 1)
     stroke = (0.5 - (distance + wide(0.2 + 0.06 * nuisance[:, 6])) * sharp).clamp_(0, 1)
     # `stroke` covers the inside of an outlined object: everything deeper than the width of the line.
     alpha = torch.where(wide(texture == _OUTLINED), alpha - stroke, alpha)
 
-    a, b, c, threshold = _TEXTURE.to(px.device)[texture].T
+    a, b, c, threshold = torch.tensor(_TEXTURE, device=px.device)[texture].T
     frequency = 7.5 + 2.5 * nuisance[:, 0]  # radians per radius: 2.4 to 3.2 periods across an object
     turn = (nuisance[:, 1] - 0.5) * 2.0
     tc, ts = wide(torch.cos(turn) * frequency), wide(torch.sin(turn) * frequency)
@@ -157,7 +162,7 @@ def _object(
     mark = wide(a + c) * wave1 + wide(b) * wave1 * wave2 + wide(c) * wave2 - wide(threshold)
     mark = (mark * wide(sharp[:, 0, 0] / frequency) + 0.5).clamp_(0, 1)
 
-    base = _RGB.to(px.device)[color] * (0.9 + 0.2 * nuisance[:, 4:5]) + 0.06 * (nuisance[:, 5:8] - 0.5)
+    base = _channels(_RGB, px.device)[color] * (0.9 + 0.2 * nuisance[:, 4:5]) + 0.06 * (nuisance[:, 5:8] - 0.5)
     dark = nuisance[:, 5:6] < 0.5
     second = torch.where(dark, 0.3 * base, 0.25 * base + 0.75)
     rgb = base[:, :, None, None] + mark[:, None] * (second - base)[:, :, None, None]
@@ -168,7 +173,7 @@ def _background(
     color: torch.Tensor, pattern: torch.Tensor, ground: torch.Tensor, px: torch.Tensor, py: torch.Tensor
 ) -> torch.Tensor:
     """Background [n, 3, H, W]: plain, gridded, speckled or wavy; the marks are a shade of its own colour."""
-    base = _GROUND_RGB.to(px.device)[color] + 0.06 * (ground[:, :3] - 0.5)
+    base = _channels(_GROUND_RGB, px.device)[color] + 0.06 * (ground[:, :3] - 0.5)
     frequency = 45 + 20 * ground[:, 3:4]
     ax, ay = px * frequency + 6.2832 * ground[:, 4:5], py * frequency + 6.2832 * ground[:, 5:6]
     sx, sy = torch.sin(ax), torch.sin(ay)

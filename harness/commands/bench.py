@@ -5,16 +5,18 @@ from __future__ import annotations
 import tempfile
 import traceback
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from condsim.harness.commands.choosing import VAL, choice_of
 from condsim.harness.commands.composition import Job, jobs
 from condsim.harness.configs import make, make_once, plain
 from condsim.harness.console import console, print_note, warn
+from condsim.harness.deferred import defer
 from condsim.harness.errors import BackboneError, CondsimError, NotApplicable, UnusableRowsError
 from condsim.harness.fewer_queries import restrict
 from condsim.harness.files import atomic
@@ -23,6 +25,7 @@ from condsim.harness.paths import safe_name
 from condsim.harness.results.leaderboard import Leaderboard
 from condsim.harness.results.percent import ends_text, percent
 from condsim.harness.results.results import Results
+from condsim.harness.run.pictures import SeenPictures
 from condsim.harness.run.record import RECORD, Record, RecordError, read_record
 from condsim.harness.run.task_file import save_task, task_path
 from condsim.harness.task import Benchmark, Task
@@ -54,6 +57,8 @@ class Outcomes:
     trackers: list[Tracker] = field(default_factory=list)
     writable: bool | None = None
     """Whether ``results`` can be written; None: not tried, since nothing had to be run."""
+    pictures: SeenPictures = field(default_factory=SeenPictures)
+    """Those of the finished runs since something was run: a sweep that is done looks at each file once."""
     spare: Path | None = None
     """Where records are that could not be written to ``results``."""
 
@@ -121,6 +126,8 @@ def _failure(what: str, tasks: Sequence[str], why: str = "") -> str:
 
 
 def main(argv: Sequence[str]) -> int:
+    for package in ("torch", "pandas"):  # what is done needs neither
+        defer(package)
     return conclude(run_jobs(argv))
 
 
@@ -201,47 +208,50 @@ def run_job(job: Job, outcomes: Outcomes) -> None:
         if tracker not in outcomes.trackers:
             outcomes.trackers.append(tracker)
         settings = RunSettings(
-            name, method_config, job.changed_settings, config.statistics.resamples, config.statistics.seed,
-            config.top, choice,
-        )  # fmt: skip
+            name, method_config, {}, config.statistics.resamples, config.statistics.seed, config.top, choice
+        )
     except UNEXPECTED as error:
         outcomes.fail(name, error)
         return
-    shown = ", ".join(f"{key}={value}" for key, value in settings.settings.items())
-    label = f"{name} ({shown})" if shown else name
+    changed = cache(lambda: job.changed_settings)  # takes a composition: only for what is run, or fails
+
+    def label() -> str:
+        shown = ", ".join(f"{key}={value}" for key, value in changed().items())
+        return f"{name} ({shown})" if shown else name
+
     todo = deque((benchmark, task) for task in benchmark.tasks)
     while todo and outcomes.writable is not False:
         benchmark, task = todo.popleft()
         try:
-            record = _run(benchmark, task, method, backbone, settings, outcomes, force=config.force)
+            record = _run(benchmark, task, method, backbone, settings, changed, outcomes, force=config.force)
         except UnusableRowsError as error:
             from condsim.harness.run.skipping import without_unusable_images
 
             try:
                 todo.appendleft(without_unusable_images(benchmark, task, backbone, error))
             except UNEXPECTED as reason:
-                outcomes.fail(label, reason, task.full_name)
+                outcomes.fail(label(), reason, task.full_name)
         except BackboneError as error:
             outcomes.fail_backbone(backbone.name, error)
         except NotApplicable as reason:
             outcomes.not_applicable.setdefault(name, {})[task.full_name] = str(reason)
         except UNEXPECTED as error:
-            outcomes.fail(label, error, task.full_name)
+            outcomes.fail(label(), error, task.full_name)
         else:
             if record is not None:
                 tracker.log(record)
 
 
 def _run(
-    benchmark: Benchmark, task: Task, method: Method, backbone: Backbone, settings: RunSettings, outcomes: Outcomes,
-    force: bool,
+    benchmark: Benchmark, task: Task, method: Method, backbone: Backbone, settings: RunSettings,
+    changed: Callable[[], Mapping[str, Any]], outcomes: Outcomes, force: bool,
 ) -> Record | None:  # fmt: skip
     """The record of the run if it was run now; None if it was finished already or could not be run."""
     from condsim.harness.run.identity import identify
-    from condsim.harness.run.run import measure_task
 
     method.check(task)
-    identity = identify(benchmark, task, method, backbone, settings)
+    fresh = not outcomes.pictures.seen
+    identity = identify(benchmark, task, method, backbone, settings, outcomes.pictures)
     folder = identity.folder(outcomes.results, task)
     finished = None if force else finished_run(outcomes.results, folder, task, settings.top)
     if finished is not None:
@@ -250,7 +260,13 @@ def _run(
         return None
     if not outcomes.can_write():
         return None
-    record = _write(measure_task(benchmark, task, method, backbone, settings, identity), outcomes)
+    from condsim.harness.run.run import measure_task  # imports torch, which a finished run does not need
+
+    if not fresh:
+        identity = identify(benchmark, task, method, backbone, settings)  # of the pictures as they are now
+    outcomes.pictures.seen.clear()
+    measured = measure_task(benchmark, task, method, backbone, replace(settings, settings=changed()), identity)
+    record = _write(measured, outcomes)
     outcomes.done.append(record)
     report_run(record)
     for note in record.notes:

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Group, RenderableType
 from rich.markdown import Markdown
 from rich.table import Table
 from rich.text import Text
 
-from condsim.datasets.check import Report, check
 from condsim.harness.commands.composition import run_jobs
 from condsim.harness.configs import search_current_folder
 from condsim.harness.console import console
+from condsim.harness.deferred import defer
+
+if TYPE_CHECKING:  # it imports what `main` defers
+    from condsim.datasets.check import Report
 
 SHOWN = 10
 
 
 def main(argv: Sequence[str]) -> int:
+    for package in ("torch", "pandas"):
+        defer(package)
     return run_jobs("check", argv, run)
 
 
@@ -62,6 +67,8 @@ def _first(label: str, faults: Sequence[str]) -> list[str]:
 
 def run(settings: Mapping[str, Any]) -> int:
     """Print the report and write the full list of faults; 1 unless all is there."""
+    from condsim.datasets.check import check
+
     search_current_folder(str(settings["benchmark"].get("_target_", "")))
     report = check(settings["benchmark"], read_images=bool(settings["decode"]), workers=int(settings["workers"]))
     list_path = None

@@ -81,6 +81,20 @@ class Composer:
         group = name.split("@")[0]
         return "." not in group and group.split("/")[0] in {*self.groups, "hydra"}
 
+    def target_in_yaml(self, path: str) -> str | None:
+        """The ``_target_`` that the YAML ``path`` ("method/clay") itself names; None: none, or it comes from another.
+
+        Quicker than a composition, which reads every YAML.
+        """
+        try:
+            found = self.hydra.config_loader.repository.load_config(path)  # type: ignore[attr-defined]
+        except REFUSALS:
+            return None
+        if found is None or not OmegaConf.is_dict(found.config) or OmegaConf.is_missing(found.config, "_target_"):
+            return None
+        target = OmegaConf.to_container(found.config).get("_target_")  # type: ignore[union-attr, call-overload]
+        return None if target is None else str(target)
+
     def chosen(self, settings: Sequence[Setting]) -> Composed:
         """What the groups among ``settings`` choose. Raises CondsimError with the nearest valid names."""
         groups = [_group_override(setting) for setting in settings if self.is_group(setting.name)]
@@ -137,11 +151,12 @@ class Job:
         """The name of the chosen YAML; the class's where another class was put in its place."""
         node = self.config.method
         target = None if OmegaConf.is_missing(node, "_target_") else OmegaConf.select(node, "_target_")
+        choice = str(self.composed.choices["method"])
+        if target is None or target == self.composer.target_in_yaml(f"method/{choice}"):
+            return choice
         usual = self._usual.config.method
         known = None if OmegaConf.is_missing(usual, "_target_") else OmegaConf.select(usual, "_target_")
-        if target is not None and target != known:
-            return str(target).rsplit(".", 1)[-1]
-        return str(self.composed.choices["method"])
+        return choice if target == known else str(target).rsplit(".", 1)[-1]
 
     @property
     def changed_settings(self) -> dict[str, Any]:

@@ -11,16 +11,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from condsim.harness.backbone import Backbone, DigestsImages
-from condsim.harness.features.cache.store import open_store
+from condsim.harness.backbone import Backbone
 from condsim.harness.hashing import canonical_json, content_digest, file_digest, settings_hash
 from condsim.harness.method import Method
-from condsim.harness.paths import default_cache_dir, resolve
+from condsim.harness.paths import resolve
 from condsim.harness.run.choice import Choice
+from condsim.harness.run.pictures import ImagesDigest, images_digest
 from condsim.harness.run.record import CONTENT, record_folder
-from condsim.harness.task import Benchmark, ImageTable, Task, TrainSplit
+from condsim.harness.task import Benchmark, Task, TrainSplit
 
 PROTOCOL = 1
 """The harness's own part of a run's identity. Increase it when the ranking, the metrics, the intervals or the way in
@@ -57,7 +55,14 @@ class Identity:
         return record_folder(results, task.benchmark, task.name, self.config["method"], self.run)
 
 
-def identify(benchmark: Benchmark, task: Task, method: Method, backbone: Backbone, settings: RunSettings) -> Identity:
+def identify(
+    benchmark: Benchmark,
+    task: Task,
+    method: Method,
+    backbone: Backbone,
+    settings: RunSettings,
+    images_digest: ImagesDigest = images_digest,
+) -> Identity:
     """The identity of a run. Reads only files that changed since they were last seen.
 
     It covers the questions (``task.fingerprint``) and the content of their pictures; the method's settings with the
@@ -74,7 +79,7 @@ def identify(benchmark: Benchmark, task: Task, method: Method, backbone: Backbon
         "task": task.full_name,
         "fingerprint": task.fingerprint,
         "images": images_digest(backbone, task.images),
-        "train": train and _train_digest(backbone, train),
+        "train": train and _train_digest(train, images_digest(backbone, train.images)),
         "method": settings.method,
         "method_config": with_contents(settings.method_config, task.images.root),
         "backbone": {**backbone.identity, **_code(type(backbone))},
@@ -83,18 +88,6 @@ def identify(benchmark: Benchmark, task: Task, method: Method, backbone: Backbon
     if settings.choice is not None:
         config["choice"] = settings.choice.identity(task, lambda other: images_digest(backbone, other.images))
     return Identity(config, settings_hash(config))
-
-
-def images_digest(backbone: Backbone, table: ImageTable) -> str:
-    """A digest of the pictures' content, in the order of the table; "" where the features do not depend on files."""
-    if isinstance(backbone, DigestsImages):
-        return backbone.images_digest(table)
-    present = [row for row in range(len(table)) if table.path(row).is_file()]
-    if not present:
-        return ""
-    keys = open_store(default_cache_dir()).image_keys(table.take(np.array(present))).keys
-    missing = b"" if len(present) == len(table) else repr(present).encode()
-    return content_digest(b"".join(keys) + missing)  # where all are there, what open_clip's backbones say
 
 
 def with_contents(config: Any, images: Path) -> Any:
@@ -121,12 +114,12 @@ def with_contents(config: Any, images: Path) -> Any:
         return config
 
 
-def _train_digest(backbone: Backbone, train: TrainSplit) -> str:
+def _train_digest(train: TrainSplit, images: str) -> str:
     table = train.images
     boxes = None if table.boxes is None else table.boxes.tobytes().hex()
     rule = table.dilation if table.crop == "genecis" else table.crop
     named = canonical_json([table.names, rule, boxes, train.phrases])
-    return content_digest(f"{named}{images_digest(backbone, table)}".encode())
+    return content_digest(f"{named}{images}".encode())
 
 
 @cache

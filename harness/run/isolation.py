@@ -7,11 +7,12 @@ import random
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from types import ModuleType
 from typing import Any, NoReturn
 
 import numpy as np
-import torch
 
+from condsim.harness.deferred import once_imported
 from condsim.harness.errors import CondsimError
 
 SEED = 0
@@ -23,33 +24,46 @@ def isolated() -> Iterator[None]:
     """Seed the global random generators of Python, NumPy and torch; afterwards put back their states, the working
     folder, torch's default type, threads and gradient mode. Meanwhile the output cannot be closed, and ``os._exit`` is
     an error: it would end a sweep with the exit status of a success."""
-    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    states = random.getstate(), np.random.get_state()
     folder = None
     with suppress(OSError):
         folder = os.getcwd()
-    dtype, threads, gradients = torch.get_default_dtype(), torch.get_num_threads(), torch.is_grad_enabled()
+    put_back: list[Callable[[], None]] = []
     streams = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = _Unclosable(sys.stdout), _Unclosable(sys.stderr)  # type: ignore[assignment]
     end_process = os._exit
     os._exit = _refusing(end_process)  # type: ignore[assignment]
     random.seed(SEED)
     np.random.seed(SEED)
-    torch.manual_seed(SEED)
     try:
-        yield
+        with once_imported("torch", lambda torch: put_back.append(_seeded(torch))):
+            yield
     finally:
         sys.stdout, sys.stderr = streams
         os._exit = end_process
         random.setstate(states[0])
         np.random.set_state(states[1])
-        torch.set_rng_state(states[2])
+        for action in put_back:
+            action()
+        if folder is not None:
+            with suppress(OSError):
+                os.chdir(folder)
+
+
+def _seeded(torch: ModuleType) -> Callable[[], None]:
+    """Seed torch's generator. The function that is returned puts back its state, and torch's settings."""
+    state = torch.get_rng_state()
+    dtype, threads, gradients = torch.get_default_dtype(), torch.get_num_threads(), torch.is_grad_enabled()
+    torch.manual_seed(SEED)
+
+    def put_back() -> None:
+        torch.set_rng_state(state)
         torch.set_default_dtype(dtype)
         if torch.get_num_threads() != threads:
             torch.set_num_threads(threads)
         torch.set_grad_enabled(gradients)
-        if folder is not None:
-            with suppress(OSError):
-                os.chdir(folder)
+
+    return put_back
 
 
 def _refusing(end_process: Callable[[int], NoReturn]) -> Callable[[int], NoReturn]:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
-from torch import Tensor, nn
 
 from condsim.harness.errors import CondsimError, NotApplicable
 from condsim.harness.method import Gallery, Queries, Scorer
@@ -19,6 +18,9 @@ from condsim.methods.shared.checks import at_least
 from condsim.methods.shared.per_batch import PerBatch
 from condsim.methods.training.checkpoints import fit_names
 from condsim.methods.training.method import EncodeWords, TrainedMethod, TrainingData
+
+if TYPE_CHECKING:  # torch is imported when it is used: harness/deferred.py
+    from torch import Tensor, nn
 
 MARK, CONDITION = "$", "{}"
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
-
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from condsim.harness.errors import CondsimError
 from condsim.harness.method import Gallery, Method, Scorer
 from condsim.harness.state_dict import Checkpoint
 from condsim.methods.training.checkpoints import read_checkpoint
+
+if TYPE_CHECKING:  # torch is imported when it is used: harness/deferred.py
+    from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Batch:
     """int64 [B] the text's row of ``TrainingData.texts``, -1 for none."""
 
 
-EncodeWords = Callable[[Sequence[str], Tensor], Tensor]
+EncodeWords = Callable[[Sequence[str], "Tensor"], "Tensor"]
 """Texts with "$" and the vectors [B, E] of these words -> [B, D] raw features."""
 
 
@@ -47,7 +48,7 @@ class TrainingData:
     """With gradients for the vectors (``harness.trainable``). None: the backbone has no such part."""
 
 
-Objective = Callable[[nn.Module, Batch], Tensor]
+Objective = Callable[["nn.Module", Batch], "Tensor"]
 """Network, batch -> the loss to minimise."""
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 
 from condsim.harness.one_vector import unit
+
+if TYPE_CHECKING:  # torch is imported when it is used: harness/deferred.py
+    from torch import Tensor
 
 POOL = 100
 """Nearest images over whose similarities the weights are a softmax."""

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from builders import make_task
 from condsim.harness.errors import CondsimError, NotApplicable
-from condsim.methods.combiner import Combiner, CombinerNetwork
+from condsim.methods.combiner import Combiner
+from condsim.methods.shared.combiner_network import CombinerNetwork
 from condsim.methods.training.losses import in_batch_loss
 from condsim.methods.training.method import Batch, TrainingData
 from encoders import Space

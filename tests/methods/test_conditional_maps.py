@@ -13,11 +13,11 @@ from builders import make_task
 from condsim.harness.errors import CondsimError, NotApplicable
 from condsim.harness.one_vector import unit
 from condsim.harness.state_dict import write_state_dict
-from condsim.methods.combiner import CombinerNetwork
 from condsim.methods.combiner_both_sides import CombinerBothSides
 from condsim.methods.crl import POSITIONS, Crl, CrlComposed
 from condsim.methods.indirect import Indirect, fitted_projection, reconstruction_angle
 from condsim.methods.phrases.lexicon import Lexicon
+from condsim.methods.shared.combiner_network import CombinerNetwork
 from encoders import Space
 
 

@@ -16,7 +16,8 @@ from condsim.harness.method import Queries
 from condsim.harness.one_vector import unit
 from condsim.harness.state_dict import write_state_dict
 from condsim.methods.query_adaptive import QueryAdaptive, compose
-from condsim.methods.shared.hypernetwork import Architecture, HyperNetwork
+from condsim.methods.shared.hypernetwork import HyperNetwork
+from condsim.methods.shared.hypernetwork_sizes import Architecture
 from condsim.methods.shared.low_rank import Factors, Transforms
 from condsim.methods.training.losses import symmetric_soft_loss
 from condsim.methods.training.method import Batch, TrainingData

@@ -27,11 +27,11 @@ from condsim.harness.search.pictures import Pictures
 from condsim.harness.search.searcher import Query, Searcher
 from condsim.harness.state_dict import write_state_dict
 from condsim.harness.task import Benchmark, ImageTable, Ragged, Task
-from condsim.methods.combiner import CombinerNetwork
 from condsim.methods.indirect import fitted_projection
 from condsim.methods.pic2word import Pic2Word
 from condsim.methods.query_adaptive import QueryAdaptive
 from condsim.methods.searle import Searle
+from condsim.methods.shared.combiner_network import CombinerNetwork
 from condsim.methods.shared.per_batch import part_of
 from condsim.methods.shared.quari_network import ReleasedQuariNetwork, ReleasedSettings
 from encoders import Space

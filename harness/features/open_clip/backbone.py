@@ -8,12 +8,11 @@ from collections.abc import Generator, Sequence
 from dataclasses import asdict
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from condsim.harness.errors import BackboneError, CondsimError, NotApplicable, did_you_mean
 from condsim.harness.features.cache.file_digests import available_cores
@@ -29,16 +28,19 @@ from condsim.harness.features.cache.store import (
 from condsim.harness.features.cache.table import FeatureTable
 from condsim.harness.features.open_clip.batches import InPieces, Load, encode_pictures
 from condsim.harness.features.open_clip.model import PRECISIONS, ClipModel, ModelSpec, load_model
-from condsim.harness.features.open_clip.preprocessing import GivenPreprocessing
-from condsim.harness.features.open_clip.pseudo_words import word_width
-from condsim.harness.features.open_clip.trainable import TrainableClip
-from condsim.harness.features.open_clip.transforms import TRANSFORMS, Transform
+from condsim.harness.features.open_clip.preprocessing import TRANSFORMS, GivenPreprocessing
 from condsim.harness.features.pictures import read_picture
 from condsim.harness.hashing import content_digest
 from condsim.harness.images import ImageNote
 from condsim.harness.paths import default_cache_dir, resolve
 from condsim.harness.progress import track
 from condsim.harness.task import ImageTable
+
+if TYPE_CHECKING:  # torch is imported when it is used: harness/deferred.py
+    from torch import Tensor
+
+    from condsim.harness.features.open_clip.trainable import TrainableClip
+    from condsim.harness.features.open_clip.transforms import Transform
 
 AUTO: Final = "auto"
 BATCH_SIZES = {"cuda": 512, "mps": 128}
@@ -205,6 +207,8 @@ class OpenClip:
         return torch.from_numpy(self._table("text").fetch(text_keys(texts), encode, describe_texts(texts)))
 
     def encode_texts_with(self, texts: Sequence[str], vectors: Tensor) -> Tensor:
+        from condsim.harness.features.open_clip.pseudo_words import word_width
+
         width, size = word_width(self.spec.architecture()), self.batch_size
         if width is None:
             raise NotApplicable(
@@ -235,6 +239,8 @@ class OpenClip:
         return torch.from_numpy(self._table("text").fetch(keys, encode, describe_texts(texts)))
 
     def trainable(self) -> TrainableClip:
+        from condsim.harness.features.open_clip.trainable import TrainableClip
+
         return TrainableClip(self.loaded, self.loaded.transform(self.transform), self.workers)
 
     def settings_with(self, weights: Path) -> dict[str, Any]:

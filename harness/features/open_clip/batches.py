@@ -6,22 +6,24 @@ from collections import deque
 from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Barrier
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from condsim.harness.errors import CondsimError
 from condsim.harness.features.cache.request import Encoded
+
+if TYPE_CHECKING:  # torch is imported when it is used: harness/deferred.py
+    from torch import Tensor
 
 AHEAD = 4
 """Batches that are read ahead of the one in the model."""
 PER_JOB = 32
 """Pictures that a loader thread takes at once."""
 
-Batch = TypeVar("Batch", Tensor, list[str], NDArray[np.int64])
+Batch = TypeVar("Batch", "Tensor", list[str], NDArray[np.int64])
 Load = Callable[[int], tuple[NDArray[np.uint8], int]]
 """Row -> uint8 [H, W, 3] and its note (a byte of bits); CondsimError says what is wrong with the row."""
 

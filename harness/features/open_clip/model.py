@@ -13,12 +13,11 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
 from condsim.harness.errors import BackboneError, did_you_mean
 from condsim.harness.features.open_clip.preprocessing import (
@@ -30,11 +29,15 @@ from condsim.harness.features.open_clip.preprocessing import (
     of_tag,
     of_weights_file,
 )
-from condsim.harness.features.open_clip.pseudo_words import place_pseudo_words, with_word_vectors
-from condsim.harness.features.open_clip.transforms import Transform, make_transform
 from condsim.harness.features.open_clip.weights import load_weights
 
-PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+if TYPE_CHECKING:  # torch is imported when it is used: harness/deferred.py
+    from torch import Tensor, nn
+
+    from condsim.harness.features.open_clip.transforms import Transform
+
+PRECISIONS = {"fp32": None, "bf16": "bfloat16", "fp16": "float16"}
+"""What a user writes -> the name of torch's type for autocast."""
 
 
 @dataclass(frozen=True)
@@ -147,6 +150,8 @@ class ClipModel:
 
     def text_features_with(self, texts: Sequence[str], vectors: Tensor, precision: str = "fp32") -> Tensor:
         """``text_features`` of ``texts`` with the vectors [B, E] in place of the first "$" of each."""
+        from condsim.harness.features.open_clip.pseudo_words import place_pseudo_words, with_word_vectors
+
         with torch.inference_mode(), _arithmetic(self.device, precision):
             tokens, places = place_pseudo_words(texts, self.tokenizer)
             model = with_word_vectors(self.model, places.to(self.device), vectors.to(self.device))
@@ -154,6 +159,8 @@ class ClipModel:
             return features.to("cpu", torch.float32)
 
     def transform(self, kind: str) -> Transform:
+        from condsim.harness.features.open_clip.transforms import make_transform  # imports torchvision
+
         return make_transform(self.stock, kind)
 
     def cut_texts(self, texts: Sequence[str]) -> NDArray[np.bool_]:
@@ -279,7 +286,8 @@ def _quiet() -> Iterator[None]:
 @contextmanager
 def _arithmetic(device: torch.device, precision: str) -> Iterator[None]:
     """Autocast for half precisions; for fp32 on a GPU, no TensorFloat-32 in convolutions, which would not be fp32."""
-    dtype = PRECISIONS[precision]
+    name = PRECISIONS[precision]
+    dtype = None if name is None else getattr(torch, name)
     exact: AbstractContextManager[None] = nullcontext()
     if device.type == "cuda" and dtype is None:
         exact = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=False, allow_tf32=False)

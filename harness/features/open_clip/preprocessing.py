@@ -15,6 +15,9 @@ CONFIG_BESIDE = "open_clip_config.json"
 """The file in which models on the Hugging Face hub say this, beside their weights."""
 INTERPOLATIONS = ("bicubic", "bilinear")
 RESIZE_MODES = ("shortest", "longest", "squash")
+TARGET_RATIO = 1.25
+TRANSFORMS = {"stock": "stock", "targetpad": f"targetpad-{TARGET_RATIO}"}
+"""What a user writes -> what a run's identity says."""
 
 Triple = tuple[float, float, float]
 

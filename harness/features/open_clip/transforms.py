@@ -18,11 +18,8 @@ from torchvision.transforms import Compose, Normalize, ToTensor
 from torchvision.transforms.functional import pad
 
 from condsim.harness.errors import CondsimError, did_you_mean
+from condsim.harness.features.open_clip.preprocessing import TARGET_RATIO, TRANSFORMS
 from condsim.harness.images import Picture
-
-TARGET_RATIO = 1.25
-TRANSFORMS = {"stock": "stock", "targetpad": f"targetpad-{TARGET_RATIO}"}
-"""What a user writes -> what a run's identity says."""
 
 
 @dataclass(frozen=True)

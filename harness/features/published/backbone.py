@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 
 from condsim.harness.errors import CondsimError
 from condsim.harness.feature_files import Files, PublishedFeatures
@@ -15,6 +15,9 @@ from condsim.harness.features.cache.store import describe_images, describe_texts
 from condsim.harness.names import clean_path, clean_text
 from condsim.harness.paths import default_cache_dir
 from condsim.harness.task import ImageTable
+
+if TYPE_CHECKING:  # torch is imported when it is used: harness/deferred.py
+    from torch import Tensor
 
 
 class Precomputed:

@@ -85,7 +85,7 @@ def test_a_solid_objects_centre_has_its_colour() -> None:
     pictures = r.render(solid, 64, grain=0.0)
     rows, columns = (solid.y[:, 0] * 64).astype(int), (solid.x[:, 0] * 64).astype(int)
     middle = pictures[torch.arange(200), :, rows, columns].float()
-    distance = torch.cdist(middle / 255, r._RGB)
+    distance = torch.cdist(middle, torch.tensor(r._RGB, dtype=torch.float32))
     assert (distance.argmin(dim=1).numpy() == solid.color[:, 0]).mean() > 0.98
 
 
