@@ -36,6 +36,7 @@ TITLES = {
     "query_adaptive": "Query-adaptive transforms",
     "methods": "Other methods",
     "statistics": "Statistics",
+    "start": "Start-up",
     "sweep": "Sweeps",
     "memory": "Memory",
     "gpu": "On a GPU",
