@@ -17,7 +17,7 @@ def thumbnail_uri(table: ImageTable, row: int, side: int) -> str | None:
     if picture is None:
         return None
     out = io.BytesIO()
-    picture.save(out, "WEBP", quality=80, method=4)
+    picture.save(out, "WEBP", quality=80, method=2)  # the default takes half as long again for 2 % fewer bytes
     return "data:image/webp;base64," + base64.b64encode(out.getvalue()).decode("ascii")
 
 
