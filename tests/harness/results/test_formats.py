@@ -64,7 +64,7 @@ def test_transposing_keeps_every_cell() -> None:
 @pytest.mark.parametrize("down", ["methods", "tasks"])
 def test_latex_underlines_the_second_best_of_each_task_and_names_methods(down: str) -> None:
     values = {"clay": (0.5, 0.2), "product": (0.7, 0.1), "slerp": (0.5, 0.3)}
-    rows = tuple(
+    rows: Any = tuple(
         (
             RunName(method),
             *(Cell(Measurement(value), value == best) for value, best in zip(row, (0.7, 0.3), strict=True)),
