@@ -14,7 +14,7 @@ from condsim.harness.cli import COMMANDS, main
 from condsim.harness.commands.choices import choices_of
 
 CONDSIM = Path(sys.executable).with_name("condsim")
-SLOW = ("torch", "torchvision", "open_clip", "datasets", "wandb")
+SLOW = ("torch._C", "torchvision", "open_clip", "datasets", "wandb")
 
 
 def condsim(
