@@ -225,7 +225,7 @@ def _run(
     absent: Mapping[tuple[str, str], str],
     output: Path | None,
 ) -> int:
-    all_outcomes = Outcomes()
+    shared = Outcomes()  # what the runs have in common: trackers, backbones that cannot be loaded, the folder
     runs: dict[tuple[str, str], set[str]] = {}
     missing: dict[tuple[str, str], str] = {}
     for row, job in planned:
@@ -235,15 +235,15 @@ def _run(
         if row.name in absent:
             missing[row.name] = absent[row.name]
             continue
-        outcomes = Outcomes(trackers=all_outcomes.trackers, unusable=all_outcomes.unusable)
+        outcomes = Outcomes(trackers=shared.trackers, unusable=shared.unusable)
         run_job(job, outcomes)
-        all_outcomes.results = outcomes.results
+        shared.results = outcomes.results
         runs[row.name] = {record.run for record in (*outcomes.done, *outcomes.skipped)}
         reasons = [*outcomes.failed, *(r for m in outcomes.not_applicable.values() for r in m.values())]
         missing[row.name] = reasons[0] if reasons else "the run has no such task or metric"
-        for failure, tasks in outcomes.failures.items():
-            all_outcomes.failures.setdefault(failure, []).extend(tasks)
-    results = Results(all_outcomes.results)
+    for tracker in shared.trackers:
+        tracker.finish()
+    results = Results(shared.results)
     cells = published_cells(
         read_published(find_published(results.folder)), experiment.paper, experiment.tables, experiment.benchmarks
     )
