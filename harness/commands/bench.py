@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from condsim.harness.commands.choosing import VAL, choice_of
+from condsim.harness.commands.chosen import chosen_benchmark
 from condsim.harness.commands.composition import Job, jobs
 from condsim.harness.configs import make, make_once, plain
 from condsim.harness.console import console, print_note, warn
 from condsim.harness.deferred import defer
 from condsim.harness.errors import BackboneError, CondsimError, NotApplicable, UnusableRowsError
-from condsim.harness.fewer_queries import restrict
 from condsim.harness.files import atomic
 from condsim.harness.hashing import content_digest
 from condsim.harness.paths import safe_name
@@ -193,9 +193,7 @@ def run_job(job: Job, outcomes: Outcomes) -> None:
         from condsim.harness.run.identity import RunSettings
         from condsim.harness.run.isolation import isolated
 
-        benchmark = make_once(plain(config.benchmark), "benchmark").select(config.tasks and list(config.tasks))
-        if config.queries_from:
-            benchmark = restrict(benchmark, config.queries_from)
+        benchmark = chosen_benchmark(plain(config.benchmark), config.tasks, config.queries_from)
         for note in benchmark.notes:
             print_note(note)
         backbone = make_once(plain(config.backbone), "backbone")
@@ -266,6 +264,11 @@ def _run(
         identity = identify(benchmark, task, method, backbone, settings)  # of the pictures as they are now
     outcomes.pictures.seen.clear()
     measured = measure_task(benchmark, task, method, backbone, replace(settings, settings=changed()), identity)
+    return keep(measured, folder, outcomes)
+
+
+def keep(measured: MeasuredRun, folder: Path, outcomes: Outcomes) -> Record:
+    """Write the record of a run, whose place is ``folder``, and report it."""
     record = _write(measured, outcomes)
     outcomes.done.append(record)
     report_run(record)
@@ -274,7 +277,7 @@ def _run(
     if record.skipped:
         more = f" and {len(record.skipped) - 1} more" if len(record.skipped) > 1 else ""
         console.print(f"skipped: {record.skipped[0]}{more}; full list: {folder / RECORD}")
-    _report_submission(task, folder)
+    _report_submission(measured.task, folder)
     return record
 
 

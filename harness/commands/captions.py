@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from condsim.harness.answers import KeptAnswers, Request, ask_all
+from condsim.harness.commands.chosen import chosen_benchmark
 from condsim.harness.commands.composition import run_jobs
-from condsim.harness.commands.queries import chosen, image_rows
+from condsim.harness.commands.queries import image_rows
 from condsim.harness.configs import make
 from condsim.harness.console import console
 from condsim.harness.errors import CondsimError
@@ -26,7 +27,7 @@ def main(argv: Sequence[str]) -> int:
 
 def run(settings: Mapping[str, Any]) -> int:
     """Ask for the captions that are missing. Raises CondsimError naming a request that failed."""
-    tasks = chosen(settings).tasks
+    tasks = chosen_benchmark(settings["benchmark"], settings["tasks"], settings["queries_from"]).tasks
     return ask(settings, caption_requests(tasks, settings["prompts"], settings["side"], settings["references"]))
 
 

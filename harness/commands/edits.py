@@ -7,8 +7,8 @@ from typing import Any
 
 from condsim.harness.answers import Request
 from condsim.harness.commands.captions import ask
+from condsim.harness.commands.chosen import chosen_benchmark
 from condsim.harness.commands.composition import run_jobs
-from condsim.harness.commands.queries import chosen
 from condsim.harness.errors import CondsimError
 from condsim.harness.outside import TextTable
 from condsim.harness.task import Task, condition_text
@@ -25,7 +25,8 @@ def run(settings: Mapping[str, Any]) -> int:
         if part not in prompt:
             raise CondsimError(f"prompt={prompt!r} needs {part}")
     captions = TextTable(settings["caption_table"], "image")
-    requests = [request for task in chosen(settings).tasks for request in edit_requests(task, captions, prompt)]
+    tasks = chosen_benchmark(settings["benchmark"], settings["tasks"], settings["queries_from"]).tasks
+    requests = [request for task in tasks for request in edit_requests(task, captions, prompt)]
     return ask(settings, requests)
 
 

@@ -6,13 +6,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from condsim.harness.commands.chosen import chosen_benchmark
 from condsim.harness.commands.composition import Job, jobs
 from condsim.harness.configs import make, make_once, plain
 from condsim.harness.console import console
 from condsim.harness.errors import NotApplicable
-from condsim.harness.exchange.ids import item_ids, query_ids
+from condsim.harness.exchange.ids import unique_query_ids
 from condsim.harness.exchange.run_file import write_rankings
-from condsim.harness.fewer_queries import restrict
 from condsim.harness.paths import safe_name
 
 if TYPE_CHECKING:
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 
 def main(argv: Sequence[str]) -> int:
-    written = [path for job in jobs("export", argv) for path in export(job)]
-    return 0 if written or "--help" in argv or "--cfg" in argv else 1
+    written = [export(job) for job in jobs("export", argv)]
+    return 0 if any(written) or not written else 1  # --help and --cfg have no job
 
 
 def export(job: Job) -> list[Path]:
@@ -31,9 +31,7 @@ def export(job: Job) -> list[Path]:
     from condsim.harness.run.run import rank
 
     config = job.config
-    benchmark = make_once(plain(config.benchmark), "benchmark").select(config.tasks and list(config.tasks))
-    if config.queries_from:
-        benchmark = restrict(benchmark, config.queries_from)
+    benchmark = chosen_benchmark(plain(config.benchmark), config.tasks, config.queries_from)
     backbone = make_once(plain(config.backbone), "backbone")
     method = make(plain(config.method), "method")
     statistics = config.statistics
@@ -59,9 +57,11 @@ def export(job: Job) -> list[Path]:
 
 
 def _rankings(task: Task, ranking: Ranking) -> Iterator[tuple[str, list[tuple[str, float]]]]:
-    items = item_ids(task)
+    items = task.images.keys
     assert ranking.top is not None
     assert ranking.top_scores is not None
-    for query, rows, scores in zip(query_ids(task), ranking.top.tolist(), ranking.top_scores.tolist(), strict=True):
+    for query, rows, scores in zip(
+        unique_query_ids(task), ranking.top.tolist(), ranking.top_scores.tolist(), strict=True
+    ):
         listed = dict(zip(rows, scores, strict=True))  # a list of candidates may contain an item twice
         yield query, [(items[row], score) for row, score in listed.items() if row >= 0]

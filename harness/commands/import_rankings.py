@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from condsim.harness.commands.bench import Outcomes, conclude, report_run
+from condsim.harness.commands.bench import Outcomes, conclude, keep
+from condsim.harness.commands.chosen import chosen_benchmark
 from condsim.harness.commands.composition import Job, jobs
-from condsim.harness.configs import make_once, plain
-from condsim.harness.console import print_note
+from condsim.harness.configs import plain
 from condsim.harness.errors import CondsimError
 from condsim.harness.exchange.run_file import read_rankings
-from condsim.harness.fewer_queries import restrict
 
 
 def main(argv: Sequence[str]) -> int:
@@ -28,15 +27,13 @@ def main(argv: Sequence[str]) -> int:
 def import_rankings(job: Job, files: Sequence[Path], outcomes: Outcomes) -> None:
     """Measure the ranking in ``files`` on the job's task and write its record."""
     from condsim.harness.exchange.imported import ImportedRanking, NoFeatures, bind
-    from condsim.harness.run.identity import RunSettings
+    from condsim.harness.run.identity import RunSettings, identify
     from condsim.harness.run.run import measure_task
 
     config = job.config
     outcomes.results = Path(config.results)
     rankings = read_rankings(files)
-    benchmark = make_once(plain(config.benchmark), "benchmark").select([config.task])
-    if config.queries_from:
-        benchmark = restrict(benchmark, config.queries_from)
+    benchmark = chosen_benchmark(plain(config.benchmark), [config.task], config.queries_from)
     (task,) = benchmark.tasks
     places, notes = bind(task, rankings)
     names = ", ".join(path.name for path in files)
@@ -47,11 +44,10 @@ def import_rankings(job: Job, files: Sequence[Path], outcomes: Outcomes) -> None
     )
     if not outcomes.can_write():
         return
-    record = measure_task(benchmark, task, ImportedRanking(places), backbone, settings).write(outcomes.results)
-    outcomes.done.append(record)
-    report_run(record)
-    for note in record.notes:
-        print_note(note)
+    method = ImportedRanking(places)
+    identity = identify(benchmark, task, method, backbone, settings)
+    measured = measure_task(benchmark, task, method, backbone, settings, identity)
+    keep(measured, identity.folder(outcomes.results, task), outcomes)
 
 
 def _is_file(word: str) -> bool:

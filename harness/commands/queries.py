@@ -10,18 +10,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from condsim.harness.commands.chosen import chosen_benchmark
 from condsim.harness.commands.composition import run_jobs
-from condsim.harness.configs import make_once
 from condsim.harness.console import console
 from condsim.harness.errors import CondsimError
-from condsim.harness.fewer_queries import query_ids, restrict
+from condsim.harness.fewer_queries import query_ids
 from condsim.harness.files import atomic
 from condsim.harness.images import crop_by_rule, decode
 from condsim.harness.outside import pair_name
 from condsim.harness.paths import safe_name
 from condsim.harness.progress import track
 from condsim.harness.tables import JSON_LINES, PARQUET
-from condsim.harness.task import Benchmark, ImageTable, Task, condition_text
+from condsim.harness.task import ImageTable, Task, condition_text
 
 Table = list[dict[str, Any]]
 FORMS = (".csv", *JSON_LINES, *PARQUET)
@@ -38,7 +38,7 @@ def run(settings: Mapping[str, Any]) -> int:
     for what, path in outputs.items():
         if path.suffix.lower() not in FORMS:
             raise CondsimError(f"{what}={path}: a table is written as {', '.join(FORMS)}")
-    tasks = chosen(settings).tasks
+    tasks = chosen_benchmark(settings["benchmark"], settings["tasks"], settings["queries_from"]).tasks
     crops = None if settings["crops"] is None else Path(settings["crops"]).expanduser()
     images = image_rows(tasks)
     if crops is not None:
@@ -52,12 +52,6 @@ def run(settings: Mapping[str, Any]) -> int:
         _write(outputs[what], rows)
         console.print(f"{outputs[what]} written: {len(rows):,} {what}", markup=False)
     return 0
-
-
-def chosen(settings: Mapping[str, Any]) -> Benchmark:
-    """The benchmark with the tasks and queries that the settings choose."""
-    benchmark: Benchmark = make_once(settings["benchmark"], "benchmark").select(settings["tasks"])
-    return restrict(benchmark, settings["queries_from"]) if settings["queries_from"] else benchmark
 
 
 def query_rows(task: Task) -> Table:

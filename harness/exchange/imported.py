@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from condsim.harness.errors import CondsimError, did_you_mean
-from condsim.harness.exchange.ids import item_ids, query_ids
+from condsim.harness.exchange.ids import unique_query_ids
 from condsim.harness.exchange.run_file import QueryRanking
 from condsim.harness.hashing import content_digest
 from condsim.harness.method import Gallery, Method, Queries, Scorer
@@ -41,9 +41,9 @@ def bind(task: Task, rankings: Mapping[str, QueryRanking]) -> tuple[Places, list
 
     Raises CondsimError for a query without a ranking, and for ids that the task does not have.
     """
-    queries = query_ids(task)
+    queries = unique_query_ids(task)
     _require_same_queries(task, queries, rankings)
-    rows = {name: row for row, name in enumerate(item_ids(task))}
+    rows = {name: row for row, name in enumerate(task.images.keys)}
     is_ranked = np.zeros(len(task.images), dtype=bool)
     is_ranked[task.gallery_rows] = True
     keys, places, last = [], [], np.zeros(len(task), dtype=np.int64)

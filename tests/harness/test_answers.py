@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from condsim.harness.answers import MOST_FAILURES, read_text_answer
-from condsim.harness.commands import captions, edits, queries
+from condsim.harness.commands import captions, chosen, edits
 from condsim.harness.commands.composition import jobs
 from condsim.harness.errors import CondsimError
 from condsim.harness.llm import TryAgainError
@@ -83,7 +83,7 @@ def task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Task:
         conditions=(("make it {bold}",), ("on grass",)), condition=np.array([0, 1]), reference=np.array([0, 1]),
         relevant=Ragged.of([[2], [2]]), metrics=("map",), gallery=np.array([2]), query_ids=("x", "y"),
     )  # fmt: skip
-    monkeypatch.setattr(queries, "make_once", lambda config, name: Benchmark("toy", (made,)))
+    monkeypatch.setattr(chosen, "make_once", lambda config, name: Benchmark("toy", (made,)))
     return made
 
 

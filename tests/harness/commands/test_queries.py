@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from condsim.harness.commands import chosen
 from condsim.harness.commands import queries as command
 from condsim.harness.errors import CondsimError
 from condsim.harness.task import Benchmark, ImageTable, Ragged, Task
@@ -31,7 +32,7 @@ def task(folder: Path, name: str = "focus", **changes: Any) -> Task:
 
 
 def run(folder: Path, monkeypatch: pytest.MonkeyPatch, *tasks: Task, **settings: Any) -> Path:
-    monkeypatch.setattr(command, "make_once", lambda config, name: Benchmark("toy", tasks))
+    monkeypatch.setattr(chosen, "make_once", lambda config, name: Benchmark("toy", tasks))
     defaults: dict[str, Any] = {"benchmark": {}, "tasks": None, "queries_from": None, "pairs": None, "crops": None}
     files = {"queries": str(folder / "queries.csv"), "images": str(folder / "images.csv")}
     assert command.run({**defaults, **files, **settings}) == 0

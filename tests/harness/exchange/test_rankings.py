@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from condsim.harness.errors import CondsimError
-from condsim.harness.exchange.ids import item_ids, query_ids
+from condsim.harness.exchange.ids import unique_query_ids
 from condsim.harness.exchange.imported import ImportedRanking, NoFeatures, bind
 from condsim.harness.exchange.run_file import QueryRanking, read_rankings, write_rankings
 from condsim.harness.method import Gallery, Method, Queries, Scorer
@@ -71,14 +71,14 @@ def ranking_of(task: Task) -> Ranking:
 
 
 def written(task: Task, path: Path, form: str, depth: int | None = None) -> Path:
-    ranking, items = ranking_of(task), item_ids(task)
+    ranking, items = ranking_of(task), task.images.keys
     assert ranking.top is not None
     assert ranking.top_scores is not None
     lists = [
         [(items[row], score) for row, score in dict(zip(rows, scores, strict=True)).items() if row >= 0][:depth]
         for rows, scores in zip(ranking.top.tolist(), ranking.top_scores.tolist(), strict=True)
     ]
-    write_rankings(path, form, zip(query_ids(task), lists, strict=True), "coarse")
+    write_rankings(path, form, zip(unique_query_ids(task), lists, strict=True), "coarse")
     return path
 
 
@@ -186,7 +186,7 @@ def test_ids_that_do_not_fit_the_task_are_named(given: dict[str, QueryRanking], 
 
 def test_what_is_no_candidate_is_ignored_and_counted() -> None:
     task = own_lists()
-    every = item_ids(task)
+    every = task.images.keys
     given = {str(i): QueryRanking(str(i), tuple(every), tuple(range(8)), "here") for i in range(4)}
     places, notes = bind(task, given)
     assert len(places.key) == 4 + 4 + 3 + 2
