@@ -36,9 +36,10 @@ test-fast: $(DEV)  ## Run the tests that are not slow: under a minute
 perf: $(DEV)  ## Measure speed and memory, as ratios to a baseline in the same run
 	$(BIN)/python benchmarks $(ONLY)
 
-lint: $(DEV)  ## Check the style, and that imports run one way
+lint: $(DEV)  ## Check the style and the spelling, and that imports run one way
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/codespell
 	$(BIN)/lint-imports --no-logo --no-cache
 
 typecheck: $(DEV) build/typecheck/tests  ## Check types of the packages and of the tests with mypy --strict
