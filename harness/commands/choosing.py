@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import product
-from typing import TYPE_CHECKING, Annotated, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -44,39 +44,51 @@ def job_with_choice(composer: Composer, settings: Sequence[Setting]) -> Job:
     return replace(jobs[0], arguments=tuple(s.argument for s in settings), open_settings=tuple(names), candidates=jobs)
 
 
-def choice_of(job: Job) -> Choice | None:
-    """How the open settings of a job are chosen; None where it has none."""
-    if not job.candidates:
+@dataclass(frozen=True)
+class CandidateConfig:
+    """One candidate of the settings that are chosen, as plain data."""
+
+    values: Mapping[str, Any]
+    """By name without "method."."""
+    method: Mapping[str, Any]
+    """All settings of the method with these values."""
+
+
+def candidates_of(job: Job) -> tuple[CandidateConfig, ...]:
+    """The candidates of a job in order; none where it has no open setting."""
+    names = [name.removeprefix(_METHOD) for name in job.open_settings]
+    methods = [candidate.config.method for candidate in job.candidates]
+    return tuple(
+        CandidateConfig({name: OmegaConf.select(method, name) for name in names}, plain(method)) for method in methods
+    )
+
+
+def choice_of(candidates: Sequence[CandidateConfig], config: Mapping[str, Any]) -> Choice | None:
+    """How the open settings of a job with the settings ``config`` are chosen; None where it has none."""
+    if not candidates:
         return None
     from condsim.harness.run.choice import Candidate, Choice
 
-    names = [name.removeprefix(_METHOD) for name in job.open_settings]
-    candidates = [
-        Candidate(
-            {name: OmegaConf.select(candidate.config.method, name) for name in names},
-            make(plain(candidate.config.method), "method"),
-        )
-        for candidate in job.candidates
-    ]
-    return Choice(tuple(candidates), _validation(job.config), job.config.validation.metric)
+    made = tuple(Candidate(candidate.values, make(candidate.method, "method")) for candidate in candidates)
+    return Choice(made, _validation(config["benchmark"], config["validation"]), config["validation"]["metric"])
 
 
-def _validation(config: DictConfig) -> Benchmark:
-    """The benchmark that settings are chosen on: ``validation.benchmark``, else another split of the run's own."""
-    own = plain(config.benchmark)
-    if config.validation.benchmark is not None:
-        own = plain(config.validation.benchmark)
-    elif own.get("split", config.validation.split) == config.validation.split:
+def _validation(own: Mapping[str, Any], validation: Mapping[str, Any]) -> Benchmark:
+    """The benchmark that settings are chosen on: ``validation.benchmark``, else another split of the run's ``own``."""
+    split = validation["split"]
+    if validation["benchmark"] is not None:
+        own = validation["benchmark"]
+    elif own.get("split", split) == split:
         has = f"is split={own['split']} itself" if "split" in own else "has no splits"
         raise CondsimError(
-            f"a setting cannot be chosen on validation.split={config.validation.split}: the benchmark of this run "
+            f"a setting cannot be chosen on validation.split={split}: the benchmark of this run "
             f"{has}. Name another split, as in validation.split=train, or other data, as in "
             "+benchmark@validation.benchmark=cirr"
         )
     else:
-        own |= {"split": config.validation.split} | ({"tasks": None} if "tasks" in own else {})
+        own = {**own, "split": split} | ({"tasks": None} if "tasks" in own else {})
     benchmark: Benchmark = make_once(own, "validation.benchmark")
-    return benchmark.select(config.validation.tasks and list(config.validation.tasks))
+    return benchmark.select(validation["tasks"])
 
 
 def _candidates(config: DictConfig, name: str) -> list[object]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from condsim.harness.commands.bench import Outcomes, conclude, keep
+from condsim.harness.commands.bench import conclude
 from condsim.harness.commands.chosen import chosen_benchmark
 from condsim.harness.commands.composition import Job, jobs
+from condsim.harness.commands.outcomes import Outcomes
+from condsim.harness.commands.runs import RunState, keep
 from condsim.harness.configs import plain
 from condsim.harness.errors import CondsimError
 from condsim.harness.exchange.run_file import read_rankings
@@ -16,15 +18,15 @@ from condsim.harness.exchange.run_file import read_rankings
 def main(argv: Sequence[str]) -> int:
     files = [Path(word).expanduser() for word in argv if _is_file(word)]
     settings = [setting for word in argv if not _is_file(word) for setting in _settings(word)]
-    outcomes = Outcomes()
+    outcomes, state = Outcomes(), RunState()
     for job in jobs("import", settings):
         if not files:
             raise CondsimError("name the files of the ranking: condsim import run.trec task=shapes/cirr name=theirs")
-        import_rankings(job, files, outcomes)
+        import_rankings(job, files, outcomes, state)
     return conclude(outcomes)
 
 
-def import_rankings(job: Job, files: Sequence[Path], outcomes: Outcomes) -> None:
+def import_rankings(job: Job, files: Sequence[Path], outcomes: Outcomes, state: RunState) -> None:
     """Measure the ranking in ``files`` on the job's task and write its record."""
     from condsim.harness.exchange.imported import ImportedRanking, NoFeatures, bind
     from condsim.harness.run.identity import RunSettings, identify
@@ -42,12 +44,13 @@ def import_rankings(job: Job, files: Sequence[Path], outcomes: Outcomes) -> None
     settings = RunSettings(
         config.name, {"ranking": places.digest}, {}, statistics.resamples, statistics.seed, config.top
     )
-    if not outcomes.can_write():
+    outcomes.collect(state.unwritable(outcomes.results))
+    if not outcomes.writable:
         return
     method = ImportedRanking(places)
     identity = identify(benchmark, task, method, backbone, settings)
     measured = measure_task(benchmark, task, method, backbone, settings, identity)
-    keep(measured, identity.folder(outcomes.results, task), outcomes)
+    outcomes.collect(keep(measured, outcomes.results, identity.folder(outcomes.results, task), state))
 
 
 def _is_file(word: str) -> bool:

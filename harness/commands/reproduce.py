@@ -13,9 +13,11 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
 
-from condsim.harness.commands.bench import Outcomes, run_job
+from condsim.harness.commands.bench import run_here
 from condsim.harness.commands.choices import choices_of, description
 from condsim.harness.commands.composition import Job, jobs
+from condsim.harness.commands.outcomes import Outcomes
+from condsim.harness.commands.runs import RunState
 from condsim.harness.configs import plain, search_current_folder
 from condsim.harness.console import console, warn
 from condsim.harness.errors import CondsimError, did_you_mean
@@ -236,7 +238,7 @@ def _run(
             missing[row.name] = absent[row.name]
             continue
         outcomes = Outcomes(trackers=shared.trackers, unusable=shared.unusable)
-        run_job(job, outcomes)
+        run_here(job, outcomes, RunState())
         shared.results = outcomes.results
         runs[row.name] = {record.run for record in (*outcomes.done, *outcomes.skipped)}
         reasons = [*outcomes.failed, *(r for m in outcomes.not_applicable.values() for r in m.values())]

@@ -7,8 +7,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from condsim.harness.commands.bench import Outcomes, conclude, run_job
+from condsim.harness.commands.bench import conclude, run_here
 from condsim.harness.commands.composition import Job, jobs
+from condsim.harness.commands.outcomes import Failed, Outcomes
+from condsim.harness.commands.runs import RunState
 from condsim.harness.configs import make, make_once, plain
 from condsim.harness.console import console
 from condsim.harness.errors import CondsimError
@@ -21,13 +23,13 @@ if TYPE_CHECKING:  # it imports torch, and help should not
 
 def main(argv: Sequence[str]) -> int:
     argv = ["dry=true" if argument == "--dry" else argument for argument in argv]
-    outcomes = Outcomes()
+    outcomes, state = Outcomes(), RunState()
     for job in jobs("train", argv):
-        train_and_run(job, outcomes)
+        train_and_run(job, outcomes, state)
     return conclude(outcomes)
 
 
-def train_and_run(job: Job, outcomes: Outcomes) -> None:
+def train_and_run(job: Job, outcomes: Outcomes, state: RunState) -> None:
     """One job: one training, then the trained method on the chosen tasks of the benchmark."""
     from condsim.harness.trainable import Trainable
     from condsim.methods.training.estimate import estimate
@@ -36,7 +38,7 @@ def train_and_run(job: Job, outcomes: Outcomes) -> None:
     config, name = job.config, job.method_name
     outcomes.results = Path(config.results)
     settings = plain(config)
-    tracker: Tracker = make_once(settings["tracking"], "tracking")  # the one that `run_job` below reports to
+    tracker: Tracker = make_once(settings["tracking"], "tracking")  # the one that `run_here` below reports to
     if tracker not in outcomes.trackers:
         outcomes.trackers.append(tracker)
     chosen = (text for text in job.arguments if not text.startswith(("method=", "tracking")))
@@ -54,7 +56,7 @@ def train_and_run(job: Job, outcomes: Outcomes) -> None:
             return
         train(plan, path, _say, on_row, force=config.force)
     except CondsimError as error:
-        outcomes.fail(f"training {name}", error)
+        outcomes.add(Failed.by(error, f"training {name}", outcomes.results))
         return
     if not config.evaluate:
         return
@@ -62,7 +64,7 @@ def train_and_run(job: Job, outcomes: Outcomes) -> None:
     if plan.tune_backbone and isinstance(plan.backbone, Trainable):
         weights = plan.backbone.settings_with(plan.backbone_weights(path))
         trained |= {f"backbone.{key}": value for key, value in weights.items()}
-    run_job(job.replaced(trained), outcomes)
+    run_here(job.replaced(trained), outcomes, state)
 
 
 def plan_of(settings: Mapping[str, Any], name: str) -> Plan:

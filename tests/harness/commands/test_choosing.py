@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from condsim.harness.commands.choosing import choice_of
+from condsim.harness.commands.choosing import candidates_of, choice_of
 from condsim.harness.commands.composition import Job, jobs
 from condsim.harness.configs import plain
 from condsim.harness.errors import CondsimError
+from condsim.harness.run.choice import Choice
 from condsim.harness.run.record import flat
 
 pytestmark = pytest.mark.slow
@@ -18,6 +19,10 @@ pytestmark = pytest.mark.slow
 def job(*arguments: str) -> Job:
     (only,) = jobs("bench", arguments)
     return only
+
+
+def choice(job: Job) -> Choice | None:
+    return choice_of(candidates_of(job), plain(job.config))
 
 
 def values(job: Job, name: str) -> list[Any]:
@@ -64,11 +69,11 @@ def test_text_settings_take_val_as_a_text() -> None:
 )
 def test_what_cannot_be_chosen_is_said(arguments: list[str], message: str) -> None:
     with pytest.raises(CondsimError, match=message):
-        choice_of(job(*arguments))
+        choice(job(*arguments))
 
 
 def test_a_benchmark_without_another_split_needs_a_name_of_other_data() -> None:
     with pytest.raises(CondsimError, match=r"has no splits\. Name .*\+benchmark@validation\.benchmark=cirr"):
-        choice_of(job("method=slerp", "method.weight=val", "benchmark=genecis"))
+        choice(job("method=slerp", "method.weight=val", "benchmark=genecis"))
     with pytest.raises(CondsimError, match=r"is split=val itself\. Name another split, as in validation\.split=train"):
-        choice_of(job("method=slerp", "method.weight=val", "benchmark=cirr"))
+        choice(job("method=slerp", "method.weight=val", "benchmark=cirr"))
