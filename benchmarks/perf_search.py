@@ -46,7 +46,7 @@ def new_condition(searcher: Searcher, method: Clay) -> Row:
     features, basis, number = searcher.pictures.features, torch.randn(WIDTH, RANK), count()
 
     def ours() -> None:
-        searcher.search(method, [Query("", 0, condition=(f"condition {next(number)}",))], TOP)
+        searcher.search(method, [Query(row=0, condition=(f"condition {next(number)}",))], TOP)
 
     def product() -> torch.Tensor:
         return features @ basis
@@ -68,7 +68,7 @@ def known_condition(searcher: Searcher, method: Clay) -> list[Row]:
     flat.add(vectors)
     rows = []
     for queries, aim in ((1, 6), (16, None)):
-        batch = [Query("", i * (ITEMS // queries), condition=("color",)) for i in range(queries)]
+        batch = [Query(row=i * (ITEMS // queries), condition=("color",)) for i in range(queries)]
         own = vectors[[query.row for query in batch]]
         times = in_turn(
             lambda batch=batch: searcher.search(method, batch, TOP),

@@ -18,7 +18,7 @@ from condsim.harness.errors import CondsimError
 from condsim.harness.files import atomic
 from condsim.harness.run.record import flat
 from condsim.harness.search.matches import Matches
-from condsim.methods.phrases.entries import without_repeats
+from condsim.methods.phrases.given import read_list, write_list
 
 Values = Mapping[str, Sequence[str]]
 USUAL = ""
@@ -109,7 +109,7 @@ class Search:
         words += ["--backbone", target.backbone, "--top", str(k), *target.options]
         if target.phrases_of(self.method):
             for condition, listed in self.values.items():
-                words += ["--values", f"{condition}={','.join(listed)}"]
+                words += ["--values", f"{condition}={write_list(listed)}"]
         return shlex.join([*words, *(f"method.{name}={value}" for name, value in self.settings.items())])
 
     def bench_command(self, target: Target, tables: tuple[Path, Path]) -> str:
@@ -157,10 +157,10 @@ def read_values(text: str, usual: Values) -> dict[str, tuple[str, ...]]:
         condition, colon, listed = line.partition(":")
         if not colon:
             raise CondsimError(f"values: {line!r}: expected a line such as mood: happy, sad, calm")
-        values[condition.strip()] = without_repeats(listed.split(","))
+        values[condition.strip()] = read_list(listed)
     return {condition: listed for condition, listed in values.items() if tuple(usual.get(condition, ())) != listed}
 
 
 def write_values(values: Values) -> str:
     """The text that :func:`read_values` reads."""
-    return "\n".join(f"{condition}: {', '.join(listed)}" for condition, listed in values.items())
+    return "\n".join(f"{condition}: {write_list(listed, ', ')}" for condition, listed in values.items())

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
-from bisect import bisect_left
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from condsim.datasets.image_files import folder_of
 from condsim.harness.backbone import Backbone
@@ -14,22 +16,32 @@ from condsim.harness.commands.composition import Job, jobs
 from condsim.harness.configs import make, make_once, plain
 from condsim.harness.console import warn
 from condsim.harness.errors import ROWS_SHOWN, CondsimError, did_you_mean
+from condsim.harness.json_files import read_text
 from condsim.harness.method import Method
 from condsim.harness.names import clean_label
 from condsim.harness.run.isolation import isolated
 from condsim.harness.search.matches import Matches
-from condsim.harness.search.pictures import Pictures, changed, encode_one, encode_readable, pictures_below
+from condsim.harness.search.pictures import (
+    Pictures,
+    changed,
+    encode_one,
+    encode_readable,
+    pictures_below,
+    row_of,
+    sorted_by_key,
+)
 from condsim.harness.search.searcher import Query, Searcher
-from condsim.harness.task import Condition, ImageTable
+from condsim.harness.task import Condition, ImageTable, TrainSplit
 
-Picture = str | Path
+Picture = str | Path | ImageTable
+"""A file, a name within the folder, or a table with one row, such as a crop."""
 Conditions = str | Sequence[str] | None
 _NAMES_COMPARED = 10_000
 """Most pictures among which a mistyped name is looked for: the comparison takes seconds beyond."""
 
 
 class Index:
-    """The pictures of a folder and its subfolders, ready to be searched.
+    """The pictures of a folder and its subfolders, or of a table, ready to be searched.
 
     >>> index = condsim.Index("photos/", backbone="ViT-B-32/openai")  # doctest: +SKIP
     >>> index.search("cup.png", "color", method="clay", k=20)  # doctest: +SKIP
@@ -37,8 +49,11 @@ class Index:
     Features come from the feature store: a picture is encoded once, and again only if its file changes.
 
     Args:
-        folder: the pictures.
+        pictures: a folder, or a table such as ``task.images`` of a benchmark.
         backbone: a name (`condsim ls backbones`) or an object (``condsim.Backbone``).
+        train: for methods that look things up in a training split (nnn, local_steering): a folder with its pictures,
+            or the ``train`` of a benchmark.
+        phrases: of that split: texts, or a file with one text per line.
         config_dir: a folder of your own choices, laid out like ``conf/``.
         settings: of a backbone that is chosen by name: ``device="cpu"``.
 
@@ -47,13 +62,20 @@ class Index:
 
     def __init__(
         self,
-        folder: str | Path,
+        pictures: str | Path | ImageTable,
         backbone: str | Backbone = "ViT-B-32/openai",
         *,
+        train: str | Path | TrainSplit | None = None,
+        phrases: str | Path | Sequence[str] = (),
         config_dir: str | Path | None = None,
         **settings: Any,
     ) -> None:
-        self.root = folder_of(folder, "folder", "the folder with your pictures")
+        self._table = sorted_by_key(pictures) if isinstance(pictures, ImageTable) else None
+        if isinstance(pictures, ImageTable):
+            self.root = pictures.root
+        else:
+            self.root = folder_of(pictures, "folder", "the folder with your pictures")
+        self._train = _train_split(train, phrases)
         self._config_dir = config_dir
         self._methods: dict[str, tuple[str, Method]] = {}
         if isinstance(backbone, str):
@@ -126,14 +148,17 @@ class Index:
         return self._searcher.search(chosen, queries, k, why=why, name=name)
 
     def _load(self) -> Searcher:
-        names, self._stamps = pictures_below(self.root)
-        pictures = encode_readable(ImageTable(self.root, names), self.backbone)
+        table, self._stamps = self._table, {}
+        if table is None:
+            names, self._stamps = pictures_below(self.root)
+            table = ImageTable(self.root, names)
+        pictures = encode_readable(table, self.backbone)
         if pictures.unreadable:
             listed = [f"  {name}: {fault}" for name, fault in list(pictures.unreadable.items())[:ROWS_SHOWN]]
             more = len(pictures.unreadable) - len(listed)
-            left_out = f"{len(pictures.unreadable):,} of {len(names):,} pictures cannot be read and are left out:"
+            left_out = f"{len(pictures.unreadable):,} of {len(table):,} pictures cannot be read and are left out:"
             warn("\n".join([left_out, *listed, *([f"  ... and {more:,} more"] if more else [])]))
-        return Searcher(self.backbone, pictures)
+        return Searcher(self.backbone, pictures, self._train)
 
     @staticmethod
     def _pairs(query: Any, condition: Conditions) -> list[tuple[Picture | None, Conditions]]:
@@ -159,33 +184,36 @@ class Index:
             if not condition:
                 raise CondsimError("a query needs a picture, a condition, or both")
             return Query(condition=condition)
-        path = self._path(picture)
-        row = self._row(path)
-        features = encode_one(path, self.backbone) if row < 0 else None
-        return Query(str(path), row, features, condition)
+        picture = self._found(picture)
+        row = row_of(self.pictures.table, picture.keys[0]) if picture.root == self.root else -1
+        return Query(picture, row, encode_one(picture, self.backbone) if row < 0 else None, condition)
 
-    def _path(self, picture: Picture) -> Path:
+    def _found(self, picture: Picture) -> ImageTable:
+        """The query picture as a table with one row. Raises CondsimError if there is no such picture."""
+        if isinstance(picture, ImageTable):
+            return picture
+        table = self.pictures.table
+        if self._table is not None and (row := row_of(table, str(picture))) >= 0:
+            return table.take(np.array([row]))
+        path = self._path(picture)
+        for of in (os.path.abspath, os.path.realpath):
+            name = os.path.relpath(of(path), of(self.root)).replace(os.sep, "/")
+            if row_of(table, name) >= 0:
+                return ImageTable(self.root, (name,))
+        return ImageTable(path.parent, (path.name,))
+
+    def _path(self, picture: str | Path) -> Path:
         """The query picture: a path, or a name within the folder. Raises CondsimError if there is no such file."""
         path = Path(picture).expanduser()
         for place in (path, self.root / path):
             if place.is_file():
                 return place
-        names = self.pictures.table.names
+        names = self.pictures.table.keys
         hint = f" {did_you_mean(str(picture), names)}" if 0 < len(names) <= _NAMES_COMPARED else ""
         raise CondsimError(
             f"the query picture {picture}: there is no such file, neither here nor in {self.root}.{hint} "
             "For a text without a picture, give the text as the condition"
         )
-
-    def _row(self, path: Path) -> int:
-        """The picture's row in the table; -1: it is not in it."""
-        names = self.pictures.table.names
-        for of in (os.path.abspath, os.path.realpath):
-            name = os.path.relpath(of(path), of(self.root)).replace(os.sep, "/")
-            row = bisect_left(names, name)
-            if row < len(names) and names[row] == name:
-                return row
-        return -1
 
     def _method(
         self, method: str | Method, settings: Mapping[str, Any], values: Mapping[str, Sequence[str]] | None
@@ -211,6 +239,20 @@ class Index:
         folders = ["--config-dir", str(self._config_dir)] if self._config_dir is not None else []
         (job,) = jobs("search", [*folders, choice, *(f"{name}={_typed(value)}" for name, value in settings.items())])
         return job
+
+
+def _train_split(train: str | Path | TrainSplit | None, phrases: str | Path | Sequence[str]) -> TrainSplit | None:
+    if isinstance(phrases, (str, Path)):
+        texts = read_text(Path(phrases).expanduser(), "one phrase per line").splitlines()
+        phrases = [text for text in map(str.strip, texts) if text]
+    if train is None:
+        if phrases:
+            raise CondsimError("phrases belong to a training split: name the folder with its pictures too (train)")
+        return None
+    if isinstance(train, TrainSplit):
+        return replace(train, phrases=tuple(phrases)) if phrases else train
+    root = folder_of(train, "train", "a folder with pictures, for methods that look things up in a training split")
+    return TrainSplit(ImageTable(root, pictures_below(root)[0]), tuple(phrases))
 
 
 def _usual(queries: Sequence[Query]) -> str:

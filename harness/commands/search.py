@@ -30,7 +30,14 @@ def main(argv: Sequence[str]) -> int:
         {name.removeprefix(part): value for name, value in settings if name.startswith(part)}
         for part in ("backbone.", "method.")
     )
-    index = Index(options.folder, options.backbone, config_dir=options.config_dir, **of_backbone)
+    index = Index(
+        options.folder,
+        options.backbone,
+        train=options.train,
+        phrases=options.phrases or (),
+        config_dir=options.config_dir,
+        **of_backbone,
+    )
     matches = index.search(
         [(picture, options.condition) for picture in options.image or (None,)],
         method=options.method,
@@ -82,8 +89,16 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--why", action="store_true", help="explain each result, where the method can")
     parser.add_argument(
         "--values", action="append", default=[], metavar="CONDITION=VALUE,VALUE",
-        help="values of a condition, for methods that need them and conditions that the lexicon lacks",
+        help="values of a condition, for methods that need them and conditions that the lexicon lacks; quote a value "
+        "with a comma: 'mood=happy,\"sad, calm\"'",
     )  # fmt: skip
+    parser.add_argument(
+        "--train", type=Path, metavar="FOLDER",
+        help="other pictures, for methods that look things up in a training split, such as nnn",
+    )  # fmt: skip
+    parser.add_argument(
+        "--phrases", type=Path, metavar="FILE", help="texts of that split, one per line, for neighborhood_rerank"
+    )
     parser.add_argument("--format", choices=("table", "json"), default="table", help="default: table")
     parser.add_argument("--html", type=Path, metavar="FILE", help="also write a contact sheet with the pictures")
     parser.add_argument("--config-dir", "-cd", metavar="FOLDER", help="a folder of your own choices")
@@ -97,8 +112,10 @@ def _setting(argument: str) -> tuple[str, str]:
     return name, value
 
 
-def _values(argument: str) -> tuple[str, list[str]]:
+def _values(argument: str) -> tuple[str, tuple[str, ...]]:
+    from condsim.methods.phrases.given import read_list
+
     condition, equals, values = argument.partition("=")
     if not equals:
         raise CondsimError(f"--values {argument}: expected CONDITION=VALUE,VALUE, such as mood=happy,sad")
-    return condition, values.split(",")
+    return condition, read_list(values)

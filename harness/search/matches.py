@@ -37,6 +37,8 @@ class Matches:
     table: ImageTable
     queries: tuple[tuple[str | None, Condition], ...]
     """Picture and condition of each query."""
+    pictures: tuple[ImageTable | None, ...]
+    """The picture of each query, a table with one row."""
     rows: Rows
     """int64 [Q, k] rows of ``table``; -1: no picture left."""
     scores: Floats

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,7 @@ class Pictures:
     """N pictures with their features."""
 
     table: ImageTable
-    """The names are sorted."""
+    """The keys are sorted, each once."""
     features: Tensor
     """[N, D] raw float32, on the backbone's device."""
     unreadable: Mapping[str, str]
@@ -50,6 +51,18 @@ def pictures_below(root: Path) -> tuple[tuple[str, ...], Stamps]:
             f"{', '.join(IMAGE_SUFFIXES[:5])}, ...)"
         )
     return tuple(sorted(names)), stamps
+
+
+def sorted_by_key(table: ImageTable) -> ImageTable:
+    """``table`` with its rows in the order of their keys, each once."""
+    rows = {key: row for row, key in enumerate(table.keys)}
+    return table.take(np.array([rows[key] for key in sorted(rows)], dtype=np.int64))
+
+
+def row_of(table: ImageTable, key: str) -> int:
+    """The row with this key, in a table sorted by its keys; -1: there is none."""
+    row = bisect_left(table.keys, key)
+    return row if row < len(table) and table.keys[row] == key else -1
 
 
 def changed(stamps: Stamps) -> bool:
@@ -82,9 +95,9 @@ def encode_readable(table: ImageTable, backbone: Backbone) -> Pictures:
     return Pictures(table, features, unreadable)
 
 
-def encode_one(path: Path, backbone: Backbone) -> Tensor:
-    """[D] raw features of a picture from elsewhere. Raises CondsimError naming it if it cannot be encoded."""
+def encode_one(picture: ImageTable, backbone: Backbone) -> Tensor:
+    """[D] raw features of the only row of ``picture``. Raises CondsimError naming it if it cannot be encoded."""
     try:
-        return backbone.encode_images(ImageTable(path.parent, (path.name,))).to(backbone.device)[0]
+        return backbone.encode_images(picture).to(backbone.device)[0]
     except UnusableRowsError as error:
-        raise CondsimError(f"the query picture {path}: {next(iter(error.faults.values()))}") from None
+        raise CondsimError(f"the query picture {picture.path(0)}: {next(iter(error.faults.values()))}") from None

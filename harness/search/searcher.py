@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,8 +20,8 @@ from condsim.harness.run.isolation import isolated
 from condsim.harness.run.read_only import read_only
 from condsim.harness.run.run import encode_texts, jointly, pseudo_words
 from condsim.harness.search.matches import Matches
-from condsim.harness.search.pictures import Pictures
-from condsim.harness.task import Condition, Ragged, Rows, Task
+from condsim.harness.search.pictures import Pictures, encode_readable
+from condsim.harness.task import Condition, ImageTable, Ragged, Rows, Task, TrainSplit
 
 _KEPT_BYTES = 2 << 30
 """Of prepared scorers, each of which may hold a copy of all features."""
@@ -33,17 +33,32 @@ _MOST_KEPT = 64
 class Query:
     """A picture, a condition, or both."""
 
-    picture: str | None = None
-    """As it is shown in the results."""
+    picture: ImageTable | None = None
+    """One row."""
     row: int = -1
     """The picture's row in the image table; -1: it is not one of the pictures that are searched."""
     features: Tensor | None = None
     """[D] raw features of a picture that is not in the table."""
     condition: Condition = ()
 
+    @property
+    def name(self) -> str | None:
+        """The picture as the results show it: its path, or the key of a crop."""
+        if self.picture is None:
+            return None
+        return str(self.picture.path(0)) if self.picture.box(0) is None else self.picture.keys[0]
+
 
 _Key = tuple[int, tuple[Condition, ...], bool, bool]
 """The method's id, the conditions, whether a query has no picture, whether a query has no condition."""
+
+
+class _Search(Task):
+    """Queries without ground truth. Messages of methods name their task by ``full_name``."""
+
+    @property
+    def full_name(self) -> str:
+        return "this search"
 
 
 @dataclass(frozen=True)
@@ -60,9 +75,10 @@ class Searcher:
     alone. ``Method.with_conditions`` makes a new condition cheap.
     """
 
-    def __init__(self, backbone: Backbone, pictures: Pictures) -> None:
+    def __init__(self, backbone: Backbone, pictures: Pictures, train: TrainSplit | None = None) -> None:
         self.backbone = backbone
         self.pictures = pictures
+        self.train = train
         self.rows = np.arange(len(pictures.table))
         self.written = False
         """A method has written into the features: they have to be read again."""
@@ -109,7 +125,8 @@ class Searcher:
                 raise
         return Matches(
             self.pictures.table,
-            tuple((query.picture, query.condition) for query in queries),
+            tuple((query.name, query.condition) for query in queries),
+            tuple(query.picture for query in queries),
             ranking.top,
             ranking.top_scores,
             reasons,
@@ -120,7 +137,7 @@ class Searcher:
     def _task(self, queries: Sequence[Query], conditions: tuple[Condition, ...]) -> Task:
         place = {condition: i for i, condition in enumerate(conditions)}
         own = [[query.row] if query.row >= 0 else [] for query in queries]
-        return Task(
+        return _Search(
             "pictures",
             "search",
             self.pictures.table,
@@ -151,7 +168,7 @@ class Searcher:
             self.pictures.features,
             texts,
             lambda names: self._encode_texts(names).clone(),
-            _no_train_split(method),
+            lambda: self._train_features(method),
             encode_images=lambda table: self.backbone.encode_images(table).to(self.backbone.device, copy=True),
             encode_texts_with=pseudo_words(self.backbone),
             encode_jointly=jointly(self.backbone, task),
@@ -183,15 +200,14 @@ class Searcher:
             reasons = prepared.scorer.why(queries, torch.from_numpy(np.maximum(top, 0)).to(device))
         return reasons if any(map(any, reasons)) else None
 
+    def _train_features(self, method: Method) -> TrainFeatures:
+        if self.train is None:
+            raise NotApplicable(
+                f"{type(method).__name__} with these settings looks things up in a training split: name its pictures "
+                "with --train FOLDER (train=FOLDER in Python), or choose other settings or another method"
+            )
+        pictures = encode_readable(self.train.images, self.backbone)
+        return TrainFeatures(pictures.features, pictures.table, self.train.phrases)
+
     def _encode_texts(self, texts: Sequence[str]) -> Tensor:
         return encode_texts(self.backbone, texts)
-
-
-def _no_train_split(method: Method) -> Callable[[], TrainFeatures]:
-    def train() -> TrainFeatures:
-        raise NotApplicable(
-            f"{type(method).__name__} with these settings needs a training split, and a folder of pictures has none: "
-            "choose other settings, or another method of `condsim ls methods`"
-        )
-
-    return train

@@ -10,7 +10,6 @@ from jinja2 import Environment, StrictUndefined
 
 from condsim.harness.names import escaped
 from condsim.harness.results.report.thumbnails import thumbnail_uri
-from condsim.harness.task import ImageTable
 
 if TYPE_CHECKING:
     from condsim.harness.search.matches import Matches
@@ -47,7 +46,7 @@ def _query(matches: Matches, query: int, thumbnail: int) -> dict[str, Any]:
         {
             "rank": match.rank,
             "score": f"{match.score:.4f}",
-            "name": escaped(matches.table.names[row]),
+            "name": escaped(matches.table.keys[row]),
             "why": escaped(match.why),
             "uri": thumbnail_uri(matches.table, row, thumbnail),
         }
@@ -55,9 +54,6 @@ def _query(matches: Matches, query: int, thumbnail: int) -> dict[str, Any]:
     ]
     own = None
     if picture is not None:
-        path = Path(picture)
-        own = {
-            "name": escaped(path.name),
-            "uri": thumbnail_uri(ImageTable(path.parent, (path.name,)), 0, thumbnail),
-        }
+        table = matches.pictures[query]
+        own = {"name": escaped(Path(picture).name), "uri": table and thumbnail_uri(table, 0, thumbnail)}
     return {"picture": own, "condition": escaped(" + ".join(condition)), "found": found}

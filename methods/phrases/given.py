@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Mapping, Sequence
 
 from condsim.harness.errors import CondsimError
 from condsim.methods.phrases.entries import spelling, without_repeats
 from condsim.methods.phrases.source import Phrases
+
+
+def read_list(text: str) -> tuple[str, ...]:
+    """The values in ``red, "blue, navy"``: separated by commas; one with a comma is in double quotes."""
+    return without_repeats(next(csv.reader([text], skipinitialspace=True), []))
+
+
+def write_list(values: Sequence[str], between: str = ",") -> str:
+    """The text that :func:`read_list` reads."""
+    quoted = ('"' + value.replace('"', '""') + '"' if set(value) & set('",') else value for value in values)
+    return between.join(quoted)
 
 
 class GivenValues:

@@ -262,7 +262,7 @@ def test_a_search_gives_the_scores_of_a_benchmark(
         gallery=np.arange(ITEMS), excluded=Ragged.of([row] for row in rows),
     )  # fmt: skip
     searcher = Searcher(backbone, Pictures(gallery.table, backbone.encode_images(gallery.table), {}))
-    asked = [Query("p", row, condition=gallery.conditions[c]) for row, c in zip(rows, conditions, strict=True)]
+    asked = [Query(row=row, condition=gallery.conditions[c]) for row, c in zip(rows, conditions, strict=True)]
     benchmark = Benchmark("bench", (task,))
     try:
         expected = rank(benchmark, task, method, backbone, ITEMS)[0]
@@ -270,13 +270,14 @@ def test_a_search_gives_the_scores_of_a_benchmark(
         with pytest.raises(NotApplicable, match=r"a folder of pictures has none|this backbone encodes them apart"):
             found(searcher, method, asked)
         return
-    found(searcher, method, [Query("p", 3, condition=("material",))])
+    found(searcher, method, [Query(row=3, condition=("material",))])
     best, scores = found(searcher, method, asked)
     np.testing.assert_array_equal(best, expected.top)
     np.testing.assert_array_equal(scores, expected.top_scores)
 
     elsewhere = [
-        Query("q", -1, gallery.features[row], gallery.conditions[c]) for row, c in zip(rows, conditions, strict=True)
+        Query(features=gallery.features[row], condition=gallery.conditions[c])
+        for row, c in zip(rows, conditions, strict=True)
     ]
     if method.needs_row:
         with pytest.raises(NotApplicable, match="has to be one of the pictures"):

@@ -18,9 +18,10 @@ import condsim
 from condsim.harness import cli, configs
 from condsim.harness.errors import CondsimError, NotApplicable, UnusableRowsError
 from condsim.harness.method import Gallery, Queries
-from condsim.harness.task import ImageTable
+from condsim.harness.task import ImageTable, TrainSplit
 from condsim.methods.clay import Clay
 from condsim.methods.inner_product import ImageOnly
+from condsim.methods.phrases.given import read_list, write_list
 
 pytestmark = pytest.mark.slow
 
@@ -147,6 +148,51 @@ def test_values_of_a_condition_that_the_lexicon_lacks(index: condsim.Index) -> N
         index.search("blue.png", "tint", method="image_only", values={"tint": ["red", "blue"]})
 
 
+def test_a_value_may_hold_a_comma() -> None:
+    values = ("red", "blue, navy", 'so-called "sky"')
+    assert read_list(write_list(values)) == read_list(write_list(values, ", ")) == values
+    assert read_list('red, "blue, navy",, Red') == ("red", "blue, navy")
+
+
+def test_pictures_of_a_table_are_searched_and_a_crop_is_a_query(index: condsim.Index, folder: Path) -> None:
+    boxes = np.full((4, 4), np.nan)
+    boxes[1] = boxes[3] = (0, 0, 4, 4)
+    table = ImageTable(folder, ("sky.png", "blue.png", "blue.png", "blue.png"), boxes=boxes, crop="plain")
+    cropped = condsim.Index(table, Colours())
+    assert cropped.pictures.table.keys == ("blue.png", "blue.png#0,0,4,4", "sky.png")
+    whole, crop = cropped.search("blue.png", k=9), cropped.search("blue.png#0,0,4,4", k=9)
+    assert [whole.table.keys[row] for row in whole.rows[0, :2]] == ["blue.png#0,0,4,4", "sky.png"]
+    assert crop.queries[0][0] == "blue.png#0,0,4,4"
+    assert "blue.png#0,0,4,4" in whole._repr_html_()
+    assert crop._repr_html_().count("data:image/webp;base64,") == 3
+    assert names(index.search(table.take(np.array([1])), k=2)) == ["blue", "sky"]  # from another table: itself first
+    with pytest.raises(CondsimError, match="Did you mean 'blue.png#0,0,4,4'"):
+        cropped.search("blue.png#0,0,4,5")
+
+
+def test_a_training_split_of_the_users_serves_methods_that_look_things_up(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "phrases.txt").write_text("red\n\nblue\n")
+    index = condsim.Index(folder, Colours(), train=folder / "warm", phrases=tmp_path / "phrases.txt")
+    hubs = index.search("blue.png", "red", method="nnn", alpha=5, neighbors=1, base="image_only")
+    assert names(hubs) != names(index.search("blue.png"))
+    rerank = index.search("blue.png", "red", method="neighborhood_rerank", neighbors=1, why=True)
+    assert rerank.reasons is not None
+    split = TrainSplit(ImageTable(folder / "warm", ("red.png",)), ("green",))
+    given = condsim.Index(folder, Colours(), train=split).search(
+        "blue.png", "red", method="neighborhood_rerank", neighbors=1, why=True
+    )
+    assert given.reasons is not None
+    assert "green" in given[0].why
+    with pytest.raises(CondsimError, match=r"name the folder with its pictures too \(train\)"):
+        condsim.Index(folder, Colours(), phrases=["red"])
+
+
+def test_messages_call_the_queries_this_search(index: condsim.Index) -> None:
+    for method in ("specific_object", "clay"):
+        with pytest.raises(CondsimError, match="this search"):
+            index.search("blue.png", "tint", method=method)
+
+
 def test_a_new_condition_leaves_the_gallery_prepared(index: condsim.Index, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[int] = []
     prepare = Clay.prepare
@@ -202,7 +248,10 @@ def test_bad_input_is_one_message(index: condsim.Index, tmp_path: Path) -> None:
         (lambda: index.search("blue.png", k=0), "k must be 1 or more, not 0"),
         (lambda: index.search("blue.png", method="text_only"), "needs a condition"),
         (lambda: index.search(condition="red", method="image_only"), "needs a reference image"),
-        (lambda: index.search("blue.png", "red", method="nnn"), "needs a training split"),
+        (
+            lambda: index.search("blue.png", "red", method="nnn"),
+            r"looks things up in a training split: .*--train FOLDER",
+        ),
     ]
     for call, message in cases:
         with pytest.raises(CondsimError, match=message):
