@@ -18,7 +18,10 @@ from condsim.harness.task import Benchmark, ImageTable, OnError, Ragged, Task
 from condsim.harness.without_images import without_images
 
 METRICS = ("map@1000", "map@50", "ndcg@50", "mrr")
-QUERIES = "a CSV or parquet table with the columns id, positives (a list; in a CSV joined by |) and image, text or both"
+QUERIES = (
+    "a CSV or parquet table with the columns id, positives (a list; in a CSV joined by |) and image, text or both; "
+    "conditions (a list likewise) in place of text: several texts at once"
+)
 GALLERY = "a CSV or parquet table with the column image: every gallery image once, positives and distractors"
 IMAGES = "the folder that the image paths of both tables start from; leave it out to run from feature files"
 
@@ -28,7 +31,7 @@ class Query:
     id: str
     image: str
     """Empty: a query of text alone."""
-    text: str
+    condition: tuple[str, ...]
     """Empty: a query of an image alone."""
     positives: tuple[str, ...]
 
@@ -82,7 +85,7 @@ def read_task(
     names, unusable, table_row = _read_gallery(gallery, files, on_error)
     rows = {image: row for row, image in enumerate(names)}
     frame = read_frame(queries, QUERIES, ["id", "positives"])
-    if not {"image", "text"} & set(frame.columns):
+    if not {"image", "text", "conditions"} & set(frame.columns):
         raise CondsimError(f"{queries}: there is neither a column image nor text (expected {QUERIES})")
     first_row: dict[str, int] = {}
 
@@ -102,7 +105,7 @@ def read_task(
     for query in usable:
         if query.image:
             rows.setdefault(query.image, len(rows))
-    texts, text_codes = word_codes(query.text for query in usable)
+    texts, text_codes = word_codes("\n".join(query.condition) for query in usable)  # no text holds a line break
     shift = 1 if texts[0] == "" else 0  # the empty text sorts first and is no condition
     reference = np.array([rows[query.image] if query.image else -1 for query in usable], dtype=np.int64)
     images = ImageTable(root or gallery.parent, tuple(rows), files=files.files if files else {})
@@ -111,7 +114,7 @@ def read_task(
         benchmark=benchmark,
         name=name,
         images=images,
-        conditions=tuple((text,) for text in texts[shift:]),
+        conditions=tuple(tuple(text.split("\n")) for text in texts[shift:]),
         condition=text_codes - shift,
         reference=reference,
         relevant=Ragged.of([rows[p] for p in query.positives if p != query.image] for query in usable),
@@ -151,12 +154,15 @@ def _query(raw: dict[str, object], where: str, files: NamedFiles | None) -> Quer
     image = raw.get("image") if cell_text(raw.get("image"), f"{where}: image") else ""
     if not ident:
         raise CondsimError(f"{where}: there is no id")
-    if not image and not text:
+    condition = (text,) if text else ()
+    if several := _listed(raw.get("conditions")):
+        if text:
+            raise CondsimError(f"{where}: expected text or conditions, found both")
+        condition = tuple(dict.fromkeys(_line(part, f"{where}: conditions") for part in several))
+    if not image and not condition:
         raise CondsimError(f"{where}: expected an image, a text or both")
-    positives = raw["positives"]
-    if isinstance(positives, str):
-        positives = [positive for positive in positives.split("|") if positive.strip()]
-    if not isinstance(positives, (list, tuple, np.ndarray)) or not len(positives):
+    positives = _listed(raw["positives"])
+    if not positives:
         raise CondsimError(
             f"{where}: positives: expected a list of gallery images, at least one (in a CSV joined by |)"
         )
@@ -167,7 +173,14 @@ def _query(raw: dict[str, object], where: str, files: NamedFiles | None) -> Quer
     name = _name(image, files, f"{where}: image") if image else ""
     if files and name:
         files.require(name, f"{where}: image")
-    return Query(ident, name, text, named)
+    return Query(ident, name, condition, named)
+
+
+def _listed(value: object) -> list[object]:
+    """A list of parquet, or one joined by | in a CSV; empty for what is neither."""
+    if isinstance(value, str):
+        return [part for part in value.split("|") if part.strip()]
+    return list(value) if isinstance(value, (list, tuple, np.ndarray)) else []
 
 
 def _line(value: object, where: str) -> str:

@@ -57,7 +57,7 @@ class Explorer:
 
     def grid(self, results: Sequence[Result], search: Search) -> list[tuple[str, str]]:
         """Thumbnails with captions that show the marks."""
-        marks = self.marks.of(*self._query(search)) if len(search.conditions) < 2 else {}
+        marks = self.marks.of(search.picture or "", search.conditions)
         return [
             (self.thumbnail(result.name), SIGNS.get(marks.get(result.name, ""), "") + result.label)
             for result in results
@@ -67,9 +67,7 @@ class Explorer:
         """Mark a result, or take the same mark back, and say what was done. Raises CondsimError where it cannot."""
         if search.is_empty:
             raise CondsimError("choose a picture or a condition first: a mark belongs to a query")
-        if len(search.conditions) > 1:
-            raise CondsimError("marks are for one condition at a time: remove the other conditions")
-        query, condition = self._query(search)
+        query, condition = search.picture or "", search.conditions
         if query and not self.has(query):
             raise CondsimError("marks need a query picture of the folder: copy this one into it")
         mark = "none" if self.marks.of(query, condition).get(result.name) == mark else mark
@@ -109,7 +107,3 @@ class Explorer:
     def close(self) -> None:
         """Remove the thumbnails and sheets."""
         self._files.cleanup()
-
-    @staticmethod
-    def _query(search: Search) -> tuple[str, str]:
-        return search.picture or "", search.conditions[0] if search.conditions else ""

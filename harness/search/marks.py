@@ -14,6 +14,7 @@ from condsim.harness.errors import CondsimError
 from condsim.harness.files import atomic
 from condsim.harness.names import unusable_character
 from condsim.harness.tables import read_rows
+from condsim.harness.task import Condition
 
 Mark = Literal["right", "wrong", "none"]
 """none: the mark was taken back."""
@@ -24,32 +25,34 @@ _MARKS = "a CSV table of marks that condsim explore wrote, with the columns quer
 class Marks:
     """The marks in ``folder``/marks.csv, one line per mark; of several on the same result the last one counts.
 
+    Several conditions of one query are joined by "|".
+
     Every mark is on disk before :meth:`add` returns. Raises CondsimError where the file cannot be read.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.file = folder / "marks.csv"
-        self._marks: dict[tuple[str, str], dict[str, Mark]] = {}
+        self._marks: dict[tuple[str, Condition], dict[str, Mark]] = {}
         if self.file.is_file():
             self._read()
 
     def __len__(self) -> int:
         return sum(map(len, self._marks.values()))
 
-    def of(self, query: str, condition: str) -> Mapping[str, Mark]:
-        """Picture -> its mark, as a result of a query: a picture's name or "", with a condition or ""."""
+    def of(self, query: str, condition: Condition) -> Mapping[str, Mark]:
+        """Picture -> its mark, as a result of a query: a picture's name or "", with conditions."""
         return self._marks.get((query, condition), {})
 
-    def add(self, query: str, condition: str, image: str, mark: Mark) -> None:
-        """Append a mark to the file. Raises CondsimError for a name that a table cannot hold."""
-        for name in (query, image):
+    def add(self, query: str, condition: Condition, image: str, mark: Mark) -> None:
+        """Append a mark to the file. Raises CondsimError for what a table cannot hold."""
+        names = [(name, "picture's name", "rename the file") for name in (query, image)]
+        names += [(text, "condition", "write it in another way") for text in condition]
+        for name, what, cure in names:
             if fault := "'|'" if "|" in name else unusable_character(name):
-                raise CondsimError(
-                    f"the picture's name {name!a} holds {fault}, which no table can hold: rename the file"
-                )
+                raise CondsimError(f"the {what} {name!a} holds {fault}, which no table can hold: {cure}")
         line = io.StringIO()
-        csv.writer(line, lineterminator="\n").writerow((query, condition, image, mark))
+        csv.writer(line, lineterminator="\n").writerow((query, "|".join(condition), image, mark))
         self.folder.mkdir(parents=True, exist_ok=True)
         place = os.open(self.file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
         try:
@@ -63,18 +66,19 @@ class Marks:
     def save_tables(self, gallery: Sequence[str]) -> tuple[Path, Path]:
         """Write queries.csv and gallery.csv, the tables of `benchmark=instance`, and return their paths.
 
-        A query is a picture with a condition that has a right result; ``gallery`` are all pictures. A picture without a
-        mark counts as wrong (pooling, as in TREC). Raises CondsimError without a right result.
+        A query is a picture with its conditions that has a right result; ``gallery`` are all pictures. A picture
+        without a mark counts as wrong (pooling, as in TREC). Raises CondsimError without a right result.
         """
         here = set(gallery)
         rows = []
         for (query, condition), marks in sorted(self._marks.items()):
             right = sorted(image for image, mark in marks.items() if mark == "right" and image in here)
             if right and (not query or query in here):
-                rows.append((f"{query}, {condition}".strip(", "), query, condition, "|".join(right)))
+                name = ", ".join(filter(None, (query, " + ".join(condition))))
+                rows.append((name, query, "|".join(condition), "|".join(right)))
         if not rows:
             raise CondsimError("no result is marked as right yet: mark some, then save")
-        _write(self.folder / "queries.csv", ("id", "image", "text", "positives"), rows)
+        _write(self.folder / "queries.csv", ("id", "image", "conditions", "positives"), rows)
         _write(self.folder / "gallery.csv", ("image",), [(name,) for name in gallery])
         return self.folder / "queries.csv", self.folder / "gallery.csv"
 
@@ -90,9 +94,9 @@ class Marks:
         for i, (query, condition, image, mark) in enumerate(rows):
             if mark not in get_args(Mark):
                 raise CondsimError(f"{self.file}: row {i}: mark {mark!a}: expected right, wrong or none")
-            self._keep(query, condition, image, cast(Mark, mark))
+            self._keep(query, tuple(filter(None, condition.split("|"))), image, cast(Mark, mark))
 
-    def _keep(self, query: str, condition: str, image: str, mark: Mark) -> None:
+    def _keep(self, query: str, condition: Condition, image: str, mark: Mark) -> None:
         marks = self._marks.setdefault((query, condition), {})
         if mark == "none":
             marks.pop(image, None)

@@ -66,6 +66,20 @@ def test_parquet_lists_and_feature_keys_without_pictures(tmp_path: Path) -> None
     assert (task.query_ids, task.relevant[0].tolist(), task.conditions) == (("7",), [1, 2], ())
 
 
+def test_several_conditions_count_at_once(tmp_path: Path) -> None:
+    queries = [{"id": i, "conditions": listed, "positives": ["a"]} for i, listed in enumerate((["size"], ["b", "a"]))]
+    pd.DataFrame({"image": ["a", "b"]}).to_parquet(tmp_path / "gallery.parquet")
+    pd.DataFrame(queries).to_parquet(tmp_path / "queries.parquet")
+    rows = [{**query, "conditions": "|".join(query["conditions"]), "positives": "a"} for query in queries]
+    pd.DataFrame(rows).to_csv(tmp_path / "queries.csv", index=False)
+    for name in ("queries.parquet", "queries.csv"):
+        (task,) = instance.load(str(tmp_path / name), str(tmp_path / "gallery.parquet")).tasks
+        assert [task.conditions[code] for code in task.condition] == [("size",), ("b", "a")]
+    pd.DataFrame([rows[0] | {"text": "color"}]).to_csv(tmp_path / "queries.csv", index=False)
+    with pytest.raises(CondsimError, match=r"row 0: expected text or conditions, found both"):
+        instance.load(str(tmp_path / "queries.csv"), str(tmp_path / "gallery.parquet"))
+
+
 @pytest.mark.parametrize(
     ("choice", "name", "metrics"),
     [
