@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -14,6 +14,7 @@ from condsim.harness.errors import CondsimError
 from condsim.harness.files import atomic
 from condsim.harness.task import Task
 
+SERVER = "circo.micc.unifi.it"
 QUERIES = 800
 """Queries of the test split."""
 LENGTH = 50
@@ -54,26 +55,33 @@ def submission(task: Task, top_rows: NDArray[np.integer[Any]]) -> dict[str, list
 
 
 def require_valid(value: object, queries: int, where: str, gallery: Collection[int] | None = None) -> None:
-    """Raises CondsimError unless ``value`` is what the server takes.
+    """Raises CondsimError with the first of :func:`faults`."""
+    for fault in faults(value, queries, gallery):
+        raise CondsimError(f"{where}: {fault}")
 
-    One object with the keys "0" to ``queries`` - 1, all of them and no other; each a list of 50 different integers,
-    ids of images of ``gallery`` (None: not looked up).
+
+def faults(value: object, queries: int = QUERIES, gallery: Collection[int] | None = None) -> Iterator[str]:
+    """What the server would refuse, or count wrongly: one sentence per fault that names the entry.
+
+    The server takes one object with the keys "0" to ``queries`` - 1, all of them and no other; each a list of 50
+    different integers, ids of images of ``gallery`` (None: not looked up).
     """
     if not isinstance(value, dict):
-        raise CondsimError(f"{where}: expected one JSON object, found a {type(value).__name__}")
-    for i in range(queries):
-        if str(i) not in value:
-            raise CondsimError(f"{where}: there is no query {i} (expected the keys 0 to {queries - 1})")
-    if len(value) > queries:
-        other = next(key for key in value if key not in set(map(str, range(queries))))
-        raise CondsimError(f"{where}: there is no query {other!a} in CIRCO (expected the keys 0 to {queries - 1})")
+        yield f"expected one JSON object, found a {type(value).__name__}"
+        return
+    keys = dict.fromkeys(map(str, range(queries)))
+    for key in keys:
+        if key not in value:
+            yield f"there is no query {key} (expected the keys 0 to {queries - 1})"
+    known = None if gallery is None else set(gallery)
     for key, images in value.items():
-        if not isinstance(images, list) or not all(type(image) is int for image in images):
-            raise CondsimError(f"{where}: query {key}: expected a list of integer image ids")
-        if len(images) != LENGTH:
-            raise CondsimError(f"{where}: query {key} has {len(images)} images, expected {LENGTH}")
-        if len(set(images)) < LENGTH:
-            raise CondsimError(f"{where}: query {key} names an image twice")
-        if gallery is not None and not set(images) <= set(gallery):
-            other = next(image for image in images if image not in gallery)
-            raise CondsimError(f"{where}: query {key}: image {other} is not in the gallery")
+        if key not in keys:
+            yield f"there is no query {key!a} in CIRCO (expected the keys 0 to {queries - 1})"
+        elif not isinstance(images, list) or not all(type(image) is int for image in images):
+            yield f"query {key}: expected a list of integer image ids"
+        elif len(images) != LENGTH:
+            yield f"query {key} has {len(images)} images, expected {LENGTH}"
+        elif len(set(images)) < LENGTH:
+            yield f"query {key} names an image twice"
+        elif known is not None and (other := next((image for image in images if image not in known), None)) is not None:
+            yield f"query {key}: image {other} is not in the gallery"

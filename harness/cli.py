@@ -23,6 +23,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "explore": ("explore", "look through a folder in a local web page, compare methods, mark results"),
     "export": ("export_rankings", "write the ranking of every query for other programs"),
     "import": ("import_rankings", "measure rankings that another program made"),
+    "submission": ("submission", "check files for a benchmark's own server, and keep its answer"),
     "reproduce": ("reproduce", "run a published table, and compare it with what was published"),
     "merge": ("merge", "bring the records of other folders, or of bundles, into one"),
     "bundle": ("bundle", "pack records and environment into one archive, or verify one"),

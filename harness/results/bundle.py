@@ -19,6 +19,7 @@ from pathlib import Path, PurePosixPath
 
 from condsim.harness.errors import CondsimError
 from condsim.harness.files import atomic
+from condsim.harness.results.server import answer_path
 from condsim.harness.results.stored_run import StoredRun
 from condsim.harness.run.record import RECORD
 
@@ -34,8 +35,9 @@ def write_bundle(path: Path, runs: Sequence[StoredRun], leaderboard: str) -> int
         place = PurePosixPath("runs", *run.folder.parts[-3:])
         for name in (RECORD, *run.record.files):
             files[str(place / name)] = (run.folder / name).read_bytes()
-        if run.task_path.is_file():
-            files[str(place.parent / run.task_path.name)] = run.task_path.read_bytes()
+        for beside in (run.task_path, answer_path(run.folder, run.run)):
+            if beside.is_file():
+                files[str(place.parent / beside.name)] = beside.read_bytes()
     with atomic(path) as scratch:
         scratch.write_bytes(_archive(files))
     return len(files)

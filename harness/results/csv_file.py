@@ -16,6 +16,8 @@ LEADING = ("benchmark", "task", "method", "backbone", "settings", "rank", "queri
 TRAILING = ("standing", "letters", "reported_in", "seconds", "run")
 QUESTION_SET = "question_set"
 """A column only where some task has several question sets, or another than its usual one: see ``set_name``."""
+SERVER = "server"
+"""A column only where a benchmark's own server measured some row: it and the date."""
 LONG = ("value", "low", "high", "chance", "reported", "difference")
 WIDE = ("value", "low", "high", "reported", "difference")
 _FORMULA = ("=", "+", "-", "@")
@@ -67,7 +69,8 @@ def leading_columns(entries: Sequence[Entry]) -> tuple[str, ...]:
     """The columns that identify a row."""
     sets = {(entry.benchmark, entry.task, entry.question_set) for entry in entries}
     several = len(sets) > len({(benchmark, task) for benchmark, task, _ in sets})
-    return (*LEADING, QUESTION_SET) if several or any(entry.variant for entry in entries) else LEADING
+    with_sets = several or any(entry.variant for entry in entries)
+    return (*LEADING, *[QUESTION_SET] * with_sets, *[SERVER] * any(entry.server for entry in entries))
 
 
 def part_of(measurement: Measurement, part: str) -> float | str:

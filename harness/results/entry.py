@@ -43,6 +43,8 @@ class Entry:
     """The papers and tables that the reported values of ``metrics`` are from."""
     is_newest: bool = True
     """False: newer runs of this task saw another question set."""
+    server: str = ""
+    """The benchmark's own server that measured ``metrics``, and the date; "" where condsim did."""
 
     @property
     def is_mean(self) -> bool:
@@ -74,7 +76,7 @@ class Entry:
 
 def entry_of(run: StoredRun, letters: str = "") -> Entry:
     """The entry of one run."""
-    record = run.record
+    record, answer = run.record, run.answer
     method_config = record.config.get("method_config", {})
     return Entry(
         benchmark=record.benchmark,
@@ -88,8 +90,9 @@ def entry_of(run: StoredRun, letters: str = "") -> Entry:
         queries=record.queries,
         seconds=record.seconds.get("score"),
         runs=(record.run,),
-        metrics=dict(record.metrics),
+        metrics=dict(record.metrics) if answer is None else {k: Measurement(v) for k, v in answer.metrics.items()},
         letters=letters,
+        server="" if answer is None else str(answer),
     )
 
 

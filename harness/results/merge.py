@@ -9,7 +9,8 @@ from pathlib import Path
 from condsim.harness.errors import CondsimError
 from condsim.harness.files import atomic, atomic_folder
 from condsim.harness.paths import safe_name
-from condsim.harness.run.record import Record, RecordError, find_records, read_record, record_folder, task_folder
+from condsim.harness.results.server import answer_path
+from condsim.harness.run.record import Record, RecordError, find_records, read_record, record_folder
 
 
 @dataclass
@@ -24,7 +25,7 @@ class Merged:
 
 
 def merge(source: Path, results: Path) -> Merged:
-    """Copy every sound record below ``source`` that ``results`` does not have, with the file of its task.
+    """Copy every sound record below ``source`` that ``results`` does not have, with the files beside it.
 
     A run that both have keeps the record of ``results``. Raises CondsimError where ``source`` has no records, and
     OSError where ``results`` cannot be written.
@@ -36,6 +37,7 @@ def merge(source: Path, results: Path) -> Merged:
             merged.notes.append(f"left out: {record}")
             continue
         place = record_folder(results, record.benchmark, record.task, record.method, record.run)
+        _copy_beside(answer_path(folder, record.run).name, folder, place)
         own = _own(place)
         if own is not None:
             merged.present += own.metrics == record.metrics
@@ -44,7 +46,8 @@ def merge(source: Path, results: Path) -> Merged:
                     f"{place} is kept: {folder} is the same run with other numbers ({_differs(own, record)})"
                 )
             continue
-        _copy_task(folder, record, results)
+        # Without the task's file, only the pages of single queries are missing.
+        _copy_beside(f"task-{safe_name(str(record.config['fingerprint']))}.npz", folder, place)
         with atomic_folder(place) as scratch:
             shutil.copytree(folder, scratch, dirs_exist_ok=True)
         merged.added.append(read_record(place))
@@ -67,10 +70,9 @@ def _differs(own: Record, other: Record) -> str:
     return f"{name} {100 * own.metrics[name].value:.2f} and {100 * other.metrics[name].value:.2f}"
 
 
-def _copy_task(folder: Path, record: Record, results: Path) -> None:
-    """Copy the task's file if ``results`` has none. Where it is missing, only pages of single queries are."""
-    name = f"task-{safe_name(str(record.config['fingerprint']))}.npz"
-    source, target = folder.parent / name, task_folder(results, record.benchmark, record.task) / name
+def _copy_beside(name: str, folder: Path, place: Path) -> None:
+    """Copy the file ``name`` that is beside ``folder`` beside ``place``, unless there is one."""
+    source, target = folder.parent / name, place.parent / name
     if source.is_file() and not target.exists():
         with atomic(target) as scratch:
             shutil.copyfile(source, scratch)

@@ -15,6 +15,7 @@ from condsim.harness.results.order import is_misdated, short_id, tell_pictures_a
 from condsim.harness.results.output import write_text
 from condsim.harness.results.published import find_published, read_published
 from condsim.harness.results.question_set import QuestionSet, group_runs, keep_runs, older_sets
+from condsim.harness.results.server import ServerAnswer, read_server_answer
 from condsim.harness.results.significance import significance_letters
 from condsim.harness.results.stored_run import StoredRun
 from condsim.harness.run.record import Record, find_records
@@ -46,7 +47,7 @@ class Results:
         runs = []
         for folder, found in find_records(self.folder):
             if isinstance(found, Record):
-                runs.append(StoredRun(folder, found))
+                runs.append(StoredRun(folder, found, answer=self._server_answer(folder, found)))
             else:
                 self.notes.append(f"left out: {found}")
         self.notes += [
@@ -55,6 +56,13 @@ class Results:
             if is_misdated(run)
         ]
         return tell_pictures_apart(runs)
+
+    def _server_answer(self, folder: Path, record: Record) -> ServerAnswer | None:
+        try:
+            return read_server_answer(folder, record)
+        except CondsimError as error:
+            self.notes.append(f"left out: {error}")
+            return None
 
     @cached_property
     def question_sets(self) -> list[QuestionSet]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from condsim.harness.errors import CondsimError
 from condsim.harness.hashing import settings_hash
 from condsim.harness.paths import safe_name
+from condsim.harness.results.server import ServerAnswer
 from condsim.harness.run.record import Record, read_file
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ class StoredRun:
     """A digest of the pictures, where runs on these queries saw several contents of them; "" where all saw the same."""
     age: int = 0
     """How many contents of these pictures are newer."""
+    answer: ServerAnswer | None = None
+    """What the benchmark's own server measured, where the ground truth is withheld."""
 
     @property
     def run(self) -> str:

@@ -22,6 +22,7 @@ TESTED = (
     "sign-flip test on the same queries, Holm-corrected over the task's runs, 5 %)"
 )
 NOT_TESTED = "No significance test: it needs two runs on the same queries"
+SERVED = "server: measured by the benchmark's own server on that date, not by condsim; no interval, not tested"
 REPORTED = "reported: published by others, not run here; in parentheses our value minus theirs"
 
 
@@ -59,9 +60,12 @@ class RunName:
     backbone: str = ""
     """"" where all rows have the same."""
     reported_in: str = ""
+    server: str = ""
+    """The benchmark's own server that measured the row, and the date."""
 
     def __str__(self) -> str:
-        return " ".join(part for part in (self.method, self.settings, self.backbone) if part)
+        server = f"({self.server})" if self.server else ""
+        return " ".join(part for part in (self.method, self.settings, self.backbone, server) if part)
 
 
 Item = str | Cell | RunName
@@ -147,7 +151,8 @@ def methods_by_tasks(title: str, entries: Sequence[Entry], *, seconds: bool = Fa
             for task, metric in tasks.items()
         ]
         sources = dict.fromkeys(entry.reported_in for entry in by_task.values() if entry.reported_in)
-        name = RunName(method, settings, backbone if several else "", "; ".join(sources))
+        servers = dict.fromkeys(entry.server for entry in by_task.values() if entry.server)
+        name = RunName(method, settings, backbone if several else "", "; ".join(sources), "; ".join(servers))
         times = [entry.seconds for entry in by_task.values() if entry.seconds is not None]
         total = [f"{sum(times):.2f}" if times else ""] if seconds else []
         values = [None if cell is None else cell.measurement.value for cell in cells]
@@ -183,6 +188,8 @@ def legend(entries: Iterable[Entry]) -> str:
     """What the marks of a table of these entries mean, and what was tested."""
     entries = list(entries)
     parts = [LEGEND, TESTED if any(entry.letters for entry in entries) else NOT_TESTED]
+    if any(entry.server for entry in entries):
+        parts.append(SERVED)
     if any(entry.reported_in for entry in entries):
         parts.append(REPORTED)
     return ". ".join(parts) + "."
@@ -209,7 +216,7 @@ def metric_cells(entries: Sequence[Entry], metrics: Sequence[str]) -> list[list[
 
 def _runs_by_metrics(by: Sequence[str], entries: Sequence[Entry], all_entries: Sequence[Entry]) -> Table:
     metrics = metric_names(entries)
-    varying = [name for name in IDENTITY if name not in by and _varies(name, entries)]
+    varying = [name for name in (*IDENTITY, "server") if name not in by and _varies(name, entries)]
     with_seconds = any(entry.seconds is not None for entry in entries)
     rows: list[tuple[Item, ...]] = []
     for entry, cells in zip(entries, metric_cells(entries, metrics), strict=True):
@@ -247,10 +254,13 @@ def _identity_text(entry: Entry, name: str) -> str:
 
 
 def _varies(name: str, entries: Sequence[Entry]) -> bool:
-    """Whether the rows need this column: the method always, the question set where a task has several."""
+    """Whether the rows need this column: the method always, the question set where a task has several, the server where
+    one measured a row."""
     if name == "question_set":
         sets = {(entry.full_task, entry.question_set) for entry in entries}
         return len(sets) > len({task for task, _ in sets})
+    if name == "server":
+        return any(entry.server for entry in entries)
     return name == "method" or len({getattr(entry, name) for entry in entries}) > 1
 
 

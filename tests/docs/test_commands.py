@@ -135,7 +135,7 @@ RULES: tuple[tuple[str, Callable[[list[str], str], None]], ...] = (
     (r"condsim (train|mine|download|train-backbone|captions|edits)", it_composes),  # long, or from the network
     (r"condsim explore ", it_composes),  # does not end by itself
     (r"condsim .*(mode=online|experiment=)", it_composes),
-    (r"condsim (import|merge|reproduce|bundle --verify)", it_composes),  # files of others
+    (r"condsim (import|merge|reproduce|submission|bundle --verify)", it_composes),  # files of others
     (r"python \S+\.py", the_file_runs),
     (r"\.venv/bin/python ", its_help_knows_the_options),
     (r"condsim templates ", only_the_data_is_missing),
