@@ -1,10 +1,12 @@
 """From a command line to one config per job: Hydra composes the chosen groups, the settings are set on top.
 
-Hydra composes each combination of choices once, however many settings are swept: a composition takes 0.1 s.
+Hydra composes each combination of choices once, however many settings are swept, and reads each YAML once. Its own
+settings (the node ``hydra``) are left out: they take most of the time of a composition, and no command reads them.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -13,12 +15,15 @@ from itertools import product
 from typing import Any
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra._internal.hydra import Hydra
+from hydra._internal.config_repository import CachingConfigRepository
+from hydra._internal.defaults_list import create_defaults_list
 from hydra._internal.utils import create_config_search_path
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.utils import setup_globals
 from hydra.errors import HydraException
-from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf, open_dict
+from hydra.plugins.config_source import ConfigResult
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from condsim.harness.commands.arguments import Arguments, Setting, read_arguments
@@ -39,22 +44,33 @@ REFUSALS = (HydraException, OmegaConfBaseException, ValueError)
 
 @dataclass(frozen=True)
 class Composed:
-    """One combination of choices, before any setting is set: the config with its node ``hydra``."""
+    """One combination of choices, before any setting is set."""
 
     config: DictConfig
     groups: tuple[str, ...]
     """The overrides that chose it."""
-
-    @property
-    def choices(self) -> dict[str, str | None]:
-        """Config group, such as "method" or "method@method.base" -> what is chosen."""
-        return {str(group): choice for group, choice in self.config.hydra.runtime.choices.items()}
+    choices: Mapping[str, str | None]
+    """Config group, such as "method" or "method@method.base" -> what is chosen."""
+    multirun: bool
+    """Whether an experiment sweeps by itself."""
+    swept: Mapping[str, Any]
+    """Setting -> the values, with commas, that an experiment sweeps."""
 
     @property
     def parts(self) -> dict[str, str]:
         """Where the method has exchangeable parts ("method.base") -> the config group that fills them."""
         groups = [group for group in self.choices if group.startswith(("method@", "method/"))]
         return {group.rsplit("@", 1)[-1].replace("/", "."): group for group in groups}
+
+
+class _Yamls(CachingConfigRepository):
+    """Reads each YAML once. A composition gets copies, because it changes what it gets."""
+
+    def load_config(self, config_path: str) -> ConfigResult | None:
+        return deepcopy(super().load_config(config_path))
+
+    def __deepcopy__(self, memo: object) -> _Yamls:
+        return self  # compositions share it: CachingConfigRepository copies what it is made of
 
 
 class Composer:
@@ -66,20 +82,30 @@ class Composer:
         for folder in folders:
             search_path.prepend("command-line", f"file://{folder}")
         self.folders = tuple(folders)
-        self.hydra = Hydra(f"condsim {command}", ConfigLoaderImpl(search_path))
-        groups = {group.split("@")[0] for group in self.hydra.config_loader.list_groups("")}
+        setup_globals()
+        self._loader = ConfigLoaderImpl(search_path)
+        self._yamls = _Yamls(self._loader.repository)
+        groups = {group.split("@")[0] for group in self._loader.list_groups("")}
         self.groups = groups - {"hydra", *OWN.get(self.name, {})}  # a folder results/ of the user's is no group
         self.compose = cache(self._compose)
 
     def _compose(self, groups: tuple[str, ...]) -> Composed:
         """Raises what is in ``REFUSALS``."""
-        config = self.hydra.compose_config(self.name, list(groups), RunMode.RUN, validate_sweep_overrides=False)
-        return Composed(config, groups)
+        yamls = CachingConfigRepository(self._yamls)
+        overrides = OverridesParser.create().parse_overrides(list(groups))
+        listed = create_defaults_list(yamls, self.name, overrides, prepend_hydra=False, skip_missing=False)
+        config = self._loader._compose_config_from_defaults_list(listed.defaults, yamls)
+        multirun = OmegaConf.select(config, "hydra.mode") == "MULTIRUN"
+        swept = OmegaConf.select(config, "hydra.sweeper.params") or {}
+        config.pop("hydra", None)
+        OmegaConf.set_struct(config, True)
+        self._loader._apply_overrides_to_config(listed.config_overrides, config)
+        return Composed(config, groups, dict(listed.overrides.known_choices), multirun, swept)
 
     def is_group(self, name: str) -> bool:
-        """Whether an override of ``name`` chooses from a config group: "method", "method@method.base", "hydra/..."."""
+        """Whether an override of ``name`` chooses from a config group: "method", "method@method.base"."""
         group = name.split("@")[0]
-        return "." not in group and group.split("/")[0] in {*self.groups, "hydra"}
+        return "." not in group and group.split("/")[0] in self.groups
 
     def target_in_yaml(self, path: str) -> str | None:
         """The ``_target_`` that the YAML ``path`` ("method/clay") itself names; None: none, or it comes from another.
@@ -87,7 +113,7 @@ class Composer:
         Quicker than a composition, which reads every YAML.
         """
         try:
-            found = self.hydra.config_loader.repository.load_config(path)  # type: ignore[attr-defined]
+            found = self._yamls.load_config(path)
         except REFUSALS:
             return None
         if found is None or not OmegaConf.is_dict(found.config) or OmegaConf.is_missing(found.config, "_target_"):
@@ -104,7 +130,7 @@ class Composer:
             raise CondsimError(explain_choices(self, groups, error)) from None
 
     def job(self, settings: Sequence[Setting]) -> Job:
-        """One job, checked; its config has the node ``hydra``. Raises CondsimError that names the setting at fault."""
+        """One job, checked. Raises CondsimError that names the setting at fault."""
         groups = [setting for setting in settings if self.is_group(setting.name)]
         values = [setting for setting in settings if not self.is_group(setting.name)]
         composed = self.chosen(groups)
@@ -120,9 +146,15 @@ class Composer:
                 ConfigLoaderImpl._apply_overrides_to_config([as_typed(setting, config, self.name)], config)
             except REFUSALS as error:
                 raise CondsimError(explain_setting(self, config, setting, error)) from None
-        HydraConfig.instance().set_config(config)  # settings may refer to it: ${hydra:runtime.choices.captions}
+        _resolve_choices(composed.choices)
         check_settings(config, self.name)
         return Job(config, tuple(setting.argument for setting in settings), self, composed)
+
+
+def _resolve_choices(choices: Mapping[str, str | None]) -> None:
+    """Let settings refer to ``${hydra:runtime.choices.captions}`` and ``${hydra:runtime.cwd}``."""
+    runtime = {"choices": dict(choices), "cwd": os.getcwd()}
+    HydraConfig.instance().cfg = OmegaConf.create({"hydra": {"runtime": runtime}})  # type: ignore[assignment]
 
 
 def _group_override(setting: Setting) -> str:
@@ -201,7 +233,7 @@ def jobs(command: str, argv: Sequence[str]) -> Iterator[Job]:
     """Each job that ``condsim command argv`` means, in order; none for --help and --cfg, which print.
 
     All are composed and checked before the first is given: CondsimError names what is wrong. While a job is worked on,
-    Hydra's ``HydraConfig`` is the job's, for ``${hydra:runtime.choices...}``.
+    ``${hydra:runtime.choices...}`` are its choices.
     """
     arguments = read_arguments(argv)
     composer = Composer(command, arguments.config_folders)
@@ -211,9 +243,7 @@ def jobs(command: str, argv: Sequence[str]) -> Iterator[Job]:
         return
     planned = [job_with_choice(composer, settings) for settings in _combinations(composer, arguments)]
     for number, job in enumerate(planned):
-        HydraConfig.instance().set_config(job.config)
-        with open_dict(job.config):
-            del job.config["hydra"]
+        _resolve_choices(job.composed.choices)
         if arguments.show_config:
             print("---\n" * (number > 0) + OmegaConf.to_yaml(job.config), end="")
         else:
@@ -239,16 +269,15 @@ def run_jobs(command: str, argv: Sequence[str], run: Callable[[dict[str, Any]], 
 def _combinations(composer: Composer, arguments: Arguments) -> Iterator[tuple[Setting, ...]]:
     """The settings of each job: one, or with -m one per combination of the values that are swept."""
     settings = arguments.settings
-    config = composer.chosen([setting.each()[0] if setting.is_sweep else setting for setting in settings]).config
-    if not arguments.multirun and config.hydra.mode != RunMode.MULTIRUN:
+    first = composer.chosen([setting.each()[0] if setting.is_sweep else setting for setting in settings])
+    if not arguments.multirun and not first.multirun:
         for setting in settings:
             if setting.is_sweep and composer.is_group(setting.name):
                 raise CondsimError(f"{setting.argument} has several values: add -m to run each of them")
         yield settings
         return
     typed = {setting.name for setting in settings}
-    swept = OmegaConf.select(config, "hydra.sweeper.params") or {}
-    own = [Setting.read(f"{name}={value}") for name, value in swept.items() if name not in typed]
+    own = [Setting.read(f"{name}={value}") for name, value in first.swept.items() if name not in typed]
     yield from product(*(setting.each() for setting in (*own, *settings)))
 
 

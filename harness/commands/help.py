@@ -20,12 +20,9 @@ FLAGS = """\
 """
 
 
-def print_help(
-    command: str, config: DictConfig, choices: Mapping[str, str | None], folders: Sequence[str] = ()
-) -> None:
+def print_help(command: str, config: DictConfig, groups: Mapping[str, str | None], folders: Sequence[str] = ()) -> None:
     """Print the page for what is chosen: only the groups and settings of this command."""
     main = config_roots()[-1] / f"{command.replace('-', '_')}.yaml"
-    groups = {group: choice for group, choice in choices.items() if not group.startswith("hydra/")}
     print(description(main))
     print(f"\nusage: condsim {command} [GROUP=CHOICE ...] [SETTING=VALUE ...] [options]" if groups else
           f"\nusage: condsim {command} [SETTING=VALUE ...] [options]")  # fmt: skip
@@ -43,7 +40,7 @@ def print_help(
             package = group.rsplit("@", 1)[-1].replace("/", ".")
             is_global = "# @package _global_" in path.read_text(encoding="utf-8")
             said |= {key if is_global else f"{package}.{key}": text for key, text in comments(path).items()}
-    entries = [(name, value) for name, value in _entries(config, "") if not name.startswith("hydra.")]
+    entries = list(_entries(config, ""))
     width = min(48, max((len(f"{name}={value}") for name, value in entries), default=0))
     for name, value in entries:
         start, text = f"  {f'{name}={value}':<{width}}  ", said.get(name, "")

@@ -42,7 +42,7 @@ def explain_setting(composer: Composer, config: DictConfig, setting: Setting, er
         if not OmegaConf.is_dict(node) or part not in node:
             names = {str(name) for name in node} if OmegaConf.is_dict(node) else set()
             names |= composer.groups if not walked else set()
-            names -= {"_target_", "hydra"}
+            names -= {"_target_"}
             place = f"{'.'.join(walked)} has no setting" if walked else "there is no setting"
             return f"{setting.argument}: {place} {part!r}. {did_you_mean(part, names)}"
         node = node._get_node(part) if OmegaConf.is_missing(node, part) else node[part]

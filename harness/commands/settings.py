@@ -226,7 +226,7 @@ def _targets(config: DictConfig, prefix: str) -> Iterator[str]:
     """Where the config describes an object: the names of the nodes with a ``_target_``."""
     for key in map(str, config):
         node = config._get_node(key)
-        if key == "hydra" or not is_filled(node):
+        if not is_filled(node):
             continue
         name = f"{prefix}{key}"
         if "_target_" in node:
