@@ -51,9 +51,9 @@ def inner_products(queries: Tensor, items: Tensor, rows: Tensor | None = None) -
 
 def taken(items: Tensor, rows: Tensor) -> Tensor:
     """``items[rows]`` for ``rows`` [C]; a view where the rows are consecutive, as in a gallery scored in chunks."""
-    if items.device.type == "cpu" and len(rows):
+    if len(rows):
         first = int(rows[0])
-        if torch.equal(rows, torch.arange(first, first + len(rows))):
+        if torch.equal(rows, torch.arange(first, first + len(rows), device=rows.device)):
             return items[first : first + len(rows)]
     return gather(items, rows)
 

@@ -95,7 +95,9 @@ class Best:
 
     def add(self, scores: Tensor, start: int) -> None:
         """Add the next [B, n] scores, from position ``start`` on."""
-        if self._top is not None and bool((self._top.scores[:, -1] > -torch.inf).all()):
+        # On other devices the best of a chunk are quicker than the search below, which waits for the device.
+        on_cpu = scores.device.type == "cpu"
+        if on_cpu and self._top is not None and bool((self._top.scores[:, -1] > -torch.inf).all()):
             higher = _above(self._top.scores[:, -1:], scores)
             if higher is not None:
                 row, place, score = higher
@@ -157,15 +159,14 @@ def _above(last: Tensor, scores: Tensor) -> tuple[Rows, Rows, Floats] | None:
     places = fold[:, None] + folds * np.arange(_WIDE_FOLD)
     row, place = np.append(np.repeat(row, _WIDE_FOLD), tail_row), np.append(places, tail + inside)
     score = pick(scores, row, place)
-    above = score > last[:, 0].cpu().numpy()[row]
+    above = score > last[:, 0].numpy()[row]
     return row[above], place[above], score[above]
 
 
 def _places_above(last: Tensor, values: Tensor) -> tuple[Rows, Rows]:
     """Rows and columns of the ``values`` above ``last``."""
     # NumPy vectorises the comparison, torch does not. NumPy's search is slow in a matrix and fast in a flat array.
-    on_cpu = values.device.type == "cpu"
-    flags = values.numpy() > last.numpy() if on_cpu else (values > last).cpu().numpy()
+    flags = values.numpy() > last.numpy()
     return np.divmod(np.flatnonzero(flags), max(1, flags.shape[1]))
 
 
@@ -173,14 +174,14 @@ def _with(best: Top, row: Rows, position: Rows, value: Floats) -> Top:
     """``best``, which has k scores per row, with more entries at later positions merged in."""
     k = best.scores.shape[1]
     touched, among = np.unique(row, return_inverse=True)
-    which = torch.from_numpy(touched).to(best.scores.device)
+    which = torch.from_numpy(touched)
     rows = np.concatenate([np.repeat(np.arange(len(touched)), k), among])
-    scores = np.concatenate([best.scores[which].flatten().cpu().numpy(), value])
-    positions = np.concatenate([best.positions[which].flatten().cpu().numpy(), position])
+    scores = np.concatenate([best.scores[which].flatten().numpy(), value])
+    positions = np.concatenate([best.positions[which].flatten().numpy(), position])
     order = np.lexsort((positions, -scores, rows))
     first = np.searchsorted(rows[order], np.arange(len(touched)))
     highest = order[np.arange(len(order)) - first[rows[order]] < k]
-    merged = (torch.from_numpy(part[highest].reshape(-1, k)).to(which.device) for part in (scores, positions))
+    merged = (torch.from_numpy(part[highest].reshape(-1, k)) for part in (scores, positions))
     return Top(best.scores.index_copy(0, which, next(merged)), best.positions.index_copy(0, which, next(merged)))
 
 

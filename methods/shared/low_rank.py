@@ -16,6 +16,8 @@ _ELEMENTS_AT_ONCE = 1 << 22
 """Elements (16 MiB of float32) of a block of gathered candidates."""
 _PROJECTED_AT_ONCE = 1 << 19
 """Elements (2 MiB) of a block of projections: it is still in the processor's cache when it is squared and summed."""
+_ON_GPU = 1 << 26
+"""Both of these on a GPU, which needs large products to be busy (256 MiB)."""
 _QUERIES_TOGETHER = 8
 """Queries that share a block of projections, so that it is many items long and wide enough for a quick product."""
 
@@ -81,8 +83,9 @@ def _shared(factors: Factors, items: Tensor) -> Tensor:
     anchor = factors.anchor**2
     lengths = torch.linalg.vector_norm(items, dim=1).square() if anchor else None
     size, rank = len(factors.pull), factors.sides[0].shape[2]
-    columns = max(1, min(len(items), _PROJECTED_AT_ONCE // (rank * min(max(1, size), _QUERIES_TOGETHER))))
-    together = max(1, _PROJECTED_AT_ONCE // (rank * columns))
+    projected = _PROJECTED_AT_ONCE if items.device.type == "cpu" else _ON_GPU
+    columns = max(1, min(len(items), projected // (rank * min(max(1, size), _QUERIES_TOGETHER))))
+    together = max(1, projected // (rank * columns))
     blocks = []
     for start in range(0, size, together):
         which = slice(start, start + together)
@@ -101,7 +104,8 @@ def _shared(factors: Factors, items: Tensor) -> Tensor:
 
 def _lists(factors: Factors, items: Tensor, rows: Tensor) -> Tensor:
     """[B, C]"""
-    together = max(1, _ELEMENTS_AT_ONCE // max(1, rows.shape[1] * items.shape[1]))
+    elements = _ELEMENTS_AT_ONCE if items.device.type == "cpu" else _ON_GPU
+    together = max(1, elements // max(1, rows.shape[1] * items.shape[1]))
     blocks = []
     for start in range(0, len(rows), together):
         which = slice(start, start + together)

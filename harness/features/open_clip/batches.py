@@ -1,4 +1,7 @@
-"""Batches through a model while the next ones are being read: decoding on threads, the model on the caller's thread."""
+"""Batches through a model while the next ones are being read: decoding on threads, the model on the caller's thread.
+
+A GPU gets the next batch before the features of the last one are read, so that it does not wait for the CPU.
+"""
 
 from __future__ import annotations
 
@@ -85,19 +88,24 @@ def encode_pictures(
 ) -> Generator[Encoded, None, None]:
     """The features of ``rows``, batch by batch in their order; a row that does not load is a fault of its batch.
 
-    ``model``: uint8 [B, H, W, 3] -> float32 [B, D]. ``size``: (H, W). ``pinned``: read into page-locked memory, from
-    which a GPU copies faster.
+    ``model``: uint8 [B, H, W, 3] -> float32 [B, D] on its device. ``size``: (H, W). ``pinned``: the model runs on a
+    GPU, which copies faster from page-locked memory.
     """
     with ThreadPoolExecutor(workers, thread_name_prefix="load") as pool:
         waiting: deque[_Batch] = deque()
+        in_model: deque[Callable[[], Encoded]] = deque()
         starts = iter(range(0, len(rows), batch_size))
         try:
             while True:
                 while len(waiting) <= AHEAD and (start := next(starts, None)) is not None:
                     waiting.append(_Batch(rows[start : start + batch_size], load, size, pool, pinned))
-                if not waiting:
+                if waiting:
+                    in_model.append(waiting.popleft().start(model))
+                    if pinned and len(in_model) == 1:
+                        continue
+                if not in_model:
                     return
-                yield waiting.popleft().encode(model)
+                yield in_model.popleft()()
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
@@ -116,14 +124,28 @@ class _Batch:
             pool.submit(self._fill, start, min(start + PER_JOB, len(rows))) for start in range(0, len(rows), PER_JOB)
         ]
 
-    def encode(self, model: Callable[[Tensor], Tensor]) -> Encoded:
+    def start(self, model: Callable[[Tensor], Tensor]) -> Callable[[], Encoded]:
+        """Start the model on this batch; the result waits for its features."""
         faults = {slot: fault for job in self.jobs for slot, fault in job.result().items()}
         good = np.array([slot for slot in range(len(self.rows)) if slot not in faults], dtype=np.int64)
         by_row = {int(self.rows[slot]): fault for slot, fault in faults.items()}
         if not len(good):
-            return Encoded(self.rows[good], np.zeros((0, 0), np.float32), by_row)
+            nothing = Encoded(self.rows[good], np.zeros((0, 0), np.float32), by_row)
+            return lambda: nothing
         pixels = self.pixels if not faults else self.pixels[torch.from_numpy(good)]
-        return Encoded(self.rows[good], model(pixels).numpy(), by_row, self.notes[good])
+        features = model(pixels)
+        # The copy is queued behind this batch's model, in front of the next one's.
+        on_cpu = features.to("cpu", non_blocking=features.is_cuda)
+        copied = torch.cuda.Event() if features.is_cuda else None
+        if copied is not None:
+            copied.record()
+
+        def finish() -> Encoded:
+            if copied is not None:
+                copied.synchronize()
+            return Encoded(self.rows[good], on_cpu.numpy(), by_row, self.notes[good])
+
+        return finish
 
     def _fill(self, start: int, stop: int) -> dict[int, str]:
         faults = {}

@@ -135,11 +135,11 @@ class ClipModel:
     device: torch.device
 
     def image_features(self, pixels: Tensor, transform: Transform, precision: str = "fp32") -> Tensor:
-        """uint8 [B, H, W, 3] -> raw float32 [B, D] on the CPU."""
+        """uint8 [B, H, W, 3] -> raw float32 [B, D] on the model's device, which may still be computing them."""
         with torch.inference_mode(), _arithmetic(self.device, precision):
             images = transform.normalise(pixels.to(self.device, non_blocking=True))
             features: Tensor = self.model.encode_image(images)  # type: ignore[operator]
-            return features.to("cpu", torch.float32)
+            return features.float()
 
     def text_features(self, texts: Sequence[str], precision: str = "fp32") -> Tensor:
         """Texts, cut off at the model's context length -> raw float32 [B, D] on the CPU."""
