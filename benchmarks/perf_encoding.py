@@ -89,8 +89,9 @@ def compare(
 
     def make(cache: Path) -> OpenClip:
         return OpenClip(
-            model_name, model_config=config, weights=weights, device=device, precision=precision, cache_dir=cache
-        )
+            model_name, model_config=config, weights=weights, quick_gelu=False, device=device, precision=precision,
+            cache_dir=cache,
+        )  # fmt: skip
 
     backbone = make(folder / "warm")
     clip, size = backbone.loaded, backbone.batch_size
