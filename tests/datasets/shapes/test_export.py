@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from PIL import Image
 from condsim.datasets import circo, fashioniq, templates
 from condsim.datasets.shapes import export, garments
 from condsim.datasets.shapes import world as w
-from condsim.datasets.shapes.benchmark import read_binding
+from condsim.datasets.shapes.kept_tasks import keep, read_kept
+from condsim.datasets.shapes.world_tasks import read_binding, read_world
 from condsim.methods.shared.object_parts import object_phrases
 
 pytestmark = pytest.mark.slow
@@ -261,3 +263,15 @@ def test_binding_is_in_colas_form_and_its_table_of_parts_is_the_truth(world: Pat
         assert set(object_phrases(text)) == target
         assert all(parts[image] != target for image in entry[2::2])
         assert task.images.names[task.relevant[i][0]] == entry[0]
+
+
+def test_the_kept_tasks_are_those_of_the_loaders(world: Path, tmp_path: Path) -> None:
+    loaded = read_world(world, "shapes", "split=val")
+    keep(tmp_path / "tasks", b"0" * 16, loaded)
+    kept = read_kept(tmp_path / "tasks", b"0" * 16)
+    assert kept is not None
+    assert repr(kept) == repr(loaded)
+    assert [task.fingerprint for task in kept.tasks] == [replace(task).fingerprint for task in loaded.tasks]
+    tables = [[id(task.images) for task in benchmark.tasks] for benchmark in (kept, loaded)]
+    first = [[ids.index(table) for table in ids] for ids in tables]
+    assert first[0] == first[1], "tasks that share a table still do"
