@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from condsim.datasets.shapes.export import WorldSizes, ensure_world
 from condsim.datasets.shapes.kept_tasks import keep, read_kept, state_of
+from condsim.datasets.shapes.sizes import WorldSizes, world_folder
 from condsim.harness.errors import CondsimError, did_you_mean
 from condsim.harness.paths import default_cache_dir
 from condsim.harness.task import Benchmark
@@ -32,8 +32,12 @@ def load(
             f"benchmark.split={split}: the embedded benchmark has no such split. {did_you_mean(split, SPLITS)}"
         )
     cache = default_cache_dir() if cache_dir is None else Path(cache_dir).expanduser()
-    root = ensure_world(cache) if split == "test" else ensure_world(cache, seed=2, sizes=VALIDATION)
-    variant = "" if split == "test" else f"split={split}"
+    seed, sizes, variant = (0, WorldSizes(), "") if split == "test" else (2, VALIDATION, f"split={split}")
+    root = world_folder(cache, seed, sizes)
+    if not root.is_dir():
+        from condsim.datasets.shapes.export import ensure_world  # imports the renderer
+
+        ensure_world(cache, seed, sizes)
     kept, state = cache / f"{root.name}.tasks", state_of(root, name, variant)
     benchmark = read_kept(kept, state)
     if benchmark is None:

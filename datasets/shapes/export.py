@@ -24,7 +24,6 @@ import os
 import shutil
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +47,7 @@ from condsim.datasets.shapes.edits import MEMBERS, EditedSets, sample_sets
 from condsim.datasets.shapes.garments import CATEGORIES, sample_garments
 from condsim.datasets.shapes.render import render
 from condsim.datasets.shapes.several_positives import sample_several_positives
+from condsim.datasets.shapes.sizes import WorldSizes, world_folder
 from condsim.datasets.shapes.world import (
     COLORS,
     SHAPES,
@@ -67,7 +67,6 @@ from condsim.datasets.templates import (
     write_templates,
 )
 
-WORLD_VERSION = 8  # raise it with every change of a file
 DRAW = 3  # seed of the random numbers; separate from the version, so that a new file changes no picture
 SCENE_PIXELS = 64
 CROPPED_PIXELS = 96
@@ -79,31 +78,6 @@ LIGHT = 0.18
 TRAIN_NOUN_SHAPES = ("triangle", "ring")
 TEST_NOUNS = tuple(f"{size}-{shape}" for shape in SHAPES if shape not in TRAIN_NOUN_SHAPES for size in SIZES)
 TRAIN_NOUNS = tuple(f"{size}-{shape}" for shape in TRAIN_NOUN_SHAPES for size in SIZES)
-
-
-@dataclass(frozen=True)
-class WorldSizes:
-    """The size of each part of the world: scenes, templates per task, sets of six."""
-
-    attribute_scenes: int = 1600
-    object_scenes: int = 2000
-    templates: int = 600
-    mit_test_images: int = 25  # per folder
-    mit_train_images: int = 20  # per folder
-    cirr_val_sets: int = 100
-    cirr_train_sets: int = 240
-    cirr_queries: int = 10  # per set, at most 10
-    labelled_test: int = 1600
-    labelled_val: int = 600
-    labelled_train: int = 3000
-    instances: int = 200
-    instance_views: int = 5  # pictures per instance: the first is the query, the others are the positives
-    instance_distractors: int = 1000
-    captioned: int = 8000
-    circo_sets: int = 50  # five queries per set
-    garments: int = 400  # pictures per category
-    garment_queries: int = 200  # per category
-    binding_queries: int = 100  # per kind of distractor and number of objects
 
 
 class _Pictures:
@@ -145,10 +119,8 @@ def ensure_world(cache_dir: str | Path, seed: int = 0, sizes: WorldSizes | None 
 
     It gets its final name only when it is complete. A lock lets one process at a time write it.
     """
-    sizes = sizes or WorldSizes()
-    cache = Path(cache_dir)
-    suffix = "" if sizes == WorldSizes() else f"-{abs(hash(sizes)) % 10**8}"
-    target = cache / f"shapes-v{WORLD_VERSION}-seed{seed}{suffix}"
+    cache, sizes = Path(cache_dir), sizes or WorldSizes()
+    target = world_folder(cache, seed, sizes)
     if target.is_dir():
         return target
     cache.mkdir(parents=True, exist_ok=True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from condsim.datasets.shapes.export import WorldSizes, ensure_world
+from condsim.datasets.shapes.export import ensure_world
+from condsim.datasets.shapes.sizes import WorldSizes
 from condsim.harness.paths import default_cache_dir
 
 

@@ -17,12 +17,13 @@ from condsim.datasets import circo, fashioniq, templates
 from condsim.datasets.shapes import export, garments
 from condsim.datasets.shapes import world as w
 from condsim.datasets.shapes.kept_tasks import keep, read_kept
+from condsim.datasets.shapes.sizes import WORLD_VERSION, WorldSizes
 from condsim.datasets.shapes.world_tasks import read_binding, read_world
 from condsim.methods.shared.object_parts import object_phrases
 
 pytestmark = pytest.mark.slow
 
-SIZES = export.WorldSizes(
+SIZES = WorldSizes(
     attribute_scenes=300, object_scenes=300, templates=60, mit_test_images=2, mit_train_images=1, cirr_val_sets=4,
     cirr_train_sets=3, cirr_queries=7, labelled_test=30, labelled_val=10, labelled_train=20, instances=6,
     instance_views=3, instance_distractors=20, captioned=25, circo_sets=4, garments=120, garment_queries=15,
@@ -157,7 +158,7 @@ def test_captioned_pictures_exist(world: Path) -> None:
 
 
 def test_the_seed_decides_every_byte(world: Path, tmp_path: Path) -> None:
-    small = export.WorldSizes(
+    small = WorldSizes(
         attribute_scenes=100, object_scenes=100, templates=5, mit_test_images=1, mit_train_images=1, cirr_val_sets=1,
         cirr_train_sets=1, cirr_queries=3, labelled_test=5, labelled_val=5, labelled_train=5, instances=5,
         instance_views=2, instance_distractors=5, captioned=5, circo_sets=1, garments=5,
@@ -195,7 +196,7 @@ def test_a_world_that_failed_half_way_is_not_taken_for_one(tmp_path: Path, monke
     monkeypatch.setattr(export, "write_world", write)
     made = export.ensure_world(tmp_path)
     assert made.is_dir()
-    assert f"v{export.WORLD_VERSION}" in made.name
+    assert f"v{WORLD_VERSION}" in made.name
     assert not (made / "half.txt").exists()
 
 
