@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,32 +14,36 @@ from condsim.harness.errors import CondsimError
 from condsim.harness.progress import track
 from condsim.harness.results.breakdown import informative_order, query_condition, wins
 from condsim.harness.results.question_set import QuestionSet
-from condsim.harness.results.report.thumbnails import thumbnail_uri
+from condsim.harness.results.report.thumbnails import thumbnail_key, thumbnail_uri
 from condsim.harness.results.stored_run import StoredRun
 from condsim.harness.task import ImageTable, Task
 
 RELEVANT_SHOWN = 3
+PictureEntry = tuple[str, str | None, str]
 
 
 @dataclass
 class Pictures:
-    """Every picture of the page once, as (name, data URI or None), within ``budget`` bytes."""
+    """Every picture of the page once, as (name, data URI or None, ``thumbnail_key``), within ``budget`` bytes."""
 
     budget: int
     side: int
-    entries: list[tuple[str, str | None]] = field(default_factory=list)
+    made: Mapping[str, str]
+    """Key -> data URI of thumbnails that exist already."""
+    entries: list[PictureEntry] = field(default_factory=list)
     spent: int = 0
     missing: int = 0
     _index: dict[tuple[str, str, bytes], int] = field(default_factory=dict)
 
     def add(self, table: ImageTable, rows: Sequence[int]) -> list[int] | None:
         """Indices into ``entries``, new pictures added; None, with nothing added, where they are over the budget."""
-        new: dict[tuple[str, str, bytes], tuple[str, str | None]] = {}
+        new: dict[tuple[str, str, bytes], PictureEntry] = {}
         keys = [(str(table.root), table.names[row], _box(table, row)) for row in rows]
         for key, row in zip(keys, rows, strict=True):
             if key not in self._index and key not in new:
-                new[key] = (table.names[row], thumbnail_uri(table, row, self.side))
-        cost = sum(len(json.dumps(name)) + len(uri or "") + 8 for name, uri in new.values())
+                digest = thumbnail_key(table, row, self.side)
+                new[key] = (table.names[row], self.made.get(digest) or thumbnail_uri(table, row, self.side), digest)
+        cost = sum(len(json.dumps(name)) + len(uri or "") + len(key) + 11 for name, uri, key in new.values())
         if self.spent + cost > self.budget:
             return None
         self.spent += cost
@@ -51,15 +55,14 @@ class Pictures:
 
 
 def queries_page(
-    groups: Sequence[QuestionSet], budget: int, queries: int, top: int, side: int, notes: list[str]
+    groups: Sequence[QuestionSet], pictures: Pictures, queries: int, top: int, notes: list[str]
 ) -> dict[str, Any]:
     """What the page's script shows, as plain JSON data: tasks with their queries, and the pictures.
 
     At most ``queries`` of each task, those with the most disagreement between methods first; the tasks take turns until
-    the pictures and texts are over ``budget`` bytes. ``notes`` names runs that cannot be read.
+    the ``pictures`` and texts are over their budget. ``notes`` names runs that cannot be read.
     """
     shelves = [shelf for shelf in (_Shelf.of(group, notes) for group in groups) if shelf is not None]
-    pictures = Pictures(budget, side)
     waiting = [(place, shelf) for place in range(queries) for shelf in shelves if place < len(shelf.order)]
     full = False
     with track(len(waiting), "pictures of the report") as advance:

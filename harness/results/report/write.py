@@ -6,7 +6,7 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -21,7 +21,8 @@ from condsim.harness.results.entry import Entry
 from condsim.harness.results.output import write_text
 from condsim.harness.results.question_set import QuestionSet, older_sets
 from condsim.harness.results.report.page import context
-from condsim.harness.results.report.queries import queries_page
+from condsim.harness.results.report.queries import Pictures, queries_page
+from condsim.harness.results.report.thumbnails import thumbnails_of
 from condsim.harness.results.table import Cell
 
 
@@ -56,15 +57,22 @@ def write_report(
                 raise CondsimError(f"there are no records of benchmark {name!r}. {did_you_mean(name, known)}")
         groups = [group for group in groups if group.benchmark in settings.benchmarks]
         entries = [entry for entry in entries if entry.benchmark in settings.benchmarks]
-    page, facts = render(groups, entries, settings, notes)
+    page, facts = render(groups, entries, settings, notes, thumbnails_of(path))
     write_text(path, page)
     return facts
 
 
 def render(
-    groups: Sequence[QuestionSet], entries: Sequence[Entry], settings: ReportSettings, notes: list[str]
+    groups: Sequence[QuestionSet],
+    entries: Sequence[Entry],
+    settings: ReportSettings,
+    notes: list[str],
+    thumbnails: Mapping[str, str],
 ) -> tuple[str, dict[str, Any]]:
-    """The page, and what it holds in numbers. ``notes``: what was left out so far; the page lists it."""
+    """The page, and what it holds in numbers. ``notes``: what was left out so far; the page lists it.
+
+    ``thumbnails``: data URIs of thumbnails that exist already, by ``thumbnail_key``.
+    """
     parts = files("condsim.harness.results.report")
     script = parts.joinpath("report.js").read_text(encoding="utf-8")
     facts: dict[str, Any] = context(groups, entries, notes)
@@ -85,8 +93,8 @@ def render(
     }
     nothing: dict[str, Any] = {"tasks": [], "pictures": [], "missing": 0, "full": False}
     bare = len(template.render(**page, left_out=notes, **_shown(nothing)).encode())
-    most = max(0, budget - bare - 10_000)
-    queries = queries_page(shown_groups, most, settings.queries, settings.top, settings.thumbnail, notes)
+    pictures = Pictures(max(0, budget - bare - 10_000), settings.thumbnail, thumbnails)
+    queries = queries_page(shown_groups, pictures, settings.queries, settings.top, notes)
     shown = _shown(queries)
     notes[:] = dict.fromkeys(notes)
     html = template.render(**page, left_out=[_without_folders(note) for note in notes], **shown)

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from condsim.harness.results.breakdown import by_condition, fooled, informative_
 from condsim.harness.results.costs import CostPlot, CostPoint, cost_plots
 from condsim.harness.results.figures import cost_scatter
 from condsim.harness.results.question_set import group_runs
+from condsim.harness.results.report import queries
 from condsim.harness.results.report.inline_svg import inline_svg
 from condsim.harness.results.report.thumbnails import thumbnail_uri
 from condsim.harness.results.report.write import embedded_json
@@ -177,14 +179,21 @@ def test_charts_of_the_page_take_its_colours_and_escape() -> None:
         assert set(re.findall(r"url\(#([^)]*)\)", chart)) | set(re.findall(r'href="#([^"]*)"', chart)) <= own
 
 
-def test_the_file_is_whole_and_names_nothing_outside(results_folder: Path, tmp_path: Path) -> None:
-    facts = Results(results_folder).report(tmp_path / "deep/report.html")
-    page = Page(tmp_path / "deep/report.html")
+@pytest.fixture(scope="module")
+def whole(results_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """The report of ``results_folder``, and what it holds in numbers."""
+    path = tmp_path_factory.mktemp("whole") / "deep/report.html"
+    return path, Results(results_folder).report(path)
+
+
+def test_the_file_is_whole_and_names_nothing_outside(results_folder: Path, whole: tuple[Path, dict[str, Any]]) -> None:
+    path, facts = whole
+    page = Page(path)
     assert facts["records"] == 14
     assert all(address.startswith(("#", "data:")) for address in page.addresses)
-    assert "http" not in (tmp_path / "deep/report.html").read_text().replace("http-equiv", "")
+    assert "http" not in path.read_text().replace("http-equiv", "")
     assert {"link", "iframe", "object"} & set(page.tags) <= {"link"}
-    assert str(results_folder.parent) not in (tmp_path / "deep/report.html").read_text()  # no path of this machine
+    assert str(results_folder.parent) not in path.read_text()  # no path of this machine
     text = " ".join(page.texts)
     for section in (
         "Leaderboard",
@@ -196,18 +205,17 @@ def test_the_file_is_whole_and_names_nothing_outside(results_folder: Path, tmp_p
         "Queries",
     ):
         assert section in text
-    assert [file.name for file in (tmp_path / "deep").iterdir()] == ["report.html"]
+    assert [file.name for file in path.parent.iterdir()] == ["report.html"]
 
 
-def test_its_numbers_are_those_of_the_records(results_folder: Path, tmp_path: Path) -> None:
-    Results(results_folder).report(tmp_path / "report.html")
-    shown = (tmp_path / "report.html").read_text()
+def test_its_numbers_are_those_of_the_records(results_folder: Path, whole: tuple[Path, dict[str, Any]]) -> None:
+    shown = (whole[0]).read_text()
     groups = {group.name: group for group in Results(results_folder).chosen()}
     for group in groups.values():
         for run in group.runs:
             for metric in run.record.metrics.values():
                 assert f'data-value="{round(100 * metric.value, 4)}"' in shown
-    data = json.loads(Page(tmp_path / "report.html").data)
+    data = json.loads(Page(whole[0]).data)
     for task in data["tasks"]:
         group = groups[task["name"].split("/")[1]]
         right = [run.values("recall@1") for run in group.runs]
@@ -230,6 +238,37 @@ def test_the_same_records_give_the_same_bytes(results_folder: Path, tmp_path: Pa
     assert (tmp_path / "a.html").read_bytes() == (tmp_path / "b.html").read_bytes()
 
 
+def test_thumbnails_of_the_report_that_is_replaced_are_used_while_they_are_right(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = Results(make_results(tmp_path / "results", queries=4, methods=(("one", 1.0, {}), ("two", 0.0, {}))))
+    made: list[str] = []
+
+    def make(table: ImageTable, row: int, side: int) -> str | None:
+        made.append(table.names[row])
+        return thumbnail_uri(table, row, side)
+
+    monkeypatch.setattr(queries, "thumbnail_uri", make)
+
+    def names_made(**settings: Any) -> list[str]:
+        made.clear()
+        results.report(tmp_path / "report.html", **settings)
+        return sorted(made)
+
+    every = names_made()
+    first = (tmp_path / "report.html").read_bytes()
+    assert names_made() == []
+    assert (tmp_path / "report.html").read_bytes() == first
+    Image.new("RGB", (72, 64), "black").save(tmp_path / "pictures" / every[0])
+    assert names_made() == [every[0]]
+    assert names_made(thumbnail=32) == every
+    page = (tmp_path / "report.html").read_text()
+    for other in ("", page[: len(page) // 2], page.replace("data:image/webp", "javascript:alert(1)")):
+        (tmp_path / "report.html").write_text(other)
+        assert names_made(thumbnail=32) == every
+        assert (tmp_path / "report.html").read_text() == page
+
+
 def test_hostile_names_are_text(tmp_path: Path) -> None:
     results = make_results(
         tmp_path / "results", queries=12, condition=HOSTILE, prefix="<img src=x onerror=alert(1)>",
@@ -245,7 +284,7 @@ def test_hostile_names_are_text(tmp_path: Path) -> None:
     data = json.loads(page.data)
     assert data["tasks"][0]["runs"][0].startswith(HOSTILE)
     assert any(query["condition"] == HOSTILE for query in data["tasks"][0]["queries"])
-    assert any(name.startswith("<img") for name, _ in data["pictures"])
+    assert any(name.startswith("<img") for name, _, _ in data["pictures"])
 
 
 def test_no_string_can_end_the_data_element() -> None:
@@ -273,7 +312,7 @@ def test_a_missing_picture_is_a_placeholder_and_counted(tmp_path: Path) -> None:
     facts = Results(results).report(tmp_path / "report.html")
     pictures = json.loads(Page(tmp_path / "report.html").data)["pictures"]
     assert pictures
-    assert all(uri is None for _, uri in pictures)
+    assert all(uri is None for _, uri, _ in pictures)
     assert facts["missing_pictures"] == len(pictures)
     assert "could not be read" in (tmp_path / "report.html").read_text()
 
