@@ -76,8 +76,8 @@ def choice_of(candidates: Sequence[CandidateConfig], config: Mapping[str, Any]) 
 def _validation(own: Mapping[str, Any], validation: Mapping[str, Any]) -> Benchmark:
     """The benchmark that settings are chosen on: ``validation.benchmark``, else another split of the run's ``own``."""
     split = validation["split"]
-    if validation["benchmark"] is not None:
-        own = validation["benchmark"]
+    if other := other_benchmark(validation):
+        own = other
     elif own.get("split", split) == split:
         has = f"is split={own['split']} itself" if "split" in own else "has no splits"
         raise CondsimError(
@@ -89,6 +89,15 @@ def _validation(own: Mapping[str, Any], validation: Mapping[str, Any]) -> Benchm
         own = {**own, "split": split} | ({"tasks": None} if "tasks" in own else {})
     benchmark: Benchmark = make_once(own, "validation.benchmark")
     return benchmark.select(validation["tasks"])
+
+
+def other_benchmark(validation: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The settings of ``validation.benchmark``; None where it is not set.
+
+    A benchmark whose YAML also has settings for methods ("@package _global_") is composed one level deeper.
+    """
+    chosen: dict[str, Any] | None = validation["benchmark"]
+    return chosen and chosen.get("benchmark", chosen)
 
 
 def _candidates(config: DictConfig, name: str) -> list[object]:

@@ -69,6 +69,7 @@ def train_and_run(job: Job, outcomes: Outcomes, state: RunState) -> None:
 
 def plan_of(settings: Mapping[str, Any], name: str) -> Plan:
     """The training that the composed settings describe. Raises CondsimError, see ``make_plan``."""
+    from condsim.harness.commands.choosing import other_benchmark
     from condsim.harness.run.pictures import images_digest
     from condsim.methods.training.plan import HeldOut, make_plan
 
@@ -76,8 +77,8 @@ def plan_of(settings: Mapping[str, Any], name: str) -> Plan:
     method_settings = settings["method"] | ({"checkpoint": None} if "checkpoint" in settings["method"] else {})
     validation = settings["validation"]
     watch: HeldOut | Sequence[Task] = HeldOut(validation["share"], validation["most"])
-    if validation["benchmark"]:
-        watch = make(validation["benchmark"]).select(validation["tasks"]).tasks
+    if benchmark := other_benchmark(validation):
+        watch = make(benchmark, "validation.benchmark").select(validation["tasks"]).tasks
     return make_plan(
         name,
         make(method_settings, "method"),

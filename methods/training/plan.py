@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from condsim.harness.backbone import Backbone
-from condsim.harness.errors import CondsimError
+from condsim.harness.errors import CondsimError, NotApplicable
 from condsim.harness.hashing import settings_hash
 from condsim.harness.method import Method
 from condsim.harness.task import ImageTable, Task
@@ -116,6 +116,7 @@ def make_plan(
         tables += [task.images for task in watch]
         validations = [Validation(task, metric) for task in watch]
     _check_parts(method, name, sources)
+    _check_validations(method, name, validations, isinstance(watch, HeldOut))
     settings = {
         "protocol": [PROTOCOL, method.protocol],
         "method": {key: value for key, value in method_settings.items() if key != "checkpoint"},
@@ -139,6 +140,20 @@ def _check_parts(method: TrainedMethod, name: str, sources: Sequence[Triplets]) 
                     f"triplets {source.name}: some have no {part}, which {name} needs: leave this source out with "
                     f"triplets.{source.name}=null"
                 )
+
+
+def _check_validations(method: TrainedMethod, name: str, validations: Sequence[Validation], held_out: bool) -> None:
+    for validation in validations:
+        try:
+            method.check(validation.task)
+        except NotApplicable as error:
+            advice = (
+                "set validation.share=0, which keeps the last weights, or validate on a benchmark, as in "
+                "+benchmark@validation.benchmark=cirr"
+                if held_out
+                else "choose the tasks with validation.tasks=[...]"
+            )
+            raise CondsimError(f"{name} cannot be validated: {error}; {advice}") from None
 
 
 def _device(name: str, backbone: Backbone) -> torch.device:

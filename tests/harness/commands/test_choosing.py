@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from condsim.harness.commands.choosing import candidates_of, choice_of
+from condsim.harness.commands.choosing import candidates_of, choice_of, other_benchmark
 from condsim.harness.commands.composition import Job, jobs
 from condsim.harness.configs import plain
 from condsim.harness.errors import CondsimError
@@ -77,3 +77,14 @@ def test_a_benchmark_without_another_split_needs_a_name_of_other_data() -> None:
         choice(job("method=slerp", "method.weight=val", "benchmark=genecis"))
     with pytest.raises(CondsimError, match=r"is split=val itself\. Name another split, as in validation\.split=train"):
         choice(job("method=slerp", "method.weight=val", "benchmark=cirr"))
+
+
+@pytest.mark.parametrize(("choice", "loader"), [("shapes", "shapes.benchmark.load"), ("cirr", "cirr.load"), (None, "")])
+def test_another_benchmark_is_found_also_where_its_yaml_has_settings_for_methods(
+    choice: str | None, loader: str
+) -> None:
+    named = [f"+benchmark@validation.benchmark={choice}"] if choice else []
+    for command, method in (("bench", "slerp"), ("train", "pic2word")):
+        (only,) = jobs(command, [f"method={method}", *named])
+        found = other_benchmark(plain(only.config.validation))
+        assert (found or {}).get("_target_", "").removeprefix("condsim.datasets.") == loader
