@@ -1,4 +1,4 @@
-"""`condsim explore`: look through a folder of pictures in a local web page, compare methods, and mark results."""
+"""`condsim explore`: look through pictures in a local web page, compare methods, and mark results."""
 
 from __future__ import annotations
 
@@ -6,39 +6,42 @@ import argparse
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from condsim.harness.console import console
 from condsim.harness.errors import CondsimError
+
+if TYPE_CHECKING:
+    from condsim.harness.commands.explore_search import Target
 
 EXAMPLES = """\
 examples:
   condsim explore photos/
   condsim explore photos/ --backbone ViT-L-14/openai --marks my-marks --port 8000
+  condsim explore tasks=[cirr] --backbone shapes-clip
+  condsim explore benchmark=genecis tasks=[focus_attribute]
 """
 
 
 def main(argv: Sequence[str]) -> int:
-    options = _parser().parse_args(argv)
+    options = _parser().parse_intermixed_args(argv)
     try:
         import gradio  # noqa: F401
     except ImportError as error:
         raise CondsimError(f"the page needs Gradio ({error}): pip install 'condsim[explore]'") from None
     from condsim.harness.commands.explore_page import build, open_page
-    from condsim.harness.commands.explore_search import Target
     from condsim.harness.commands.explorer import Explorer
-    from condsim.harness.commands.index import Index
     from condsim.harness.search.marks import Marks
 
     marks = Marks(options.marks)
-    index = Index(options.folder, options.backbone, config_dir=options.config_dir)
-    explorer = Explorer(Target(index, options.folder, options.backbone, options.config_dir), marks)
+    explorer = Explorer(_target(options), marks)
     page = build(explorer)
     try:
         address = open_page(page, options.port, in_browser=not options.no_browser)
     except OSError:
         where = f"port {options.port} is" if options.port else "ports 7860 to 7959 are"
         raise CondsimError(f"{where} in use: choose another one with --port") from None
-    console.print(f"{len(index):,} pictures at {address} (this machine only). Ctrl+C ends it")
+    console.print(f"{len(explorer.target.index):,} pictures at {address} (this machine only). Ctrl+C ends it")
     try:
         threading.Event().wait()
     except KeyboardInterrupt:
@@ -49,19 +52,54 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
+def _target(options: argparse.Namespace) -> Target:
+    """What the page looks at. Raises CondsimError where there is no such folder or task."""
+    from condsim.harness.commands.explore_search import Target
+    from condsim.harness.commands.explore_task import chosen_questions
+    from condsim.harness.commands.index import Index
+
+    train = {name: value for name in ("train", "phrases") if (value := getattr(options, name)) is not None}
+    first = options.source[0]
+    if len(options.source) == 1 and ("=" not in first or Path(first).is_dir()):
+        index = Index(first, options.backbone, config_dir=options.config_dir, **train)
+        words = [word for name, value in train.items() for word in (f"--{name}", str(value))]
+        return Target(index, (first,), options.backbone, options.config_dir, tuple(words))
+    if train:
+        raise CondsimError(f"--{next(iter(train))}: a benchmark has its own training split")
+    folders = [] if options.config_dir is None else ["--config-dir", options.config_dir]
+    questions = chosen_questions([*folders, *options.source])
+    index = Index(
+        questions.gallery,
+        options.backbone,
+        train=questions.train,
+        benchmark=questions.choice,
+        config_dir=options.config_dir,
+    )
+    return Target(index, tuple(options.source), options.backbone, options.config_dir, questions=questions)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        "condsim explore", description="Look through a folder of pictures in a local web page: search by picture and "
-        "condition, compare two methods side by side, mark results, and measure methods on the marks.",
+        "condsim explore", description="Look through pictures in a local web page: search by picture and condition, "
+        "compare two methods side by side, mark results, and measure methods on the marks.",
         epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    parser.add_argument("folder", type=Path, help="the folder with the pictures; its subfolders are shown too")
+    parser.add_argument(
+        "source", nargs="+", metavar="FOLDER | benchmark=NAME",
+        help="the folder with the pictures and its subfolders, or a task of a benchmark with its queries: "
+        "benchmark=NAME and other settings, such as tasks=[focus_attribute]",
+    )  # fmt: skip
     parser.add_argument(
         "--backbone", default="ViT-B-32/openai", help="`condsim ls backbones` lists them (default: %(default)s)"
     )
     parser.add_argument(
         "--marks", type=Path, default=Path("marks"), metavar="FOLDER", help="for your marks (default: %(default)s)"
     )
+    parser.add_argument(
+        "--train", type=Path, metavar="FOLDER",
+        help="other pictures, for methods that look things up in a training split, such as nnn",
+    )  # fmt: skip
+    parser.add_argument("--phrases", type=Path, metavar="FILE", help="texts of that split, one per line")
     parser.add_argument("--port", type=int, help="default: the first free one from 7860 on")
     parser.add_argument("--no-browser", action="store_true", help="print the address and open no browser")
     parser.add_argument("--config-dir", "-cd", metavar="FOLDER", help="a folder of your own choices")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, cast
 
@@ -13,10 +13,9 @@ import gradio as gr
 from condsim.harness.commands.arguments import config_folders
 from condsim.harness.commands.choices import choices_of
 from condsim.harness.commands.explore_search import USUAL, Search, read_settings, read_values, write_values
-from condsim.harness.commands.explorer import SIGNS, Explorer, Result
+from condsim.harness.commands.explorer import SIGNS, TRUTH, Explorer, Result
 from condsim.harness.errors import ROWS_SHOWN, CondsimError
 from condsim.harness.search.marks import Mark
-from condsim.methods.phrases.lexicon import Lexicon
 
 PAGE, MOST_NAMES = 24, 2000
 """Results per page; names of pictures that are suggested (every name can be typed)."""
@@ -24,9 +23,23 @@ FIRST_METHODS = ("clay", USUAL)
 EXPLAIN, RIGHT, WRONG, MORE = CLICKS = ("explains it", "marks it right", "marks it wrong", "searches more like it")
 MARKS: dict[str, Mark] = {RIGHT: "right", WRONG: "wrong"}
 CSS = """
-.results .grid-container { grid-template-columns: repeat(auto-fill, minmax(7rem, 1fr)) !important; }
+.results .grid-wrap { min-height: 0 !important; max-height: min(80vh, 40rem) !important; overflow-y: auto; }
+.results .grid-container { grid-template-columns: repeat(4, minmax(0, 1fr)) !important; }
+@media (min-width: 40rem) { .controls { min-height: 15.5rem; } }
 @media (max-width: 40rem) { .results .grid-container { grid-template-columns: repeat(3, minmax(0, 1fr)) !important; } }
 """
+SCROLL = """() => {
+  let waits = null;  // the number of results when the next ones were requested
+  document.addEventListener("scroll", ({target: box}) => {
+    if (!(box instanceof Element) || !box.closest(".results")) return;
+    const shown = box.querySelectorAll("button").length;
+    if (shown === waits || box.scrollTop + box.clientHeight < box.scrollHeight - 300) return;
+    waits = shown;
+    document.querySelector("#more").click();
+    setTimeout(() => { waits = null; }, 3000);
+  }, true);
+}"""
+"""Near the end of a grid, request the next results."""
 
 
 @dataclass(frozen=True)
@@ -60,14 +73,19 @@ class Side:
 
 def build(explorer: Explorer) -> gr.Blocks:
     """The page."""
-    index, lexicon = explorer.target.index, Lexicon().entries
-    names = index.pictures.table.names
+    index, lexicon = explorer.target.index, explorer.target.lexicon
+    questions = explorer.target.questions
+    names = explorer.target.images.keys
     folder = [explorer.target.config_dir] if explorer.target.config_dir else []
     methods = [("usual for the query", USUAL)]
     methods += [(name, name) for name in choices_of("method", config_folders(folder))]
 
-    with gr.Blocks(title=f"condsim: {index.root.name}", analytics_enabled=False, delete_cache=(86400, 86400)) as page:
+    with gr.Blocks(title=f"condsim: {_title(explorer)}", analytics_enabled=False, delete_cache=(86400, 86400)) as page:
         gr.HTML(_heading(explorer))
+        ident = gr.Dropdown(
+            list(questions.ids[:MOST_NAMES]) if questions else [], value=None, allow_custom_value=True,
+            visible=questions is not None, elem_id="ident", label="Query of the benchmark, by its id",
+        )  # fmt: skip
         with gr.Row():
             with gr.Column(scale=1, min_width=240):
                 picture = gr.Image(
@@ -76,7 +94,7 @@ def build(explorer: Explorer) -> gr.Blocks:
                 )  # fmt: skip
                 name = gr.Dropdown(
                     list(names[:MOST_NAMES]), value=None, allow_custom_value=True, elem_id="name",
-                    label="Picture of the folder",
+                    label="Picture of the benchmark" if questions else "Picture of the folder",
                 )  # fmt: skip
             with gr.Column(scale=2, min_width=300):
                 conditions = gr.Dropdown(
@@ -90,8 +108,10 @@ def build(explorer: Explorer) -> gr.Blocks:
                 )  # fmt: skip
                 search = gr.Button("Search", variant="primary", elem_id="search")
         with gr.Row():
-            click = gr.Radio(CLICKS, value=EXPLAIN, label="A click on a result", elem_id="click")
-            note = gr.Textbox(label="Clicked result", max_lines=8, interactive=False, elem_id="note")
+            with gr.Column(min_width=300):
+                click = gr.Radio(CLICKS, value=EXPLAIN, label="A click on a result", elem_id="click")
+            with gr.Column(min_width=300):
+                note = gr.Textbox(label="Clicked result", max_lines=8, interactive=False, elem_id="note")
         with gr.Row():
             sides = [_side(explorer, methods, first, i) for i, first in enumerate(FIRST_METHODS)]
         with gr.Row():
@@ -106,23 +126,39 @@ def build(explorer: Explorer) -> gr.Blocks:
         query = gr.State(None)
         count = gr.State(PAGE)
 
-        def found(query: str | None, conditions: list[str], values: str, count: int, *controls: Any) -> list[Any]:
-            outputs: list[Any] = []
+        def found(
+            count: int, ident: str | None, query: str | None, conditions: list[str], values: str, *controls: Any
+        ) -> list[Any]:
+            if ident and not explorer.is_question(ident, query, conditions):
+                ident = None
+            outputs: list[Any] = [count, ident]
             for method, level, settings in zip(*[iter(controls)] * 3, strict=True):
-                outputs += _found(explorer, query, conditions, values, count, method, level, settings)
+                search = Search(query, tuple(conditions), method, question=ident or "")
+                outputs += _found(explorer, search, values, count, level, settings)
             return outputs
+
+        def more_found(count: int, *controls: Any) -> list[Any]:
+            return found(min(count + PAGE, len(index) + PAGE), *controls)
 
         def values_of(conditions: list[str], text: str) -> str:
             try:
                 edited = read_values(text, {})
             except CondsimError:
                 edited = {}
-            return write_values({name: (lexicon | edited)[name] for name in conditions if name in lexicon | edited})
+            known = {**lexicon, **edited}
+            return write_values({name: known[name] for name in conditions if name in known})
 
         def chosen(name: str | None) -> tuple[str | None, str | None]:
             if name and not explorer.has(name):
-                raise gr.Error(html.escape(f"{name}: there is no such picture in the folder"), print_exception=False)
+                raise gr.Error(html.escape(f"{name}: there is no such picture here"), print_exception=False)
             return (name, explorer.thumbnail(name)) if name else (None, None)
+
+        def asked(ident: str | None) -> list[Any]:
+            if not ident or questions is None:
+                return [None, None, None, []]
+            question = _or_error(questions.of, ident)
+            shown = question.picture and explorer.thumbnail(question.picture)
+            return [question.picture, question.picture, shown, list(question.conditions)]
 
         def clicked(action: str, shown: Shown, one: Shown, two: Shown, event: gr.SelectData) -> list[Any]:
             result = shown.results[event.index]
@@ -142,15 +178,16 @@ def build(explorer: Explorer) -> gr.Blocks:
         def saved(one: Shown, two: Shown) -> Any:
             return gr.Textbox(_or_error(explorer.save, [one.search, two.search]), visible=True)
 
-        controls = [query, conditions, values, count, *(part for side in sides for part in side.inputs)]
-        results = [part for side in sides for part in side.outputs]
+        controls = [ident, query, conditions, values, *(part for side in sides for part in side.inputs)]
+        results = [count, ident, *(part for side in sides for part in side.outputs)]
         grids = [side.grid for side in sides]
         shown = [side.shown for side in sides]
 
         picture.upload(lambda path: (path, None), picture, [query, name], show_progress="hidden")
         picture.clear(lambda: (None, None), None, [query, name], show_progress="hidden")
         name.input(chosen, name, [query, picture], show_progress="hidden")
-        more.click(lambda count: count + PAGE, count, count, show_progress="hidden")
+        ident.input(asked, ident, [query, name, picture, conditions], show_progress="hidden")
+        more.click(more_found, [count, *controls], results, trigger_mode="once", show_progress="hidden")
         for side in sides:
             side.grid.select(clicked, [click, side.shown, *shown], [query, name, picture, note, *grids])
         # First the controls that depend on the changed one: no search sees one method with the slider of another.
@@ -158,8 +195,8 @@ def build(explorer: Explorer) -> gr.Blocks:
         for number, side in enumerate(sides):
             to_slider = side.method.input(partial(_slider, explorer, number), side.method, side.slider)
             changes += [to_slider.then, side.slider.input, side.settings.submit]
-        for change in (page.load, query.change, count.change, search.click, *changes):
-            change(found, controls, results, trigger_mode="always_last", show_progress="minimal")
+        for change in (page.load, query.change, search.click, *changes):
+            change(partial(found, PAGE), controls, results, trigger_mode="always_last", show_progress="minimal")
         export.click(exported, [*shown, count], sheets)
         save.click(saved, shown, bench)
     return cast(gr.Blocks, page)
@@ -172,25 +209,31 @@ def open_page(page: gr.Blocks, port: int | None, in_browser: bool) -> str:
     _, address, _ = page.launch(
         server_name="127.0.0.1", server_port=port, inbrowser=in_browser, prevent_thread_lock=True, quiet=True,
         share=False, ssr_mode=False, pwa=False, mcp_server=False, run_history=False, enable_monitoring=False,
-        footer_links=["settings"], theme=theme, css=CSS, max_file_size="100mb",
+        footer_links=["settings"], theme=theme, css=CSS, js=SCROLL, max_file_size="100mb",
     )  # fmt: skip
     return str(address)
 
 
 def _side(explorer: Explorer, methods: Sequence[tuple[str, str]], first: str, number: int) -> Side:
     with gr.Column(min_width=300):
-        method = gr.Dropdown(methods, value=first, label=f"Method {number + 1}", elem_id=f"method-{number}")
-        slider = _slider(explorer, number, first)
-        settings = gr.Textbox(
-            label="Other settings", placeholder="subspace=single several=mean", elem_id=f"settings-{number}"
-        )
+        with gr.Column(elem_classes="controls"):
+            method = gr.Dropdown(methods, value=first, label=f"Method {number + 1}", elem_id=f"method-{number}")
+            slider = _slider(explorer, number, first)
+            settings = gr.Textbox(
+                label="Other settings", placeholder="subspace=single several=mean", elem_id=f"settings-{number}"
+            )
         message = gr.Textbox(label="Message", visible=False, interactive=False, elem_id=f"message-{number}")
         grid = gr.Gallery(
             label="Results", show_label=False, allow_preview=False, interactive=False, height="auto",
             object_fit="contain", buttons=[], elem_id=f"results-{number}", elem_classes="results",
         )  # fmt: skip
         command = gr.Textbox(
-            label="The same search as a command", interactive=False, buttons=["copy"], elem_id=f"command-{number}"
+            label="Measure the method on the benchmark"
+            if explorer.target.questions
+            else "The same search as a command",
+            interactive=False,
+            buttons=["copy"],
+            elem_id=f"command-{number}",
         )
     return Side(method, slider, settings, grid, message, command, gr.State(Shown(Search(None, ()), ())))
 
@@ -206,23 +249,19 @@ def _slider(explorer: Explorer, number: int, method: str) -> gr.Slider:
     )  # fmt: skip
 
 
-def _found(
-    explorer: Explorer, query: str | None, conditions: Sequence[str], values: str, count: int,
-    method: str, level: float, settings: str,
-) -> list[Any]:  # fmt: skip
+def _found(explorer: Explorer, search: Search, values: str, count: int, level: float, settings: str) -> list[Any]:
     """The outputs of a side."""
-    lexicon = Lexicon().entries
-    search = Search(query, tuple(conditions), method)
     try:
-        chosen = {} if (slider := explorer.target.slider(method)) is None else {slider.name: f"{level:g}"}
-        edited = read_values(values, lexicon)
-        edited = {condition: listed for condition, listed in edited.items() if condition in conditions}
-        search = Search(query, tuple(conditions), method, chosen | read_settings(settings), edited)
+        slider = explorer.target.slider(search.method)
+        chosen = {} if slider is None else {slider.name: f"{level:g}"}
+        edited = read_values(values, explorer.target.lexicon)
+        edited = {condition: listed for condition, listed in edited.items() if condition in search.conditions}
+        search = replace(search, settings=chosen | read_settings(settings), values=edited)
         results = explorer.search(search, count)
         error = ""
     except CondsimError as fault:
         results, error = (), str(fault)
-    command = "" if search.is_empty else search.command(explorer.target, count)
+    command = explorer.command(search, count)
     grid = explorer.grid(results, search)
     return [Shown(search, results), grid, gr.Textbox(error, visible=bool(error)), command]
 
@@ -235,10 +274,16 @@ def _or_error(call: Any, *arguments: Any) -> Any:
         raise gr.Error(html.escape(str(error)), print_exception=False) from None
 
 
+def _title(explorer: Explorer) -> str:
+    questions = explorer.target.questions
+    return questions.task.full_name if questions else explorer.target.index.root.name
+
+
 def _heading(explorer: Explorer) -> str:
     pictures = explorer.target.index.pictures
-    text = f"<h1>{html.escape(explorer.target.index.root.name)}</h1><p>{len(pictures.table):,} pictures, "
-    text += f"{html.escape(explorer.target.backbone)}. Marks: {SIGNS['right']}right, {SIGNS['wrong']}wrong.</p>"
+    text = f"<h1>{html.escape(_title(explorer))}</h1><p>{len(pictures.table):,} pictures, "
+    text += f"{html.escape(explorer.target.backbone)}. Marks: {SIGNS['right']}right, {SIGNS['wrong']}wrong."
+    text += f" {TRUTH}right in the benchmark.</p>" if explorer.target.questions else "</p>"
     if pictures.unreadable:
         listed = [f"<li>{html.escape(f'{name}: {fault}')}</li>" for name, fault in pictures.unreadable.items()]
         more = f"<li>... and {len(listed) - ROWS_SHOWN:,} more</li>" if len(listed) > ROWS_SHOWN else ""

@@ -9,16 +9,21 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml  # type: ignore[import-untyped]
 
 from condsim.harness.commands.composition import compose_config
+from condsim.harness.commands.explore_task import Questions
 from condsim.harness.commands.index import Index
 from condsim.harness.configs import plain
 from condsim.harness.errors import CondsimError
 from condsim.harness.files import atomic
 from condsim.harness.run.record import flat
 from condsim.harness.search.matches import Matches
+from condsim.harness.search.pictures import row_of
+from condsim.harness.task import ImageTable
 from condsim.methods.phrases.given import read_list, write_list
+from condsim.methods.phrases.lexicon import Lexicon
 
 Values = Mapping[str, Sequence[str]]
 USUAL = ""
@@ -41,17 +46,41 @@ class Target:
     """Where a search looks: what the command line chose."""
 
     index: Index
-    folder: Path
+    source: tuple[str, ...]
+    """A folder, or the settings of a benchmark, as on the command line."""
     backbone: str
     config_dir: str | None = None
+    train: tuple[str, ...] = ()
+    """The options --train and --phrases."""
+    questions: Questions | None = None
+    """Of the benchmark."""
 
     @property
     def options(self) -> list[str]:
         return [] if self.config_dir is None else ["--config-dir", self.config_dir]
 
+    @property
+    def _defaults(self) -> list[str]:
+        return [f"+benchmark={self.questions.choice}"] if self.questions else []
+
+    @property
+    def images(self) -> ImageTable:
+        """The pictures that a query may name: those that are searched, and the references of the benchmark."""
+        return self.questions.images if self.questions else self.index.pictures.table
+
+    def picture(self, name: str) -> str | ImageTable:
+        """The query picture of this name: a crop of the benchmark's, or a path."""
+        row = row_of(self.images, name)
+        return name if self.questions is None or row < 0 else self.images.take(np.array([row]))
+
+    @property
+    def lexicon(self) -> Values:
+        """Condition -> values, as methods get them by default."""
+        return Lexicon(self.settings_of("clay")["phrases.section"]).entries
+
     def settings_of(self, method: str) -> dict[str, Any]:
         """The method's settings with their default values, nested ones under dotted names."""
-        return {} if method == USUAL else _settings_of(method, tuple(self.options))
+        return {} if method == USUAL else _settings_of(method, (*self._defaults, *self.options))
 
     def slider(self, method: str) -> Slider | None:
         """The slider of a method's rank (CLAY) or weight (sums); None where it has neither."""
@@ -83,6 +112,8 @@ class Search:
     settings: Mapping[str, str] = field(default_factory=dict)
     values: Values = field(default_factory=dict)
     """Condition -> values, of conditions whose values the user has edited."""
+    question: str = ""
+    """The id of the benchmark's query that has this picture and these conditions."""
 
     @property
     def is_empty(self) -> bool:
@@ -93,35 +124,33 @@ class Search:
         method = None if self.method == USUAL else self.method
         values = self.values if method and target.phrases_of(method) else None
         return target.index.search(
-            self.picture, list(self.conditions) or None, method=method, k=k, why=True, values=values or None,
-            **(self.settings if method else {}),
+            self.picture and target.picture(self.picture), list(self.conditions) or None, method=method, k=k, why=True,
+            values=values or None, **(self.settings if method else {}),
         )  # fmt: skip
 
     def command(self, target: Target, k: int) -> str:
         """The `condsim search` that prints the same results."""
-        words = ["condsim", "search", str(target.folder)]
+        words = ["condsim", "search", *target.source]
         if self.picture is not None:
             words += ["--image", Path(self.picture).name if Path(self.picture).is_absolute() else self.picture]
         for condition in self.conditions:
             words += ["--condition", condition]
         if self.method != USUAL:
             words += ["--method", self.method]
-        words += ["--backbone", target.backbone, "--top", str(k), *target.options]
+        words += ["--backbone", target.backbone, "--top", str(k), *target.train, *target.options]
         if target.phrases_of(self.method):
             for condition, listed in self.values.items():
                 words += ["--values", f"{condition}={write_list(listed)}"]
         return shlex.join([*words, *(f"method.{name}={value}" for name, value in self.settings.items())])
 
-    def bench_command(self, target: Target, tables: tuple[Path, Path]) -> str:
-        """The `condsim bench` that measures this method on saved marks. Edited values are saved beside the tables."""
-        queries, gallery = tables
-        words = ["condsim", "bench", "benchmark=instance", f"benchmark.queries={queries}",
-                 f"benchmark.gallery={gallery}", f"benchmark.images={target.folder}",
-                 f"backbone={target.backbone}"]  # fmt: skip
+    def bench_command(self, target: Target, benchmark: Sequence[str], folder: Path) -> str:
+        """The `condsim bench` that measures this method on a benchmark. Edited values are saved in ``folder``."""
+        words = ["condsim", "bench", *benchmark, f"backbone={target.backbone}"]
         words += [] if self.method == USUAL else [f"method={self.method}"]
         phrases = target.phrases_of(self.method)
         if phrases and self.values:
-            file = queries.with_name("values.yaml")
+            file = folder / "values.yaml"
+            folder.mkdir(parents=True, exist_ok=True)
             with atomic(file) as scratch:
                 text = yaml.safe_dump({name: list(listed) for name, listed in self.values.items()}, allow_unicode=True)
                 scratch.write_text(text, encoding="utf-8")

@@ -54,6 +54,7 @@ class Index:
         train: for methods that look things up in a training split (nnn, local_steering): a folder with its pictures,
             or the ``train`` of a benchmark.
         phrases: of that split: texts, or a file with one text per line.
+        benchmark: the name of one whose defaults methods get, such as the section of the lexicon (shapes).
         config_dir: a folder of your own choices, laid out like ``conf/``.
         settings: of a backbone that is chosen by name: ``device="cpu"``.
 
@@ -67,6 +68,7 @@ class Index:
         *,
         train: str | Path | TrainSplit | None = None,
         phrases: str | Path | Sequence[str] = (),
+        benchmark: str | None = None,
         config_dir: str | Path | None = None,
         **settings: Any,
     ) -> None:
@@ -77,6 +79,7 @@ class Index:
             self.root = folder_of(pictures, "folder", "the folder with your pictures")
         self._train = _train_split(train, phrases)
         self._config_dir = config_dir
+        self._benchmark = benchmark
         self._methods: dict[str, tuple[str, Method]] = {}
         if isinstance(backbone, str):
             job = self._choose(
@@ -237,7 +240,10 @@ class Index:
     def _choose(self, choice: str, **settings: Any) -> Job:
         """The config with this choice. Raises CondsimError with the nearest valid names."""
         folders = ["--config-dir", str(self._config_dir)] if self._config_dir is not None else []
-        (job,) = jobs("search", [*folders, choice, *(f"{name}={_typed(value)}" for name, value in settings.items())])
+        defaults = [] if self._benchmark is None else [f"+benchmark={self._benchmark}"]
+        (job,) = jobs(
+            "search", [*folders, *defaults, choice, *(f"{name}={_typed(value)}" for name, value in settings.items())]
+        )
         return job
 
 

@@ -85,6 +85,7 @@ OWN: dict[str, dict[str, Any]] = {
         "limit": Count | None, "shard": Count, "cache_dir": Folder, "recipe": Literal["paper", "released"],
     },
     "search": {"cache_dir": Folder},
+    "explore": {"tasks": Names, "queries_from": Folder, "cache_dir": Folder},
     "report": {
         "results": Path, "report.path": Path, "report.title": str, "report.benchmarks": Names,
         "report.budget_mb": Positive, "report.queries": CountOrNone, "report.top": Count, "report.thumbnail": Count,

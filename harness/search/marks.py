@@ -63,17 +63,19 @@ class Marks:
             os.close(place)
         self._keep(query, condition, image, mark)
 
-    def save_tables(self, gallery: Sequence[str]) -> tuple[Path, Path]:
+    def save_tables(self, gallery: Sequence[str], references: Sequence[str] = ()) -> tuple[Path, Path]:
         """Write queries.csv and gallery.csv, the tables of `benchmark=instance`, and return their paths.
 
-        A query is a picture with its conditions that has a right result; ``gallery`` are all pictures. A picture
-        without a mark counts as wrong (pooling, as in TREC). Raises CondsimError without a right result.
+        A query is a picture with its conditions that has a right result; ``gallery`` are all pictures that are
+        searched, ``references`` those that are queries alone. A picture without a mark counts as wrong (pooling, as in
+        TREC). Raises CondsimError without a right result.
         """
         here = set(gallery)
+        known = here.union(references)
         rows = []
         for (query, condition), marks in sorted(self._marks.items()):
             right = sorted(image for image, mark in marks.items() if mark == "right" and image in here)
-            if right and (not query or query in here):
+            if right and (not query or query in known):
                 name = ", ".join(filter(None, (query, " + ".join(condition))))
                 rows.append((name, query, "|".join(condition), "|".join(right)))
         if not rows:

@@ -10,15 +10,20 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 import condsim
 from condsim.harness import cli, configs
+from condsim.harness.commands import explore_task
 from condsim.harness.commands.explore_search import USUAL, Search, Target, read_settings, read_values, write_values
+from condsim.harness.commands.explore_task import Questions, chosen_questions
 from condsim.harness.commands.explorer import Explorer
 from condsim.harness.errors import CondsimError
 from condsim.harness.search.marks import Marks
+from condsim.harness.task import Benchmark, Ragged, Task
+from condsim.methods.phrases.lexicon import Lexicon
 
 pytestmark = pytest.mark.slow
 
@@ -34,7 +39,7 @@ def index(photos: Path, photo_cache: None) -> Iterator[condsim.Index]:
 
 @pytest.fixture
 def explorer(index: condsim.Index, photos: Path, tmp_path: Path) -> Iterator[Explorer]:
-    explorer = Explorer(Target(index, photos, "shapes-clip"), Marks(tmp_path / "marks"))
+    explorer = Explorer(Target(index, (str(photos),), "shapes-clip"), Marks(tmp_path / "marks"))
     yield explorer
     explorer.close()
 
@@ -72,7 +77,8 @@ def test_marks_become_a_leaderboard_with_intervals(
 
 
 def test_the_command_prints_what_the_page_shows(explorer: Explorer, capsys: pytest.CaptureFixture[str]) -> None:
-    for search in (by_color("red-0.png"), Search(None, ("a red circle",)), Search("red-0.png", ())):
+    commas = replace(by_color("red-0.png"), values={"color": ("red", "green, blue", "yellow")})
+    for search in (by_color("red-0.png"), commas, Search(None, ("a red circle",)), Search("red-0.png", ())):
         shown = [result.name for result in explorer.search(search, 5)]
         words = shlex.split(search.command(explorer.target, 5))
         assert cli.main([*words[1:], "--format", "json"]) == 0
@@ -82,7 +88,7 @@ def test_the_command_prints_what_the_page_shows(explorer: Explorer, capsys: pyte
 
 def test_without_a_query_the_folder_is_shown(explorer: Explorer) -> None:
     results = explorer.search(Search(None, ()), 5)
-    assert [result.name for result in results] == sorted(path.name for path in explorer.target.folder.iterdir())[:5]
+    assert [result.name for result in results] == sorted(path.name for path in explorer.target.index.root.iterdir())[:5]
     with Image.open(explorer.thumbnail("red-0.png")) as picture:
         assert picture.size == (64, 64)
 
@@ -132,6 +138,86 @@ def test_edited_values_are_those_that_differ(explorer: Explorer) -> None:
             read(text)
     few, many = (Search("red-0.png", ("color",), "clay", {}, {"color": values}) for values in (COLORS[:2], COLORS))
     assert explorer.search(few, 3)[0].label != explorer.search(many, 3)[0].label
+
+
+def of_benchmark(index: condsim.Index, task: Task, folder: Path) -> Explorer:
+    questions = Questions(task)
+    index = condsim.Index(questions.gallery, index.backbone)
+    target = Target(index, ("benchmark=mine", "tasks=[crops]"), "shapes-clip", questions=questions)
+    return Explorer(target, Marks(folder / "marks"))
+
+
+def test_a_query_of_a_benchmark_ranks_what_it_ranks_there(index: condsim.Index, tmp_path: Path) -> None:
+    boxes = np.full((len(index), 4), np.nan)
+    boxes[3] = (5, 5, 50, 50)
+    images = replace(index.pictures.table, boxes=boxes, crop="plain")
+    crop = images.keys[3]
+    task = Task(
+        "mine", "crops", images, (("color",), ("shape", "color")), np.array([0, 1, 0]), np.array([3, 3, -1]),
+        Ragged.of([[1], [2], [0]]), ("map",), candidates=Ragged.of([[1, 4, 6], [2, 5], [0, 1, 2]]),
+        query_ids=("a", "b", "c"),
+    )  # fmt: skip
+    explorer = of_benchmark(index, task, tmp_path)
+    assert len(explorer.target.index) == 6  # row 3 is nobody's candidate
+    search = replace(by_color(crop), question="a")
+    results = explorer.search(search, 24)
+    assert [result.label.split(":")[0] for result in results] == ["1", "2", "3"]
+    assert {result.name for result in results} == {images.keys[row] for row in (1, 4, 6)}
+    every = [result.name for result in explorer.search(by_color(crop), 24)]
+    assert [name for name in every if name in {result.name for result in results}] == [
+        result.name for result in results
+    ]
+    (right,) = (caption for _, caption in explorer.grid(results, search) if "◎" in caption)
+    assert right.startswith("◎ ")
+    assert explorer.is_question("b", crop, ["shape", "color"])
+    assert not explorer.is_question("b", crop, ["color"])
+    assert not explorer.is_question("z", crop, ["color"])
+    command = shlex.split(explorer.command(search, 24))
+    assert command[:4] == ["condsim", "bench", "benchmark=mine", "tasks=[crops]"]
+    assert f"method.phrases.file={tmp_path / 'marks/values.yaml'}" in command  # the values were edited
+    assert (tmp_path / "marks/values.yaml").is_file()
+    with Image.open(explorer.thumbnail(crop)) as picture:
+        assert picture.size == (45, 45)
+    with pytest.raises(CondsimError, match="marks are for whole pictures"):
+        explorer.mark(results[0], search, "right")
+    with pytest.raises(CondsimError, match="there is no query 'z'"):
+        explorer.target.questions.of("z")
+    explorer.close()
+
+
+def test_a_benchmark_without_crops_can_be_marked(index: condsim.Index, photos: Path, tmp_path: Path) -> None:
+    task = Task(
+        "mine", "test", index.pictures.table, (("color",),), np.array([0]), np.array([12]), Ragged.of([[1]]), ("map",),
+        gallery=np.arange(12), excluded=Ragged.of([[2]]),
+    )  # fmt: skip
+    explorer = of_benchmark(index, task, tmp_path)
+    reference, excluded = (task.images.names[row] for row in (12, 2))
+    search = replace(by_color(reference), question="0")
+    results = explorer.search(search, 24)
+    assert len(results) == 11
+    assert excluded not in {result.name for result in results}
+    explorer.mark(results[0], search, "right")
+    assert f"benchmark.images={photos}" in explorer.save([search])
+    assert f"{reference},color" in (tmp_path / "marks/queries.csv").read_text()
+    explorer.close()
+
+
+def test_one_task_of_a_benchmark_is_chosen_with_its_defaults(
+    index: condsim.Index, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = Task(
+        "mine", "color", index.pictures.table, (("color",),), np.array([0]), np.array([2]), Ragged.of([[1]]), ("map",),
+        gallery=np.arange(12),
+    )  # fmt: skip
+    tasks = [task, replace(task, name="shape")]
+    monkeypatch.setattr(explore_task, "chosen_benchmark", lambda *_: Benchmark("mine", tuple(tasks)))
+    with pytest.raises(CondsimError, match=r"choose one task of mine, as in tasks=\[color\]: color, shape"):
+        chosen_questions(["benchmark=shapes"])
+    tasks.pop()
+    target = Target(index, (), "shapes-clip", questions=chosen_questions(["benchmark=shapes"]))
+    assert target.lexicon["color"] == Lexicon("shapes").entries["color"]
+    with pytest.raises(CondsimError, match="Did you mean 'shapes'"):
+        chosen_questions(["benchmark=shape"])
 
 
 def test_bad_input_of_the_command_is_one_message(
