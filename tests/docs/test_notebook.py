@@ -1,16 +1,17 @@
-"""The notebook of the docs runs from its first cell to its last."""
+"""The notebooks of the docs run from their first cell to their last."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-NOTEBOOK = Path(__file__).resolve().parents[2] / "docs/notebooks/condsim.ipynb"
+NOTEBOOKS = Path(__file__).resolve().parents[2] / "docs/notebooks"
 SHOW_LAST = """
 import ast
 
@@ -23,15 +24,16 @@ def run(source, scope):
 """
 
 
-@pytest.mark.slow
-def test_every_cell_runs(tmp_path: Path) -> None:
-    cells = [cell for cell in json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"] if cell["cell_type"] == "code"]
+def outputs(name: str, folder: Path) -> str:
+    """Run a notebook in ``folder``; what it prints, with "OUT " before the value of each cell."""
+    content = json.loads((NOTEBOOKS / name).read_text(encoding="utf-8"))
+    cells = [cell for cell in content["cells"] if cell["cell_type"] == "code"]
     assert all(cell["outputs"] == [] for cell in cells), "clear the outputs before you commit the notebook"
     lines = [SHOW_LAST, "scope = {}"]
     lines += [f"print('OUT', repr(run({''.join(cell['source'])!r}, scope)))" for cell in cells]
     done = subprocess.run(
         [sys.executable, "-c", "\n".join(lines)],
-        cwd=tmp_path,
+        cwd=folder,
         env={**os.environ, "NO_COLOR": "1"},
         capture_output=True,
         text=True,
@@ -40,6 +42,24 @@ def test_every_cell_runs(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     out = [line.removeprefix("OUT ") for line in done.stdout.splitlines() if line.startswith("OUT ")]
     assert len(out) >= len(cells) - 1
-    assert "OUT ('clay', 0." in done.stdout
-    assert "array([1.])" in done.stdout, "the hand-made task ranks its relevant image first"
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_every_cell_runs(tmp_path: Path) -> None:
+    shown = outputs("condsim.ipynb", tmp_path)
+    assert "OUT ('clay', 0." in shown
+    assert "array([1.])" in shown, "the hand-made task ranks its relevant image first"
     assert (tmp_path / "results/report.html").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+def test_own_pictures_are_searched_and_measured(tmp_path: Path) -> None:
+    shown = outputs("own-pictures.ipynb", tmp_path)
+    (by_color,) = re.findall(r"^color \[(.*)\]$", shown, re.MULTILINE)
+    (by_shape,) = re.findall(r"^shape \[(.*)\]$", shown, re.MULTILINE)
+    assert by_color.count("red-") > by_shape.count("red-")
+    assert by_shape.count("-circle") > by_color.count("-circle")
+    assert "(query: blue" in shown
+    assert "±" in shown
+    assert (tmp_path / "sheet.html").stat().st_size > 1_000
