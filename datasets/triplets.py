@@ -85,10 +85,14 @@ def captioned(
     image: str = "image",
     caption: str = "caption",
     share: float = 1.0,
+    limit: int | None = None,
 ) -> Triplets:
-    """A caption is to find its image: queries of text alone. Raises CondsimError for a row without a caption."""
+    """A caption is to find its image: queries of text alone. Raises CondsimError for a row without a caption.
+
+    ``limit``: only the first rows.
+    """
     path = Path(table).expanduser()
-    frame = read_frame(path, "a table of image paths and captions", [image, caption])
+    frame = read_frame(path, "a table of image paths and captions", [image, caption])[:limit]
     root = Path(images or path.parent).expanduser()
     captions = []
     for row, cell in enumerate(frame[caption]):

@@ -6,9 +6,9 @@ Most methods compute one vector per query: subclass ``condsim.OneVector`` instea
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from condsim.harness.errors import NotApplicable
 from condsim.harness.task import Condition, ImageTable, Rows, Task
@@ -154,6 +154,11 @@ class Method(ABC):
     @abstractmethod
     def prepare(self, gallery: Gallery) -> Scorer:
         """Do once what depends on the gallery, the conditions or the training split, and return the scorer."""
+
+    def trained_with(self) -> Mapping[str, Any]:
+        """How its weights were trained: names, and numbers or texts, such as "seed" and "steps". {} without weights and
+        where their file does not say it. Shown beside a run; not part of its identity, since the weights are."""
+        return {}
 
     def with_conditions(self, scorer: Scorer, gallery: Gallery) -> Scorer | None:
         """``scorer``, which this method has prepared, for ``gallery``: the same items with other conditions.

@@ -31,7 +31,7 @@ def export(job: Job) -> list[Path]:
     from condsim.harness.run.run import rank
 
     config = job.config
-    benchmark = chosen_benchmark(plain(config.benchmark), config.tasks, config.queries_from)
+    benchmark = chosen_benchmark(plain(config.benchmark), config.tasks, config.queries_from, config.wording)
     backbone = make_once(plain(config.backbone), "backbone")
     method = make(plain(config.method), "method")
     statistics = config.statistics

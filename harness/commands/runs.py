@@ -116,7 +116,7 @@ def run_job(job: BenchJob, state: RunState) -> Iterator[Event]:
         from condsim.harness.run.identity import RunSettings
         from condsim.harness.run.isolation import isolated
 
-        benchmark = chosen_benchmark(config["benchmark"], config["tasks"], config["queries_from"])
+        benchmark = chosen_benchmark(config["benchmark"], config["tasks"], config["queries_from"], config["wording"])
         backbone = make_once(config["backbone"], "backbone")
         with isolated():
             choice = choice_of(job.candidates, config)

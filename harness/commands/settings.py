@@ -45,7 +45,7 @@ _SAME = {
     "queries_from": Folder, "cache_dir": Folder,
     "statistics.resamples": Annotated[int, Range(least=100)], "statistics.seed": Seed,
 }  # fmt: skip
-_RUN = _SAME | {"tasks": Names, "results": Path, "top": Count, "force": bool}
+_RUN = _SAME | {"tasks": Names, "wording": str | None, "results": Path, "top": Count, "force": bool}
 
 OWN: dict[str, dict[str, Any]] = {
     "bench": _RUN
@@ -64,7 +64,11 @@ OWN: dict[str, dict[str, Any]] = {
         "training.device": str, "validation.share": Share, "validation.most": Count, "validation.metric": str,
         "validation.tasks": Names,
     },
-    "export": _SAME | {"tasks": Names, "output": Path, "format": Literal["trec", "jsonl"], "depth": Count | None},
+    "export": _SAME
+    | {
+        "tasks": Names, "wording": str | None, "output": Path, "format": Literal["trec", "jsonl"],
+        "depth": Count | None,
+    },
     "import": _SAME | {"task": str, "name": str, "backbone": str, "results": Path, "top": Count},
     "queries": {
         "tasks": Names, "queries_from": Folder, "queries": Path, "images": Path, "pairs": Folder, "crops": Folder,

@@ -14,6 +14,7 @@ from condsim.harness.results.headline_means import headline_entries
 from condsim.harness.results.order import newest, older_set, question_sets, short_id
 from condsim.harness.results.published import Published
 from condsim.harness.results.significance import standings
+from condsim.harness.results.spread import Spread, spread_table
 from condsim.harness.results.stored_run import StoredRun
 from condsim.harness.results.table import IDENTITY, Table, legend, newest_sets, overview, task_tables
 
@@ -28,6 +29,8 @@ class Leaderboard:
     """Entries in a fixed order. Everything that shows them is here; nothing here reads or changes a file."""
 
     entries: tuple[Entry, ...]
+    spreads: tuple[Spread, ...] = ()
+    """Over seeds and wordings, of runs that are all among the entries."""
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -57,11 +60,16 @@ class Leaderboard:
         if not kept:
             shown = [f"{name}={','.join(_texts(value))}" for name, value in (*columns.items(), ("metric", metric))]
             raise CondsimError(f"no record fits {' '.join(shown)} at the same time")
-        return Leaderboard(tuple(kept))
+        return self._only(kept)
 
     def of_runs(self, runs: Container[str]) -> Leaderboard:
         """The entries of these runs (their hashes), and the headline means over these runs alone."""
-        return Leaderboard(tuple(entry for entry in self.entries if all(run in runs for run in entry.runs)))
+        return self._only(entry for entry in self.entries if all(run in runs for run in entry.runs))
+
+    def _only(self, entries: Iterable[Entry]) -> Leaderboard:
+        entries = tuple(entries)
+        shown = {run for entry in entries for run in entry.runs}
+        return Leaderboard(entries, tuple(spread for spread in self.spreads if shown.issuperset(spread.runs)))
 
     def best(self, task: str) -> Entry:
         """The best entry on the headline metric of ``task`` ("benchmark/task"), among its newest question set."""
@@ -121,12 +129,11 @@ class Leaderboard:
 
     def to_markdown(self, by: Sequence[str] = BY, names: Mapping[str, str] | None = None) -> str:
         """Markdown tables. ``names``: method -> the name to show."""
-        tables = formats.captions_once(self.tables(by), legend(self.entries))
-        return formats.to_markdown(formats.renamed(tables, names or {}))
+        return formats.to_markdown(formats.renamed(self._with_spreads(self.tables(by)), names or {}))
 
     def to_latex(self, by: Sequence[str] = BY, names: Mapping[str, str] | None = None) -> str:
         """Tables for the `booktabs` package. ``names``: method -> the name to show."""
-        return formats.to_latex(formats.renamed(self.tables(by), names or {}))
+        return formats.to_latex(formats.renamed([*self.tables(by), *spread_table(self.spreads)], names or {}))
 
     def to_frame(self) -> pd.DataFrame:
         """The columns of the CSV as a pandas data frame; missing numbers are NaN."""
@@ -144,9 +151,11 @@ class Leaderboard:
         return [*self.by(*by), *overview(self.entries)]
 
     def print(self, tables: Sequence[Table] | None = None) -> None:
-        """Print ``tables`` (default: all of them) with one legend."""
-        shown = self.tables() if tables is None else tables
-        formats.print_tables(formats.captions_once(shown, legend(self.entries)))
+        """Print ``tables`` (default: all of them) with one legend, and the spreads."""
+        formats.print_tables(self._with_spreads(self.tables() if tables is None else tables))
+
+    def _with_spreads(self, tables: Sequence[Table]) -> list[Table]:
+        return [*formats.captions_once(tables, legend(self.entries)), *spread_table(self.spreads)]
 
     def print_overview(self) -> None:
         """Print the overview, and which question sets it does not show."""

@@ -17,6 +17,7 @@ from condsim.harness.results.published import find_published, read_published
 from condsim.harness.results.question_set import QuestionSet, group_runs, keep_runs, older_sets
 from condsim.harness.results.server import ServerAnswer, read_server_answer
 from condsim.harness.results.significance import significance_letters
+from condsim.harness.results.spread import find_spreads
 from condsim.harness.results.stored_run import StoredRun
 from condsim.harness.run.record import Record, find_records
 
@@ -72,7 +73,8 @@ class Results:
     @cached_property
     def _leaderboard(self) -> Leaderboard:
         letters = significance_letters(self.question_sets, self.notes)
-        return make_leaderboard(self.runs, letters, read_published(self.published or find_published(self.folder)))
+        board = make_leaderboard(self.runs, letters, read_published(self.published or find_published(self.folder)))
+        return replace(board, spreads=tuple(find_spreads(self.question_sets, self.notes)))
 
     def leaderboard(self) -> Leaderboard:
         """All entries, with letters of significance and published numbers."""

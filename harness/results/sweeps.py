@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from condsim.harness.results.order import created
 from condsim.harness.results.question_set import QuestionSet
+from condsim.harness.results.spread import SEED, settings_but_files, settings_of
 from condsim.harness.results.stored_run import StoredRun
-from condsim.harness.run.record import CONTENT, Measurement, flat
+from condsim.harness.run.record import Measurement
 
 FEWEST_VALUES = 3
 
@@ -34,7 +35,8 @@ class Sweep:
 
 
 def find_sweeps(groups: Iterable[QuestionSet]) -> list[Sweep]:
-    """Every numeric setting with three or more values among runs that are equal in all other settings but files.
+    """Every numeric setting of a method, or of its training, with three or more values among runs that are equal in all
+    other settings but files.
 
     Files do not count because a trained setting has one checkpoint per value. Of two runs with one value the newer one
     counts. ``groups``: one question set per task.
@@ -42,10 +44,10 @@ def find_sweeps(groups: Iterable[QuestionSet]) -> list[Sweep]:
     headline = {(group.benchmark, group.name): group.headline for group in groups}
     members: dict[tuple[str, str, str, str, str], list[tuple[float, StoredRun]]] = {}
     for run in (run for group in groups for run in group.runs):
-        config = flat(run.record.config.get("method_config", {}))
+        config = settings_of(run)
         for name, value in config.items():
-            if isinstance(value, (int, float)) and not isinstance(value, bool):
-                rest = repr(sorted((k, repr(v)) for k, v in config.items() if k != name and not _is_file(v)))
+            if isinstance(value, (int, float)) and not isinstance(value, bool) and name != SEED:
+                rest = repr(sorted((k, repr(v)) for k, v in config.items() if k != name))
                 key = (run.record.benchmark, run.record.method, run.record.backbone, name, rest)
                 members.setdefault(key, []).append((float(value), run))
     sweeps = []
@@ -57,17 +59,7 @@ def find_sweeps(groups: Iterable[QuestionSet]) -> list[Sweep]:
                 by_task.setdefault(run.record.task, {})[value] = run.record.metrics[metric]
         lines = {task: sorted(line.items()) for task, line in sorted(by_task.items()) if len(line) >= FEWEST_VALUES}
         if lines:
-            fixed = _fixed_settings(points[0][1], setting)
+            fixed = settings_but_files(points[0][1], setting)
             metrics = {task: headline[benchmark, task] or "" for task in lines}
             sweeps.append(Sweep(benchmark, method, backbone, setting, fixed, lines, metrics))
     return sweeps
-
-
-def _fixed_settings(run: StoredRun, setting: str) -> str:
-    config = flat(run.record.config.get("method_config", {}))
-    fixed = {k: v for k, v in run.record.settings.items() if k != setting and not _is_file(config.get(k))}
-    return " ".join(f"{name}={value}" for name, value in sorted(fixed.items()))
-
-
-def _is_file(value: object) -> bool:
-    return isinstance(value, str) and value.startswith(CONTENT)

@@ -89,6 +89,8 @@ class Record:
     choice: dict[str, Any] = field(default_factory=dict)
     """Of settings that were chosen on validation data: the values, their score there, and every candidate with its
     score; empty where nothing was chosen."""
+    training: dict[str, Any] = field(default_factory=dict)
+    """How the method's weights were trained (``Method.trained_with``), for tables and plots."""
     files: dict[str, str] = field(default_factory=dict)
     """Path within the folder -> digest of the file's bytes, for every file but ``record.json``."""
     schema: int = RECORD_SCHEMA
@@ -294,6 +296,10 @@ def _is_text(value: Any) -> bool:
     return isinstance(value, str)
 
 
+def _is_plain(value: Any) -> bool:
+    return value is None or isinstance(value, (bool, str)) or _is_number(value)
+
+
 def _is_digest(value: Any) -> bool:
     return isinstance(value, str) and re.fullmatch(r"[0-9a-f]{32}", value) is not None
 
@@ -308,7 +314,7 @@ _COLUMNS = frozenset(
 )  # fmt: skip
 _MEASURED = ("value", "low", "high", "chance")
 """The fields of a measurement that a record holds."""
-_ADDED: dict[str, Any] = {"notes": [], "choice": {}}
+_ADDED: dict[str, Any] = {"notes": [], "choice": {}, "training": {}}
 """Fields that records of earlier versions lack, and what that means."""
 _NAME = (_is_name, "a printable name")
 _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
@@ -328,6 +334,7 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "created": (_is_time, "a time with its zone"),
     "top": (_is_count, "a count"),
     "choice": (_mapping(lambda value: True), "a mapping"),
+    "training": (_mapping(_is_plain), "a mapping to numbers and texts"),
     "files": (lambda value: _mapping(_is_digest)(value) and all(map(_is_inside, value)), "a mapping to digests"),
     "schema": (lambda value: value == RECORD_SCHEMA, f"{RECORD_SCHEMA}"),
 }

@@ -102,6 +102,7 @@ def measure_task(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         top=settings.top,
         choice=choice,
+        training=dict(method.trained_with()),
     )
     return MeasuredRun(task, ranking, record)
 

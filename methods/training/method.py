@@ -93,6 +93,16 @@ class TrainedMethod(Method):
         network = self.trained_network(gallery.features.shape[1])
         return self.score_with(network.to(gallery.features.device).eval(), gallery)
 
+    def trained_with(self) -> Mapping[str, Any]:
+        """The settings below ``training`` that `condsim train` had, and how many triplets of which sources."""
+        if self.checkpoint is None:
+            return {}
+        about = read_checkpoint(self.checkpoint, self.wrappers).settings
+        settings = about.get("settings", {}).get("training", {})
+        sources = about.get("triplets", {})
+        counted = {"triplets": sum(sources.values()), "sources": ", ".join(sources)} if sources else {}
+        return {**settings, **counted}
+
     def trained_network(self, width: int) -> nn.Module:
         """The checkpoint's network. Raises CondsimError where its architecture or feature width is another."""
         name = type(self).__name__

@@ -122,6 +122,7 @@ def _write(plan: Plan, path: Path, fitted: Fitted, architecture: Mapping[str, An
         "architecture": dict(architecture),
         "width": plan.backbone.width,
         "settings": plan.settings,
+        "triplets": {source.name: len(source) for source in plan.data.sources},
         "step": fitted.step,
         "validation": fitted.validation,
     }

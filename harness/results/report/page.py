@@ -23,6 +23,7 @@ from condsim.harness.results.costs import cost_plots
 from condsim.harness.results.entry import Entry
 from condsim.harness.results.percent import percent
 from condsim.harness.results.question_set import QuestionSet
+from condsim.harness.results.spread import find_spreads, spread_table
 from condsim.harness.results.sweeps import find_sweeps
 from condsim.harness.results.table import (
     Cell,
@@ -115,6 +116,7 @@ def context(groups: Sequence[QuestionSet], entries: Sequence[Entry], notes: list
     return {
         "boards": boards(entries),
         "tasks": task_tables(groups, entries, notes),
+        "spreads": spread_table(find_spreads(groups, notes)),
         "sweeps": sweep_figures(shown),
         "few_queries": FEW_QUERIES,
         "heats": heat_maps(shown, notes),

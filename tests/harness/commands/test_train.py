@@ -57,6 +57,10 @@ def test_a_sweep_over_rank_trains_and_runs_each_rank_once(folder: Path) -> None:
     history = json.loads(checkpoints[0].with_suffix(".history.json").read_text())
     assert [row["step"] for row in history] == [4, 8, 12]
     assert all(0 <= row["validation"] <= 1 for row in history)
+    for path in folder.glob("results/runs/toy/few/query_adaptive-*/record.json"):
+        training = json.loads(path.read_text())["training"]
+        assert (training["seed"], training["steps"], training["sources"]) == (0, 12, "own")
+        assert 0 < training["triplets"] < 80  # without those that are held out for validation
 
 
 def test_dry_shows_sizes_and_trains_nothing(folder: Path) -> None:

@@ -1,0 +1,97 @@
+"""The spread over seeds and over wordings: only of runs that differ in nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from statistics import stdev
+from typing import Any
+
+import pytest
+
+from builders import make_tasks, write_run
+from condsim.harness import cli
+from condsim.harness.results.results import Results
+from condsim.harness.results.sweeps import find_sweeps
+from condsim.harness.task import Benchmark
+from condsim.harness.wordings import reworded
+
+TRAINED: dict[str, Any] = {"seed": 0, "steps": 100, "triplets": 500, "sources": "mined"}
+
+
+def trained(results: Path, number: int, method: str = "combiner", **training: object) -> str:
+    """A run with a checkpoint of its own, trained with these settings."""
+    focus, _ = make_tasks(results.parent / "pictures", 40)
+    settings = {"checkpoint": f"content:{number}"}
+    return write_run(results, focus, method, 0.5 + 0.3 * number, settings, number, training=TRAINED | training).run
+
+
+def test_runs_that_differ_in_the_seed_are_one_row_of_the_spread(tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    runs = {trained(results, number, seed=number) for number in range(3)}
+    trained(results, 3, seed=0, steps=200)  # another training, of which there is one seed
+    trained(results, 4, method="other", seed=0)
+    (spread,) = Results(results).leaderboard().spreads
+    values = [entry.metrics["recall@1"].value for entry in Results(results).leaderboard().entries if entry.run in runs]
+    assert (spread.over, spread.method, set(spread.runs)) == ("seeds", "combiner", runs)
+    assert spread.settings == ""
+    assert spread.mean == pytest.approx(sum(values) / 3)
+    assert spread.deviation == pytest.approx(stdev(values))
+
+
+def test_runs_in_other_words_are_compared_on_the_same_queries_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results = tmp_path / "results"
+    focus, _ = make_tasks(tmp_path / "pictures", 40)
+    fewer, _ = make_tasks(tmp_path / "pictures", 39)
+    tasks = [reworded(Benchmark("toy", (focus,)), wording).tasks[0] for wording in ("{}", "the {}", "same {}")]
+    for number, task in enumerate([*tasks, reworded(Benchmark("toy", (fewer,)), "a {}").tasks[0]]):
+        write_run(results, task, "clay", 0.5 + number, {}, 0)
+    (spread,) = Results(results).leaderboard().spreads
+    assert (spread.over, len(spread.values)) == ("wordings", 3)
+    assert cli.main(["leaderboard", "--results", str(results)]) == 0
+    out = capsys.readouterr().out
+    assert "Spread over seeds and wordings" in out
+    row = next(line for line in out.splitlines() if "3 wordings" in line)
+    cells = [cell.strip() for cell in row.split("|")][1:-1]
+    low, high = 100 * min(spread.values), 100 * max(spread.values)
+    assert cells[:4] == ["toy/focus", "clay", "3 wordings", "recall@1"]
+    assert cells[-2:] == [f"{low:.1f}", f"{high:.1f}"]
+
+
+def test_without_repeated_runs_there_is_no_spread(results_folder: Path) -> None:
+    assert Results(results_folder).leaderboard().spreads == ()
+
+
+def test_a_spread_is_shown_only_where_all_of_its_runs_are(tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    first, second = (trained(results, number, seed=number) for number in range(2))
+    board = Results(results).leaderboard()
+    assert len(board.of_runs({first, second}).spreads) == 1
+    assert board.of_runs({first}).spreads == ()
+
+
+def test_a_training_setting_with_several_values_is_a_learning_curve(tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    for number in range(3):
+        trained(results, number, triplets=10 ** (number + 1))
+        trained(results, 5 + number, triplets=10, seed=7 + number)  # a seed is nothing to draw a curve over
+    (curve,) = find_sweeps(Results(results).question_sets)
+    assert curve.setting == "training.triplets"
+    assert [x for x, _ in curve.lines["focus"]] == [10, 100, 1000]
+
+
+def test_the_report_has_the_table(tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    for number in range(2):
+        trained(results, number, seed=number)
+    assert cli.main(["report", f"results={results}"]) == 0
+    assert "Spread over seeds and wordings" in (results / "report.html").read_text(encoding="utf-8")
+
+
+def test_equal_records_but_for_the_training_are_read(tmp_path: Path) -> None:
+    trained(tmp_path / "results", 0, seed=3)
+    (run,) = Results(tmp_path / "results").runs
+    assert run.record.training == TRAINED | {"seed": 3}
+    assert replace(run.record, training={}).run == run.run
