@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from condsim.datasets.shapes.kept_tasks import keep, read_kept, state_of
-from condsim.datasets.shapes.sizes import WorldSizes, world_folder
+from condsim.datasets.shapes.sizes import WorldSizes, missing_parts, world_folder
 from condsim.harness.errors import CondsimError, did_you_mean
 from condsim.harness.paths import default_cache_dir
 from condsim.harness.task import Benchmark
@@ -16,6 +16,7 @@ VALIDATION = WorldSizes(
     attribute_scenes=800, object_scenes=1000, templates=300, mit_test_images=12, mit_train_images=1, cirr_val_sets=50,
     cirr_train_sets=1, labelled_test=800, labelled_val=20, labelled_train=40, instances=100, instance_distractors=500,
     captioned=20, circo_sets=25, binding_queries=50, garments=120, garment_queries=100,
+    domain_images=6, domain_queries=3,
 )  # fmt: skip
 
 
@@ -34,7 +35,7 @@ def load(
     cache = default_cache_dir() if cache_dir is None else Path(cache_dir).expanduser()
     seed, sizes, variant = (0, WorldSizes(), "") if split == "test" else (2, VALIDATION, f"split={split}")
     root = world_folder(cache, seed, sizes)
-    if not root.is_dir():
+    if missing_parts(root):
         from condsim.datasets.shapes.export import ensure_world  # imports the renderer
 
         ensure_world(cache, seed, sizes)

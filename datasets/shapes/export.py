@@ -11,6 +11,7 @@
     binding/pairs.json (COLA's entries, with more images), pairs.labels.json, images/*.jpg,
         images/parts.csv (image, category: the objects of each scene)
     captions/train.csv (image, caption), images/
+    domains/{query,database}_files.csv (path domain class, with blanks between them), <domain>/<shape>/*.jpg
 
 Pictures of whole scenes have the backbone's 64 pixels. Pictures that are cropped are larger, so that the crops have
 detail.
@@ -22,7 +23,7 @@ import csv
 import json
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -43,11 +44,12 @@ from condsim.datasets.shapes.annotations import (
 )
 from condsim.datasets.shapes.binding import DISTRACTORS, part_phrases, sample_binding
 from condsim.datasets.shapes.captions import caption_scenes
+from condsim.datasets.shapes.domains import FOLDER, sample_drawings
 from condsim.datasets.shapes.edits import MEMBERS, EditedSets, sample_sets
 from condsim.datasets.shapes.garments import CATEGORIES, sample_garments
 from condsim.datasets.shapes.render import render
 from condsim.datasets.shapes.several_positives import sample_several_positives
-from condsim.datasets.shapes.sizes import WorldSizes, world_folder
+from condsim.datasets.shapes.sizes import WorldSizes, missing_parts, world_folder
 from condsim.datasets.shapes.world import (
     COLORS,
     SHAPES,
@@ -117,42 +119,38 @@ def _save(images: np.ndarray, paths: Iterable[Path]) -> None:
 def ensure_world(cache_dir: str | Path, seed: int = 0, sizes: WorldSizes | None = None) -> Path:
     """The folder of the world, written on first use.
 
-    It gets its final name only when it is complete. A lock lets one process at a time write it.
+    A part gets its final name only when it is complete. Parts that an earlier release did not have are added. A lock
+    lets one process at a time write it.
     """
     cache, sizes = Path(cache_dir), sizes or WorldSizes()
     target = world_folder(cache, seed, sizes)
-    if target.is_dir():
+    if not missing_parts(target):
         return target
     cache.mkdir(parents=True, exist_ok=True)
     with FileLock(cache / f"{target.name}.lock"):
-        if target.is_dir():
-            return target
-        part = cache / f"{target.name}.part"
-        shutil.rmtree(part, ignore_errors=True)  # left by a killed process: only this one holds the lock
-        write_world(part, seed, sizes)
-        os.replace(part, target)
+        if missing := missing_parts(target):
+            part = cache / f"{target.name}.part"
+            shutil.rmtree(part, ignore_errors=True)  # left by a killed process: only this one holds the lock
+            write_world(part, seed, sizes, missing)
+            target.mkdir(exist_ok=True)
+            for folder in missing:
+                os.replace(part / folder, target / folder)
+            part.rmdir()
     return target
 
 
-def write_world(root: str | Path, seed: int = 0, sizes: WorldSizes | None = None) -> None:
-    """Write the whole world below `root`. The same seed and sizes give the same files."""
+def write_world(
+    root: str | Path, seed: int = 0, sizes: WorldSizes | None = None, folders: Sequence[str] | None = None
+) -> None:
+    """Write the world below `root`, or those of its `folders`. The same seed and sizes give the same files."""
     root, sizes = Path(root), sizes or WorldSizes()
     pictures = _Pictures(threads=max(1, min(4, os.cpu_count() or 1)))
-    parts = (
-        _write_attribute_tasks,
-        _write_object_tasks,
-        _write_mit_states,
-        _write_cirr,
-        _write_labelled,
-        _write_captioned,
-        _write_instances,
-        _write_circo,
-        _write_binding,
-        _write_fashioniq,
-    )
+    chosen = [
+        (number, write) for number, (write, folder) in enumerate(_PARTS.items()) if folders is None or folder in folders
+    ]
     with Progress(console=Console(stderr=True), transient=True) as progress:
-        bar = progress.add_task("rendering the world shapes", total=len(parts) + 1)
-        for number, write in enumerate(parts):
+        bar = progress.add_task("rendering the world shapes", total=len(chosen) + 1)
+        for number, write in chosen:
             write(root, np.random.default_rng([seed, DRAW, number]), sizes, pictures)
             progress.advance(bar)
         pictures.wait()
@@ -406,3 +404,32 @@ def _write_captioned(root: Path, rng: np.random.Generator, sizes: WorldSizes, pi
     pictures.write(scenes, [folder / i for i in images])
     texts = caption_scenes(rng, scenes, np.zeros(len(scenes), dtype=bool), full=0.5).texts
     _write_csv(folder / "train.csv", {"image": images, "caption": texts})
+
+
+def _write_domains(root: Path, rng: np.random.Generator, sizes: WorldSizes, pictures: _Pictures) -> None:
+    folder = root / FOLDER
+    sample = sample_drawings(rng, sizes.domain_images + sizes.domain_queries, "test")
+    kinds = list(zip(sample.domains, sample.shapes, strict=True))
+    names = [f"{domain}/{shape}/{number:04d}.jpg" for number, (domain, shape) in enumerate(kinds)]
+    pictures.write(sample.scenes, [folder / name for name in names])
+    lines = [f"{FOLDER}/{name} {domain} {shape}" for name, (domain, shape) in zip(names, kinds, strict=True)]
+    each = sizes.domain_images + sizes.domain_queries
+    for file, first, last in (("database", 0, sizes.domain_images), ("query", sizes.domain_images, each)):
+        listed = [line for number, line in enumerate(lines) if first <= number % each < last]
+        (folder / f"{file}_files.csv").write_text("".join(f"{line}\n" for line in listed), encoding="utf-8")
+
+
+_PARTS: Mapping[Callable[[Path, np.random.Generator, WorldSizes, _Pictures], None], str] = {
+    _write_attribute_tasks: "genecis",
+    _write_object_tasks: "genecis",
+    _write_mit_states: "mit_states",
+    _write_cirr: "cirr",
+    _write_labelled: "labelled",
+    _write_captioned: "captions",
+    _write_instances: "instance",
+    _write_circo: "circo",
+    _write_binding: "binding",
+    _write_fashioniq: "fashioniq",
+    _write_domains: FOLDER,
+}
+"""What writes a part -> its folder. A part's place is part of its seed: new ones go to the end."""

@@ -5,7 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-WORLD_VERSION = 8  # raise it with every change of a file
+WORLD_VERSION = 8  # raise it with every change of a file, but not for a new part
+PARTS = (
+    "genecis", "mit_states", "cirr", "labelled", "captions", "instance", "circo", "binding", "fashioniq", "domains",
+)  # fmt: skip
+"""The folders of a world."""
 
 
 @dataclass(frozen=True)
@@ -31,9 +35,16 @@ class WorldSizes:
     garments: int = 400  # pictures per category
     garment_queries: int = 200  # per category
     binding_queries: int = 100  # per kind of distractor and number of objects
+    domain_images: int = 12  # in the gallery, per domain and shape
+    domain_queries: int = 6  # query pictures, per domain and shape
 
 
 def world_folder(cache: Path, seed: int, sizes: WorldSizes) -> Path:
     """Where the world of this seed and size is, or will be."""
     suffix = "" if sizes == WorldSizes() else f"-{abs(hash(sizes)) % 10**8}"
     return cache / f"shapes-v{WORLD_VERSION}-seed{seed}{suffix}"
+
+
+def missing_parts(world: Path) -> tuple[str, ...]:
+    """The parts that are not there yet: all, or those that an earlier release did not have."""
+    return tuple(part for part in PARTS if not (world / part).is_dir())

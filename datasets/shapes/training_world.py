@@ -17,6 +17,7 @@ def training_world(path: str, cache_dir: str | None = None) -> Path:
     sizes = WorldSizes(
         attribute_scenes=300, object_scenes=300, templates=10, mit_test_images=1, mit_train_images=1, cirr_val_sets=2,
         cirr_train_sets=1500, labelled_test=40, labelled_val=20, labelled_train=12_000, captioned=32_000,
+        domain_images=1, domain_queries=1,
     )  # fmt: skip
     return ensure_world(Path(cache_dir).expanduser() if cache_dir else default_cache_dir(), seed=1, sizes=sizes) / path
 

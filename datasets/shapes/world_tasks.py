@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from condsim.datasets import circo, cirr, cola, fashioniq, genecis, instance, labelled, mit_states
+from condsim.datasets import circo, cirr, cola, domain_conversion, fashioniq, genecis, instance, labelled, mit_states
+from condsim.datasets.shapes.domains import DATASET, FOLDER
 from condsim.harness.task import Benchmark, ImageTable, Task, TrainSplit
 
 CONDITIONS = ("shape", "color", "texture", "size", "background")
@@ -17,7 +18,7 @@ CONDITION_PAIRS = (("color", "shape"),)
 
 
 def read_world(root: Path, name: str, variant: str) -> Benchmark:
-    """The tasks of GeneCIS, MIT-States, CIRR, CIRCO, FashionIQ, COLA, labels and instance retrieval, on scenes.
+    """The tasks of GeneCIS, MIT-States, CIRR, CIRCO, FashionIQ, COLA, domain conversion, labels and instances.
 
     The headlines are those of the real benchmarks.
     """
@@ -34,6 +35,7 @@ def read_world(root: Path, name: str, variant: str) -> Benchmark:
         _as_part(circo.load(str(root / "circo"), str(root / "circo/COCO2017_unlabeled"), name=name), "circo"),
         _as_part(fashioniq.load(str(root / "fashioniq"), str(root / "fashioniq/images"), name=name), "fashioniq"),
         Benchmark(name, (replace(read_binding(root / "binding", name), name="binding"),)),
+        _as_part(read_domains(root, name), FOLDER),
         _as_part(labels, "labelled"),
         *(_as_part(part, "instance", "") for part in _instances(root / "instance", name)),
     )
@@ -46,6 +48,13 @@ def read_binding(folder: Path, name: str) -> Task:
     """One query per entry, so COLA's score of a whole entry is plain recall."""
     paths = str(folder / "pairs.json"), str(folder / "images")
     return cola.load(*paths, metrics=BINDING_METRICS, name=name).tasks[0]
+
+
+def read_domains(root: Path, name: str) -> Benchmark:
+    """One task per source domain, to the other two."""
+    metrics = DATASET.metrics
+    tasks = domain_conversion.read_tasks(root / FOLDER, root, DATASET, name, metrics=metrics)
+    return Benchmark(name, tasks, headlines=domain_conversion.headlines(DATASET, tasks, metrics))
 
 
 def _instances(folder: Path, name: str) -> tuple[Benchmark, ...]:

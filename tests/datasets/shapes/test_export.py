@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -14,11 +15,11 @@ import pytest
 from PIL import Image
 
 from condsim.datasets import circo, fashioniq, templates
-from condsim.datasets.shapes import export, garments
+from condsim.datasets.shapes import domains, export, garments
 from condsim.datasets.shapes import world as w
 from condsim.datasets.shapes.kept_tasks import keep, read_kept
 from condsim.datasets.shapes.sizes import WORLD_VERSION, WorldSizes
-from condsim.datasets.shapes.world_tasks import read_binding, read_world
+from condsim.datasets.shapes.world_tasks import read_binding, read_domains, read_world
 from condsim.methods.shared.object_parts import object_phrases
 
 pytestmark = pytest.mark.slow
@@ -27,7 +28,7 @@ SIZES = WorldSizes(
     attribute_scenes=300, object_scenes=300, templates=60, mit_test_images=2, mit_train_images=1, cirr_val_sets=4,
     cirr_train_sets=3, cirr_queries=7, labelled_test=30, labelled_val=10, labelled_train=20, instances=6,
     instance_views=3, instance_distractors=20, captioned=25, circo_sets=4, garments=120, garment_queries=15,
-    binding_queries=2,
+    binding_queries=2, domain_images=3, domain_queries=2,
 )  # fmt: skip
 
 
@@ -162,7 +163,7 @@ def test_the_seed_decides_every_byte(world: Path, tmp_path: Path) -> None:
         attribute_scenes=100, object_scenes=100, templates=5, mit_test_images=1, mit_train_images=1, cirr_val_sets=1,
         cirr_train_sets=1, cirr_queries=3, labelled_test=5, labelled_val=5, labelled_train=5, instances=5,
         instance_views=2, instance_distractors=5, captioned=5, circo_sets=1, garments=5,
-        garment_queries=2, binding_queries=1,
+        garment_queries=2, binding_queries=1, domain_images=1, domain_queries=1,
     )  # fmt: skip
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         export.write_world(tmp_path / name, seed, small)
@@ -185,9 +186,10 @@ def test_a_world_that_failed_half_way_is_not_taken_for_one(tmp_path: Path, monke
         (root / "half.txt").write_text("half")
         raise KeyboardInterrupt
 
-    def write(root: Path, *_: object) -> None:
+    def write(root: Path, _: int, sizes: WorldSizes, folders: tuple[str, ...]) -> None:
         assert not root.exists()
-        root.mkdir()
+        for folder in folders:
+            (root / folder).mkdir(parents=True)
 
     monkeypatch.setattr(export, "write_world", fail)
     with pytest.raises(KeyboardInterrupt):
@@ -198,6 +200,47 @@ def test_a_world_that_failed_half_way_is_not_taken_for_one(tmp_path: Path, monke
     assert made.is_dir()
     assert f"v{WORLD_VERSION}" in made.name
     assert not (made / "half.txt").exists()
+
+
+def test_a_part_that_an_earlier_release_did_not_have_is_added_and_the_others_stay(world: Path, tmp_path: Path) -> None:
+    before = {path.name: path.stat().st_ino for path in world.iterdir()}
+    shutil.copytree(world / "domains", tmp_path / "domains")
+    shutil.rmtree(world / "domains")
+    assert export.ensure_world(world.parent, seed=3, sizes=SIZES) == world
+    after = {path.name: path.stat().st_ino for path in world.iterdir()}
+    assert {k: v for k, v in after.items() if k != "domains"} == {k: v for k, v in before.items() if k != "domains"}
+    files = [path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(files) == 3 * 10 * 5 + 2
+    assert all((world / file).read_bytes() == (tmp_path / file).read_bytes() for file in files)
+
+
+def test_drawings_are_in_the_form_of_domain_conversion(world: Path) -> None:
+    benchmark = read_domains(world, "toy")
+    assert [task.name for task in benchmark.tasks] == ["source_filled", "source_outline", "source_hatched"]
+    assert benchmark.headlines == {"average": tuple((task.name, "map_trapezoid_eps") for task in benchmark.tasks)}
+    for task in benchmark.tasks:
+        source = task.name.removeprefix("source_")
+        assert len(task) == 10 * SIZES.domain_queries * 2
+        assert len(task.gallery_rows) == 3 * 10 * SIZES.domain_images
+        assert all(task.images.path(row).is_file() for row in range(len(task.images)))
+        for query in range(len(task)):
+            domain, shape, _ = task.images.names[task.reference[query]].split("/")
+            (word,) = task.conditions[task.condition[query]]
+            (target,) = (d.listed for d in domains.DOMAINS if d.word == word)
+            relevant = [task.images.names[row] for row in task.relevant[query]]
+            assert domain == source != target
+            assert len(relevant) == SIZES.domain_images
+            assert {name.rpartition("/")[0] for name in relevant} == {f"{target}/{shape}"}
+
+
+def test_drawings_are_objects_of_their_split_with_the_texture_of_their_domain() -> None:
+    sample = domains.sample_drawings(np.random.default_rng(0), 4, "test")
+    scenes = sample.scenes
+    words = {domain.listed: domain.word for domain in domains.DOMAINS}
+    assert [w.TEXTURES[t] for t in scenes.texture[:, 0]] == [words[name] for name in sample.domains]
+    assert [w.SHAPES[s] for s in scenes.shape[:, 0]] == sample.shapes
+    assert w.allowed_combinations("test")[scenes.shape[:, 0], scenes.color[:, 0], scenes.texture[:, 0]].all()
+    assert (scenes.count == 1).all()
 
 
 def test_several_positives_are_in_circos_form(world: Path) -> None:
