@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -86,16 +87,19 @@ def captioned(
     caption: str = "caption",
     share: float = 1.0,
     limit: int | None = None,
+    seed: int = 0,
 ) -> Triplets:
     """A caption is to find its image: queries of text alone. Raises CondsimError for a row without a caption.
 
-    ``limit``: only the first rows.
+    ``limit``: at most so many rows of the table, drawn by ``seed``, in its order; None: all.
     """
     path = Path(table).expanduser()
-    frame = read_frame(path, "a table of image paths and captions", [image, caption])[:limit]
+    frame = read_frame(path, "a table of image paths and captions", [image, caption])
+    if limit is not None and limit < len(frame):
+        frame = frame.iloc[np.sort(np.random.default_rng(seed).permutation(len(frame))[:limit])]
     root = Path(images or path.parent).expanduser()
     captions = []
-    for row, cell in enumerate(frame[caption]):
+    for row, cell in frame[caption].items():
         if not (text := cell_text(cell, f"{path}: row {row}: {caption}")):
             raise CondsimError(f"{path}: row {row}: {caption}: there is no caption: remove the row")
         captions.append(text)
@@ -141,11 +145,11 @@ def same_label(
 
 
 def _image_names(
-    cells: Iterable[object], path: Path, column: str, root: Path
+    cells: pd.Series[Any], path: Path, column: str, root: Path
 ) -> tuple[NDArray[np.object_], Mapping[str, str]]:
     """[n] the images of a table's column in one spelling, and where those are whose files are spelt otherwise."""
     on_disk = NamedFiles(root)
-    names = [relative_file(cell, f"{path}: row {row}: {column}", root) for row, cell in enumerate(cells)]
+    names = [relative_file(cell, f"{path}: row {row}: {column}", root) for row, cell in cells.items()]
     for name in set(names):
         on_disk.find(name)
     return np.array(names, dtype=object), on_disk.files

@@ -56,6 +56,23 @@ def test_a_row_without_an_image_is_named(tmp_path: Path, image: str | None) -> N
         same_label(tmp_path / "t.parquet", ["color"])
 
 
+def test_a_limit_draws_rows_by_the_seed_and_still_names_rows_of_the_table(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("image,caption\n" + "".join(f"{i}.png,text {i}\n" for i in range(9)))
+    drawn = {seed: captioned(tmp_path / "t.csv", limit=4, seed=seed) for seed in (0, 1)}
+    for triplets in drawn.values():
+        assert [triplets.images.names[row] for row in triplets.target] == sorted(triplets.images.names)
+        assert [triplets.texts[t][5:] for t in triplets.text] == [
+            triplets.images.names[i][:-4] for i in triplets.target
+        ]
+    assert len(drawn[0]) == len(drawn[1]) == 4
+    assert drawn[0].fingerprint == captioned(tmp_path / "t.csv", limit=4).fingerprint != drawn[1].fingerprint
+    assert len(captioned(tmp_path / "t.csv", limit=9)) == 9
+    with (tmp_path / "t.csv").open("a") as file:
+        file.write("9.png,\n")
+    with pytest.raises(CondsimError, match="row 9: caption"):
+        captioned(tmp_path / "t.csv", limit=10)
+
+
 def test_no_label_at_all(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("image,color\na.png,\nb.png,\n")
     with pytest.raises(CondsimError, match="no two images agree in color"):
