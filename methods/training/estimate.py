@@ -24,6 +24,8 @@ def estimate(plan: Plan) -> dict[str, str]:
     else:
         seconds = _seconds_per_step(plan, network)
         duration = f"{seconds:.3f} s per step, {seconds * recipe.steps / 60:.1f} minutes on {plan.device}"
+        if plan.method.before_training:
+            duration += f", without {plan.method.before_training}"
     return {
         "triplets": f"{len(plan.data):,}",
         "images, texts": f"{images:,}, {texts:,}",

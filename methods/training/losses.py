@@ -33,6 +33,20 @@ def symmetric_soft_loss(scores: Tensor, weights: Tensor, temperature: float) -> 
     return (_soft_cross_entropy(logits, weights) + _soft_cross_entropy(logits.T[columns], weights.T[columns])) / 2
 
 
+def distillation_loss(taught: Tensor, made: Tensor, target_row: Tensor, temperature: float) -> Tensor:
+    """Each of the 2B unit vectors must find its partner: the mean of -log softmax(cosines / temperature).
+
+    The vector of image i among ``taught`` [B, E] and that among ``made`` [B, E] are partners; all other vectors are
+    negatives. SEARLE eq. 4. Vectors of the same image (``target_row`` [B]) are left out (ours).
+    """
+    both = torch.nn.functional.normalize(torch.cat((taught, made)), dim=1)
+    rows = torch.cat((target_row, target_row))
+    partner = torch.arange(len(both), device=both.device).roll(len(taught))
+    same = rows[:, None] == rows[None, :]
+    same[torch.arange(len(both), device=both.device), partner] = False
+    return torch.nn.functional.cross_entropy((both @ both.T / temperature).masked_fill(same, -torch.inf), partner)
+
+
 def _soft_cross_entropy(logits: Tensor, weights: Tensor) -> Tensor:
     share = weights / weights.sum(dim=1, keepdim=True)
     return -(share * torch.nn.functional.log_softmax(logits, dim=1)).sum(dim=1).mean()

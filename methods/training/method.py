@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from condsim.harness.errors import CondsimError
@@ -46,6 +47,11 @@ class TrainingData:
     texts: Sequence[str] = ()
     encode_words: EncodeWords | None = None
     """With gradients for the vectors (``harness.trainable``). None: the backbone has no such part."""
+    encode_texts: Callable[[Sequence[str]], Tensor] | None = None
+    """Texts -> [len, D] raw features, without gradients. None where ``encode_words`` is None."""
+    keep: Path | None = None
+    """A file for the results of long work before the first step, which is deleted after the training. None: this is a
+    trial of two steps, for which such work is done in part only."""
 
 
 Objective = Callable[["nn.Module", Batch], "Tensor"]
@@ -64,6 +70,8 @@ class TrainedMethod(Method):
     """Where weights are published, and for which backbones."""
     trains_on: ClassVar[tuple[str, ...]] = ("reference", "text")
     """The parts of a triplet that its loss reads, in addition to the target."""
+    before_training: ClassVar[str] = ""
+    """Work before the first step that an estimate of the time leaves out."""
 
     def __init__(self, checkpoint: str | None, **architecture: Any) -> None:
         self.checkpoint = checkpoint

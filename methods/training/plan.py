@@ -88,7 +88,7 @@ def make_plan(
     if not isinstance(method, TrainedMethod):
         raise CondsimError(
             f"method={name} has nothing to train: run it with `condsim bench`, or train combiner, query_adaptive, "
-            "lincir or pic2word"
+            "lincir, pic2word or searle"
         )
     training = dict(training)
     tune_backbone, device = bool(training.pop("backbone")), _device(training.pop("device"), backbone)

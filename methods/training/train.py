@@ -52,13 +52,15 @@ def train(
         else:
             report(f"already trained: {path} (force=true trains again)")
             return
-    running = path.with_suffix(".running")
+    running, kept = path.with_suffix(".running"), path.with_suffix(".kept")
     if force:
         running.unlink(missing_ok=True)
+        kept.unlink(missing_ok=True)
     network = _new_network(plan)
-    fitted = _fit(plan, network, running, report, on_row)
+    fitted = _fit(plan, network, running, kept, report, on_row)
     _write(plan, path, fitted, plan.method.settings_of(network))
     running.unlink(missing_ok=True)
+    kept.unlink(missing_ok=True)
     report(f"wrote {path}: the weights after step {fitted.step}")
 
 
@@ -67,7 +69,7 @@ def _new_network(plan: Plan) -> nn.Module:
     return plan.method.new_network(plan.backbone.width).to(plan.device)
 
 
-def _fit(plan: Plan, network: nn.Module, running: Path, report: Report, on_row: OnRow) -> Fitted:
+def _fit(plan: Plan, network: nn.Module, running: Path, kept: Path, report: Report, on_row: OnRow) -> Fitted:
     method, data, recipe = plan.method, plan.data, plan.recipe
     trained = nn.ModuleDict({"network": network})
     features: Frozen | Finetuned
@@ -82,7 +84,7 @@ def _fit(plan: Plan, network: nn.Module, running: Path, report: Report, on_row: 
         images = features.images
         encode_images = _on_device(plan.backbone.encode_images, plan.device)
         encode_texts = _on_device(plan.backbone.encode_texts, plan.device)
-    words = training_data(plan, images)
+    words = training_data(plan, images, kept)
     objective = method.objective(words)
 
     def loss(triplets: np.ndarray[Any, np.dtype[np.int64]]) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
+from pathlib import Path
 
 from torch import Tensor
 
@@ -12,8 +13,11 @@ from condsim.methods.training.method import TrainingData
 from condsim.methods.training.plan import Plan
 
 
-def training_data(plan: Plan, images: Tensor) -> TrainingData:
-    """The training data of a plan, whose images have the features ``images``. The text tower is loaded on first use."""
+def training_data(plan: Plan, images: Tensor, keep: Path | None = None) -> TrainingData:
+    """The training data of a plan, whose images have the features ``images``. The text tower is loaded on first use.
+
+    ``keep``: as in ``TrainingData``.
+    """
     texts = [text for source in plan.data.sources for text in source.texts]
     backbone = plan.backbone
     if not isinstance(backbone, Trainable):
@@ -26,4 +30,7 @@ def training_data(plan: Plan, images: Tensor) -> TrainingData:
     def encode(marked: Sequence[str], vectors: Tensor) -> Tensor:
         return encoder().texts_with(marked, vectors).to(vectors.device)
 
-    return TrainingData(images, texts, encode)
+    def plain(texts: Sequence[str]) -> Tensor:
+        return backbone.encode_texts(texts).to(images.device, copy=True)
+
+    return TrainingData(images, texts, encode, plain, keep)

@@ -29,10 +29,11 @@ def place_pseudo_words(
 ) -> tuple[Tensor, Tensor]:
     """Tokens [B, L] of ``texts`` with a common word in place of each first "$", and where that word is, bool [B, L].
 
-    ``every``: every "$" is replaced, and those beyond the context length are cut off as other words are.
+    ``every``: every "$" is replaced, and those beyond the context length are cut off as other words are, all of them
+    if need be.
 
-    Raises CondsimError for a text without "$" or with one beyond the context length, and NotApplicable for a tokenizer
-    that cuts common words into several tokens.
+    Raises CondsimError for a text without "$", or without ``every`` with one beyond the context length, and
+    NotApplicable for a tokenizer that cuts common words into several tokens.
     """
     marks = torch.tensor([text.count(MARK) if every else 1 for text in texts])
     tokens, others = (tokenizer([_with_word(text, word, every) for text in texts]) for word in _WORDS)
@@ -42,7 +43,7 @@ def place_pseudo_words(
         raise NotApplicable(
             "the tokenizer of this backbone has no single token for a common word, so none can be a vector"
         )
-    if (counts == 0).any():
+    if not every and (counts == 0).any():
         text = texts[int((counts == 0).int().argmax())]
         raise CondsimError(
             f'the "{MARK}" of the text {text[:200]!r} is beyond the {tokens.shape[1]} tokens that the model reads: '

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -20,6 +21,8 @@ from condsim.harness.trainable import TrainableEncoder
 
 _FIXED = ("logit_scale", "logit_bias")
 """Parameters of CLIP's own loss; the training loss has its own temperature."""
+_TEXTS_KEPT = 1 << 16
+"""Tokens of this many texts are kept, since a training reads the same texts again and again: 50 MB at most."""
 
 
 class TrainableClip(TrainableEncoder):
@@ -35,6 +38,7 @@ class TrainableClip(TrainableEncoder):
             checkpointing: Callable[[bool], None] = self.model.set_grad_checkpointing  # type: ignore[assignment]
             checkpointing(True)
         self._tokenizer, self._transform, self._device = clip.tokenizer, transform, clip.device
+        self._placed = lru_cache(_TEXTS_KEPT)(lambda text: place_pseudo_words([text], self._tokenizer, every=True))
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="train")
         self.eval()
 
@@ -65,7 +69,7 @@ class TrainableClip(TrainableEncoder):
         return features.float()
 
     def texts_with(self, texts: Sequence[str], vectors: Tensor) -> Tensor:
-        tokens, places = place_pseudo_words(texts, self._tokenizer, every=True)
+        tokens, places = (torch.cat(parts) for parts in zip(*map(self._placed, texts), strict=True))
         model = with_word_vectors(self.model, places.to(self._device), vectors)
         features: Tensor = model.encode_text(tokens.to(self._device))  # type: ignore[operator]
         return features.float()
