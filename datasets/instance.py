@@ -154,7 +154,7 @@ def _query(raw: dict[str, object], where: str, files: NamedFiles | None) -> Quer
     image = raw.get("image") if cell_text(raw.get("image"), f"{where}: image") else ""
     if not ident:
         raise CondsimError(f"{where}: there is no id")
-    condition = (text,) if text else ()
+    condition: tuple[str, ...] = (text,) if text else ()
     if several := _listed(raw.get("conditions")):
         if text:
             raise CondsimError(f"{where}: expected text or conditions, found both")

@@ -21,7 +21,7 @@ from condsim.harness.method import Method
 from condsim.harness.names import clean_label
 from condsim.harness.run.isolation import isolated
 from condsim.harness.search.matches import Matches
-from condsim.harness.search.pictures import (
+from condsim.harness.search.pictures import Stamps, (
     Pictures,
     changed,
     encode_one,
@@ -151,7 +151,8 @@ class Index:
         return self._searcher.search(chosen, queries, k, why=why, name=name)
 
     def _load(self) -> Searcher:
-        table, self._stamps = self._table, {}
+        table = self._table
+        self._stamps: Stamps = {}
         if table is None:
             names, self._stamps = pictures_below(self.root)
             table = ImageTable(self.root, names)

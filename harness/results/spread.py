@@ -96,7 +96,7 @@ def spread_table(spreads: Iterable[Spread]) -> list[Table]:
         return []
     several = len({spread.backbone for spread in spreads}) > 1
     head = ("task", "method", "runs", "metric", "mean", "sd", "lowest", "highest")
-    rows = tuple(
+    rows: tuple[tuple[str | RunName, ...], ...] = tuple(
         (
             spread.task,
             RunName(spread.method, spread.settings, spread.backbone if several else ""),

@@ -67,10 +67,14 @@ def test_parquet_lists_and_feature_keys_without_pictures(tmp_path: Path) -> None
 
 
 def test_several_conditions_count_at_once(tmp_path: Path) -> None:
-    queries = [{"id": i, "conditions": listed, "positives": ["a"]} for i, listed in enumerate((["size"], ["b", "a"]))]
+    lists = ["size"], ["b", "a"]
+    queries = [{"id": i, "conditions": listed, "positives": ["a"]} for i, listed in enumerate(lists)]
     pd.DataFrame({"image": ["a", "b"]}).to_parquet(tmp_path / "gallery.parquet")
     pd.DataFrame(queries).to_parquet(tmp_path / "queries.parquet")
-    rows = [{**query, "conditions": "|".join(query["conditions"]), "positives": "a"} for query in queries]
+    rows = [
+        {**query, "conditions": "|".join(listed), "positives": "a"}
+        for query, listed in zip(queries, lists, strict=True)
+    ]
     pd.DataFrame(rows).to_csv(tmp_path / "queries.csv", index=False)
     for name in ("queries.parquet", "queries.csv"):
         (task,) = instance.load(str(tmp_path / name), str(tmp_path / "gallery.parquet")).tasks

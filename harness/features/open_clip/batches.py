@@ -136,7 +136,7 @@ class _Batch:
         features = model(pixels)
         # The copy is queued behind this batch's model, in front of the next one's.
         on_cpu = features.to("cpu", non_blocking=features.is_cuda)
-        copied = torch.cuda.Event() if features.is_cuda else None
+        copied = torch.cuda.Event() if features.is_cuda else None  # type: ignore[no-untyped-call]
         if copied is not None:
             copied.record()
 

@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -202,6 +203,10 @@ def test_a_dropped_picture_is_searched_for(page: Page, tmp_path: Path) -> None:
     page.until(lambda: "there is no such picture here" in page.find("body").text)
 
 
+def is_dark(page: Page, dark: bool) -> bool:
+    return bool(page.browser.execute_script("return document.body.classList.contains('dark')") == dark)
+
+
 def test_a_phone_and_the_dark_are_served(page: Page) -> None:
     page.stay()
     for width, scheme in ((1280, "dark"), (390, "light"), (320, "dark")):
@@ -209,8 +214,7 @@ def test_a_phone_and_the_dark_are_served(page: Page) -> None:
         assert page.browser.execute_script("return document.documentElement.scrollWidth") <= width
         right = "return [...arguments].map((button) => button.getBoundingClientRect().right)"
         assert max(page.browser.execute_script(right, *page.results(0))) <= width
-        dark = "return document.body.classList.contains('dark')"
-        page.until(lambda dark=dark, scheme=scheme: page.browser.execute_script(dark) == (scheme == "dark"))
+        page.until(partial(is_dark, page, scheme == "dark"))
 
 
 def test_scrolling_a_grid_loads_more(page: Page) -> None:
