@@ -19,7 +19,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import torch
 from measuring import SCALE, Row
 from rich.table import Table
 
@@ -77,6 +76,8 @@ def main() -> None:
 
 def measured(name: str) -> dict[str, Any]:
     """The rows of one measurement in a process of its own: it inherits no memory and no threads."""
+    import torch  # `--help` and `--publish` need none
+
     started = time.perf_counter()
     code = f"import json, perf_{name}; print(json.dumps(perf_{name}.measure()))"
     environment = {

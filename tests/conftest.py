@@ -10,14 +10,17 @@ from typing import Any
 
 import pytest
 
-SLOW_MODULE = "\npytestmark = pytest.mark.slow\n"
+SLOW_MARK = "pytest.mark.slow"
+SLOW_MODULE = f"\npytestmark = {SLOW_MARK}\n"
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """With `-m "not slow"`, do not even import a module whose tests are all slow: imports take longer than tests."""
-    if config.option.markexpr == "not slow" and collection_path.suffix == ".py":
-        return SLOW_MODULE in collection_path.read_text(encoding="utf-8") or None
-    return None
+    """With `-m slow` or `-m "not slow"`, do not even import a module without such tests: imports take longer than
+    tests."""
+    if collection_path.suffix != ".py" or config.option.markexpr not in ("slow", "not slow"):
+        return None
+    text = collection_path.read_text(encoding="utf-8")
+    return (SLOW_MODULE in text if config.option.markexpr == "not slow" else SLOW_MARK not in text) or None
 
 
 _OF_PYTEST = ("PYTEST_CURRENT_TEST", "COLUMNS", "LINES")

@@ -7,6 +7,7 @@ import io
 import re
 import shutil
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -30,16 +31,24 @@ from condsim.harness.ranking.metrics import per_query
 COLORS, SHAPES = ("red", "blue", "green"), ("disc", "star")
 
 
+@cache
+def picture(i: int) -> bytes:
+    out = io.BytesIO()
+    Image.new("RGB", (4 + i % 3, 4), (i, 0, 0)).save(out, "png")
+    return out.getvalue()
+
+
 @pytest.fixture
 def table(tmp_path: Path) -> Path:
     """40 images in two folders, with their color and shape."""
-    folder, rows = tmp_path / "data", []
+    folder, lines = tmp_path / "data", ["image,color,shape"]
+    for part in "ab":
+        (folder / part).mkdir(parents=True)
     for i in range(40):
         name = f"{'ab'[i % 2]}/{i}.png"
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        Image.new("RGB", (4 + i % 3, 4), (i, 0, 0)).save(folder / name)
-        rows.append({"image": name, "color": COLORS[i % 3], "shape": SHAPES[i // 3 % 2]})
-    pd.DataFrame(rows).to_csv(folder / "labels.csv", index=False)
+        (folder / name).write_bytes(picture(i))
+        lines.append(f"{name},{COLORS[i % 3]},{SHAPES[i // 3 % 2]}")
+    (folder / "labels.csv").write_text("\n".join([*lines, ""]))
     return folder / "labels.csv"
 
 

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+import ast
+import io
 import json
-import os
 import re
-import subprocess
-import sys
+from contextlib import redirect_stdout
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-NOTEBOOKS = Path(__file__).resolve().parents[2] / "docs/notebooks"
-SHOW_LAST = """
-import ast
+from running import as_new_process
 
-def run(source, scope):
+NOTEBOOKS = Path(__file__).resolve().parents[2] / "docs/notebooks"
+
+
+def run(source: str, scope: dict[str, Any]) -> object:
+    """Run a cell in ``scope``, and give the value of its last line if that is an expression."""
     *body, last = ast.parse(source).body
     exec(compile(ast.Module(body, []), "cell", "exec"), scope)
     if isinstance(last, ast.Expr):
         return eval(compile(ast.Expression(last.value), "cell", "eval"), scope)
     exec(compile(ast.Module([last], []), "cell", "exec"), scope)
-"""
+    return None
 
 
 def outputs(name: str, folder: Path) -> str:
@@ -29,20 +32,12 @@ def outputs(name: str, folder: Path) -> str:
     content = json.loads((NOTEBOOKS / name).read_text(encoding="utf-8"))
     cells = [cell for cell in content["cells"] if cell["cell_type"] == "code"]
     assert all(cell["outputs"] == [] for cell in cells), "clear the outputs before you commit the notebook"
-    lines = [SHOW_LAST, "scope = {}"]
-    lines += [f"print('OUT', repr(run({''.join(cell['source'])!r}, scope)))" for cell in cells]
-    done = subprocess.run(
-        [sys.executable, "-c", "\n".join(lines)],
-        cwd=folder,
-        env={**os.environ, "NO_COLOR": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    out = [line.removeprefix("OUT ") for line in done.stdout.splitlines() if line.startswith("OUT ")]
-    assert len(out) >= len(cells) - 1
-    return done.stdout
+    scope: dict[str, Any] = {"__name__": "__main__"}
+    shown = io.StringIO()
+    with as_new_process(folder, {"NO_COLOR": "1"}), redirect_stdout(shown):
+        for cell in cells:
+            print("OUT", repr(run("".join(cell["source"]), scope)))
+    return shown.getvalue()
 
 
 @pytest.mark.slow
