@@ -236,7 +236,7 @@ def jobs(command: str, argv: Sequence[str]) -> Iterator[Job]:
     ``${hydra:runtime.choices...}`` are its choices.
     """
     arguments = read_arguments(argv)
-    composer = Composer(command, arguments.config_folders)
+    composer = Composer(command, arguments.config_folders) if arguments.config_folders else _composer(command)
     if arguments.help:
         job = composer.job(next(_combinations(composer, arguments)))
         print_help(command, job.config, job.composed.choices, arguments.config_folders)
@@ -248,6 +248,12 @@ def jobs(command: str, argv: Sequence[str]) -> Iterator[Job]:
             print("---\n" * (number > 0) + OmegaConf.to_yaml(job.config), end="")
         else:
             yield job
+
+
+@cache
+def _composer(command: str) -> Composer:
+    """The YAMLs of condsim itself are read once per process, as its modules are."""
+    return Composer(command)
 
 
 def run_jobs(command: str, argv: Sequence[str], run: Callable[[dict[str, Any]], int]) -> int:

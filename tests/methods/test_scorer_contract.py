@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import pytest
 import torch
 from hydra import compose, initialize_config_module
 from hydra.utils import instantiate
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 import condsim.conf
@@ -43,6 +44,12 @@ METHODS = sorted(path.stem for path in FOLDER.glob("*.yaml") if path.stem != "cu
 ITEMS, QUERIES = 40, 9
 
 Make = Callable[[str], Method]
+
+
+@cache
+def composed(name: str) -> DictConfig:
+    with initialize_config_module("condsim.conf", version_base="1.3"):
+        return compose(overrides=[f"+method={name}"]).method
 
 
 @pytest.fixture
@@ -85,8 +92,7 @@ def make(tmp_path: Path, space: Space, monkeypatch: pytest.MonkeyPatch) -> Make:
         return path
 
     def of(name: str) -> Method:
-        with initialize_config_module("condsim.conf", version_base="1.3"):
-            config = compose(overrides=[f"+method={name}"]).method
+        config = deepcopy(composed(name))
         OmegaConf.set_struct(config, False)
         if "checkpoint" in config:
             config.checkpoint = str(checkpoint(name))
