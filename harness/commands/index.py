@@ -21,8 +21,9 @@ from condsim.harness.method import Method
 from condsim.harness.names import clean_label
 from condsim.harness.run.isolation import isolated
 from condsim.harness.search.matches import Matches
-from condsim.harness.search.pictures import Stamps, (
+from condsim.harness.search.pictures import (
     Pictures,
+    Stamps,
     changed,
     encode_one,
     encode_readable,
