@@ -261,6 +261,12 @@ def _found(explorer: Explorer, search: Search, values: str, count: int, level: f
         error = ""
     except CondsimError as fault:
         results, error = (), str(fault)
+        unknown = explorer.target.without_values(search)
+        if unknown is not None and repr(unknown) in error:  # the message is for the command line
+            error = (
+                f"{search.method} needs values of {unknown!r}. Under Values of the conditions, write a line such as "
+                f"{unknown}: first value, second value, then click Search"
+            )
     command = explorer.command(search, count)
     grid = explorer.grid(results, search)
     return [Shown(search, results), grid, gr.Textbox(error, visible=bool(error)), command]

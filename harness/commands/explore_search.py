@@ -22,6 +22,7 @@ from condsim.harness.run.record import flat
 from condsim.harness.search.matches import Matches
 from condsim.harness.search.pictures import row_of
 from condsim.harness.task import ImageTable
+from condsim.methods.phrases.entries import spelling
 from condsim.methods.phrases.given import read_list, write_list
 from condsim.methods.phrases.lexicon import Lexicon
 
@@ -99,6 +100,13 @@ class Target:
             if "phrases" in parts:
                 return ".".join(parts[: parts.index("phrases") + 1])
         return None
+
+    def without_values(self, search: Search) -> str | None:
+        """The first condition of which neither the lexicon nor the user has values."""
+        if not self.phrases_of(search.method):
+            return None
+        known = {*map(spelling, search.values), *self.lexicon}
+        return next((text for text in search.conditions if spelling(text) not in known), None)
 
 
 @dataclass(frozen=True)

@@ -199,6 +199,8 @@ def test_a_dropped_picture_is_searched_for(page: Page, tmp_path: Path) -> None:
     page.find("#picture input[type=file]").send_keys(str(tmp_path / "dropped.png"))
     page.until(lambda: "--image dropped.png" in page.text("command-1"))
     page.until(lambda: page.captions(1)[:1] and page.captions(1)[0].startswith("1: "))
+    page.find("#conditions input").send_keys("tint", Keys.ENTER, Keys.ESCAPE)
+    page.until(lambda: "write a line such as tint: first value, second value" in page.text("message-0"))
     page.find("#name input").send_keys("/etc/hostname", Keys.ENTER)
     page.until(lambda: "there is no such picture here" in page.find("body").text)
 
