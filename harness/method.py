@@ -8,9 +8,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
-from condsim.harness.errors import NotApplicable
+from condsim.harness.errors import CondsimError, NotApplicable
 from condsim.harness.task import Condition, ImageTable, Rows, Task
 
 if TYPE_CHECKING:  # to name a method needs no torch
@@ -167,3 +167,14 @@ class Method(ABC):
         takes a new condition quickly. None: the method has to prepare again.
         """
         return None if self.reads_conditions else scorer
+
+
+def prepared_scorer(method: Method, gallery: Gallery) -> Scorer:
+    """``method.prepare(gallery)``. Raises CondsimError where that is no function."""
+    scorer: object = method.prepare(gallery)
+    if not callable(scorer):
+        raise CondsimError(
+            f"{type(method).__qualname__}.prepare returned {type(scorer).__name__}, expected a function of (queries, "
+            "rows) that returns scores"
+        )
+    return cast(Scorer, scorer)

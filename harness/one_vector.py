@@ -11,6 +11,7 @@ import torch
 
 from condsim.harness.memory_map import free_pages, gather, is_mapped
 from condsim.harness.method import Gallery, Method, Queries, Scorer
+from condsim.harness.returned import float_rows, name_of
 
 if TYPE_CHECKING:  # torch is imported when it is used: harness/deferred.py
     from torch import Tensor
@@ -58,6 +59,16 @@ def taken(items: Tensor, rows: Tensor) -> Tensor:
     return gather(items, rows)
 
 
+def query_vectors(embed: Callable[[Queries], Tensor], queries: Queries, width: int) -> Tensor:
+    """``embed(queries)``. Raises CondsimError unless it is float32 [B, width], on the queries' device."""
+    return _vectors(embed(queries), name_of(embed), queries, width)
+
+
+def _vectors(returned: object, made_by: str, queries: Queries, width: int) -> Tensor:
+    meaning = "one vector per query, as wide as the features"
+    return float_rows(returned, made_by, (len(queries), width), meaning, queries.reference.device)
+
+
 @dataclass(frozen=True)
 class InnerProduct:
     """Scores unit(``embed``(queries)) . ``items``, with ``items`` [N, D] of unit rows."""
@@ -68,11 +79,14 @@ class InnerProduct:
     """As ``OneVector.parts``; None: no score is explained."""
 
     def __call__(self, queries: Queries, rows: Tensor | None = None) -> Tensor:
-        return inner_products(unit(self.embed(queries)), self.items, rows)
+        return inner_products(unit(query_vectors(self.embed, queries, self.items.shape[1])), self.items, rows)
 
     def why(self, queries: Queries, rows: Tensor) -> list[list[str]]:
         """The share of each part in the score: the shares add up to it."""
-        query, parts = self.embed(queries), {} if self.parts is None else dict(self.parts(queries))
+        query = query_vectors(self.embed, queries, self.items.shape[1])
+        parts = {} if self.parts is None else dict(self.parts(queries))
+        for name, part in parts.items():
+            _vectors(part, f"{name_of(self.embed)}, part {name!r},", queries, self.items.shape[1])
         if parts and not torch.allclose(sum(parts.values(), torch.zeros_like(query)), query, rtol=1e-4, atol=1e-5):
             parts = {}  # a subclass has another vector than the class whose parts these are
         lengths = query.norm(dim=-1, keepdim=True).clamp(min=torch.finfo(query.dtype).tiny)
@@ -97,7 +111,7 @@ class MappedInnerProduct:
     embed: Callable[[Queries], Tensor]
 
     def __call__(self, queries: Queries, rows: Tensor | None = None) -> Tensor:
-        vectors = unit(self.embed(queries))
+        vectors = unit(query_vectors(self.embed, queries, self.features.shape[1]))
         if rows is not None and rows.ndim == 2:
             used, places = torch.unique(rows.clamp(min=0), return_inverse=True)
             return inner_products(vectors, self._read(used), places)
@@ -148,7 +162,7 @@ class OneVector(Method):
 
     @abstractmethod
     def embed(self, queries: Queries) -> Tensor:
-        """The query vectors [B, D], of any length."""
+        """The query vectors: float32 [B, D], D as in the features. Only their directions count."""
 
     def parts(self, queries: Queries) -> Mapping[str, Tensor]:
         """Vectors [B, D] by name ("image", "text") whose sum is ``embed(queries)``, to explain scores; {}: none."""

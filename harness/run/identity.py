@@ -67,8 +67,8 @@ def identify(
 
     It covers the questions (``task.fingerprint``) and the content of their pictures; the method's settings with the
     content of files that they name, the ``protocol`` of its class, and the source of classes from outside condsim; the
-    backbone's identity; the training split, for a method that reads it; the statistics; and for settings that are
-    chosen, the candidates and the validation data, but not the values that are chosen. The package's version and
+    backbone's identity and class; the training split, for a method that reads it; the statistics; and for settings that
+    are chosen, the candidates and the validation data, but not the values that are chosen. The package's version and
     places of files do not count, nor does hardware, which may change the last bits of a score.
 
     Raises UnusableRowsError for pictures that are missing, and CondsimError for settings that JSON cannot hold.
@@ -82,7 +82,7 @@ def identify(
         "train": train and _train_digest(train, images_digest(backbone, train.images)),
         "method": settings.method,
         "method_config": with_contents(settings.method_config, task.images.root),
-        "backbone": {**backbone.identity, **_code(type(backbone))},
+        "backbone": {**backbone.identity, **_code_of_backbone(type(backbone))},
         "statistics": {"resamples": settings.resamples, "seed": settings.seed},
     }
     if settings.choice is not None:
@@ -122,6 +122,11 @@ def _train_digest(train: TrainSplit, images: str) -> str:
     return content_digest(f"{named}{images}".encode())
 
 
+def _code_of_backbone(made_by: type) -> dict[str, Any]:
+    """``_code``, and the name of a class from outside condsim: its file may have several backbones."""
+    return _code(made_by) | ({"class": f"{made_by.__module__}.{made_by.__qualname__}"} if _is_a_users(made_by) else {})
+
+
 @cache
 def _code_of_target(target: str) -> dict[str, Any]:
     try:
@@ -139,9 +144,13 @@ def _code(made_by: Any) -> dict[str, Any]:
 
 def _source(code: Any) -> str | None:
     """A digest of the file that defines a class or function, if it is neither ours, torch's nor Python's own."""
-    if str(getattr(code, "__module__", OURS)).partition(".")[0] in _NOT_A_USERS:
+    if not _is_a_users(code):
         return None
     try:
         return file_digest(Path(inspect.getsourcefile(code) or ""))
     except (TypeError, OSError):  # built in, or typed into a notebook
         return None
+
+
+def _is_a_users(code: Any) -> bool:
+    return str(getattr(code, "__module__", OURS)).partition(".")[0] not in _NOT_A_USERS

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import FrozenInstanceError, dataclass
 
 import torch
 from torch import Tensor
@@ -58,6 +58,11 @@ def read_only(method: str, backbone: Backbone) -> Iterator[Watch]:
     watch = Watch()
     try:
         yield watch
+    except FrozenInstanceError as error:
+        raise CondsimError(
+            f"{method}: {error}: what a method receives is read-only. Compute a new tensor (x = queries.reference + 1) "
+            "or a clone of it"
+        ) from error
     finally:
         if (name := watch.changed()) is not None:
             if isinstance(backbone, ForgetsFeatures):

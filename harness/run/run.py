@@ -16,17 +16,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from condsim.harness.backbone import (
-    Backbone,
-    EncodesJointly,
-    EncodesPseudoWords,
-    ForgetsFeatures,
-    MapsImages,
-    NotesInputs,
-)
+from condsim.harness.backbone import Backbone, MapsImages, NotesInputs
 from condsim.harness.condition_features import condition_features
+from condsim.harness.encoding import encode_images, encode_texts, jointly, pseudo_words
 from condsim.harness.errors import CondsimError, NotApplicable
-from condsim.harness.method import Method, TrainFeatures
+from condsim.harness.method import Method, TrainFeatures, prepared_scorer
 from condsim.harness.progress import track
 from condsim.harness.ranking.engine import Ranking, rank_task
 from condsim.harness.ranking.gallery import make_gallery
@@ -39,7 +33,7 @@ from condsim.harness.run.read_only import Watch, read_only
 from condsim.harness.run.record import Measurement, Record, record_folder, write_record
 from condsim.harness.run.task_file import save_task, task_path
 from condsim.harness.statistics.intervals import cluster_sums, mean_intervals
-from condsim.harness.task import Benchmark, Rows, Task
+from condsim.harness.task import Benchmark, Task
 
 
 @dataclass(frozen=True)
@@ -155,13 +149,11 @@ def rank(
     if method.reads_mapped and isinstance(backbone, MapsImages):
         images = backbone.mapped_images(task.images)
     else:
-        images = backbone.encode_images(task.images).to(device)
+        images = encode_images(backbone, task.images)
     if method.needs_text:
         conditions = condition_features(task, encode)
     else:
         conditions = torch.zeros(len(task.conditions), backbone.width, device=device)
-    if not isinstance(backbone, ForgetsFeatures):  # a user's, which may keep what it returns
-        images, conditions = images.clone(), conditions.clone()
     encoded = time.perf_counter()
     with read_only(type(method).__name__, backbone) as watch:
         gallery = make_gallery(
@@ -171,13 +163,13 @@ def rank(
             lambda texts: encode(texts).clone(),
             _train_features(benchmark, method, backbone, watch),
             reads_mapped=method.reads_mapped,
-            encode_images=lambda table: backbone.encode_images(table).to(device, copy=True),
+            encode_images=lambda table: encode_images(backbone, table).clone(),
             encode_texts_with=pseudo_words(backbone),
             encode_jointly=jointly(backbone, task),
         )
         watch.add("gallery.features", gallery.features)
         watch.add("gallery.condition_features", conditions)
-        scorer = method.prepare(gallery)
+        scorer = prepared_scorer(method, gallery)
         prepared = time.perf_counter()
         wanted = max(top, task.submission.top if task.submission else 0)
         with track(len(task), f"scoring {task.full_name}") as advance:
@@ -227,29 +219,6 @@ def write_ranking(folder: Path, task: Task, ranking: Ranking, top: int) -> None:
         task.submission.write(task, ranking.top, subset_top, folder / "submission")
 
 
-def encode_texts(backbone: Backbone, texts: Sequence[str]) -> Tensor:
-    """[len(texts), D] raw features of distinct texts, on the backbone's device; no text gives no row."""
-    if not texts:
-        return torch.zeros(0, backbone.width, device=backbone.device)
-    return backbone.encode_texts(texts).to(backbone.device)
-
-
-def pseudo_words(backbone: Backbone) -> Callable[[Sequence[str], Tensor], Tensor] | None:
-    """``Gallery.encode_texts_with`` of this backbone."""
-    if not isinstance(backbone, EncodesPseudoWords):
-        return None
-    encode = backbone.encode_texts_with
-    return lambda texts, vectors: encode(texts, vectors).to(backbone.device, copy=True)
-
-
-def jointly(backbone: Backbone, task: Task) -> Callable[[Rows, Sequence[str]], Tensor] | None:
-    """``Gallery.encode_jointly`` of this backbone."""
-    if not isinstance(backbone, EncodesJointly):
-        return None
-    encode = backbone.encode_jointly
-    return lambda rows, texts: encode(task.images.take(rows), texts).to(backbone.device, copy=True)
-
-
 def _train_features(
     benchmark: Benchmark, method: Method, backbone: Backbone, watch: Watch
 ) -> Callable[[], TrainFeatures]:
@@ -264,9 +233,7 @@ def _train_features(
                 "that the training pictures count as a part of what identifies a run"
             )
         split = benchmark.train
-        images = backbone.encode_images(split.images).to(backbone.device)
-        if not isinstance(backbone, ForgetsFeatures):
-            images = images.clone()
+        images = encode_images(backbone, split.images)
         watch.add("gallery.train().images", images)
         return TrainFeatures(images, split.images, split.phrases)
 

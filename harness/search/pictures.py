@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from condsim.harness.backbone import Backbone, ForgetsFeatures
+from condsim.harness.backbone import Backbone
+from condsim.harness.encoding import encode_images
 from condsim.harness.errors import CondsimError, UnusableRowsError
 from condsim.harness.images import IMAGE_SUFFIXES
 from condsim.harness.task import ImageTable
@@ -78,7 +79,7 @@ def encode_readable(table: ImageTable, backbone: Backbone) -> Pictures:
     unreadable: dict[str, str] = {}
     while True:
         try:
-            features = backbone.encode_images(table).to(backbone.device)
+            features = encode_images(backbone, table)
             break
         except UnusableRowsError as error:
             if not error.skippable:
@@ -90,14 +91,12 @@ def encode_readable(table: ImageTable, backbone: Backbone) -> Pictures:
                     f"{table.root}: none of its {len(unreadable):,} pictures can be read; the first: {name}: {fault}"
                 ) from None
             table = table.take(np.setdiff1d(np.arange(len(table)), list(error.faults)))
-    if not isinstance(backbone, ForgetsFeatures):  # a user's, which may keep what it returns
-        features = features.clone()
     return Pictures(table, features, unreadable)
 
 
 def encode_one(picture: ImageTable, backbone: Backbone) -> Tensor:
     """[D] raw features of the only row of ``picture``. Raises CondsimError naming it if it cannot be encoded."""
     try:
-        return backbone.encode_images(picture).to(backbone.device)[0]
+        return encode_images(backbone, picture)[0]
     except UnusableRowsError as error:
         raise CondsimError(f"the query picture {picture.path(0)}: {next(iter(error.faults.values()))}") from None

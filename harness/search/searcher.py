@@ -12,13 +12,13 @@ from torch import Tensor
 
 from condsim.harness.backbone import Backbone
 from condsim.harness.condition_features import condition_features
+from condsim.harness.encoding import encode_images, encode_texts, jointly, pseudo_words
 from condsim.harness.errors import NotApplicable
-from condsim.harness.method import Explains, Gallery, Method, Queries, Scorer, TrainFeatures
+from condsim.harness.method import Explains, Gallery, Method, Queries, Scorer, TrainFeatures, prepared_scorer
 from condsim.harness.ranking.engine import rank_task
 from condsim.harness.ranking.gallery import make_gallery
 from condsim.harness.run.isolation import isolated
 from condsim.harness.run.read_only import read_only
-from condsim.harness.run.run import encode_texts, jointly, pseudo_words
 from condsim.harness.search.matches import Matches
 from condsim.harness.search.pictures import Pictures, encode_readable
 from condsim.harness.task import Condition, ImageTable, Ragged, Rows, Task, TrainSplit
@@ -169,13 +169,13 @@ class Searcher:
             texts,
             lambda names: self._encode_texts(names).clone(),
             lambda: self._train_features(method),
-            encode_images=lambda table: self.backbone.encode_images(table).to(self.backbone.device, copy=True),
+            encode_images=lambda table: encode_images(self.backbone, table).clone(),
             encode_texts_with=pseudo_words(self.backbone),
             encode_jointly=jointly(self.backbone, task),
         )
         scorer = self._with_conditions(method, gallery)
         if scorer is None:
-            scorer = method.prepare(gallery)
+            scorer = prepared_scorer(method, gallery)
         self._prepared[key] = _Prepared(method, scorer, texts)
         while len(self._prepared) > self._kept:
             self._prepared.popitem(last=False)

@@ -1,4 +1,6 @@
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,7 @@ from builders import make_task
 from condsim.harness.errors import CondsimError, NotApplicable
 from condsim.harness.memory_map import is_mapped, map_npy
 from condsim.harness.method import Method, Queries
-from condsim.harness.one_vector import InnerProduct, MappedInnerProduct, inner_products, unit
+from condsim.harness.one_vector import InnerProduct, MappedInnerProduct, OneVector, inner_products, unit
 from condsim.methods.inner_product import ImageOnly, ImagePlusText, ImagePlusTextUnit, TextOnly
 from encoders import Space
 
@@ -100,3 +102,51 @@ def test_a_gallery_in_a_mapped_file_scores_as_one_in_memory_does(
     for rows in (None, torch.arange(20, 37), lists):
         torch.testing.assert_close(read(queries, rows), held(queries, rows))
     assert torch.equal(mapped, features)  # its pages were given back, and are read again
+
+
+class Returns(OneVector):
+    def __init__(self, embed: Callable[[Queries], object], parts: Callable[[Queries], object] = lambda queries: {}):
+        self.acts = embed, parts
+
+    def embed(self, queries: Queries) -> Tensor:
+        return self.acts[0](queries)  # type: ignore[return-value]
+
+    def parts(self, queries: Queries) -> Mapping[str, Tensor]:
+        return self.acts[1](queries)  # type: ignore[return-value]
+
+
+WRONG_VECTORS: dict[str, tuple[Callable[[Queries], object], str]] = {
+    "one for all": (lambda queries: queries.reference.mean(0, keepdim=True), "a float32 tensor of shape (1, 24)"),
+    "one axis": (lambda queries: queries.reference[0], "a float32 tensor of shape (24,)"),
+    "other width": (lambda queries: queries.reference[:, :1], "a float32 tensor of shape (3, 1)"),
+    "float64": (lambda queries: queries.reference.double(), "a float64 tensor of shape (3, 24)"),
+    "numpy": (lambda queries: queries.reference.numpy(), "numpy.ndarray"),
+    "number": (lambda queries: 1.0, "float"),
+    "nothing": (lambda queries: None, "None"),
+}
+
+
+@pytest.mark.parametrize("how", WRONG_VECTORS)
+@pytest.mark.parametrize("rows", [None, torch.tensor([[1, 2], [3, 4], [5, -1]])], ids=["gallery", "lists"])
+def test_vectors_that_are_not_one_per_query_are_refused_before_they_are_broadcast(
+    space: Space, how: str, rows: Tensor | None, tmp_path: Path
+) -> None:
+    gallery = space.gallery()
+    queries = space.queries(gallery, [3, 8, 8], [0, 1, 2])
+    embed, returned = WRONG_VECTORS[how]
+    np.save(tmp_path / "f.npy", gallery.features.numpy())
+    mapped = replace(gallery, features=map_npy(tmp_path / "f.npy"))
+    message = re.escape(f"Returns.embed returned {returned}, expected a float32 tensor of shape (3, 24)")
+    for given in (gallery, mapped):
+        with pytest.raises(CondsimError, match=message):
+            Returns(embed).prepare(given)(queries, rows)
+
+
+def test_a_part_of_another_shape_is_named(space: Space) -> None:
+    gallery = space.gallery()
+    queries = space.queries(gallery, [3, 8], [0, 1])
+    method = Returns(lambda queries: queries.text, lambda queries: {"text": queries.text[:1]})
+    scorer = method.prepare(gallery)
+    assert isinstance(scorer, InnerProduct)
+    with pytest.raises(CondsimError, match=r"Returns\.embed, part 'text', returned .*\(1, 24\).*\(2, 24\)"):
+        scorer.why(queries, torch.tensor([[0], [1]]))

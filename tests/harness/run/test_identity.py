@@ -197,3 +197,12 @@ def test_the_source_of_a_base_class_counts(tmp_path: Path, user_module: Callable
         sys.modules.pop("condsim_user_child", None)
         seen.append(with_contents(config, tmp_path))
     assert seen[0] != seen[1]
+
+
+def test_two_backbones_of_one_file_are_not_one_run(tmp_path: Path) -> None:
+    class Other(Backbone):
+        pass
+
+    made = benchmark(pictures(tmp_path / "one"))
+    assert run(made, backbone=Backbone()) == run(made, backbone=Backbone())
+    assert run(made, backbone=Other()) != run(made, backbone=Backbone())

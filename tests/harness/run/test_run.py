@@ -293,3 +293,52 @@ def test_a_method_gets_the_texts_of_its_task_and_pseudo_words_where_the_backbone
     mine = able.encode_texts_with(["a $", "$"], vectors)
     mine.zero_()
     assert able.encode_texts_with(["a $", "$"], vectors).abs().min() > 0
+
+
+WRONG_FEATURES: dict[str, tuple[str, Callable[[Tensor], object], str]] = {
+    "a row too few": (
+        "encode_images",
+        lambda x: x[1:],
+        r"a float32 .*\(39, 8\), expected .*\(40, 8\): one row per image",
+    ),
+    "another width": ("encode_images", lambda x: x[:, :7], r"a float32 .*\(40, 7\), expected .*\(40, 8\)"),
+    "numpy": ("encode_texts", lambda x: x.numpy(), r"numpy\.ndarray, expected .*\(2, 8\): one row per text"),
+    "float64": ("encode_texts", lambda x: x.double(), "a float64 tensor"),
+    "NaN": ("encode_images", lambda x: x / (x[:, :1] != x[3, 0]), r"NaN or infinity for '3\.png'"),
+}
+
+
+@pytest.mark.parametrize("what", WRONG_FEATURES)
+def test_features_of_a_users_backbone_that_are_no_float_rows_are_refused(what: str) -> None:
+    part, change, message = WRONG_FEATURES[what]
+
+    class Own:
+        name, width, device, identity = "own", WIDTH, torch.device("cpu"), {"model": "own"}
+
+        def encode_images(self, table: ImageTable) -> object:
+            features = Backbone().images
+            return change(features) if part == "encode_images" else features
+
+        def encode_texts(self, texts: Sequence[str]) -> object:
+            features = Backbone().texts[: len(texts)]
+            return change(features) if part == "encode_texts" else features
+
+    with pytest.raises(CondsimError, match=rf"Own\.{part} returned {message}"):
+        scores_of(Own(), Mine())
+
+
+def test_prepare_that_returns_no_function_is_named() -> None:
+    class Forgot(Mine):
+        def prepare(self, gallery: Gallery) -> Scorer:
+            return None  # type: ignore[return-value]
+
+    with pytest.raises(CondsimError, match=r"Forgot\.prepare returned NoneType, expected a function"):
+        scores_of(Backbone(), Forgot())
+
+
+def test_an_assignment_to_the_queries_says_how_to_do_it() -> None:
+    def add(queries: Queries, rows: Tensor | None) -> None:
+        queries.reference += 1  # type: ignore[misc]
+
+    with pytest.raises(CondsimError, match=r"Mine: cannot assign to field 'reference': .* a clone"):
+        scores_of(Backbone(), Mine(score=add))
