@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import os
-import sys
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
@@ -16,12 +13,14 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 
 from condsim.harness.errors import CondsimError
 from condsim.harness.run.record import flat
+from condsim.harness.targets import raised, require_kind, require_settings
 
 
 def make(config: Mapping[str, Any], name: str = "") -> Any:
     """Instantiate the ``_target_`` of ``config``, which is the setting ``name`` ("method") of the whole config.
 
-    Raises CondsimError for a setting without a value, and for what the class refuses.
+    Raises CondsimError for a setting without a value or that the class does not have, for what the class refuses, and
+    for what is no method, benchmark or backbone where ``name`` says so; UserCodeError for any other exception.
     """
     target = config.get("_target_")
     if not target or target == MISSING:
@@ -29,16 +28,20 @@ def make(config: Mapping[str, Any], name: str = "") -> Any:
     if unset := [key for key, value in flat(config).items() if value == MISSING]:
         setting = f"{name}.{unset[0]}" if name else unset[0]
         raise CondsimError(f"{setting} is not set: {target} needs it, as in {setting}=VALUE")
-    search_current_folder(str(target))
+    require_settings(config, name)
     try:
-        return instantiate(OmegaConf.create(dict(config)), _convert_="all")
+        made = instantiate(OmegaConf.create(dict(config)), _convert_="all")
     except InstantiationException as error:
-        cause = error.__cause__
-        while cause is not None and not isinstance(cause, CondsimError) and cause.__cause__ is not None:
+        cause: BaseException | None = error
+        while cause is not None and isinstance(cause, InstantiationException):
             cause = cause.__cause__
         if isinstance(cause, CondsimError):
             raise cause from None
-        raise CondsimError(f"cannot make {target}: {cause or error}") from error
+        if cause is None:
+            raise CondsimError(f"cannot make {target}: {error}") from error
+        raise raised(cause, str(target)) from cause
+    require_kind(made, str(target), name.rpartition(".")[2])
+    return made
 
 
 @cache
@@ -61,11 +64,3 @@ def plain(node: DictConfig) -> dict[str, Any]:
     container = OmegaConf.to_container(node, resolve=True)
     assert isinstance(container, dict)
     return {str(key): value for key, value in container.items()}
-
-
-def search_current_folder(target: str) -> None:
-    """Let a user's module in the current folder be found, after all that is installed: `datasets/` shadows nothing."""
-    package = target.split(".")[0]
-    folder = os.getcwd()
-    if folder not in sys.path and package and package not in sys.modules and importlib.util.find_spec(package) is None:
-        sys.path.append(folder)

@@ -19,6 +19,10 @@ class BackboneError(CondsimError):
     """A backbone cannot be loaded, so every run that needs it fails in the same way. It is reported once."""
 
 
+class UserCodeError(CondsimError):
+    """Code of the user raised an exception that is not made for readers, its ``__cause__``."""
+
+
 class NotApplicable(CondsimError):  # noqa: N818 - a verdict, not a fault: the run is left out and its cell stays empty
     """The method does not apply to the task; the message gives the reason."""
 

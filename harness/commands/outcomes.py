@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from condsim.harness.console import console, print_note
-from condsim.harness.errors import CondsimError
+from condsim.harness.errors import CondsimError, UserCodeError
 from condsim.harness.files import atomic
 from condsim.harness.hashing import content_digest
 from condsim.harness.paths import safe_name
@@ -83,9 +83,11 @@ class Failed:
     @classmethod
     def by(cls, error: BaseException, what: str, results: Path, task: str = "") -> Failed:
         """The failure that ``error``, the current exception, is. A traceback of what nobody expected goes to a file."""
-        if isinstance(error, CondsimError):
+        if isinstance(error, CondsimError) and not isinstance(error, UserCodeError):
             return cls(what, task, str(error))
         why = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        if isinstance(error, UserCodeError):
+            why = str(error)
         if isinstance(error, SystemExit):
             why = "it called sys.exit"
         return cls(what, task, f"{why} ({_log_traceback(results, failure(what, [task]))})")

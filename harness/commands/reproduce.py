@@ -18,7 +18,7 @@ from condsim.harness.commands.choices import choices_of, description
 from condsim.harness.commands.composition import Job, jobs
 from condsim.harness.commands.outcomes import Outcomes
 from condsim.harness.commands.runs import RunState
-from condsim.harness.configs import plain, search_current_folder
+from condsim.harness.configs import plain
 from condsim.harness.console import console, warn
 from condsim.harness.errors import CondsimError, did_you_mean
 from condsim.harness.results.formats import print_tables
@@ -36,6 +36,7 @@ from condsim.harness.results.reproduction import (
 )
 from condsim.harness.results.results import Results
 from condsim.harness.run.record import Measurement
+from condsim.harness.targets import search_current_folder
 
 if TYPE_CHECKING:
     from condsim.datasets.check import Report
