@@ -111,7 +111,7 @@ def build(explorer: Explorer) -> gr.Blocks:
             with gr.Column(min_width=300):
                 click = gr.Radio(CLICKS, value=EXPLAIN, label="A click on a result", elem_id="click")
             with gr.Column(min_width=300):
-                note = gr.Textbox(label="Clicked result", max_lines=8, interactive=False, elem_id="note")
+                note = gr.Textbox(label="Clicked result", lines=2, max_lines=8, interactive=False, elem_id="note")
         with gr.Row():
             sides = [_side(explorer, methods, first, i) for i, first in enumerate(FIRST_METHODS)]
         with gr.Row():
