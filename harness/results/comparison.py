@@ -20,6 +20,10 @@ TESTED = (
     "Percent. Runs that share a letter do not differ significantly: paired sign-flip test of whole clusters, "
     "Holm-corrected over all pairs of these {runs} runs, 5 %"
 )
+PAIRS_TESTED = (
+    "Points. p: two-sided paired sign-flip test of whole clusters for a difference of zero; Holm: p corrected over all "
+    "pairs of the table."
+)
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,7 @@ class TaskComparison:
             for pair in self.comparison.pairs
         )  # fmt: skip
         head = (_text("run"), _text("against"), Column("difference"), _text("95 % interval"), _text("p"), _text("Holm"))
-        return Table(f"{self._name}: pairs", head, rows)
+        return Table(f"{self._name}: pairs", head, rows, PAIRS_TESTED)
 
     def labels_table(self) -> Table:
         """The mean of each run over the queries with one label: runs as in ``table``, one column per label."""

@@ -129,11 +129,15 @@ class Leaderboard:
 
     def to_markdown(self, by: Sequence[str] = BY, names: Mapping[str, str] | None = None) -> str:
         """Markdown tables. ``names``: method -> the name to show."""
-        return formats.to_markdown(formats.renamed(self._with_spreads(self.tables(by)), names or {}))
+        return formats.to_markdown(self._for_papers(by, names or {}))
 
     def to_latex(self, by: Sequence[str] = BY, names: Mapping[str, str] | None = None) -> str:
         """Tables for the `booktabs` package. ``names``: method -> the name to show."""
-        return formats.to_latex(formats.renamed([*self.tables(by), *spread_table(self.spreads)], names or {}))
+        return formats.to_latex(self._for_papers(by, names or {}))
+
+    def _for_papers(self, by: Sequence[str], names: Mapping[str, str]) -> list[Table]:
+        """Every table with its own caption, since one alone may be copied."""
+        return formats.renamed([*self.tables(by), *spread_table(self.spreads)], names)
 
     def to_frame(self) -> pd.DataFrame:
         """The columns of the CSV as a pandas data frame; missing numbers are NaN."""

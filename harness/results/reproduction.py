@@ -127,7 +127,11 @@ def summary(cells: Sequence[Compared]) -> str:
     """The verdicts, counted; and what an agreement is."""
     counts = {verdict: sum(cell.verdict == verdict for cell in cells) for verdict in ("agrees", "differs", "not run")}
     limit = max((cell.tolerance for cell in cells), default=0.0)
-    return f"{counts['agrees']} agree within {limit:g} points, {counts['differs']} differ, {counts['not run']} not run."
+    agree, differ, not_run = counts.values()
+    return (
+        f"{agree} agree within {limit:g} points, {differ} differ, {not_run} not run. A verdict compares with that "
+        "tolerance; it is no test of significance."
+    )
 
 
 def read_scores(path: Path) -> dict[str, float]:

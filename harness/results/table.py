@@ -14,12 +14,16 @@ from condsim.harness.run.record import Measurement
 IDENTITY = ("benchmark", "task", "question_set", "method", "settings", "backbone")
 """The columns that tables can be split by."""
 SECONDS = "seconds"
+GROUP = "group"
+"""The column of letters of significance."""
+GENECIS = "genecis"
 MOST_TASKS = 6
 """Tasks that are put side by side; more of them go down."""
 LEGEND = "Percent; ± is half the 95 % interval, brackets hold its ends where it is lopsided. Bold: best of its task"
 TESTED = (
     "~: not significantly different from the best in the task's headline metric (mAP, else the smallest K; paired "
-    "sign-flip test on the same queries, Holm-corrected over the task's runs, 5 %)"
+    "sign-flip test on the same queries, Holm-corrected over the task's runs, 5 %). Runs that share a letter in group "
+    "are not significantly different from each other"
 )
 NOT_TESTED = "No significance test: it needs two runs on the same queries"
 SERVED = "server: measured by the benchmark's own server on that date, not by condsim; no interval, not tested"
@@ -165,15 +169,26 @@ def methods_by_tasks(title: str, entries: Sequence[Entry], *, seconds: bool = Fa
 
 
 def task_columns(entries: Iterable[Entry]) -> dict[str, str]:
-    """Task -> the metric shown, headline means first, those of GeneCIS before the others."""
+    """Task -> the metric shown: headline means first, and GeneCIS's mean and tasks before the others."""
     entries = list(entries)
     means = {entry.task for entry in entries if entry.is_mean}
     by_task: dict[str, list[Entry]] = {}
     for entry in entries:
         by_task.setdefault(entry.task, []).append(entry)
     metrics = {task: headline_metric(metric_names(group)) for task, group in by_task.items()}
-    order = sorted(metrics, key=lambda task: (task not in means, task in means and not task.startswith("genecis")))
+    first = genecis_tasks(entries)
+    rank = {task: place for place, task in enumerate(first)}
+    order = sorted(metrics, key=lambda task: (task not in means, rank.get(task, len(rank))))
     return {task: metric for task in order if (metric := metrics[task]) is not None}
+
+
+def genecis_tasks(entries: Iterable[Entry]) -> list[str]:
+    """The headline mean of GeneCIS and its tasks, in the order of the paper: they come before all others."""
+    entries = list(entries)
+    tasks = {entry.run: entry.task for entry in entries if not entry.is_mean}
+    means = [e for e in entries if e.is_mean and (e.task.startswith(GENECIS) or e.benchmark == GENECIS)]
+    parts = (tasks[run] for mean in means for run in mean.runs if run in tasks)
+    return [*dict.fromkeys([*(mean.task for mean in means), *parts])]
 
 
 def newest_sets(entries: Sequence[Entry]) -> list[Entry]:
@@ -218,15 +233,18 @@ def _runs_by_metrics(by: Sequence[str], entries: Sequence[Entry], all_entries: S
     metrics = metric_names(entries)
     varying = [name for name in (*IDENTITY, "server") if name not in by and _varies(name, entries)]
     with_seconds = any(entry.seconds is not None for entry in entries)
+    one_set = len({(entry.full_task, entry.question_set) for entry in entries}) == 1
+    with_letters = one_set and any(entry.letters for entry in entries)
     rows: list[tuple[Item, ...]] = []
     for entry, cells in zip(entries, metric_cells(entries, metrics), strict=True):
         seconds = ["" if entry.seconds is None else f"{entry.seconds:.2f}"] if with_seconds else []
-        rows.append((*(_identity_text(entry, name) for name in varying), *cells, *seconds))
+        letters = [entry.letters] if with_letters else []
+        rows.append((*(_identity_text(entry, name) for name in varying), *letters, *cells, *seconds))
         if entry.reported_in:
             reported = [cell.reported if isinstance(cell, Cell) else "" for cell in cells]
             source = f"reported: {entry.reported_in}"
-            rows.append((source, *("" for _ in varying[1:]), *reported, *("" for _ in seconds)))
-    head = [*(Column(name, number=False) for name in varying), *map(Column, metrics)]
+            rows.append((source, *("" for _ in (*varying[1:], *letters)), *reported, *("" for _ in seconds)))
+    head = [*(Column(name, number=False) for name in (*varying, *[GROUP] * with_letters)), *map(Column, metrics)]
     head += [Column(SECONDS)] if with_seconds else []
     return Table(_title(by, entries, all_entries), tuple(head), tuple(rows), legend(entries))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,11 +26,13 @@ from condsim.harness.results.question_set import QuestionSet
 from condsim.harness.results.spread import find_spreads, spread_table
 from condsim.harness.results.sweeps import find_sweeps
 from condsim.harness.results.table import (
+    GENECIS,
     Cell,
     Column,
     Item,
     RunName,
     Table,
+    genecis_tasks,
     methods_by_tasks,
     metric_cells,
     newest_sets,
@@ -39,7 +41,6 @@ from condsim.harness.results.table import (
 from condsim.harness.run.record import Measurement
 
 CONDITIONS_SHOWN = 40
-FIRST_BENCHMARK = "genecis"
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,13 @@ class KindBars:
 
 def context(groups: Sequence[QuestionSet], entries: Sequence[Entry], notes: list[str]) -> dict[str, Any]:
     """All that the template reads, except the page of queries. ``notes`` gets what cannot be shown."""
-    groups = sorted(groups, key=lambda group: group.benchmark != FIRST_BENCHMARK)
+    first = {benchmark: genecis_tasks(own) for benchmark, own in _by_benchmark(entries).items()}
+
+    def place(group: QuestionSet) -> tuple[bool, str, int]:
+        tasks = first.get(group.benchmark, [])
+        return group.benchmark != GENECIS, group.benchmark, [*tasks, group.name].index(group.name)
+
+    groups = sorted(groups, key=place)
     shown = [group for group in groups if group.is_newest]
     return {
         "boards": boards(entries),
@@ -133,10 +140,8 @@ def context(groups: Sequence[QuestionSet], entries: Sequence[Entry], notes: list
 def boards(entries: Sequence[Entry]) -> list[Board]:
     """One board per benchmark, GeneCIS first, of the newest question set of each task."""
     entries = newest_sets(entries)
-    benchmarks = sorted(dict.fromkeys(entry.benchmark for entry in entries), key=lambda name: name != FIRST_BENCHMARK)
     made = []
-    for benchmark in benchmarks:
-        own = [entry for entry in entries if entry.benchmark == benchmark]
+    for benchmark, own in sorted(_by_benchmark(entries).items(), key=lambda item: item[0] != GENECIS):
         chances = {
             task: next((e.metrics[metric].chance for e in own if e.task == task and metric in e.metrics), None)
             for task, metric in task_columns(own).items()
@@ -145,6 +150,13 @@ def boards(entries: Sequence[Entry]) -> list[Board]:
         if chances:
             made.append(Board(benchmark, methods_by_tasks(benchmark, own, seconds=True), shown))
     return made
+
+
+def _by_benchmark(entries: Iterable[Entry]) -> dict[str, list[Entry]]:
+    groups: dict[str, list[Entry]] = {}
+    for entry in entries:
+        groups.setdefault(entry.benchmark, []).append(entry)
+    return groups
 
 
 def task_tables(groups: Sequence[QuestionSet], entries: Sequence[Entry], notes: list[str]) -> list[TaskTable]:

@@ -14,14 +14,16 @@ from typing import Any
 
 import pytest
 
-from builders import Methods, make_record, make_results
+from builders import Methods, make_record, make_results, make_tasks, write_run
 from condsim.harness.commands.leaderboard import main
 from condsim.harness.errors import CondsimError
 from condsim.harness.results.entry import Entry
 from condsim.harness.results.leaderboard import Leaderboard, make_leaderboard, parse_filters
 from condsim.harness.results.published import find_published, read_published
+from condsim.harness.results.report.page import context
 from condsim.harness.results.results import Results
 from condsim.harness.results.stored_run import StoredRun
+from condsim.harness.results.table import task_columns
 from condsim.harness.run.record import Measurement, Record
 from condsim.harness.statistics.letters import share_letter
 
@@ -301,3 +303,26 @@ def test_the_command_writes_every_format_and_needs_nothing_slow(
     assert done.returncode == 0, done.stderr
     assert "toy/focus" in done.stdout
     assert "\x1b" not in done.stdout
+
+
+def test_every_table_for_a_paper_has_the_letters_and_says_what_was_tested(results_folder: Path) -> None:
+    board = Results(results_folder).leaderboard().select(task="toy/focus")
+    (table,) = board.by()
+    place = [column.name for column in table.head].index("group")
+    assert [row[place] for row in table.rows] == [entry.letters for entry in board.entries]
+    assert any(entry.letters for entry in board.entries)
+    for text in (board.to_markdown(), board.to_latex()):
+        assert text.count("paired sign-flip test") == len(board.tables())
+    by_method = Results(results_folder).leaderboard().by("method")
+    assert all("group" not in [column.name for column in table.head] for table in by_method), "letters are per task"
+
+
+def test_genecis_comes_first_in_the_order_of_its_mean(tmp_path: Path) -> None:
+    headlines = {"genecis_average": [["zebra", "recall@1"], ["ant", "recall@1"]]}
+    results = tmp_path / "results"
+    for task in (replace(make_tasks(tmp_path / "pictures", 20)[0], name=name) for name in ("ant", "bee", "zebra")):
+        write_run(results, task, "clay", 1.0, {}, 0, headlines=headlines)
+    entries = Results(results).leaderboard().entries
+    assert list(task_columns(entries)) == ["genecis_average", "zebra", "ant", "bee"]
+    shown = context(Results(results).question_sets, entries, [])
+    assert [table.name for table in shown["tasks"]] == ["toy/zebra", "toy/ant", "toy/bee"]
