@@ -38,6 +38,12 @@ class Backbone(Protocol):
         ...
 
 
+def reads_images(backbone: object) -> bool:
+    """Whether a backbone, or its class, says that it needs the file of every image: an optional part, the attribute
+    ``reads_images = True``. Without it only a run shows whether it does."""
+    return getattr(backbone, "reads_images", False) is True
+
+
 @runtime_checkable
 class DigestsImages(Protocol):
     """An optional part: what identifies the pictures' content. Without it the bytes of their files do."""

@@ -28,7 +28,7 @@ _METHOD = "method."
 def job_with_choice(composer: Composer, settings: Sequence[Setting]) -> Job:
     """The job of these settings; with one job per candidate where numeric settings of the method have the value val."""
     maybe = [s for s in settings if s.text == VAL and s.name.startswith(_METHOD)]
-    if composer.name != "bench" or not maybe:
+    if composer.name not in ("bench", "export") or not maybe:
         return composer.job(settings)
     base = composer.job([s for s in settings if s not in maybe])
     open_settings = [s for s in maybe if _takes_number(base.config, s.name)]

@@ -6,9 +6,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from condsim.harness.commands.chosen import chosen_benchmark
 from condsim.harness.commands.composition import Job, jobs
-from condsim.harness.configs import make, make_once, plain
+from condsim.harness.commands.runs import BenchJob, made
 from condsim.harness.console import console
 from condsim.harness.errors import NotApplicable
 from condsim.harness.exchange.ids import unique_query_ids
@@ -27,31 +26,29 @@ def main(argv: Sequence[str]) -> int:
 
 def export(job: Job) -> list[Path]:
     """Rank every chosen task by the job's method, and write one file per task. Returns the files."""
-    from condsim.harness.run.identity import RunSettings, identify
-    from condsim.harness.run.run import rank
+    from condsim.harness.run.identity import identify
+    from condsim.harness.run.isolation import isolated
+    from condsim.harness.run.run import chosen_method, rank
 
     config = job.config
-    benchmark = chosen_benchmark(plain(config.benchmark), config.tasks, config.queries_from, config.wording)
-    backbone = make_once(plain(config.backbone), "backbone")
-    method = make(plain(config.method), "method")
-    statistics = config.statistics
-    settings = RunSettings(
-        job.method_name, plain(config.method), job.changed_settings, statistics.resamples, statistics.seed
-    )
+    benchmark, backbone, method, settings = made(BenchJob.of(job))
     written = []
     for task in benchmark.tasks:
         try:
             method.check(task)
             run = identify(benchmark, task, method, backbone, settings).run
             most = len(task.gallery_rows) if task.candidates is None else int(task.candidates.lengths.max())
-            ranking, _ = rank(benchmark, task, method, backbone, min(most, config.depth or most))
+            chosen, choice = chosen_method(benchmark, task, method, backbone, settings)
+            with isolated():
+                ranking, _ = rank(benchmark, task, chosen, backbone, min(most, config.depth or most))
         except NotApplicable as reason:
             console.print(f"{settings.method} does not apply to {task.full_name}: {reason}", style="dim")
             continue
         name = f"{safe_name(settings.method)}-{run}.{config.format}"
         path = Path(config.output).expanduser() / safe_name(task.benchmark) / safe_name(task.name) / name
         lines = write_rankings(path, config.format, _rankings(task, ranking), f"{settings.method}-{run}")
-        console.print(f"{path} written, {lines:,} lines")
+        chosen_as = "".join(f", {name}={value}" for name, value in choice.get("chosen", {}).items())
+        console.print(f"{path} written, {lines:,} lines{chosen_as}")
         written.append(path)
     return written
 

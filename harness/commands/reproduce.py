@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import pydoc
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,11 +14,13 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
 
+from condsim.harness.backbone import reads_images
 from condsim.harness.commands.bench import run_here
 from condsim.harness.commands.choices import choices_of, description
 from condsim.harness.commands.composition import Job, jobs
 from condsim.harness.commands.outcomes import Outcomes
 from condsim.harness.commands.runs import RunState
+from condsim.harness.commands.train import train_and_run
 from condsim.harness.configs import plain
 from condsim.harness.console import console, warn
 from condsim.harness.errors import CondsimError, did_you_mean
@@ -29,6 +32,7 @@ from condsim.harness.results.reproduction import (
     compared,
     comparison_table,
     correlation_table,
+    curve_table,
     measured_cells,
     published_cells,
     read_scores,
@@ -62,10 +66,12 @@ class Row:
     settings: tuple[str, ...] = ()
     not_run: str = ""
     """Why condsim does not run it."""
+    x: str = ""
+    """Where the row is on the axis of a figure."""
 
     @property
     def name(self) -> tuple[str, str]:
-        return self.method, self.backbone
+        return f"{self.method} {self.x}".strip(), self.backbone
 
 
 @dataclass(frozen=True)
@@ -84,7 +90,13 @@ class Experiment:
     settings: tuple[str, ...] = ()
     """Of every run."""
     against: str = ""
-    """A file in results/reference with one number per backbone, to correlate the first headline number with."""
+    """A file in results/reference with one number per backbone, to correlate the headline with."""
+    headline: tuple[str, str] = ("average", "recall@1")
+    """(task, metric) of the headline mean that a figure shows."""
+    axis: str = ""
+    """What the rows of a figure differ in; its numbers are not published."""
+    command: str = "bench"
+    """"train": each row is trained first, as `condsim train` does."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -128,12 +140,20 @@ def read_experiment(name: str, folders: Sequence[str] = ()) -> Experiment:
     try:
         content: dict[str, Any] = OmegaConf.to_container(OmegaConf.load(known[name]))  # type: ignore[assignment]
         rows = [
-            Row(row["method"], row["backbone"], tuple(row.get("settings", ())), row.get("not_run", ""))
+            Row(
+                row["method"],
+                row["backbone"],
+                tuple(row.get("settings", ())),
+                row.get("not_run", ""),
+                str(row.get("x", "")),
+            )
             for row in content.pop("rows")
         ]
         lists: dict[str, Any] = {
             key: tuple(content.pop(key, ())) for key in ("tables", "benchmarks", "notes", "settings")
         }
+        if "headline" in content:
+            content["headline"] = tuple(content["headline"])
         title = description(known[name]).partition("\n")[0]
         return Experiment(name, title, rows=tuple(rows), **lists, **content)
     except (OSError, YAMLError, OmegaConfBaseException, AttributeError, KeyError, TypeError) as error:
@@ -177,7 +197,7 @@ def _planned(experiment: Experiment, settings: Sequence[str], flags: Sequence[st
         replaced = {setting.partition("=")[0].lstrip("+") for setting in settings}
         # Another choice of a group replaces the settings of the one that the table names.
         kept = [s for s in own if not any(s.startswith((f"{name}=", f"{name}.")) for name in replaced)]
-        (job,) = jobs("bench", [*flags, *kept, *settings])
+        (job,) = jobs(experiment.command, [*flags, *kept, *settings])
         yield row, job
 
 
@@ -218,8 +238,10 @@ def _looked_for(planned: Sequence[tuple[Row, Job | None]]) -> tuple[dict[tuple[s
 
 
 def _reads_pictures(job: Job) -> bool:
-    """Whether the job's features come from pictures; those of a file, or of a user's backbone, may need none."""
-    return str(job.config.backbone.get("_target_", "")) == "condsim.harness.features.open_clip.backbone.OpenClip"
+    """Whether the job's backbone says that it needs every picture; features of a file, for example, need none."""
+    target = str(job.config.backbone.get("_target_", ""))
+    search_current_folder(target)
+    return reads_images(pydoc.locate(target))
 
 
 def _run(
@@ -239,7 +261,7 @@ def _run(
             missing[row.name] = absent[row.name]
             continue
         outcomes = Outcomes(trackers=shared.trackers, unusable=shared.unusable)
-        run_here(job, outcomes, RunState())
+        (train_and_run if experiment.command == "train" else run_here)(job, outcomes, RunState())
         shared.results = outcomes.results
         runs[row.name] = {record.run for record in (*outcomes.done, *outcomes.skipped)}
         reasons = [*outcomes.failed, *(r for m in outcomes.not_applicable.values() for r in m.values())]
@@ -254,6 +276,8 @@ def _run(
     for name, hashes in runs.items():
         entries = results.leaderboard().of_runs(hashes).entries if hashes else ()
         measured[name] = measured_cells(entries)
+    if experiment.axis:
+        return _show_curve(experiment, measured, missing)
     if experiment.against:
         return _show_correlation(experiment, results, measured)
     return _show(experiment, compared(cells, measured, missing, experiment.tolerance), output)
@@ -272,6 +296,19 @@ def _show(experiment: Experiment, cells: Sequence[Compared], output: Path | None
     return 0 if any(cell.measured is not None for cell in cells) else 1
 
 
+def _show_curve(
+    experiment: Experiment,
+    measured: Mapping[tuple[str, str], Mapping[tuple[str, str, str], Measurement]],
+    missing: Mapping[tuple[str, str], str],
+) -> int:
+    key = (experiment.benchmarks[0], *experiment.headline)
+    points = [(row.x, measured.get(row.name, {}).get(key), missing.get(row.name, "")) for row in experiment.rows]
+    print_tables([curve_table(f"{experiment.name}: {experiment.title}", experiment.axis, points)])
+    for note in experiment.notes:
+        console.print(f"note: {note}")
+    return 0 if any(point for _, point, _ in points) else 1
+
+
 def _show_correlation(
     experiment: Experiment,
     results: Results,
@@ -279,7 +316,7 @@ def _show_correlation(
 ) -> int:
     place = find_published(results.folder)
     scores = read_scores(place.parent / experiment.against) if place is not None else {}
-    key = (experiment.benchmarks[0], "average", "recall@1")
+    key = (experiment.benchmarks[0], *experiment.headline)
     ours = {backbone: found[key].value for (_, backbone), found in measured.items() if key in found}
     pairs = {backbone: (scores[backbone], 100 * value) for backbone, value in ours.items() if backbone in scores}
     print_tables([correlation_table(f"{experiment.name}: {experiment.title}", pairs)])

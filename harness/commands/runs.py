@@ -109,22 +109,29 @@ def start_runs() -> Callable[[BenchJob], list[Event]]:
     return lambda job: list(run_job(job, state))
 
 
+def made(job: BenchJob) -> tuple[Benchmark, Backbone, Method, RunSettings]:
+    """What a job runs. Raises whatever code of the user's raises."""
+    from condsim.harness.run.identity import RunSettings
+    from condsim.harness.run.isolation import isolated
+
+    config = job.config
+    benchmark = chosen_benchmark(config["benchmark"], config["tasks"], config["queries_from"], config["wording"])
+    backbone = make_once(config["backbone"], "backbone")
+    with isolated():
+        choice = choice_of(job.candidates, config)
+        method = choice.candidates[0].method if choice else make(config["method"], "method")
+    statistics = config["statistics"]
+    settings = RunSettings(
+        job.method, config["method"], {}, statistics["resamples"], statistics["seed"], config.get("top", 0), choice
+    )
+    return benchmark, backbone, method, settings
+
+
 def run_job(job: BenchJob, state: RunState) -> Iterator[Event]:
     """Run a job: its events, each as soon as it is known."""
-    config, results = job.config, job.results
+    results = job.results
     try:
-        from condsim.harness.run.identity import RunSettings
-        from condsim.harness.run.isolation import isolated
-
-        benchmark = chosen_benchmark(config["benchmark"], config["tasks"], config["queries_from"], config["wording"])
-        backbone = make_once(config["backbone"], "backbone")
-        with isolated():
-            choice = choice_of(job.candidates, config)
-            method = choice.candidates[0].method if choice else make(config["method"], "method")
-        statistics = config["statistics"]
-        settings = RunSettings(
-            job.method, config["method"], {}, statistics["resamples"], statistics["seed"], config["top"], choice
-        )
+        benchmark, backbone, method, settings = made(job)
     except UNEXPECTED as error:
         failed = Failed.by(error, job.method, results)
         yield failed

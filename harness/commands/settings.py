@@ -46,13 +46,12 @@ _SAME = {
     "statistics.resamples": Annotated[int, Range(least=100)], "statistics.seed": Seed,
 }  # fmt: skip
 _RUN = _SAME | {"tasks": Names, "wording": str | None, "results": Path, "top": Count, "force": bool}
+_CHOICE = {
+    "choose": Mapping[str, Any], "validation.split": str, "validation.tasks": Names, "validation.metric": str | None,
+}  # fmt: skip
 
 OWN: dict[str, dict[str, Any]] = {
-    "bench": _RUN
-    | {
-        "choose": Mapping[str, Any], "validation.split": str, "validation.tasks": Names,
-        "validation.metric": str | None,
-    },
+    "bench": _RUN | _CHOICE,
     "train": _RUN
     | {
         "dry": bool, "checkpoints": Path, "evaluate": bool,
@@ -65,6 +64,7 @@ OWN: dict[str, dict[str, Any]] = {
         "validation.tasks": Names,
     },
     "export": _SAME
+    | _CHOICE
     | {
         "tasks": Names, "wording": str | None, "output": Path, "format": Literal["trec", "jsonl"],
         "depth": Count | None,

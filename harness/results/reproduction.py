@@ -143,6 +143,22 @@ def read_scores(path: Path) -> dict[str, float]:
         raise CondsimError(f"{path}: the scores cannot be read: {error}") from None
 
 
+def curve_table(title: str, axis: str, points: Sequence[tuple[str, Measurement | None, str]]) -> Table:
+    """One row per point of a figure that prints no numbers: (place on the axis, what we measured, why not)."""
+    rows = tuple(
+        (
+            x, "not in numbers", *([f"{100 * ours.value:.1f}", ends_text(*ours.ends), ""] if ours else ["", "", why]),
+        )
+        for x, ours, why in points
+    )  # fmt: skip
+    head = (*(Column(name) for name in (axis, "published", "measured")), *_texts("95 % interval", "not run"))
+    return Table(title, head, rows, "The figure prints no numbers, so there is no verdict. Not tested.")
+
+
+def _texts(*names: str) -> list[Column]:
+    return [Column(name, number=False) for name in names]
+
+
 def correlation_table(title: str, pairs: Mapping[str, tuple[float, float]]) -> Table:
     """One row per backbone: its ImageNet accuracy and what we measured. The caption has Pearson's correlation with the
     95 % interval of Fisher's transform, and the slope; both need four backbones."""

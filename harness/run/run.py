@@ -67,9 +67,7 @@ def measure_task(
     """
     method.check(task)
     identity = identity or identify(benchmark, task, method, backbone, settings)
-    choice: dict[str, Any] = {}
-    if settings.choice is not None:
-        method, choice = settings.choice.best(task, partial(_score, benchmark, backbone))
+    method, choice = chosen_method(benchmark, task, method, backbone, settings)
     with isolated():
         texts: list[str] = []
         ranking, seconds = rank(benchmark, task, method, backbone, settings.top, texts)
@@ -99,6 +97,16 @@ def measure_task(
         training=dict(method.trained_with()),
     )
     return MeasuredRun(task, ranking, record)
+
+
+def chosen_method(
+    benchmark: Benchmark, task: Task, method: Method, backbone: Backbone, settings: RunSettings
+) -> tuple[Method, dict[str, Any]]:
+    """The method with the settings that are chosen on validation data, and what was compared; ``method`` and nothing
+    where no setting is open."""
+    if settings.choice is None:
+        return method, {}
+    return settings.choice.best(task, partial(_score, benchmark, backbone))
 
 
 def _score(benchmark: Benchmark, backbone: Backbone, method: Method, task: Task, metric: str) -> float:

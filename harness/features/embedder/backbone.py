@@ -34,6 +34,8 @@ _OTHER_FORMATS = ["*.onnx", "onnx/*", "openvino/*", "*.gguf", "*.h5", "*.msgpack
 class Embedder:
     """A model that sentence-transformers loads, from a folder or the Hugging Face Hub (BGE-VL, GME, Qwen3-VL, ...)."""
 
+    reads_images = True
+
     def __init__(
         self,
         model: str,

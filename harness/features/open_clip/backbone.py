@@ -53,6 +53,8 @@ _TEXT_CUT = 1
 class OpenClip:
     """A model of open_clip. It is loaded only when something has to be encoded that is not in the feature cache."""
 
+    reads_images = True
+
     def __init__(
         self,
         model: str,

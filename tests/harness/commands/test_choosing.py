@@ -37,6 +37,14 @@ def test_the_candidates_of_the_yaml_and_of_the_command_line() -> None:
     assert values(job("method=clay", "method.seed=val", "choose.seed=[3,4]"), "seed") == [3, 4]
 
 
+def test_export_chooses_from_the_candidates_of_bench() -> None:
+    settings = ("method=slerp", "method.weight=val", "benchmark.cache_dir=somewhere")
+    (exported,) = jobs("export", settings)
+    assert candidates_of(exported) == candidates_of(job(*settings))
+    for part in ("choose", "validation"):
+        assert plain(exported.config[part]) == plain(job(*settings).config[part])
+
+
 def test_several_settings_and_those_of_a_base() -> None:
     both = job("method=local_steering", "method.theta=val", "method.base.weight=val", "choose.theta=[0.1,0.3]")
     assert len(both.candidates) == 22

@@ -34,6 +34,33 @@ Paper,Table 1,toy,few,constant,toy,recall@2,30.0,,
 Paper,Table 1,toy,mean,constant,toy,mean,13.4,,
 Paper,Table 1,toy,few,other,toy,recall@1,16.7,,
 """
+OWN = """
+from pathlib import Path
+import numpy as np
+from condsim.harness.task import ImageTable
+from condsim.harness.triplets import Triplets
+
+def load(n):
+    images = ImageTable(Path("nowhere"), tuple(f"{i}.png" for i in range(30)))
+    reference, text, target = np.random.default_rng(0).integers(2, size=(3, n))
+    return Triplets("own", images, ("color", "shape"), reference, text, target)
+"""
+FIGURE = """\
+# A figure of a toy paper.
+paper: Paper
+tables: [Figure 1]
+benchmarks: [toy]
+headline: [mean, mean]
+axis: triplets
+command: train
+settings: [benchmark=toy, backbone=toy, method=combiner, triplets=own, method.projection=8, method.hidden=8,
+           training.steps=4, validation.share=0]
+needs: {files: none}
+rows:
+  - {method: combiner, backbone: toy, x: 30, settings: [triplets.own.n=30]}
+  - {method: combiner, backbone: toy, x: 60, settings: [triplets.own.n=60]}
+  - {method: combiner, backbone: toy, x: none, not_run: not mined}
+"""
 
 
 @pytest.fixture
@@ -59,13 +86,32 @@ def test_a_table_with_a_right_a_wrong_and_a_missing_number(folder: Path) -> None
     assert "agrees,\n" in (folder / "out.csv").read_text()
 
 
+@pytest.mark.slow
+def test_a_figure_without_numbers_trains_its_points(folder: Path) -> None:
+    (folder / "own.py").write_text(OWN)
+    (folder / "triplets").mkdir()
+    (folder / "triplets/own.yaml").write_text("own: {_target_: own.load, n: 80}\n")
+    (folder / "reproduce/paper/figure-1.yaml").write_text(FIGURE)
+    command = [str(CONDSIM), "reproduce", "paper/figure-1", "--config-dir", "."]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = [
+        [cell.strip() for cell in line.split("|")[1:-1]] for line in done.stdout.splitlines() if "not in num" in line
+    ]
+    assert [row[0] for row in rows] == ["30", "60", "none"]
+    assert all(0 <= float(row[2]) <= 100 and row[4] == "" for row in rows[:2])
+    assert rows[2][2:] == ["", "", "not mined"]
+    assert "prints no numbers, so there is no verdict" in done.stdout
+    assert len(list((folder / "results/checkpoints").glob("*.safetensors"))) == 2
+
+
 @pytest.mark.parametrize("name", sorted(choices_of("reproduce")))
 def test_every_table_has_published_cells_and_a_row_for_each(name: str) -> None:
     experiment = read_experiment(name)
     path = find_published(Path("nowhere"))
     cells = published_cells(read_published(path), experiment.paper, experiment.tables, experiment.benchmarks)
     rows = {row.name for row in experiment.rows}
-    if not experiment.against:
+    if not (experiment.against or experiment.axis):
         assert cells
         assert {cell.row for cell in cells} == rows
     for row in experiment.rows:
