@@ -196,7 +196,8 @@ class Task:
     ``counts_unanswerable``."""
     metrics: tuple[str, ...]
     """For example ("recall@1", "subset_recall@1", "map", "map@50", "ndcg@50", "mrr"): see ``harness.ranking.metrics``.
-    Empty if the ground truth is withheld (CIRR test1)."""
+    The first one is the headline metric: it is shown where only one is, and it is tested. Empty if the ground truth is
+    withheld (CIRR test1)."""
     candidates: Ragged | None = None
     gallery: Rows | None = None
     excluded: Ragged | None = None

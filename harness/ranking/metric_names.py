@@ -13,5 +13,10 @@ def metric_order(name: str) -> tuple[bool, str, int]:
 
 
 def headline_metric(names: Iterable[str]) -> str | None:
-    """The metric that represents a task if only one is shown: mAP, else the metric with the smallest K."""
-    return min(names, key=metric_order, default=None)
+    """The metric that represents a task where only one is shown and tested: the first one that its benchmark lists."""
+    return next(iter(names), None)
+
+
+def in_order(names: Iterable[str], headline: str | None) -> list[str]:
+    """The headline metric first, the others by ``metric_order``."""
+    return sorted(set(names), key=lambda name: (name != headline, metric_order(name)))

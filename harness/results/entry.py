@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from condsim.harness.ranking.metric_names import headline_metric, metric_order
+from condsim.harness.ranking.metric_names import headline_metric, in_order, metric_order
 from condsim.harness.results.order import set_name
 from condsim.harness.results.published import Published
 from condsim.harness.results.stored_run import StoredRun, settings_text
@@ -113,5 +113,8 @@ def with_reported(entry: Entry, published: Published) -> Entry:
 
 
 def metric_names(entries: Iterable[Entry]) -> list[str]:
-    """The metrics of these entries, recall@2 before recall@10."""
-    return sorted({name for entry in entries for name in entry.metrics}, key=metric_order)
+    """The metrics of these entries: the headline metric if they share it, then recall@2 before recall@10."""
+    entries = list(entries)
+    headlines = {headline_metric(entry.metrics) for entry in entries}
+    names = (name for entry in entries for name in entry.metrics)
+    return in_order(names, headlines.pop() if len(headlines) == 1 else None)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from condsim.harness.console import warn
 from condsim.harness.errors import CondsimError, did_you_mean
+from condsim.harness.ranking.metric_names import headline_metric
 from condsim.harness.results import csv_file, formats
 from condsim.harness.results.entry import Entry, entry_of, metric_names, with_reported
 from condsim.harness.results.headline_means import headline_entries
@@ -210,11 +211,12 @@ def _with_metrics(entries: Iterable[Entry], metrics: Sequence[str], known: Seque
     for name in metrics:
         if name not in known:
             raise CondsimError(f"no record has metric {name!r}. {did_you_mean(name, known)}")
-    kept = [
-        replace(entry, metrics={name: metric for name, metric in entry.metrics.items() if name in metrics})
-        for entry in entries
-    ]
-    return [entry for entry in kept if entry.metrics]
+    kept = []
+    for entry in entries:
+        own = {name: metric for name, metric in entry.metrics.items() if name in metrics}
+        tested = headline_metric(entry.metrics) in metrics  # letters are about this metric alone
+        kept += [replace(entry, metrics=own, letters=entry.letters if tested else "")] if own else []
+    return kept
 
 
 def _texts(wanted: object) -> list[str]:

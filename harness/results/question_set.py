@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from condsim.harness.errors import CondsimError
-from condsim.harness.ranking.metric_names import headline_metric, metric_order
+from condsim.harness.ranking.metric_names import headline_metric, in_order
 from condsim.harness.results.order import newest, older_set, question_sets, set_name
 from condsim.harness.results.stored_run import StoredRun
 
@@ -63,13 +63,14 @@ class QuestionSet:
 
     @cached_property
     def metrics(self) -> tuple[str, ...]:
-        """Every metric of these runs, recall@2 before recall@10."""
-        return tuple(sorted({name for run in self.runs for name in run.record.metrics}, key=metric_order))
+        """Every metric of these runs: the headline metric, then recall@2 before recall@10."""
+        return tuple(in_order((name for run in self.runs for name in run.record.metrics), self.headline))
 
     @property
     def headline(self) -> str | None:
         """The metric that represents the task where only one is shown."""
-        return headline_metric(self.metrics) if self.chosen is None else self.chosen
+        names = (name for run in self.runs for name in run.record.metrics)
+        return headline_metric(names) if self.chosen is None else self.chosen
 
     @property
     def task_path(self) -> Path | None:

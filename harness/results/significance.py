@@ -12,7 +12,7 @@ from condsim.harness.errors import CondsimError
 from condsim.harness.files import atomic
 from condsim.harness.hashing import canonical_json, content_digest
 from condsim.harness.ranking.metric_names import headline_metric
-from condsim.harness.results.entry import Entry, metric_names
+from condsim.harness.results.entry import Entry
 from condsim.harness.results.question_set import QuestionSet
 from condsim.harness.statistics.letters import share_letter
 
@@ -50,7 +50,7 @@ def significance_letters(sets: Sequence[QuestionSet], notes: list[str]) -> dict[
 
 def standings(entries: Sequence[Entry]) -> list[str]:
     """For entries of one question set: BEST on the headline metric, TIED where not separable from it, else ""."""
-    metric = headline_metric(metric_names(entries))
+    metric = headline_metric(name for entry in entries for name in entry.metrics)
     compared = [entry for entry in entries if metric in entry.metrics]
     if len(compared) < 2 or metric is None:
         return ["" for _ in entries]
@@ -81,7 +81,7 @@ def _compared(question_set: QuestionSet, notes: list[str]) -> dict[str, str]:
 def _key(question_set: QuestionSet) -> list[Any]:
     """Everything that the letters depend on."""
     runs = sorted([run.run, *map(list, sorted(run.record.files.items()))] for run in question_set.runs)
-    return [METHOD, runs, question_set.task_path is not None]
+    return [METHOD, question_set.headline, runs, question_set.task_path is not None]
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -21,9 +21,9 @@ MOST_TASKS = 6
 """Tasks that are put side by side; more of them go down."""
 LEGEND = "Percent; ± is half the 95 % interval, brackets hold its ends where it is lopsided. Bold: best of its task"
 TESTED = (
-    "~: not significantly different from the best in the task's headline metric (mAP, else the smallest K; paired "
-    "sign-flip test on the same queries, Holm-corrected over the task's runs, 5 %). Runs that share a letter in group "
-    "are not significantly different from each other"
+    "~: not significantly different from the best in the task's headline metric (the first that the benchmark lists; "
+    "paired sign-flip test on the same queries, Holm-corrected over the task's runs, 5 %). Runs that share a letter in "
+    "group are not significantly different from each other"
 )
 NOT_TESTED = "No significance test: it needs two runs on the same queries"
 SERVED = "server: measured by the benchmark's own server on that date, not by condsim; no interval, not tested"
@@ -175,7 +175,9 @@ def task_columns(entries: Iterable[Entry]) -> dict[str, str]:
     by_task: dict[str, list[Entry]] = {}
     for entry in entries:
         by_task.setdefault(entry.task, []).append(entry)
-    metrics = {task: headline_metric(metric_names(group)) for task, group in by_task.items()}
+    metrics = {
+        task: headline_metric(name for entry in group for name in entry.metrics) for task, group in by_task.items()
+    }
     first = genecis_tasks(entries)
     rank = {task: place for place, task in enumerate(first)}
     order = sorted(metrics, key=lambda task: (task not in means, rank.get(task, len(rank))))

@@ -19,6 +19,7 @@ from condsim.harness.files import SCRATCH, atomic_folder, sweep
 from condsim.harness.hashing import canonical_json, content_digest, settings_hash
 from condsim.harness.names import unusable_character
 from condsim.harness.paths import safe_name
+from condsim.harness.ranking.metric_names import in_order
 
 RECORD_SCHEMA = 2
 RECORD = "record.json"
@@ -73,6 +74,7 @@ class Record:
     clusters: int
     cluster_name: str
     metrics: dict[str, Measurement]
+    """The headline metric first."""
     seconds: dict[str, float]
     """Wall time in seconds of "encode", "prepare" and "score"."""
     versions: dict[str, str]
@@ -186,7 +188,7 @@ def find_records(results: Path) -> Iterator[tuple[Path, Record | RecordError]]:
 
 
 def _text(record: Record) -> str:
-    content = asdict(record)
+    content = asdict(record) | {"headline": next(iter(record.metrics), "")}  # the metrics' own order is not kept
     content["metrics"] = {name: {part: m[part] for part in _MEASURED} for name, m in content["metrics"].items()}
     content["digest"] = _own_digest(content)
     return json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
@@ -225,7 +227,9 @@ def _checked(content: dict[str, Any], folder: Path) -> Record:
         require(problem is None, f"metric {name}: {problem}")
         metrics[name] = Measurement(**numbers)
     require(digest == _own_digest(content), "its content does not match its digest")
-    record = Record(**{**_ADDED, **content, "metrics": metrics})
+    content = _ADDED | content
+    metrics = {name: metrics[name] for name in in_order(metrics, content.pop("headline"))}
+    record = Record(**{**content, "metrics": metrics})
     config = record.config
     require(record.clusters <= record.queries, "clusters should be at most queries")
     require(isinstance(config.get("method_config"), dict), "config.method_config should be a mapping")
@@ -314,7 +318,7 @@ _COLUMNS = frozenset(
 )  # fmt: skip
 _MEASURED = ("value", "low", "high", "chance")
 """The fields of a measurement that a record holds."""
-_ADDED: dict[str, Any] = {"notes": [], "choice": {}, "training": {}}
+_ADDED: dict[str, Any] = {"notes": [], "choice": {}, "training": {}, "headline": ""}
 """Fields that records of earlier versions lack, and what that means."""
 _NAME = (_is_name, "a printable name")
 _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
@@ -325,6 +329,7 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "queries": (_is_count, "a count"),
     "clusters": (_is_count, "a count"),
     "metrics": (_mapping(lambda value: True), "a mapping"),
+    "headline": (_is_text, "a text"),
     "seconds": (_mapping(lambda value: _is_number(value) and value >= 0), "a mapping to numbers"),
     "variant": (_is_text, "a text"),
     "versions": (_mapping(_is_text), "a mapping to texts"),

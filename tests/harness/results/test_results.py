@@ -112,3 +112,17 @@ def test_nothing_to_read_is_one_message(tmp_path: Path) -> None:
     with pytest.raises(CondsimError, match="run `condsim bench` first"):
         Results(tmp_path).compare("toy/focus")
     assert len(Results(tmp_path).leaderboard()) == 0
+
+
+def test_the_first_metric_of_the_benchmark_is_shown_and_tested(tmp_path: Path) -> None:
+    made = make_results(
+        tmp_path / "results", 20, METHODS, change=lambda task: replace(task, metrics=("recall@5", "recall@1"))
+    )
+    results = Results(made)
+    board = results.leaderboard()
+    assert results.compare("toy/focus").metric == "recall@5"
+    assert [str(column) for column in board.select(task="focus").tables()[0].head[1:3]] == ["recall@5", "recall@1"]
+    best = board.best("toy/focus")
+    assert best.headline is best.metrics["recall@5"]
+    assert all(entry.letters for entry in board.select(task="focus", metric="recall@5").entries)
+    assert not any(entry.letters for entry in board.select(task="focus", metric="recall@1").entries)

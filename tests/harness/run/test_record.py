@@ -70,6 +70,14 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
 
 
+def test_the_headline_metric_stays_the_first(tmp_path: Path) -> None:
+    measured = Measurement(0.5, 0.25, 0.75, 0.1)
+    folder, _ = written(tmp_path, record(metrics=dict.fromkeys(("recall@10", "recall@5", "mrr", "recall@1"), measured)))
+    assert list(read_record(folder).metrics) == ["recall@10", "mrr", "recall@1", "recall@5"]
+    rewrite(folder, lambda content: content.pop("headline"))
+    assert list(read_record(folder).metrics) == ["mrr", "recall@1", "recall@5", "recall@10"]  # of an earlier version
+
+
 def test_a_failure_while_writing_leaves_nothing(tmp_path: Path) -> None:
     def fail(scratch: Path) -> None:
         (scratch / "half").write_text("half")
