@@ -20,10 +20,16 @@ from condsim.harness.images import crop_by_rule, decode
 from condsim.harness.outside import pair_name
 from condsim.harness.paths import safe_name
 from condsim.harness.progress import track
-from condsim.harness.tables import JSON_LINES, PARQUET
+from condsim.harness.tables import JSON_LINES, PARQUET, read_frame
 from condsim.harness.task import ImageTable, Task, condition_text
 
 Table = list[dict[str, Any]]
+COLUMNS = {
+    "queries": {"query", "task", "id", "text", "texts", "image", "box", "path"},
+    "images": {"image", "path", "box"},
+    "pairs": {"name", "text", "image", "path", "box"},
+}
+"""Table -> its columns."""
 FORMS = (".csv", *JSON_LINES, *PARQUET)
 
 
@@ -32,12 +38,14 @@ def main(argv: Sequence[str]) -> int:
 
 
 def run(settings: Mapping[str, Any]) -> int:
-    """Write the tables. Raises CondsimError for a file of another form, and for two pictures with one name."""
+    """Write the tables. Raises CondsimError for a file of another form, for one that holds something else than such a
+    table, and for two pictures with one name."""
     tables = [what for what in ("queries", "images", "pairs") if settings[what] is not None]
     outputs = {what: Path(settings[what]).expanduser() for what in tables}
     for what, path in outputs.items():
         if path.suffix.lower() not in FORMS:
             raise CondsimError(f"{what}={path}: a table is written as {', '.join(FORMS)}")
+        _require_own(what, path)
     tasks = chosen_benchmark(settings["benchmark"], settings["tasks"], settings["queries_from"]).tasks
     crops = None if settings["crops"] is None else Path(settings["crops"]).expanduser()
     images = image_rows(tasks)
@@ -52,6 +60,21 @@ def run(settings: Mapping[str, Any]) -> int:
         _write(outputs[what], rows)
         console.print(f"{outputs[what]} written: {len(rows):,} {what}", markup=False)
     return 0
+
+
+def _require_own(what: str, path: Path) -> None:
+    """Raises CondsimError where writing ``path`` would replace a file that this command has not written."""
+    if not path.exists():
+        return
+    try:
+        columns = set(read_frame(path, f"a table of {what}"))
+    except CondsimError:
+        columns = set()
+    if columns != COLUMNS[what]:
+        raise CondsimError(
+            f"{what}={path}: the file exists and was not written by `condsim queries`, so it is not replaced. Choose "
+            f"another name, as in {what}=encode_{path.name}"
+        )
 
 
 def query_rows(task: Task) -> Table:

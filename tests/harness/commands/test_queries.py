@@ -87,6 +87,22 @@ def test_crops_are_written_as_the_benchmark_crops_them(tmp_path: Path, monkeypat
     assert (np.array(Image.open(path)) == pixels[3:8, 2:10]).all()
 
 
+@pytest.mark.parametrize("name", ["queries.csv", "images.csv"])
+def test_a_file_of_the_user_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    (tmp_path / name).write_text("id,image,positives\n1,a.png,b.png\n")
+    with pytest.raises(CondsimError, match=f"{name}: the file exists and was not written by .*=encode_{name}"):
+        run(tmp_path, monkeypatch, task(tmp_path))
+    assert sorted(path.name for path in tmp_path.iterdir()) == [name]
+    assert (tmp_path / name).read_text().startswith("id,image")
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_its_own_tables_are_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str) -> None:
+    files = {what: str(tmp_path / f"{what}{suffix}") for what in ("queries", "images", "pairs")}
+    for _ in range(2):
+        run(tmp_path, monkeypatch, task(tmp_path), **files)
+
+
 def test_two_pictures_with_one_name_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     other = task(tmp_path, "change", images=ImageTable(tmp_path / "elsewhere", ("a.png", "b.png", "c.png")))
     with pytest.raises(CondsimError, match=r"tasks focus and change have different pictures .*tasks=\[change\]"):
