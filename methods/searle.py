@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import torch
 
+from condsim.harness.errors import CondsimError
 from condsim.harness.one_vector import unit
 from condsim.harness.state_dict import read_state_dict, write_state_dict
 from condsim.methods.phrases.lexicon import phrase_source
@@ -131,8 +133,9 @@ class Searle(_Phi):
         assert data.encode_texts is not None
         done: list[Tensor] = []
         if keep.is_file():
-            whole = read_state_dict(keep).state["words"].to(data.images.device)
-            done = list(torch.split(whole, self.inversion.batch_size))
+            with suppress(CondsimError):  # damaged: the inversion starts again
+                whole = read_state_dict(keep).state["words"].to(data.images.device)
+                done = list(torch.split(whole, self.inversion.batch_size))
 
         def save(batches: list[Tensor]) -> None:
             write_state_dict(keep, {"words": torch.cat(batches)}, {})

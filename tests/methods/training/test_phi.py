@@ -156,8 +156,14 @@ def test_an_interrupted_inversion_resumes_and_ends_in_the_same_bytes(
     monkeypatch.setattr(Inversion, "_invert", killed)
     with pytest.raises(KeyboardInterrupt):
         train(plan, resumed)
+    kept = resumed.with_suffix(".kept").read_bytes()
     train(plan, resumed)
     assert numbers == [0, 1, 1, 2]  # the first batch was kept
+    assert resumed.read_bytes() == whole.read_bytes()
+    resumed.with_suffix(".kept").write_bytes(kept[:-1] + bytes([kept[-1] ^ 1]))
+    resumed.unlink()
+    train(plan, resumed)
+    assert numbers[4:] == [0, 1, 2]  # a damaged file is not used
     assert resumed.read_bytes() == whole.read_bytes()
 
 
