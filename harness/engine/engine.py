@@ -46,6 +46,9 @@ class Held(Protocol):
 class Engine(Protocol):
     """Where work is done."""
 
+    interactive: bool
+    """Whether workers answer while the command waits. False for jobs in a queue, which are only good for sweeps."""
+
     @property
     def workers(self) -> int:
         """How many items or parts are worked on at the same time: cut work into at least so many. It may start them."""

@@ -12,6 +12,7 @@ from condsim.harness.engine.engine import Held, Item, Lost, Result
 class LocalEngine:
     """This process. Nothing is copied or pickled, and nothing can be lost."""
 
+    interactive = True
     workers = 1
 
     def work(

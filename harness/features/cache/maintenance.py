@@ -17,7 +17,7 @@ from condsim.harness.errors import CondsimError, did_you_mean
 from condsim.harness.features.cache.digest_index import DigestIndex
 from condsim.harness.features.cache.segment import Segment
 from condsim.harness.features.cache.store import DIGESTS, folder_name
-from condsim.harness.features.cache.table import IDENTITY, LOCK, FeatureTable
+from condsim.harness.features.cache.table import IDENTITY, LOCK, FeatureTable, delete_old
 from condsim.harness.files import sweep
 
 KINDS = ("image", "text")
@@ -126,6 +126,7 @@ def _sweep(root: Path) -> None:
     for path in _folders(root):
         for kind in KINDS:
             sweep(path / kind)
+            delete_old(path / kind)
 
 
 class _UnknownBackboneError(Exception):

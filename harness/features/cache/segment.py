@@ -119,8 +119,9 @@ def write_segment(
     notes: Notes,
     checksums: Checksums | None = None,
     sync: bool = False,
+    name: str | None = None,
 ) -> Path:
-    """Write a new segment into ``folder``, complete or not at all.
+    """Write a new segment into ``folder``, complete or not at all. ``name``: None is a new one.
 
     ``checksums``: those of the rows where they are copied (None: computed). ``sync``: flush to the disk before this
     returns; without it a power cut may tear the file, which its checksums then show. Raises OSError.
@@ -128,7 +129,7 @@ def write_segment(
     checksums = checksums_of(owner, keys, features, notes) if checksums is None else checksums
     arrays = {"keys": keys, "features": features, "notes": notes, "checksums": checksums}
     content = {name: np.ascontiguousarray(array, dtype=_DTYPES[name]) for name, array in arrays.items()}
-    path = folder / f"{uuid.uuid4().hex}{SUFFIX}"
+    path = folder / (name or f"{uuid.uuid4().hex}{SUFFIX}")
     with atomic(path) as scratch, open(scratch, "wb") as file:
         file.write(save(content, _metadata(owner, content["keys"], content["checksums"])))
         if sync:

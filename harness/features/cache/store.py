@@ -11,7 +11,8 @@ import json
 import os
 import re
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
@@ -61,26 +62,40 @@ class FeatureStore:
 
         Raises UnusableRowsError with row and file for files that are missing or cannot be read.
         """
-        names = list(dict.fromkeys(table.names))
-        folder = os.path.join(table.root, "")
-        paths = [folder + table.file(name) for name in names]
-        try:
+        with _by_row(table) as (names, paths):
             stamps = stamp_files(paths)
             fingerprint = _fingerprint(table, stamps.tobytes())
             if fingerprint not in self._image_keys:
                 contents = dict(zip(names, self.digests.digests(paths, stamps), strict=True))
                 self._remember_keys(fingerprint, table, [contents[name] for name in table.names])
-        except UnusableRowsError as error:
-            by_name = {names[i]: fault for i, fault in error.faults.items()}
-            faults = {row: by_name[name] for row, name in enumerate(table.names) if name in by_name}
-            raise UnusableRowsError(len(table), faults, describe_images(table)) from None
         self._image_keys.move_to_end(fingerprint)
         return self._image_keys[fingerprint]
+
+    def trust(self, table: ImageTable, digests: list[bytes]) -> None:
+        """Take ``digests`` for those of the files of ``table`` as they are now; who reads a file checks its digest.
+
+        Raises UnusableRowsError for files that are missing.
+        """
+        with _by_row(table) as (_, paths):
+            self._remember_keys(_fingerprint(table, stamp_files(paths).tobytes()), table, digests)
 
     def _remember_keys(self, fingerprint: bytes, table: ImageTable, digests: list[bytes]) -> None:
         self._image_keys[fingerprint] = ImageKeys(digests, _keys_of_rows(table, digests))
         while len(self._image_keys) > 16:
             self._image_keys.popitem(last=False)
+
+
+@contextmanager
+def _by_row(table: ImageTable) -> Iterator[tuple[list[str], list[str]]]:
+    """The distinct names of a table and the paths of their files. An UnusableRowsError inside is one by row."""
+    names = list(dict.fromkeys(table.names))
+    folder = os.path.join(table.root, "")
+    try:
+        yield names, [folder + table.file(name) for name in names]
+    except UnusableRowsError as error:
+        by_name = {names[i]: fault for i, fault in error.faults.items()}
+        faults = {row: by_name[name] for row, name in enumerate(table.names) if name in by_name}
+        raise UnusableRowsError(len(table), faults, describe_images(table)) from None
 
 
 def folder_name(identity: Mapping[str, str]) -> str:

@@ -2,8 +2,9 @@
 
 Every encoded batch is written as a segment (``segment.py``) before the next one begins, so a killed process loses one
 batch. One process at a time writes to a folder, under a lock that the system frees when its holder dies; readers need
-no lock. A row that does not match its checksum counts as missing: a warning names its file, the intact rows are kept
-and the others are encoded again.
+no lock. Workers of the holder write segments without it (``one_of_many``), and never remove any. A row that does not
+match its checksum counts as missing: a warning names its file, the intact rows are kept and the others are encoded
+again.
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ from __future__ import annotations
 import errno
 import json
 import os
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
 from threading import RLock
 
@@ -31,6 +34,7 @@ from condsim.harness.features.cache.segment import (
     SUFFIX,
     DamagedSegmentError,
     Features,
+    Keys,
     Notes,
     Segment,
     write_segment,
@@ -45,9 +49,27 @@ MOST_SMALL = 64
 REMEMBERED_BYTES = 512 << 20
 """Features of recent requests that stay in memory, per folder."""
 LOCK = ".lock"
+OLD = ".old"
+"""The folder of segments that are no longer read. Another machine may have mapped one of them, and on a network file
+system it would crash if the file was deleted; they are deleted after a day."""
+_OLD_SECONDS = 24 * 3600
 IDENTITY = "identity.json"
 _ROW = (1 << 40) - 1
 """The bits of a row within its segment, below the number of the segment."""
+
+
+_one_of_many: ContextVar[bool] = ContextVar("one_of_many", default=False)
+
+
+@contextmanager
+def one_of_many() -> Iterator[None]:
+    """Inside: this process is a worker, and another one holds the lock. A request is stored as one segment, which is
+    named after its keys: a part that is encoded twice is one file."""
+    token = _one_of_many.set(True)
+    try:
+        yield
+    finally:
+        _one_of_many.reset(token)
 
 
 def owner_of(identity: Mapping[str, str], kind: str) -> str:
@@ -67,6 +89,7 @@ class FeatureTable:
         self._index: dict[bytes, int] = {}
         self._damaged: dict[str, str] = {}
         self._recent: OrderedDict[bytes, Features] = OrderedDict()
+        self._announced: set[str] = set()
         self._guard = RLock()
 
     def fetch(self, keys: Sequence[bytes], encode: Encode, describe: Callable[[int], str]) -> Features:
@@ -85,6 +108,9 @@ class FeatureTable:
             for row, key in enumerate(keys):
                 first.setdefault(key, row)
             wanted = Request(list(first), np.fromiter(first.values(), np.int64, len(first)), self.width)
+            if _one_of_many.get():
+                self._encode_part(wanted, encode, describe, keys)
+                return wanted.features
             self._read(wanted)
             if wanted.missing.any():
                 self._encode(wanted, encode, describe, keys)
@@ -97,6 +123,33 @@ class FeatureTable:
                 self._remember(request, features)
             return features
 
+    @contextmanager
+    def encoded_elsewhere(self, keys: Sequence[bytes]) -> Iterator[NDArray[np.int64]]:
+        """Inside, the lock is held, and workers encode the rows that the ``with`` statement gives: positions in
+        ``keys`` that are missing, each distinct key once. Report their segments with ``announce``."""
+        with self._guard:
+            first: dict[bytes, int] = {}
+            for row, key in enumerate(keys):
+                first.setdefault(key, row)
+            self._refresh()
+            if first.keys() <= self._index.keys():
+                yield np.zeros(0, np.int64)
+                return
+            with self._locked(
+                f"encoding {len(first.keys() - self._index.keys())} features that the cache does not hold"
+            ):
+                self._describe_folder()
+                self._repair()
+                yield np.array([row for key, row in first.items() if key not in self._index], dtype=np.int64)
+                self._refresh()
+            self._touch()
+
+    def announce(self, name: str) -> None:
+        """A worker has written the segment ``name``. Its name is remembered: a network file system may list it late."""
+        self._announced.add(name)
+        if len(self._announced) > MOST_SMALL:
+            self._merge()
+
     def notes(self, keys: Sequence[bytes]) -> Notes:
         """[len(keys)] the bits that the encoder stored with each row; 0 where a key is not stored."""
         with self._guard:
@@ -104,6 +157,14 @@ class FeatureTable:
             places = [self._index.get(key, -1) for key in keys]
             pairs = ((self._order[place >> 40], place & _ROW) if place >= 0 else None for place in places)
             return np.fromiter((0 if pair is None else pair[0].notes[pair[1]] for pair in pairs), np.uint8, len(keys))
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the folder has no segment; quicker than ``len``, which reads the keys of all of them."""
+        try:
+            return not any(_is_segment(entry.name) for entry in os.scandir(self.path))
+        except OSError:
+            return True
 
     def __len__(self) -> int:
         """How many distinct features are stored."""
@@ -158,30 +219,70 @@ class FeatureTable:
             self._read(wanted)
             if not wanted.missing.any():
                 return
-            faults: dict[int, str] = {}
-            infinite: dict[int, str] = {}
-            to_do, done = int(wanted.missing.sum()), 0
-            with closing(encode(wanted.rows[wanted.missing])) as batches:
-                for batch in batches:
-                    faults |= batch.faults
-                    rows, features, notes = self._finite(batch, infinite)
-                    if not len(rows):
-                        continue
-                    where = wanted.places_of(rows)
-                    try:
-                        write_segment(self.path, self.owner, wanted.keys_of(where), features, notes)
-                    except OSError as error:
-                        raise _cannot_write(self.path, error, done, to_do) from error
-                    wanted.put(where, features)
-                    done += len(rows)
-                    self._merge()
-            if faults or infinite:
-                kept = f"the other {done} are encoded and stored." if done else ""
-                by_key = {keys[row]: fault for row, fault in (faults | infinite).items()}
-                every = {row: by_key[key] for row, key in enumerate(keys) if key in by_key}
-                raise UnusableRowsError(len(keys), every, describe, kept, skippable=not infinite)
-            if wanted.missing.any():
-                raise RuntimeError(f"the encoder left out {int(wanted.missing.sum())} rows")
+
+            def store(rows: Keys, features: Features, notes: Notes) -> None:
+                write_segment(self.path, self.owner, rows, features, notes)
+                self._merge()
+
+            self._encode_missing(wanted, encode, describe, keys, store)
+
+    def _encode_part(
+        self, wanted: Request, encode: Encode, describe: Callable[[int], str], keys: Sequence[bytes]
+    ) -> None:
+        """``_encode`` of a worker: no lock, and one segment. What an earlier worker stored of it is taken over."""
+        name = part_name(keys)
+        parts: list[tuple[Keys, Features, Notes]] = []
+        with suppress(OSError, DamagedSegmentError):
+            earlier = Segment(self.path / name, self.width, self.owner)
+            place = {key.tobytes(): row for row, key in enumerate(earlier.keys)}
+            where = np.array([i for i, key in enumerate(wanted.keys) if key in place], dtype=np.int64)
+            rows = np.array([place[wanted.keys[i]] for i in where], dtype=np.int64)
+            features, intact = earlier.read(rows)
+            wanted.put(where[intact], features[intact])
+            parts.append((earlier.keys[rows[intact]], features[intact], earlier.notes[rows[intact]]))
+        if not wanted.missing.any():
+            return
+        try:
+            self._encode_missing(wanted, encode, describe, keys, lambda *part: parts.append(part))
+        finally:  # also if some rows cannot be encoded
+            if parts:
+                whole = [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
+                try:
+                    write_segment(self.path, self.owner, whole[0], whole[1], whole[2], name=name)
+                except OSError as error:
+                    raise _cannot_write(self.path, error) from error
+
+    def _encode_missing(
+        self,
+        wanted: Request,
+        encode: Encode,
+        describe: Callable[[int], str],
+        keys: Sequence[bytes],
+        store: Callable[[Keys, Features, Notes], None],
+    ) -> None:
+        faults: dict[int, str] = {}
+        infinite: dict[int, str] = {}
+        to_do, done = int(wanted.missing.sum()), 0
+        with closing(encode(wanted.rows[wanted.missing])) as batches:
+            for batch in batches:
+                faults |= batch.faults
+                rows, features, notes = self._finite(batch, infinite)
+                if not len(rows):
+                    continue
+                where = wanted.places_of(rows)
+                try:
+                    store(wanted.keys_of(where), features, notes)
+                except OSError as error:
+                    raise _cannot_write(self.path, error, done, to_do) from error
+                wanted.put(where, features)
+                done += len(rows)
+        if faults or infinite:
+            kept = f"the other {done} are encoded and stored." if done else ""
+            by_key = {keys[row]: fault for row, fault in (faults | infinite).items()}
+            every = {row: by_key[key] for row, key in enumerate(keys) if key in by_key}
+            raise UnusableRowsError(len(keys), every, describe, kept, skippable=not infinite)
+        if wanted.missing.any():
+            raise RuntimeError(f"the encoder left out {int(wanted.missing.sum())} rows")
 
     def _finite(self, batch: Encoded, faults: dict[int, str]) -> tuple[NDArray[np.int64], Features, Notes]:
         """The rows of a batch that may be stored; the others are added to ``faults``."""
@@ -218,6 +319,8 @@ class FeatureTable:
             names = set()
         except OSError as error:
             raise CondsimError(f"{self.path} cannot be read: {error.strerror or error}") from error
+        names |= {name for name in self._announced - names if (self.path / name).exists()}
+        self._announced.clear()
         if gone := self._segments.keys() - names:
             for name in gone:
                 del self._segments[name]
@@ -242,6 +345,7 @@ class FeatureTable:
     def _repair(self) -> None:
         """Under the lock: remove unfinished and damaged files; the intact rows of a damaged one are written again."""
         sweep(self.path)
+        delete_old(self.path)
         self._refresh()
         for name, fault in self._damaged.items():
             if fault == OLD_FORMAT:
@@ -257,7 +361,7 @@ class FeatureTable:
                         write_segment(self.path, self.owner, *rows, sync=True)
                     except OSError as error:
                         raise _cannot_write(self.path, error) from error
-            (self.path / name).unlink(missing_ok=True)
+            _retire(self.path / name)
         self._refresh()
 
     def _merge(self) -> None:
@@ -272,7 +376,7 @@ class FeatureTable:
         with suppress(OSError):
             write_segment(self.path, self.owner, keys[once], features[once], notes[once], checksums[once], sync=True)
             for segment in small:
-                segment.path.unlink(missing_ok=True)
+                _retire(segment.path)
         self._refresh()
 
     def _describe_folder(self) -> None:
@@ -299,6 +403,27 @@ class FeatureTable:
         self._recent[request] = features
         while sum(array.nbytes for array in self._recent.values()) > REMEMBERED_BYTES:
             self._recent.popitem(last=False)
+
+
+def part_name(keys: Sequence[bytes]) -> str:
+    """The file name of the segment in which a worker stores these keys."""
+    return f"{digest(b''.join(keys)).hex()}{SUFFIX}"
+
+
+def delete_old(folder: Path) -> None:
+    """Delete the segments that have not been read for a day."""
+    with suppress(OSError):
+        for path in (folder / OLD).iterdir():
+            if path.stat().st_mtime < time.time() - _OLD_SECONDS:
+                path.unlink(missing_ok=True)
+
+
+def _retire(path: Path) -> None:
+    """Move a segment to ``OLD``."""
+    with suppress(FileNotFoundError):
+        os.utime(path)  # a day from now on
+        (path.parent / OLD).mkdir(exist_ok=True)
+        os.replace(path, path.parent / OLD / path.stem)
 
 
 def _is_segment(name: str) -> bool:

@@ -13,7 +13,14 @@ from numpy.typing import NDArray
 
 from condsim.harness.errors import BackboneError, CondsimError, NotApplicable, first_line
 from condsim.harness.features.cache.request import Encode, Encoded
-from condsim.harness.features.cache.store import FeatureStore, describe_images, joint_keys, open_store, text_keys
+from condsim.harness.features.cache.store import (
+    FeatureStore,
+    ImageKeys,
+    describe_images,
+    joint_keys,
+    open_store,
+    text_keys,
+)
 from condsim.harness.features.cache.table import FeatureTable
 from condsim.harness.features.open_clip.batches import InPieces
 from condsim.harness.features.pictures import read_picture
@@ -139,9 +146,16 @@ class Embedder:
         return torch.device(self.loaded.device)
 
     def encode_images(self, table: ImageTable) -> Tensor:
-        content = self.store.image_keys(table)
+        features_table, content = self.stored_images(table)
         encode = self._encode_images("image", table, content.digests, lambda picture, row: picture)
-        return torch.from_numpy(self._table("image").fetch(content.keys, encode, describe_images(table)))
+        return torch.from_numpy(features_table.fetch(content.keys, encode, describe_images(table)))
+
+    def stored_images(self, table: ImageTable) -> tuple[FeatureTable, ImageKeys]:
+        return self._table("image"), self.store.image_keys(table)
+
+    @property
+    def rows_at_once(self) -> int:
+        return self._pieces.size
 
     def encode_jointly(self, table: ImageTable, texts: Sequence[str]) -> Tensor:
         if not self.loaded.supports(("image", "text")):

@@ -19,6 +19,7 @@ from condsim.harness.features.cache.file_digests import available_cores
 from condsim.harness.features.cache.request import Encoded
 from condsim.harness.features.cache.store import (
     FeatureStore,
+    ImageKeys,
     describe_images,
     describe_texts,
     open_store,
@@ -158,10 +159,7 @@ class OpenClip:
     def encode_images(self, table: ImageTable) -> Tensor:
         if not len(table):
             raise CondsimError(f"the image table of {table.root} is empty: there is nothing to encode")
-        features_table = self._table("image")
-        if not len(features_table):
-            self.loaded  # noqa: B018 - a backbone that cannot be loaded fails before every picture is read
-        content = self.store.image_keys(table)
+        features_table, content = self.stored_images(table)
 
         def encode(rows: NDArray[np.int64]) -> Generator[Encoded, None, None]:
             clip = self.loaded
@@ -178,6 +176,17 @@ class OpenClip:
                     advance(len(batch.rows) + len(batch.faults))
 
         return torch.from_numpy(features_table.fetch(content.keys, encode, describe_images(table)))
+
+    def stored_images(self, table: ImageTable) -> tuple[FeatureTable, ImageKeys]:
+        features_table = self._table("image")
+        if features_table.is_empty:
+            self.loaded  # noqa: B018 - a backbone that cannot be loaded fails before every picture is read
+        return features_table, self.store.image_keys(table)
+
+    @property
+    def rows_at_once(self) -> int:
+        own = 1 if self._batch_size == AUTO else int(self._batch_size)
+        return math.lcm(self._rows_per_core, own)  # whether workers have a GPU or not
 
     def images_digest(self, table: ImageTable) -> str:
         """A digest of every picture's content and crop, in the order of the table."""

@@ -322,3 +322,19 @@ def test_a_fault_is_told_of_every_row_that_holds_the_same(tmp_path: Path) -> Non
         FeatureStore(tmp_path).table(IDENTITY, "image", WIDTH).fetch(text_keys(["a", "b", "a"]), fails, str)
     assert caught.value.faults == dict.fromkeys(range(3), "does not decode")
     assert caught.value.skippable
+
+
+def test_files_that_are_no_longer_read_are_deleted_after_a_day(tmp_path: Path) -> None:
+    """Another machine may have mapped one of them."""
+    texts = [f"text {i}" for i in range(130)]
+    fetch(tmp_path, texts, batch=2)
+    (folder,) = tmp_path.glob("features/*/text")
+    old = list((folder / feature_table.OLD).iterdir())
+    assert len(old) == feature_table.MOST_SMALL + 1, "those that were merged"
+    fetch(tmp_path, ["one more"])
+    assert all(path.exists() for path in old)
+    yesterday = time.time() - 25 * 3600
+    for path in old[:3]:
+        os.utime(path, (yesterday, yesterday))
+    fetch(tmp_path, ["and another"])
+    assert [path.exists() for path in old] == [False] * 3 + [True] * (len(old) - 3)

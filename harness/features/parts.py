@@ -1,0 +1,153 @@
+"""Encoding a table of images in parts, on the workers of an engine, into one feature store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from condsim.harness.engine.engine import Engine, Lost
+from condsim.harness.errors import CondsimError, UnusableRowsError
+from condsim.harness.features.cache.store import FeatureStore, ImageKeys, describe_images
+from condsim.harness.features.cache.table import FeatureTable, one_of_many, part_name
+from condsim.harness.progress import track
+from condsim.harness.task import ImageTable
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+PART = 4096
+"""Images per part, at most: some seconds of a GPU, against the milliseconds that it takes to send a part."""
+_PARTS_PER_WORKER = 4
+
+
+@runtime_checkable
+class StoresImages(Protocol):
+    """A backbone whose image features are in a feature store; one without it is encoded in one process."""
+
+    name: str
+
+    @property
+    def store(self) -> FeatureStore: ...
+
+    @property
+    def rows_at_once(self) -> int:
+        """Images go through the model in batches of this number, or of a divisor. Parts are multiples of it, so that
+        every batch has the same shape as in one process, and every feature the same bits."""
+        ...
+
+    def stored_images(self, table: ImageTable) -> tuple[FeatureTable, ImageKeys]:
+        """Where the features of ``table`` are stored, and their keys. Raises BackboneError, and UnusableRowsError for
+        files that are missing."""
+        ...
+
+    def encode_images(self, table: ImageTable) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Part:
+    """Images that one worker encodes."""
+
+    table: ImageTable
+    digests: list[bytes]
+    """Of each row's file."""
+    rows: NDArray[np.int64]
+    """Where they are in the whole table."""
+
+
+@dataclass(frozen=True)
+class EncodedPart:
+    """What a worker says of a part. The features are in the store."""
+
+    segment: str
+    """Its file name; "" where no image could be read."""
+    owner: str
+    """Which backbone and kind of input the segment belongs to."""
+    faults: Mapping[int, str]
+    """Row of the part -> why it cannot be encoded."""
+    skippable: bool
+
+
+def encode_in_parts(
+    engine: Engine, make: Callable[[], StoresImages], backbone: StoresImages, table: ImageTable, most: int = PART
+) -> int:
+    """Encode the images that the store lacks; the number that was missing.
+
+    ``make`` gives each worker its own ``backbone``. Raises UnusableRowsError after all other images are encoded and
+    stored. A killed worker loses one part, and so does a killed driver per worker: the same command continues.
+    """
+    features, content = backbone.stored_images(table)
+    faults: dict[int, str] = {}
+    skippable = True
+    with features.encoded_elsewhere(content.keys) as missing:
+        if not len(missing):
+            return 0
+        parts = _parts(table, content, missing, part_size(len(missing), engine.workers, backbone.rows_at_once, most))
+        with track(len(missing), f"{backbone.name}: encoding images") as advance:
+            for part, encoded in engine.work(partial(_start, make), parts):
+                if isinstance(encoded, Lost):
+                    faults |= dict.fromkeys(part.rows.tolist(), f"the workers that encoded it died: {encoded.reason}")
+                    skippable = False
+                elif encoded.segment and encoded.owner != features.owner:
+                    raise CondsimError(
+                        f"a worker encodes with another {backbone.name}, so its features would not be those of this "
+                        "one: give all machines the same weights and the same version of condsim"
+                    )
+                else:
+                    if encoded.segment:
+                        features.announce(encoded.segment)
+                    faults |= {int(part.rows[row]): fault for row, fault in encoded.faults.items()}
+                    skippable &= encoded.skippable
+                advance(len(part.rows))
+    if faults:
+        by_key = {content.keys[row]: fault for row, fault in faults.items()}
+        every = {row: by_key[key] for row, key in enumerate(content.keys) if key in by_key}
+        kept = f"the other {len(missing) - len(faults)} are encoded and stored." if len(missing) > len(faults) else ""
+        raise UnusableRowsError(len(table), every, describe_images(table), kept, skippable)
+    return len(missing)
+
+
+def part_size(missing: int, workers: int, rows_at_once: int, most: int = PART) -> int:
+    """Images per part: a multiple of ``rows_at_once``, at most ``most``, and several parts per worker."""
+    even = -(-missing // (workers * _PARTS_PER_WORKER))
+    return max(1, min(most, even + rows_at_once - 1) // rows_at_once) * rows_at_once
+
+
+def _parts(table: ImageTable, content: ImageKeys, rows: NDArray[np.int64], size: int) -> Iterator[Part]:
+    for start in range(0, len(rows), size):
+        here = rows[start : start + size]
+        taken = table.take(here)
+        files = {name: table.files[name] for name in taken.names if name in table.files}
+        yield Part(replace(taken, files=files), [content.digests[row] for row in here], here)
+
+
+def _start(make: Callable[[], StoresImages]) -> Callable[[Part], EncodedPart]:
+    return partial(_encode, make())
+
+
+def _encode(backbone: StoresImages, part: Part) -> EncodedPart:
+    """Encode a part and store it as one segment."""
+    faults: dict[int, str] = {}
+    rows = np.arange(len(part.table))
+    with one_of_many():
+        while len(rows):
+            table = part.table.take(rows)
+            try:
+                backbone.store.trust(table, [part.digests[row] for row in rows])
+                features, content = backbone.stored_images(table)
+            except UnusableRowsError as error:  # files that this machine does not see
+                faults |= {int(rows[row]): fault for row, fault in error.faults.items()}
+                rows = np.delete(rows, list(error.faults))
+                continue
+            skippable = True
+            try:
+                backbone.encode_images(table)
+            except UnusableRowsError as error:
+                faults |= {int(rows[row]): fault for row, fault in error.faults.items()}
+                skippable = error.skippable
+            return EncodedPart(part_name(content.keys), features.owner, faults, skippable)
+    return EncodedPart("", "", faults, skippable=True)
