@@ -15,6 +15,7 @@ from condsim.harness.names import escaped
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "bench": ("bench", "run methods on benchmarks; -m sweeps over settings"),
+    "encode": ("encode", "encode the images and conditions of benchmarks, and run nothing"),
     "leaderboard": ("leaderboard", "build the leaderboard from the records, and show or export it"),
     "compare": ("compare", "test methods pairwise on the same queries"),
     "report": ("report", "write the records as one HTML page"),

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from condsim.harness.commands.composition import Job, jobs
+from condsim.harness.commands.elsewhere import run_elsewhere
 from condsim.harness.commands.outcomes import Failed, Outcomes
 from condsim.harness.commands.runs import UNEXPECTED, BenchJob, RunState, run_job
-from condsim.harness.configs import make_once
+from condsim.harness.configs import make, make_once
 from condsim.harness.console import console, warn
 from condsim.harness.deferred import defer
 from condsim.harness.errors import CondsimError
 from condsim.harness.results.leaderboard import Leaderboard
 from condsim.harness.results.results import Results
 from condsim.harness.tracker import Tracker
+
+LOCAL = "condsim.harness.engine.local.LocalEngine"
 
 
 def main(argv: Sequence[str]) -> int:
@@ -39,15 +43,27 @@ def bench(*settings: str) -> Leaderboard:
 
 
 def run_jobs(settings: Sequence[str]) -> Outcomes:
-    """Every job that the settings mean, one after another."""
+    """Every job that the settings mean: in this process one after another, on another engine all at the end."""
     outcomes, state = Outcomes(), RunState()
+    elsewhere: dict[str, list[tuple[BenchJob, Tracker]]] = {}
     for job in jobs("bench", settings):
-        run_here(job, outcomes, state)
+        if (planned := plan(job, outcomes)) is None:
+            continue
+        bench_job, tracker = planned
+        engine = bench_job.config["engine"]
+        if engine["_target_"] == LOCAL:
+            outcomes.collect(run_job(bench_job, state), tracker)
+        else:
+            elsewhere.setdefault(json.dumps(engine, sort_keys=True), []).append(planned)
+    for text, chosen in elsewhere.items():
+        run_elsewhere(make(json.loads(text), "engine"), chosen, outcomes)
     return outcomes
 
 
 def run_here(job: Job, outcomes: Outcomes, state: RunState) -> None:
-    """Run a job in this process."""
+    """Run a job in this process. Raises CondsimError where it names another engine."""
+    if (engine := job.config.get("engine")) is not None and engine._target_ != LOCAL:
+        raise CondsimError("this command runs in one process: leave out engine=..., which `condsim bench` takes")
     planned = plan(job, outcomes)
     if planned is not None:
         bench_job, tracker = planned

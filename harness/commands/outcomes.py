@@ -16,6 +16,7 @@ from condsim.harness.results.leaderboard import Leaderboard
 from condsim.harness.results.percent import ends_text, percent
 from condsim.harness.results.results import Results
 from condsim.harness.run.record import RECORD, Record
+from condsim.harness.task import ImageTable
 from condsim.harness.tracker import Tracker
 
 
@@ -38,6 +39,8 @@ class Pending:
     """A run that still has to be made."""
 
     task: str
+    tables: tuple[ImageTable, ...] = field(default=(), compare=False)
+    """Whose features it needs."""
 
 
 @dataclass(frozen=True)

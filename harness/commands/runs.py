@@ -31,7 +31,7 @@ from condsim.harness.errors import BackboneError, CondsimError, NotApplicable, U
 from condsim.harness.run.pictures import SeenPictures
 from condsim.harness.run.record import Record, RecordError, read_record
 from condsim.harness.run.task_file import save_task, task_path
-from condsim.harness.task import Benchmark, Task
+from condsim.harness.task import Benchmark, ImageTable, Task
 
 if TYPE_CHECKING:  # they import torch, and help should not
     from condsim.harness.backbone import Backbone
@@ -151,7 +151,7 @@ def run_job(job: BenchJob, state: RunState) -> Iterator[Event]:
                 if state.measure:
                     todo.appendleft(without_unusable_images(benchmark, task, backbone, error))
                     continue
-                events = [Pending(task.full_name)]
+                events = [Pending(task.full_name, (task.images,))]
             except UNEXPECTED as reason:
                 events = [Failed.by(reason, job.label, results, task.full_name)]
         except BackboneError as error:
@@ -180,7 +180,7 @@ def _run(
     if unwritable := state.unwritable(job.results):
         return [*damaged, *unwritable]
     if not state.measure:
-        return [*damaged, Pending(task.full_name)]
+        return [*damaged, Pending(task.full_name, _tables(benchmark, task, method, settings))]
     from condsim.harness.run.run import measure_task  # imports torch, which a finished run does not need
 
     if not fresh:
@@ -188,6 +188,13 @@ def _run(
     state.pictures.seen.clear()
     measured = measure_task(benchmark, task, method, backbone, replace(settings, settings=job.changed()), identity)
     return [*damaged, *keep(measured, job.results, folder, state)]
+
+
+def _tables(benchmark: Benchmark, task: Task, method: Method, settings: RunSettings) -> tuple[ImageTable, ...]:
+    """The image tables whose features a run needs."""
+    train = [benchmark.train.images] if method.reads_train and benchmark.train is not None else []
+    validation = [other.images for other, _ in settings.choice.measures(task)] if settings.choice is not None else []
+    return (task.images, *train, *validation)
 
 
 def keep(measured: MeasuredRun, results: Path, folder: Path, state: RunState) -> list[Event]:

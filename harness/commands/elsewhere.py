@@ -1,0 +1,80 @@
+"""The jobs of `condsim bench` on the workers of an engine; what is finished is found here, and starts no worker."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import closing, suppress
+from dataclasses import replace
+from functools import partial
+
+from condsim.harness.commands.outcomes import Event, Failed, Finished, Outcomes, Pending, Ran
+from condsim.harness.commands.runs import BenchJob, RunState, run_job, start_runs
+from condsim.harness.configs import make_once
+from condsim.harness.engine.engine import Engine, Lost
+from condsim.harness.errors import BackboneError, CondsimError, UnusableRowsError
+from condsim.harness.progress import track
+from condsim.harness.task import ImageTable
+from condsim.harness.tracker import Tracker
+
+
+def run_elsewhere(engine: Engine, jobs: Sequence[tuple[BenchJob, Tracker]], outcomes: Outcomes) -> None:
+    """Run the jobs on ``engine``: the images that no store holds are encoded first, in parts."""
+    trackers: dict[int, Tracker] = {}
+    todo: list[BenchJob] = []
+    tables: list[tuple[str, ImageTable]] = []
+    looking = RunState(measure=False)
+    for job, tracker in jobs:
+        tasks = []
+        for event in run_job(job, looking):
+            if isinstance(event, Pending):
+                tasks.append(event.task)
+                tables += [(_text(job, "backbone"), table) for table in event.tables]
+            else:
+                outcomes.add(event)
+        if tasks:
+            todo.append(job.packed(tuple(tasks)))
+            trackers[id(todo[-1])] = tracker
+    if not todo or not outcomes.writable:
+        return
+    todo.sort(key=lambda job: (_text(job, "benchmark"), _text(job, "backbone")))  # a worker keeps what it has loaded
+    answered = 0
+    try:
+        with closing(engine):
+            if engine.interactive:
+                _encode(engine, tables)
+            with track(len(todo), "jobs") as advance:
+                for job, result in engine.work(start_runs, todo):
+                    events = _lost(job, result) if isinstance(result, Lost) else result
+                    outcomes.collect(map(_made_now, events), trackers[id(job)])
+                    answered += 1
+                    advance(1)
+        outcomes.submitted += len(todo) - answered
+    except CondsimError as error:
+        outcomes.add(Failed(f"{len(todo) - answered} of {len(todo)} jobs", "", str(error)))
+
+
+def _encode(engine: Engine, tables: Sequence[tuple[str, ImageTable]]) -> None:
+    """Encode each table once per backbone. What cannot be encoded is reported by the runs that need it."""
+    from condsim.harness.features.parts import StoresImages, encode_in_parts
+
+    for config, table in {(config, id(table)): (config, table) for config, table in tables}.values():
+        make = partial(make_once, json.loads(config), "backbone")
+        with suppress(UnusableRowsError, BackboneError):
+            if isinstance(backbone := make(), StoresImages):
+                encode_in_parts(engine, make, backbone, table)
+
+
+def _made_now(event: Event) -> Event:
+    """A run that a worker found finished was made by a worker that died after it: it is a run of this command."""
+    return Ran(event.record, event.folder, event.submission) if isinstance(event, Finished) else event
+
+
+def _lost(job: BenchJob, lost: Lost) -> Iterator[Event]:
+    """The events of a job whose workers died: failures of the runs that are not finished."""
+    for event in run_job(replace(job, config={**job.config, "force": False}), RunState(measure=False)):
+        yield Failed(job.label, event.task, f"its worker died: {lost.reason}") if isinstance(event, Pending) else event
+
+
+def _text(job: BenchJob, part: str) -> str:
+    return json.dumps(job.config[part], sort_keys=True)

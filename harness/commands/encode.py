@@ -1,0 +1,79 @@
+"""`condsim encode`: encode the images and conditions of benchmarks into the feature cache, and run nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from condsim.harness.commands.chosen import chosen_benchmark
+from condsim.harness.commands.composition import run_jobs
+from condsim.harness.configs import make_once
+from condsim.harness.console import console, print_note, warn
+from condsim.harness.engine.engine import Engine
+from condsim.harness.errors import CondsimError, UnusableRowsError
+from condsim.harness.task import Benchmark, ImageTable
+
+
+def main(argv: Sequence[str]) -> int:
+    engines: dict[int, Engine] = {}
+
+    def run(settings: Mapping[str, Any]) -> int:
+        engine: Engine = make_once(settings["engine"], "engine")
+        if not engine.interactive:
+            raise CondsimError(
+                "`condsim encode` needs workers that answer while it waits: use engine=local or engine=ray; on SLURM, "
+                "start Ray in one allocation (docs/scale.md)"
+            )
+        engines[id(engine)] = engine
+        return encode(settings, engine)
+
+    try:
+        return run_jobs("encode", argv, run)
+    finally:
+        for engine in engines.values():
+            engine.close()
+
+
+def encode(settings: Mapping[str, Any], engine: Engine) -> int:
+    """Encode one benchmark by the settings of conf/encode.yaml, and print how many features are new.
+
+    Raises UnusableRowsError for images that cannot be encoded, after all others are stored; with
+    ``benchmark.on_error=skip`` they are one warning.
+    """
+    from condsim.harness.condition_features import condition_features
+    from condsim.harness.features.parts import StoresImages, encode_in_parts
+
+    benchmark = chosen_benchmark(settings["benchmark"], settings["tasks"], settings["queries_from"])
+    for note in benchmark.notes:
+        print_note(note)
+    make = partial(make_once, settings["backbone"], "backbone")
+    backbone = make()
+    images = new = 0
+    errors: list[UnusableRowsError] = []
+    for table in _tables(benchmark, settings["tasks"] is None):
+        images += len(table)
+        try:
+            if isinstance(backbone, StoresImages):
+                new += encode_in_parts(engine, make, backbone, table, settings["part"])
+            else:
+                backbone.encode_images(table)
+        except UnusableRowsError as error:
+            errors.append(error)
+    for task in benchmark.tasks:
+        condition_features(task, backbone.encode_texts)
+    for error in errors:
+        if benchmark.on_error != "skip" or not error.skippable:
+            raise error
+        warn(str(error))
+    stored = f"{new:,} of them encoded now" if isinstance(backbone, StoresImages) else "this backbone keeps no features"
+    console.print(f"{benchmark.name}, {backbone.name}: {images:,} images, {stored}")
+    return 0
+
+
+def _tables(benchmark: Benchmark, train: bool) -> Iterator[ImageTable]:
+    """Each image table once."""
+    tables = [task.images for task in benchmark.tasks]
+    if train and benchmark.train is not None:
+        tables.append(benchmark.train.images)
+    yield from {id(table): table for table in tables}.values()

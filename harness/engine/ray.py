@@ -1,0 +1,395 @@
+"""``engine=ray``: workers of Ray on this machine or on a cluster. The only module that imports Ray."""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from itertools import count
+from socket import gethostname
+from typing import Any, Literal
+
+from condsim.harness.console import console, warn
+from condsim.harness.engine.engine import Held, Item, Lost, Result
+from condsim.harness.engine.worker import Surroundings, answer, result_of
+from condsim.harness.errors import CondsimError, first_line
+
+_ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+"""Set where the user has not: nothing is reported to Ray's makers, and no advice on future versions is printed."""
+
+
+class RayEngine:
+    """Workers that stay, with what they have loaded, until the engine is closed."""
+
+    interactive = True
+
+    def __init__(
+        self,
+        address: str = "local",
+        workers: int | None = None,
+        cpus: int = 1,
+        gpus: float | Literal["auto"] = "auto",
+        retries: int = 3,
+        patience: float = 600,
+    ) -> None:
+        """
+        ``address``: "local" starts workers of this command alone, "auto" joins the cluster that it was started in, and
+        HOST:PORT joins that one. ``workers``: None is one per GPU, else one per ``cpus`` cores. ``cpus``, ``gpus``: of
+        each worker; "auto" is 1 where there are GPUs. ``retries``: how often an item is tried again whose worker died.
+        ``patience``: seconds to wait while no worker is up.
+        """
+        for name, number, least in (("workers", workers or 1, 1), ("cpus", cpus, 1), ("retries", retries, 0)):
+            if number < least:
+                raise CondsimError(f"engine.{name}={number}: must be at least {least}")
+        self._address, self._most, self._cpus, self._gpus = address, workers, cpus, gpus
+        self.retries, self.patience = retries, patience
+        self._workers: list[_Worker] = []
+        self._room: int | None = None
+        self._own = False
+        self._numbers = count()
+
+    @property
+    def workers(self) -> int:
+        return self._start()
+
+    def work(
+        self, make: Callable[[], Callable[[Item], Result]], items: Iterable[Item]
+    ) -> Iterator[tuple[Item, Result | Lost]]:
+        room, source = self._start(), iter(items)
+        import ray
+
+        number, packed = next(self._numbers), ray.put(pickle.dumps(make))
+        waiting: deque[tuple[Item, int]] = deque()  # with the number of times that each was tried
+        running: dict[Any, tuple[_Worker, Item, int]] = {}
+        idle = deque(worker for worker in self._workers if worker.host is not None)
+        starts = _Starts(self)
+
+        def more() -> bool:
+            waiting.extend((item, 0) for item in _next(source))
+            return bool(waiting)
+
+        try:
+            while True:
+                while idle and (waiting or more()):
+                    worker, (item, tries) = idle.popleft(), waiting.popleft()
+                    call = worker.actor.do.remote(number, packed, pickle.dumps(item))
+                    running[call] = worker, item, tries + 1
+                starting = {worker.ready: worker for worker in self._workers if worker.host is None}
+                while len(self._workers) < room and (
+                    len(waiting) > len(starting) or (more() and len(waiting) > len(starting))
+                ):
+                    worker = self._add()
+                    starting[worker.ready] = worker
+                if not running and not waiting:
+                    return
+                for call in starts.wait([*running, *starting], bool(running)):
+                    if call in starting:
+                        if starts.finish(starting[call]):
+                            idle.append(starting[call])
+                        continue
+                    worker, item, tries = running.pop(call)
+                    try:
+                        answered = ray.get(call)
+                    except ray.exceptions.RayError as error:
+                        reason = self._lose(worker, error)
+                        if tries > self.retries:
+                            yield item, Lost(reason)
+                        else:
+                            waiting.appendleft((item, tries))
+                        continue
+                    idle.append(worker)
+                    yield item, result_of(answered)
+        finally:
+            for worker, _, _ in running.values():  # the work was left early
+                self._remove(worker)
+
+    def hold(self, makes: Sequence[Callable[[], object]]) -> Held:
+        self._start()
+        return _Parts(self, [pickle.dumps(make) for make in makes])
+
+    def close(self) -> None:
+        if self._room is None:
+            return
+        import ray
+
+        for worker in list(self._workers):
+            self._remove(worker)
+        if self._own:
+            ray.shutdown()
+        self._room, self._own = None, False
+
+    def _start(self) -> int:
+        """Start or join Ray, the first time; the number of workers that there is room for."""
+        if self._room is not None:
+            return self._room
+        for name, value in _ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
+        try:
+            import ray
+        except ImportError:
+            raise CondsimError("engine=ray needs Ray: pip install 'condsim[ray]'") from None
+        started = time.monotonic()
+        if not ray.is_initialized():
+            own: dict[str, Any] = {}
+            if self._address == "local":  # without an address, ray.init joins whatever cluster it finds
+                cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+                own = {"num_cpus": self._cpus * (self._most or max(1, cores // self._cpus)), "include_dashboard": False}
+            while not ray.is_initialized():
+                try:
+                    with _quiet(ray):
+                        ray.init(self._address, log_to_driver=False, logging_level=logging.CRITICAL, **own)
+                except Exception as error:  # Ray raises bare ones
+                    with suppress(Exception):
+                        ray.shutdown()
+                    if "timed out" in str(error) and time.monotonic() < started + self.patience:
+                        continue  # a machine under load: Ray waits 30 seconds for its own processes
+                    raise CondsimError(
+                        f"engine.address={self._address}: Ray cannot be started there: {first_line(error)}"
+                    ) from error
+            self._own = True
+        resources = ray.cluster_resources()
+        if self._gpus == "auto":
+            self._gpus = min(1.0, resources.get("GPU", 0))
+        room = resources.get("CPU", 0) // self._cpus
+        if self._gpus:
+            room = min(room, resources.get("GPU", 0) // self._gpus)
+        self._room = self._most or max(1, int(room))
+        nodes = len({node["NodeID"] for node in ray.nodes() if node["Alive"]})
+        counted = f"{self._room} workers on {nodes} node{'s' * (nodes > 1)}"
+        console.print(f"Ray: {counted}, up after {time.monotonic() - started:.0f} s")
+        return self._room
+
+    def _add(self) -> _Worker:
+        """Start one more worker."""
+        import ray
+
+        remote = ray.remote(num_cpus=self._cpus, num_gpus=self._gpus)(_Actor)
+        actor = remote.remote(Surroundings.here(self._cpus))
+        self._workers.append(_Worker(actor, actor.host.remote()))
+        return self._workers[-1]
+
+    def _lose(self, worker: _Worker, error: Exception) -> str:
+        """Report a worker that died, once; why, in words."""
+        text = str(error)
+        reason = "its process ended unexpectedly"
+        if "running low on memory" in text:
+            reason = "it ran out of memory"
+        elif "its node has died" in text:
+            reason = "its node is gone"
+        elif "in its creation task" in text:  # condsim cannot be imported there, for example
+            reason = text.strip().splitlines()[-1]
+        if worker in self._workers:
+            self._remove(worker)
+            warn(f"Ray: lost a worker on {worker.host or 'a node'}: {reason}")
+        return reason
+
+    def _remove(self, worker: _Worker) -> None:
+        import ray
+
+        if worker in self._workers:
+            self._workers.remove(worker)
+            with suppress(ray.exceptions.RayError, ValueError):
+                ray.kill(worker.actor)
+
+
+@dataclass(eq=False)
+class _Worker:
+    """The driver's view of one worker."""
+
+    actor: Any
+    ready: Any
+    """The reference to the name of its host, which is there as soon as the worker is up."""
+    host: str | None = None
+
+
+class _Starts:
+    """Waits for calls and for workers to come up; raises CondsimError if no worker does."""
+
+    def __init__(self, engine: RayEngine) -> None:
+        self.engine = engine
+        self.failures = 0
+        self.since = time.monotonic()
+
+    def wait(self, calls: list[Any], busy: bool) -> list[Any]:
+        """The first of ``calls`` that is done; waits without end only while workers are busy."""
+        import ray
+
+        if busy:
+            self.since = time.monotonic()
+        left = None if busy else max(0.0, self.since + self.engine.patience - time.monotonic())
+        done, _ = ray.wait(calls, timeout=left)
+        if not done and not busy:
+            needs = f"{self.engine._cpus} CPUs" + f" and {self.engine._gpus:g} GPUs" * bool(self.engine._gpus)
+            here = {name: int(number) for name, number in ray.cluster_resources().items() if name in ("CPU", "GPU")}
+            raise CondsimError(
+                f"no worker of Ray was up after engine.patience={self.engine.patience:g} seconds. A worker needs "
+                f"{needs}, and the cluster has {here or 'nothing'}. Lower engine.cpus or engine.gpus, or increase "
+                "engine.patience"
+            )
+        return list(done)
+
+    def finish(self, worker: _Worker) -> bool:
+        """Whether a worker is up. Raises what its start raised, and CondsimError if starts fail again and again."""
+        import ray
+
+        try:
+            worker.host = result_of(ray.get(worker.ready))
+        except ray.exceptions.RayError as error:
+            reason = self.engine._lose(worker, error)
+            self.failures += 1
+            if self.failures > self.engine.retries:
+                raise CondsimError(f"{self.failures} workers of Ray died while they started: {reason}") from error
+            return False
+        self.failures = 0
+        return True
+
+
+class _Parts:
+    """Parts on workers; part ``i`` is on the worker ``i`` modulo their number."""
+
+    def __init__(self, engine: RayEngine, makes: list[bytes]) -> None:
+        self._engine, self._makes, self._number = engine, makes, next(engine._numbers)
+        self._calls: list[tuple[str, Any]] = []
+        self._on: list[_Worker] = []
+        self._get_workers(min(len(makes), engine.workers))
+        self._ask([(place, "hold", makes[place :: len(self._on)]) for place in range(len(self._on))])
+
+    def __len__(self) -> int:
+        return len(self._makes)
+
+    def all(self, name: str, *arguments: Any) -> list[Any]:
+        import ray
+
+        packed = ray.put(pickle.dumps(arguments))
+        by_worker = self._ask([(place, name, packed) for place in range(len(self._on))])
+        self._calls.append((name, packed))
+        return [by_worker[i % len(self._on)][i // len(self._on)] for i in range(len(self))]
+
+    @contextmanager
+    def batch(self) -> Iterator[None]:
+        before = len(self._calls)
+        try:
+            yield
+        finally:
+            del self._calls[before:]
+
+    def release(self) -> None:
+        import ray
+
+        for worker in self._on:
+            with suppress(ray.exceptions.RayError):
+                worker.actor.release.remote(self._number)
+        self._makes, self._calls, self._on = [], [], []
+
+    def _get_workers(self, number: int) -> None:
+        """Wait until ``number`` workers are up, or, if patience ends, some of them."""
+        engine, starts = self._engine, _Starts(self._engine)
+        while len(engine._workers) < number:
+            engine._add()
+        while starting := {worker.ready: worker for worker in engine._workers if worker.host is None}:
+            for call in starts.wait(list(starting), busy=False):
+                starts.finish(starting[call])
+            while len(engine._workers) < number:
+                engine._add()
+        self._on = engine._workers[:number]
+
+    def _ask(self, calls: list[tuple[int, str, Any]]) -> list[list[Any]]:
+        """Send every call before any is waited for; a call whose worker dies is repeated on a new worker."""
+        import ray
+
+        sent = [self._send(place, name, packed) for place, name, packed in calls]
+        results = []
+        for (place, name, packed), call in zip(calls, sent, strict=True):
+            for tries in count(1):
+                try:
+                    results.append(result_of(ray.get(call)))
+                    break
+                except ray.exceptions.RayError as error:
+                    reason = self._engine._lose(self._on[place], error)
+                    if tries > self._engine.retries:
+                        raise CondsimError(f"{tries} workers died at the same call {name!r}: {reason}") from error
+                    call = self._again(place, name, packed)
+        return results
+
+    def _send(self, place: int, name: str, packed: Any) -> Any:
+        actor = self._on[place].actor
+        if name == "hold":
+            return actor.hold.remote(self._number, packed)
+        return actor.call.remote(self._number, name, packed)
+
+    def _again(self, place: int, name: str, packed: Any) -> Any:
+        """The call on a new worker, which makes the parts and repeats the earlier calls before."""
+        self._on[place] = worker = self._engine._add()
+        starts = _Starts(self._engine)
+        while not starts.wait([worker.ready], busy=False) or not starts.finish(worker):
+            self._on[place] = worker = self._engine._add()
+        made = self._send(place, "hold", self._makes[place :: len(self._on)])
+        if name == "hold":
+            return made
+        for earlier, arguments in self._calls:  # an actor does its calls in order
+            self._send(place, earlier, arguments)
+        return self._send(place, name, packed)
+
+
+class _Actor:
+    """A worker, on its own side."""
+
+    def __init__(self, surroundings: Surroundings) -> None:
+        self._surroundings: Surroundings | None = surroundings
+        self._number, self._do = -1, None
+        self._parts: dict[int, list[Any]] = {}
+
+    def host(self) -> bytes:
+        def enter() -> str:
+            if self._surroundings is not None:
+                self._surroundings.enter()
+            return gethostname()
+
+        return answer(enter)
+
+    def do(self, number: int, make: bytes, item: bytes) -> bytes:
+        def call() -> Any:
+            if self._number != number or self._do is None:
+                self._do, self._number = pickle.loads(make)(), number
+            return self._do(pickle.loads(item))
+
+        return answer(call)
+
+    def hold(self, number: int, makes: list[bytes]) -> bytes:
+        def make() -> None:
+            self._parts[number] = [pickle.loads(make)() for make in makes]
+
+        return answer(make)
+
+    def call(self, number: int, name: str, arguments: bytes) -> bytes:
+        def call() -> list[Any]:
+            unpacked = pickle.loads(arguments)
+            return [getattr(part, name)(*unpacked) for part in self._parts[number]]
+
+        return answer(call)
+
+    def release(self, number: int) -> None:
+        self._parts.pop(number, None)
+
+
+@contextmanager
+def _quiet(ray: Any) -> Iterator[None]:
+    """Inside: ``ray.init`` starts no thread that prints a paragraph about every worker that dies. We print a line."""
+    listener = getattr(ray._private.worker, "listen_error_messages", None)
+    ray._private.worker.listen_error_messages = lambda *_: None
+    try:
+        yield
+    finally:
+        ray._private.worker.listen_error_messages = listener
+
+
+def _next(items: Iterator[Item]) -> list[Item]:
+    """The next item, if there is one."""
+    for item in items:
+        return [item]
+    return []

@@ -1,0 +1,80 @@
+"""The worker's side of an engine: it becomes like the process that started it, and answers with plain bytes."""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from typing import Any
+
+from condsim.harness.console import warn
+from condsim.harness.errors import CondsimError
+
+_PASSED_ON = ("CONDSIM_", "HF_", "HUGGINGFACE_", "TORCH_", "TRANSFORMERS_")
+"""Environment variables that a worker gets begin with these: where features and weights are."""
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a worker needs to read the same settings and import the same classes as the process that starts it."""
+
+    folder: str
+    path: tuple[str, ...]
+    environment: Mapping[str, str]
+
+    @classmethod
+    def here(cls, threads: int) -> Surroundings:
+        """Those of this process, for workers that use ``threads`` cores each."""
+        passed = {name: value for name, value in os.environ.items() if name.startswith(_PASSED_ON)}
+        return cls(os.getcwd(), tuple(sys.path), passed | {"OMP_NUM_THREADS": str(threads)})
+
+    def enter(self) -> None:
+        """Make this process a worker. Raises CondsimError where the working folder does not exist."""
+        os.environ.update(self.environment)
+        try:
+            os.chdir(self.folder)
+        except OSError as error:
+            raise CondsimError(
+                f"a worker cannot enter {self.folder} ({error.strerror}): start condsim in a folder that all machines "
+                "share"
+            ) from None
+        sys.path += [place for place in self.path if place not in sys.path]
+
+
+def answer(call: Callable[[], Any]) -> bytes:
+    """The result of ``call``, or what it raises, and what it prints, for ``result_of``."""
+    printed = io.StringIO()
+    result, error = None, None
+    with redirect_stdout(printed), redirect_stderr(printed):
+        try:
+            result = call()
+        except Exception as raised:
+            error = _portable(raised)
+    return pickle.dumps((result, error, printed.getvalue()))
+
+
+def result_of(answered: bytes) -> Any:
+    """What the worker's call returned. Raises what it raised; what it printed is printed here, on the error stream."""
+    result, error, printed = pickle.loads(answered)
+    if printed.strip():
+        warn(printed.rstrip())
+    if error is not None:
+        raise error
+    return result
+
+
+def _portable(error: Exception) -> Exception:
+    """The error, or one with its message if pickle cannot send it."""
+    if not isinstance(error, CondsimError):
+        error.add_note(f"On the worker:\n{''.join(traceback.format_exception(error))}")
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        kind = CondsimError if isinstance(error, CondsimError) else RuntimeError
+        return kind("\n".join([str(error), *getattr(error, "__notes__", [])]))
+    return error

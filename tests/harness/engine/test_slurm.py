@@ -1,0 +1,66 @@
+"""A sweep as jobs of submitit, on this machine."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from condsim.harness.engine.slurm import SlurmEngine
+from condsim.harness.errors import CondsimError
+from running import run_condsim
+
+pytest.importorskip("submitit", reason="these tests need submitit (pip install 'condsim[slurm]')")
+pytestmark = pytest.mark.slow
+
+TOY = Path(__file__).parents[2] / "user_folder"
+SWEEP = ("bench", "--config-dir", ".", "-m", "benchmark=toy", "backbone=toy", "method=custom")
+LOCAL = ("engine=slurm", "engine.cluster=local", "engine.groups=2", "engine.cpus=1")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return shutil.copytree(TOY, tmp_path / "own")
+
+
+def test_four_jobs_in_two_groups_leave_the_values_of_one_process(folder: Path, tmp_path: Path) -> None:
+    own = ("method._target_=toy.Constant", "+method.value=1,2,3,4")
+    shown = run_condsim(*SWEEP, *own, *LOCAL, folder=folder)
+    assert "2 jobs submitted" in shown
+    assert "8 run, 0 already done" in shown
+    alone = shutil.copytree(TOY, tmp_path / "alone")
+    run_condsim(*SWEEP, *own, folder=alone)
+    metrics = [
+        {
+            path.parent.name: json.loads(path.read_text())["metrics"]
+            for path in place.glob("results/runs/*/*/*/record.json")
+        }
+        for place in (folder, alone)
+    ]
+    assert len(metrics[0]) == 8
+    assert metrics[0] == metrics[1]
+
+
+def test_a_job_that_dies_is_the_failure_of_its_runs_and_names_its_log(folder: Path) -> None:
+    (folder / "results").mkdir()
+    own = ("method._target_=evil.Evil", "+method.how=nothing,crash", "tasks=[few]")
+    shown = run_condsim(*SWEEP, *own, *LOCAL, folder=folder, status=1)
+    assert "1 run, 0 already done, 1 FAILED" in shown
+    assert "Evil (how=crash) on toy/few: its worker died: job " in shown
+    assert "log.err" in shown or "_log" in shown
+
+
+def test_without_submitit_the_message_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "submitit", None)
+    with pytest.raises(CondsimError, match=r"engine=slurm needs submitit: pip install 'condsim\[slurm\]'"):
+        list(SlurmEngine().work(lambda: str, [1]))
+
+
+def test_a_gallery_in_parts_and_encoding_are_not_for_jobs_in_a_queue(folder: Path) -> None:
+    with pytest.raises(CondsimError, match="use engine=ray"):
+        SlurmEngine().hold([dict])
+    shown = run_condsim("encode", "engine=slurm", folder=folder, status=2)
+    assert "use engine=local or engine=ray" in shown

@@ -1,0 +1,17 @@
+"""A method whose process is killed once."""
+
+from pathlib import Path
+
+from labour import die_once
+from toy import Constant
+
+from condsim.harness.method import Gallery, Scorer
+
+
+class Deadly(Constant):
+    """The first process that prepares it with the value 3 dies."""
+
+    def prepare(self, gallery: Gallery) -> Scorer:
+        if self.value == 3:
+            die_once(Path("died"))
+        return super().prepare(gallery)
