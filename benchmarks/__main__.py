@@ -37,6 +37,7 @@ TITLES = {
     "statistics": "Statistics",
     "start": "Start-up",
     "sweep": "Sweeps",
+    "engine": "Several workers",
     "memory": "Memory",
     "gpu": "On a GPU",
 }

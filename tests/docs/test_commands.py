@@ -135,6 +135,7 @@ RULES: tuple[tuple[str, Callable[[list[str], str], None]], ...] = (
     (r"pip ", pyproject_has_the_extra),
     (r"condsim \S+.* # in a sentence", it_composes),
     (r"condsim (train|mine|download|train-backbone|captions|edits)", it_composes),  # long, or from the network
+    (r"condsim .*engine=(ray|slurm)", it_composes),  # tests/harness/engine runs them
     (r"condsim explore ", it_composes),  # does not end by itself
     (r"condsim .*(mode=online|experiment=)", it_composes),
     (r"condsim (import|merge|reproduce|submission|bundle --verify)", it_composes),  # files of others
