@@ -16,7 +16,7 @@ from condsim.harness.task import ImageTable
 from condsim.methods.clay import Clay
 from condsim.methods.inner_product import ImageOnly
 from condsim.methods.neighborhood_rerank import NeighborhoodRerank
-from condsim.methods.shared.sphere import log_map, mean_direction, rotate
+from condsim.methods.shared.sphere import direction_sum, log_map, mean_direction, rotate
 
 WIDTH, ITEMS, PHRASES, SHORTLIST, NEIGHBORS = 512, 10_000, 1_000, 100, 10
 
@@ -92,7 +92,7 @@ def clay_condition() -> Row:
     method = Clay()
     scorer: Any = method.prepare(gallery)
     texts = scorer.texts
-    directions, mean_image = unit(gallery.features.double()), mean_direction(gallery.features)
+    directions, mean_image = unit(gallery.features.double()), mean_direction(direction_sum(gallery.features))
 
     def folded() -> None:
         scorer.subspaces.cache_clear()

@@ -16,6 +16,10 @@ from condsim.harness.task import Condition, ImageTable, Rows, Task
 if TYPE_CHECKING:  # to name a method needs no torch
     from torch import Tensor
 
+GRAIN = 1 << 16
+"""Parts of a gallery begin at multiples of this number of items. A method that computes its items in blocks chooses a
+block size that divides it: then all blocks of a part are blocks of the whole gallery, and give the same bits."""
+
 
 @dataclass(frozen=True)
 class TrainFeatures:
@@ -59,6 +63,9 @@ class Gallery:
     store (``harness.backbone.EncodesJointly``). None: the backbone has no such part."""
     query_names: tuple[str, ...] = ()
     """The name of each query of the task in files of others (``Task.query_names``)."""
+    statistics: Mapping[str, Tensor] | None = None
+    """``Method.statistics`` summed over all parts of a gallery, of which these items are one part. None: these items
+    are the whole gallery."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +100,24 @@ class Scorer(Protocol):
         - int64 [B, C]: one list per query; returns [B, C]. An entry of -1 is padding: any finite score will do.
         """
         ...
+
+
+class TwoSided(ABC):
+    """A scorer that computes what it needs of the queries once per batch, for any number of items, wherever these are.
+
+    The engine calls ``query_side`` once and ``score`` per chunk of the gallery, perhaps in other processes.
+    """
+
+    @abstractmethod
+    def query_side(self, queries: Queries) -> Any:
+        """What scores need of the queries: tensors, or plain containers of tensors (it travels by pickle)."""
+
+    @abstractmethod
+    def score(self, side: Any, rows: Tensor | None = None) -> Tensor:
+        """As ``Scorer``, for the queries of ``side``."""
+
+    def __call__(self, queries: Queries, rows: Tensor | None = None) -> Tensor:
+        return self.score(self.query_side(queries), rows)
 
 
 @runtime_checkable
@@ -143,6 +168,15 @@ class Method(ABC):
     reads_mapped: bool = False
     """True: the method accepts a gallery larger than memory in a mapped file and reads it in pieces."""
 
+    @property
+    def sharded(self) -> bool:
+        """True (set ``sharded = True``): the method ranks a gallery that is divided between several processes.
+
+        It promises that the score of an item depends on the item, the query and ``statistics`` alone, and that its
+        scorer is ``TwoSided``. ``prepare`` gets one part of the gallery, whose ``table`` and ``rows`` are the part's.
+        """
+        return False
+
     def check(self, task: Task) -> None:
         """Raise NotApplicable where the method does not apply to the task: its leaderboard cell stays empty."""
         name = type(self).__name__
@@ -150,6 +184,17 @@ class Method(ABC):
             raise NotApplicable(f"{name} needs a reference image, and {task.full_name} has queries without one")
         if self.needs_condition and (task.condition < 0).any():
             raise NotApplicable(f"{name} needs a condition, and {task.full_name} has queries without one")
+
+    def statistics(self, gallery: Gallery) -> Mapping[str, Tensor]:
+        """What ``prepare`` has to know of the gallery as a whole, as sums over its items: int64 tensors.
+
+        Integers, because their sum is the same for any division of the gallery and in any order.
+        """
+        return {}
+
+    def totals(self, gallery: Gallery) -> Mapping[str, Tensor]:
+        """``statistics`` of the whole gallery of which ``gallery`` is a part, or all."""
+        return self.statistics(gallery) if gallery.statistics is None else gallery.statistics
 
     @abstractmethod
     def prepare(self, gallery: Gallery) -> Scorer:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from condsim.harness.memory_map import free_pages, gather, is_mapped
-from condsim.harness.method import Gallery, Method, Queries, Scorer
+from condsim.harness.method import Gallery, Method, Queries, Scorer, TwoSided
 from condsim.harness.returned import float_rows, name_of
 
 if TYPE_CHECKING:  # torch is imported when it is used: harness/deferred.py
@@ -70,7 +70,7 @@ def _vectors(returned: object, made_by: str, queries: Queries, width: int) -> Te
 
 
 @dataclass(frozen=True)
-class InnerProduct:
+class InnerProduct(TwoSided):
     """Scores unit(``embed``(queries)) . ``items``, with ``items`` [N, D] of unit rows."""
 
     items: Tensor
@@ -78,8 +78,11 @@ class InnerProduct:
     parts: Callable[[Queries], Mapping[str, Tensor]] | None = None
     """As ``OneVector.parts``; None: no score is explained."""
 
-    def __call__(self, queries: Queries, rows: Tensor | None = None) -> Tensor:
-        return inner_products(unit(query_vectors(self.embed, queries, self.items.shape[1])), self.items, rows)
+    def query_side(self, queries: Queries) -> Tensor:
+        return unit(query_vectors(self.embed, queries, self.items.shape[1]))
+
+    def score(self, side: Tensor, rows: Tensor | None = None) -> Tensor:
+        return inner_products(side, self.items, rows)
 
     def why(self, queries: Queries, rows: Tensor) -> list[list[str]]:
         """The share of each part in the score: the shares add up to it."""
@@ -104,24 +107,26 @@ def named_numbers(numbers: Mapping[str, Tensor], rows: Tensor) -> list[list[str]
 
 
 @dataclass(frozen=True)
-class MappedInnerProduct:
+class MappedInnerProduct(TwoSided):
     """``InnerProduct`` of raw ``features`` [N, D] in a mapped file, of any float type, normalised as they are read."""
 
     features: Tensor
     embed: Callable[[Queries], Tensor]
 
-    def __call__(self, queries: Queries, rows: Tensor | None = None) -> Tensor:
-        vectors = unit(query_vectors(self.embed, queries, self.features.shape[1]))
+    def query_side(self, queries: Queries) -> Tensor:
+        return unit(query_vectors(self.embed, queries, self.features.shape[1]))
+
+    def score(self, side: Tensor, rows: Tensor | None = None) -> Tensor:
         if rows is not None and rows.ndim == 2:
             used, places = torch.unique(rows.clamp(min=0), return_inverse=True)
-            return inner_products(vectors, self._read(used), places)
+            return inner_products(side, self._read(used), places)
         items, width = len(self.features) if rows is None else len(rows), self.features.shape[1]
         size = min(items, max(1, _MAPPED_AT_ONCE // width))
-        scores = vectors.new_empty(len(vectors), items)
+        scores = side.new_empty(len(side), items)
         for begin in range(0, items, size):
             start = min(begin, items - size)  # all pieces have one size, so that equal items score equally
             piece = slice(start, start + size)
-            torch.mm(vectors, self._read(piece if rows is None else rows[piece]).T, out=scores[:, piece])
+            torch.mm(side, self._read(piece if rows is None else rows[piece]).T, out=scores[:, piece])
         return scores
 
     def _read(self, which: slice | Tensor) -> Tensor:
@@ -159,6 +164,10 @@ class OneVector(Method):
     """
 
     reads_mapped = True
+
+    @property
+    def sharded(self) -> bool:
+        return type(self).prepare is OneVector.prepare  # a subclass may read the whole gallery in its own
 
     @abstractmethod
     def embed(self, queries: Queries) -> Tensor:

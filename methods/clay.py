@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from functools import lru_cache
@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING
 import torch
 
 from condsim.harness.errors import CondsimError
-from condsim.harness.method import Gallery, Method, Queries, Scorer
+from condsim.harness.memory_map import free_pages, gather, is_mapped
+from condsim.harness.method import Gallery, Method, Queries, Scorer, TwoSided
 from condsim.harness.one_vector import inner_products, taken, unit
 from condsim.harness.task import Condition, Task, condition_text
 from condsim.methods.phrases.lexicon import phrase_source
 from condsim.methods.phrases.source import Phrases, check_conditions
 from condsim.methods.shared.checks import at_least, has_slot, one_of
 from condsim.methods.shared.one_thread import one_thread
-from condsim.methods.shared.sphere import log_map, log_map_features, mean_direction, rotate
+from condsim.methods.shared.sphere import direction_sum, log_map, log_map_features, mean_direction, rotate
 
 if TYPE_CHECKING:  # torch is imported when it is used: harness/deferred.py
     from torch import Tensor
@@ -27,7 +28,8 @@ if TYPE_CHECKING:  # torch is imported when it is used: harness/deferred.py
 SUBSPACES = ("text", "single", "random")
 SEVERAL = ("stacked", "balanced", "qr_union", "mean")
 _PROJECTED_AT_ONCE = 32768
-"""Gallery items: their coordinates are still in the processor's cache when they are made unit vectors."""
+"""Gallery items: their coordinates are still in the processor's cache when they are made unit vectors. They divide
+``GRAIN``, as the blocks of the log map do."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,9 @@ def union(bases: Sequence[Tensor]) -> Tensor:
 class Clay(Method):
     """csim(q, d) = cos(V^T log_c(R q), V^T log_c(R d)): see docs/methods.md.
 
+    The gallery's mean direction is a sum of integers (``sphere.direction_sum``), the same for any division of the
+    gallery.
+
     Args:
         rank: k, dimensions of the subspace, at most the numerical rank of its texts.
         template: the prompt, with {} for the value.
@@ -110,6 +115,10 @@ class Clay(Method):
         seed: of the random subspace.
         phrases: source of a condition's values.
     """
+
+    protocol = 2  # 1: the mean direction was a sum of float64
+    reads_mapped = True
+    sharded = True
 
     def __init__(
         self,
@@ -150,6 +159,9 @@ class Clay(Method):
     def check(self, task: Task) -> None:
         super().check(task)
         check_conditions(self.phrases, task)
+
+    def statistics(self, gallery: Gallery) -> Mapping[str, Tensor]:
+        return {"directions": direction_sum(gallery.features)}
 
     def prepare(self, gallery: Gallery) -> Scorer:
         return ClayScorer(self, gallery, self._texts(gallery))
@@ -194,19 +206,24 @@ class Clay(Method):
         return text_subspace(features, self.rank, manifold=self.manifold, centering=self.centering, weights=weights)
 
 
-class ClayScorer:
+class ClayScorer(TwoSided):
     """CLAY prepared for a gallery: gallery-wide work is done once, the work of a condition once per condition.
 
     R is parallel transport, so log_c(R x) = R log_v(x) with v the gallery's mean direction, and the gallery's log map
-    holds for every condition: a condition is only the matrix R^T V.
+    holds for every condition: a condition is only the matrix R^T V. The log map is kept, unless the features are in a
+    mapped file: then each condition computes it again, block by block, and only its coordinates [N, k] are in memory.
     """
 
     def __init__(self, method: Clay, gallery: Gallery, texts: dict[str, Tensor]) -> None:
         self.method = method
         self.features = gallery.features
-        self.mean_image = mean_direction(gallery.features)
-        self.points = None if method.manifold and not method.rotation else self.map(gallery.features, self.mean_image)
-        self.lengths = None if self.points is None else self.points.norm(dim=-1)
+        self.mean_image = mean_direction(method.totals(gallery)["directions"])
+        self.points: Tensor | None = None
+        self.lengths: Tensor | None = None
+        self.mapped = is_mapped(gallery.features)
+        if not self.mapped and (method.rotation or not method.manifold):
+            self.points = self.map(gallery.features, self.mean_image)
+            self.lengths = self.points.norm(dim=-1)
         self._set_conditions(gallery.conditions, texts)
 
     def with_conditions(self, conditions: tuple[Condition, ...], texts: dict[str, Tensor]) -> ClayScorer:
@@ -220,45 +237,57 @@ class ClayScorer:
         self.texts = texts
         self.subspaces = lru_cache(maxsize=512)(one_thread()(self._subspaces))
         self.whole = lru_cache(maxsize=1)(self._whole)
-        self._last: tuple[Queries, int, list[Tensor]] | None = None
-        """Queries of one condition, that condition, and their projections, shared by all pieces of a gallery."""
 
-    def __call__(self, queries: Queries, rows: Tensor | None = None) -> Tensor:
-        if self._last is None or self._last[0] is not queries:
-            conditions = torch.unique(queries.condition).tolist()
-            if len(conditions) != 1:
-                return self._several_conditions(conditions, queries, rows)
-            self._last = (queries, conditions[0], self.project_queries(conditions[0], queries.reference))
-        _, condition, projections = self._last
-        if rows is None or rows.ndim == 2:
-            return self.similarity(condition, projections, rows)
-        return _mean_products(projections, [taken(items, rows) for items in self.whole(condition)])
-
-    def _several_conditions(self, conditions: list[int], queries: Queries, rows: Tensor | None) -> Tensor:
-        scores = self.features.new_empty(len(queries), len(self.features) if rows is None else rows.shape[-1])
-        for condition in conditions:
+    def query_side(self, queries: Queries) -> list[tuple[int, Tensor, list[Tensor]]]:
+        """(condition, places [b] of its queries in the batch, their projections) of each condition of the batch."""
+        side = []
+        for condition in torch.unique(queries.condition).tolist():
             mine = (queries.condition == condition).nonzero()[:, 0]
-            projections = self.project_queries(condition, queries.reference[mine])
-            scores[mine] = self.similarity(condition, projections, _rows_of(rows, mine))
+            side.append((condition, mine, self.project_queries(condition, queries.reference[mine])))
+        return side
+
+    def score(self, side: list[tuple[int, Tensor, list[Tensor]]], rows: Tensor | None = None) -> Tensor:
+        if len(side) == 1:
+            ((condition, _, projections),) = side
+            return self.similarity(condition, projections, rows)
+        count = sum(len(mine) for _, mine, _ in side)
+        shape = (count, len(self.features) if rows is None else rows.shape[-1])
+        scores = torch.empty(shape, device=self.features.device)
+        for condition, mine, projections in side:
+            own = rows[mine] if rows is not None and rows.ndim == 2 else rows
+            scores[mine] = self.similarity(condition, projections, own)
         return scores
 
     def project_queries(self, condition: int, reference: Tensor) -> list[Tensor]:
         """Projections of b queries of one condition, from their features ``reference`` [b, D]; one per subspace."""
         projections = []
         for subspace in self.subspaces(condition):
-            mapped = self.map(reference, subspace.base)
-            inside = self.project(subspace, mapped, mapped.norm(dim=-1), True)
+            inside = self._coordinates(subspace, reference)
             # If only queries are projected: the projection as a vector of the whole space, V V^T y.
             projections.append(inside if self.method.symmetric else inside @ subspace.basis.T)
         return projections
+
+    def _coordinates(self, subspace: Subspace, features: Tensor) -> Tensor:
+        """[n, k] of raw ``features`` [n, D]."""
+        points = self.map(features, subspace.base)
+        out = points.new_empty(len(points), subspace.basis.shape[1])
+        self.project(subspace, points, points.norm(dim=-1), out)
+        return out
 
     def similarity(self, condition: int, projections: list[Tensor], rows: Tensor | None) -> Tensor:
         """[b, N or C] similarities for the ``projections`` of b queries of one condition."""
         if rows is None:
             return _mean_products(projections, self.whole(condition))
+        if rows.ndim == 1:
+            return _mean_products(projections, self._items(condition, rows))
         used, places = torch.unique(rows.clamp(min=0), return_inverse=True)
-        items = [self.project(s, *self.at(s, used), self.method.symmetric) for s in self.subspaces(condition)]
-        return _mean_products(projections, items, places)
+        return _mean_products(projections, [self.at(s, used) for s in self.subspaces(condition)], places)
+
+    def _items(self, condition: int, rows: Tensor) -> list[Tensor]:
+        """The vectors of the gallery items ``rows`` [C] that queries are multiplied with, one per subspace."""
+        if self.mapped and not self.method.symmetric:  # all of them would be another N x D
+            return [self.at(s, rows) for s in self.subspaces(condition)]
+        return [taken(items, rows) for items in self.whole(condition)]
 
     def why(self, queries: Queries, rows: Tensor) -> list[list[str]]:
         """The two values of each condition text that an item is nearest to, and that of the query: "red 0.83, pink 0.41
@@ -276,9 +305,8 @@ class ClayScorer:
         for i, text in enumerate(condition):
             (subspace,) = alone.subspaces(i)
             values = self._coordinates_of_values(text, subspace)
-            mapped = self.map(reference, subspace.base)
-            own = alone.project(subspace, mapped, mapped.norm(dim=-1), True)
-            items = alone.project(subspace, *self.at(subspace, rows), True)
+            own = alone._coordinates(subspace, reference)
+            items = alone._coordinates(subspace, gather(self.features, rows).float())
             (query,) = self._nearest_values(text, own, values, 1)
             named = f"{text}: " if len(condition) > 1 else ""
             parts.append([f"{named}{item} (query: {query})" for item in self._nearest_values(text, items, values, 2)])
@@ -305,32 +333,43 @@ class ClayScorer:
         """The vectors to project: the log map at ``base`` of raw features, or their unit vectors."""
         return log_map_features(features, base) if self.method.manifold else unit(features)
 
-    def at(self, subspace: Subspace, rows: Tensor | None) -> tuple[Tensor, Tensor]:
-        """The mapped gallery items ``rows`` (None: all), and their lengths."""
-        if self.points is None or self.lengths is None:  # without rotation the base is the condition's own
-            points = self.map(self.features if rows is None else self.features[rows], subspace.base)
-            return points, points.norm(dim=-1)
-        return (self.points, self.lengths) if rows is None else (self.points[rows], self.lengths[rows])
-
-    def project(self, subspace: Subspace, points: Tensor, lengths: Tensor, projected: bool) -> Tensor:
-        """Coordinates [n, k] of ``points`` [n, D] in the subspace (or the points as they are), made unit vectors unless
-        scores are inner products. A point outside the subspace, up to rounding, becomes 0 and so scores 0."""
-        if not projected:
-            return unit(points) if self.method.renormalize else points
-        coordinates = points.new_empty(len(points), subspace.basis.shape[1])
-        for start in range(0, len(points), _PROJECTED_AT_ONCE):
+    def at(self, subspace: Subspace, rows: Tensor | None = None) -> Tensor:
+        """What queries are multiplied with, [n, k or D], of the gallery items ``rows`` (None: all)."""
+        count = len(self.features) if rows is None else len(rows)
+        width = subspace.basis.shape[1] if self.method.symmetric else self.features.shape[1]
+        out = torch.empty(count, width, device=self.features.device)
+        for start in range(0, count, _PROJECTED_AT_ONCE):
             here = slice(start, start + _PROJECTED_AT_ONCE)
-            piece = torch.mm(points[here], subspace.basis, out=coordinates[here])
-            inside = piece.norm(dim=-1)
-            kept = inside > 1e-6 * lengths[here]
-            if self.method.renormalize:
-                piece /= inside.masked_fill(~kept, torch.inf)[:, None]
-            else:
-                piece *= kept[:, None]
-        return coordinates
+            points, lengths = self._points(subspace, here if rows is None else rows[here])
+            self.project(subspace, points, lengths, out[here], self.method.symmetric)
+        return out
+
+    def _points(self, subspace: Subspace, which: slice | Tensor) -> tuple[Tensor, Tensor]:
+        """The mapped gallery items, and their lengths."""
+        if self.points is not None and self.lengths is not None:
+            return self.points[which], self.lengths[which]
+        features = self.features[which] if isinstance(which, slice) else gather(self.features, which)
+        points = self.map(features.float(), subspace.base)  # without rotation the base is the condition's own
+        free_pages(self.features)
+        return points, points.norm(dim=-1)
+
+    def project(self, subspace: Subspace, points: Tensor, lengths: Tensor, out: Tensor, projected: bool = True) -> None:
+        """Coordinates of ``points`` [n, D] in the subspace (or the points as they are) into ``out`` [n, k or D], made
+        unit vectors unless scores are inner products. A point outside the subspace, up to rounding, becomes 0 and so
+        scores 0."""
+        if not projected:
+            out.copy_(unit(points) if self.method.renormalize else points)
+            return
+        torch.mm(points, subspace.basis, out=out)
+        inside = out.norm(dim=-1)
+        kept = inside > 1e-6 * lengths
+        if self.method.renormalize:
+            out /= inside.masked_fill(~kept, torch.inf)[:, None]
+        else:
+            out *= kept[:, None]
 
     def _whole(self, condition: int) -> list[Tensor]:
-        return [self.project(s, *self.at(s, None), self.method.symmetric) for s in self.subspaces(condition)]
+        return [self.at(s) for s in self.subspaces(condition)]
 
     def _subspaces(self, condition: int) -> list[Subspace]:
         """The condition's subspaces on the side of the images, float32 on their device: the bases R^T V."""
@@ -349,13 +388,9 @@ class ClayScorer:
                     f"the prompts of the condition {name!r} all have the same features: give values that the backbone "
                     f"distinguishes. {method.phrases.how_to_add([name])}"
                 )
-        return [Subspace(s.base.to(device), s.basis.to(device, self.features.dtype)) for s in found]
+        return [Subspace(s.base.to(device), s.basis.to(device, torch.float32)) for s in found]
 
 
 def _mean_products(projections: list[Tensor], items: list[Tensor], places: Tensor | None = None) -> Tensor:
     products = [inner_products(query, item, places) for query, item in zip(projections, items, strict=True)]
     return products[0] if len(products) == 1 else torch.stack(products).mean(dim=0)
-
-
-def _rows_of(rows: Tensor | None, mine: Tensor) -> Tensor | None:
-    return rows[mine] if rows is not None and rows.ndim == 2 else rows

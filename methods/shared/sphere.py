@@ -14,14 +14,30 @@ if TYPE_CHECKING:  # torch is imported when it is used: harness/deferred.py
 
 _ROWS_AT_ONCE = 1024
 """Rows in float64 at once, so that they stay in the cache from one operation to the next."""
+_STEPS = 1 << 31
+"""Steps between 0 and 1 in a sum of unit vectors."""
 
 
-def mean_direction(x: Tensor) -> Tensor:
-    """[D] float64: the unit vector along the arithmetic mean of the unit rows of x [n, D]."""
-    total = torch.zeros(x.shape[1], dtype=torch.float64, device=x.device)
+def direction_sum(x: Tensor) -> Tensor:
+    """int64 [D]: the sum of the unit rows of ``x`` [n, D], each rounded to steps of 2^-31; n is below 2^32.
+
+    Integers have the same sum in any order, so the parts of a gallery may be summed anywhere (``Method.statistics``).
+    Sums of floats differ in their last bits, and CLAY's ranks with them.
+    """
+    total = torch.zeros(x.shape[1], dtype=torch.int64, device=x.device)
     for part in torch.split(x, _ROWS_AT_ONCE):
-        total += unit(part.double()).sum(dim=0)
-    return unit(total / len(x))
+        total += unit(part.double()).mul_(_STEPS).round_().sum(dim=0).long()  # exact: below 2^53
+    return total
+
+
+def mean_direction(total: Tensor) -> Tensor:
+    """[D] float64: the unit vector along the mean of unit rows, from their ``direction_sum``."""
+    return unit(total.double())
+
+
+def mean_of_directions(total: Tensor, count: int) -> Tensor:
+    """[D] float64: the arithmetic mean of ``count`` unit rows, from their ``direction_sum``."""
+    return total.double() / (_STEPS * count)
 
 
 def log_map(x: Tensor, mu: Tensor) -> Tensor:

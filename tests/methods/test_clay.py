@@ -12,7 +12,7 @@ from condsim.harness.one_vector import unit
 from condsim.harness.task import Condition
 from condsim.methods.clay import Clay, leading_directions, random_subspace, text_subspace, union
 from condsim.methods.inner_product import ImageOnly
-from condsim.methods.shared.sphere import log_map, mean_direction, rotate
+from condsim.methods.shared.sphere import direction_sum, log_map, mean_direction, rotate
 from encoders import Space
 
 FLAGS = [
@@ -37,7 +37,7 @@ FLAGS = [
 
 def unfolded(method: Clay, gallery: Gallery, reference: Tensor, condition: Condition) -> Tensor:
     """csim as the paper writes it: rotate every image, map it at the texts' mean, project it, take the cosine."""
-    mean_image = mean_direction(gallery.features)
+    mean_image = mean_direction(direction_sum(gallery.features))
     totals = []
     features = {text: gallery.encode_texts(method.prompts_of(text)) for text in condition}
     for subspace in method.subspaces(condition, features):
@@ -265,7 +265,7 @@ def test_why_names_the_values_that_the_papers_formula_says_are_nearest(space: An
     rows = torch.tensor([[5, 9], [0, 39]])
     scorer: Any = method.prepare(gallery)
     reasons = scorer.why(queries, rows)
-    mean_image = mean_direction(gallery.features)
+    mean_image = mean_direction(direction_sum(gallery.features))
 
     def nearest(image: Tensor, text: str, count: int) -> str:
         values = method.prompts_of(text)[1:]

@@ -1,14 +1,22 @@
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from condsim.harness.errors import CondsimError
 from condsim.harness.one_vector import unit
-from condsim.methods.shared.sphere import log_map, log_map_features, mean_direction, rotate
+from condsim.methods.shared.sphere import (
+    direction_sum,
+    log_map,
+    log_map_features,
+    mean_direction,
+    mean_of_directions,
+    rotate,
+)
 
 
 def directions(n: int, width: int = 16, seed: int = 0) -> torch.Tensor:
@@ -104,12 +112,27 @@ def test_rotation_between_equal_points_is_the_identity_and_between_opposite_ones
 
 def test_mean_direction_weighs_directions_and_not_lengths() -> None:
     x = torch.tensor([[100.0, 0.0], [0.0, 0.01]])
-    torch.testing.assert_close(mean_direction(x), torch.tensor([1.0, 1.0], dtype=torch.float64) / math.sqrt(2))
+    expected = torch.tensor([1.0, 1.0], dtype=torch.float64) / math.sqrt(2)
+    torch.testing.assert_close(mean_direction(direction_sum(x)), expected)
 
 
-def test_mean_direction_in_pieces_is_that_of_all_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("condsim.methods.shared.sphere._ROWS_AT_ONCE", 5)
-    x = torch.randn(23, 4, generator=torch.Generator().manual_seed(0))
+def test_the_mean_of_directions_is_that_of_the_unit_rows() -> None:
+    x = torch.randn(2300, 4, generator=torch.Generator().manual_seed(0))
     rows = x.double().numpy()
     mean = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).mean(axis=0)
-    np.testing.assert_allclose(mean_direction(x).numpy(), mean / np.linalg.norm(mean), rtol=1e-12)
+    total = direction_sum(x)
+    np.testing.assert_allclose(mean_of_directions(total, len(x)).numpy(), mean, atol=1e-11)
+    np.testing.assert_allclose(mean_direction(total).numpy(), mean / np.linalg.norm(mean), atol=1e-9)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.integers(0, 3000), max_size=6), st.booleans())
+def test_the_sum_of_directions_is_the_same_for_any_division_and_order(cuts: list[int], half: bool) -> None:
+    x = torch.randn(3000, 12, generator=torch.Generator().manual_seed(1)) + 1
+    x = x.half() if half else x
+    edges = [0, *sorted(cuts), 3000]  # equal cuts give empty parts
+    parts = [direction_sum(x[start:stop]) for start, stop in pairwise(edges)]
+    whole = direction_sum(x)
+    assert whole.dtype == torch.int64
+    assert torch.equal(torch.stack(parts).sum(dim=0), whole)
+    assert torch.equal(direction_sum(x[torch.randperm(3000)]), whole)
