@@ -286,6 +286,16 @@ class Task:
         assert self.candidates is not None
         return np.unique(self.candidates.values)
 
+    @property
+    def gallery_size(self) -> int:
+        """The number of ``gallery_rows``."""
+        return len(self.gallery_rows)
+
+    def rows_at(self, positions: Rows) -> Rows:
+        """The image rows of gallery ``positions``, of any shape."""
+        rows: Rows = self.gallery_rows[positions]
+        return rows
+
     @cached_property
     def fingerprint(self) -> str:
         """A hash of all inputs of a metric except pixels; the same on every machine and for every folder layout."""

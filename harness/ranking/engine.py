@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,24 +15,26 @@ from torch import Tensor
 from condsim.harness.errors import CondsimError
 from condsim.harness.memory import all_freed_memory_kept
 from condsim.harness.memory_map import gather
-from condsim.harness.method import Queries, Scorer
+from condsim.harness.method import GRAIN, Queries, Scorer
 from condsim.harness.ranking.candidates import CandidateLists
 from condsim.harness.ranking.counting import (
     Floats,
     count,
     group_scores,
     pad_lists,
-    pick,
     ranks_of,
 )
 from condsim.harness.ranking.metrics import needs_complete
 from condsim.harness.ranking.ranks import Ranks
-from condsim.harness.ranking.top_k import Best, top_positions
+from condsim.harness.ranking.shards import Batch, Entries, NotFiniteError, Shard, Shards
+from condsim.harness.ranking.top_k import top_positions
 from condsim.harness.task import Ragged, Rows, Task
 
 _FEW_QUERIES = 256
 """With fewer queries per batch, reading the gallery costs more than computing: the gallery is scored in chunks."""
 _CHUNK_QUERIES = 512
+_LARGE = 1 << 22
+"""A gallery of more items is scored in chunks for any number of queries."""
 _CPU_BLOCK = 96 << 20
 """Bytes of scores per batch on the CPU: larger products are faster, but above this size they gain little."""
 _CPU_PIECE = 10 << 20
@@ -84,16 +87,35 @@ def rank_task(
     Raises CondsimError, naming the query, if a score is NaN or infinite or if the lists contradict each other.
     """
     lists = CandidateLists.of(task)
+    width, device = image_features.shape[1], image_features.device
+    grid = Grid.of(task, lists, width, device.type == "cpu", budget_bytes, whole=not pointwise)
+    shard = Shard(scorer, 0, task.gallery_size, device, task.full_name)
+
+    def side(which: Rows) -> Any:
+        return shard.query_side(queries_of(task, which, image_features, condition_features, references))
+
+    return rank_shards(task, lists, grid, shard, side, top=top, progress=progress)
+
+
+def rank_shards(
+    task: Task,
+    lists: CandidateLists,
+    grid: Grid,
+    shards: Shards,
+    side: Callable[[Rows], Any],
+    *,
+    top: int = 0,
+    progress: Callable[[int], None] | None = None,
+) -> Ranking:
+    """``rank_task`` with the scores of ``shards``. ``side``: queries of the task -> ``Batch.side`` of them."""
     complete = needs_complete(task.metrics)
-    batch, chunk = _sizes(task, lists, image_features, pointwise, budget_bytes)
     order = np.argsort(task.condition, kind="stable")
     lists = lists.take(order)
     parts: list[Ranking] = []
-    for start in range(0, len(order), batch):
-        which = order[start : start + batch]
-        queries = _queries(task, which, image_features, condition_features, references)
-        scoring = _Scoring(task, lists.part(start, start + len(which)), scorer, which, queries)
-        parts.append(_rank_batch(scoring, chunk, complete, top))
+    for start in range(0, len(order), grid.batch):
+        which = order[start : start + grid.batch]
+        batch_lists = lists.part(start, start + len(which))
+        parts.append(_rank_batch(task, shards, side(which), batch_lists, which, grid.chunk, complete, top))
         if progress is not None:
             progress(len(which))
     back = np.argsort(order)
@@ -110,23 +132,46 @@ def rank_task(
     )
 
 
-def _sizes(task: Task, lists: CandidateLists, features: Tensor, pointwise: bool, budget: int) -> tuple[int, int | None]:
-    """Queries per batch, and gallery items per chunk (None: the whole gallery)."""
-    item = 4 * max(1, features.shape[1])
-    most_relevant = int(lists.relevant.lengths.max(initial=1))
-    on_cpu = features.device.type == "cpu"
-    block, piece = (min(budget, _CPU_BLOCK), min(budget, _CPU_PIECE)) if on_cpu else (budget, budget)
-    if lists.local is not None:
-        longest = int(lists.local.lengths.max(initial=1))
-        return max(1, min(block // (longest * item), budget // (4 * most_relevant))), None
-    row = 4 * len(task.gallery_rows)
-    if pointwise and min(_FEW_QUERIES, len(task)) * row > budget:
-        batch = max(1, min(len(task), _CHUNK_QUERIES, budget // (4 * most_relevant)))
-        return batch, max(1, min(piece // (4 * batch), budget // item))
-    return max(1, min(budget // row, max(_FEW_QUERIES, block // row))), None
+@dataclass(frozen=True)
+class Grid:
+    """How a task is cut: decided from the task, the features' width and the kind of device alone, so that all processes
+    that rank parts of one gallery compute products of the same shapes."""
+
+    batch: int
+    """Queries per batch."""
+    chunk: int | None
+    """Gallery items per chunk, a power of two and at most ``GRAIN``; None: the whole gallery at once."""
+
+    @classmethod
+    def of(
+        cls,
+        task: Task,
+        lists: CandidateLists,
+        width: int,
+        on_cpu: bool,
+        budget: int,
+        *,
+        whole: bool,
+        parts: bool = False,
+    ) -> Grid:
+        """``whole``: the gallery must not be cut, because a score may depend on the other candidates. ``parts``: it has
+        to be, because it is in parts."""
+        item = 4 * max(1, width)
+        most_relevant = int(lists.relevant.lengths.max(initial=1))
+        block, piece = (min(budget, _CPU_BLOCK), min(budget, _CPU_PIECE)) if on_cpu else (budget, budget)
+        if lists.local is not None:
+            longest = int(lists.local.lengths.max(initial=1))
+            return cls(max(1, min(block // (longest * item), budget // (4 * most_relevant))), None)
+        items = task.gallery_size
+        row = 4 * items
+        if not whole and (parts or items > _LARGE or min(_FEW_QUERIES, len(task)) * row > budget):
+            batch = max(1, min(len(task), _CHUNK_QUERIES, budget // (4 * most_relevant)))
+            chunk = max(1, min(piece // (4 * batch), budget // item, GRAIN))
+            return cls(batch, 1 << chunk.bit_length() - 1)
+        return cls(max(1, min(budget // row, max(_FEW_QUERIES, block // row))), None)
 
 
-def _queries(
+def queries_of(
     task: Task, which: Rows, image_features: Tensor, condition_features: Tensor, references: Tensor | None
 ) -> Queries:
     device = image_features.device
@@ -149,137 +194,46 @@ def _queries(
     )
 
 
-@dataclass(frozen=True)
-class _Scoring:
-    """One batch of queries with its scorer."""
-
-    task: Task
-    lists: CandidateLists
-    scorer: Scorer
-    which: Rows
-    queries: Queries
-
-    def all(self) -> Tensor:
-        """[B, N] scores of the whole gallery, unchecked, or [B, L] of the queries' own lists, padded with -inf."""
-        if self.lists.local is None:
-            return self._score(None, len(self.task.gallery_rows))
-        device = self.queries.condition.device
-        rows = self.lists.local.padded()
-        scores = self._score(torch.from_numpy(rows).to(device), rows.shape[1])
-        self.require_finite(scores, float(scores.sum()), items=rows)
-        if self.lists.twins is not None:
-            # A batched product may give one image two scores that differ in the last bit; use one of them.
-            scores = scores.gather(1, torch.from_numpy(self.lists.twins.padded(0)).to(device))
-        return scores.masked_fill(torch.from_numpy(rows < 0).to(device), -torch.inf)
-
-    def chunks(self, size: int) -> Iterator[tuple[int, Tensor]]:
-        """Yield (first position, [B, <= size] scores, unchecked) for each chunk of the gallery."""
-        items = len(self.task.gallery_rows)
-        for start in range(0, items, size):
-            yield start, self._items(np.arange(start, min(start + size, items)), size)
-
-    def listed(self, owner: Rows, position: Rows, size: int) -> Floats:
-        """The scores of query ``owner[i]`` (within the batch) for the gallery's item ``position[i]``."""
-        items = np.unique(position)
-        place = np.searchsorted(items, position)
-        out, types = np.zeros(len(position), dtype=np.float64), set()
-        for start in range(0, len(items), size):
-            chunk = items[start : start + size]
-            scores = self._items(chunk, size)
-            self.require_finite(scores, float(scores.sum()), items=np.broadcast_to(chunk, tuple(scores.shape)))
-            inside = (place >= start) & (place < start + size)
-            out[inside] = pick(scores, owner[inside], place[inside] - start)
-            types.add(scores.dtype)
-        return out if torch.float64 in types else out.astype(np.float32)
-
-    def require_finite(self, scores: Tensor, total: float, *, start: int = 0, items: Rows | None = None) -> None:
-        """Raises CondsimError, naming the first of the ``scores`` that is not finite, if ``total`` is not finite.
-
-        The scores are for the gallery's items from ``start`` on, or for ``items`` [B, N].
-        """
-        if math.isfinite(total):
-            return
-        for row, column in (~torch.isfinite(scores)).nonzero()[:1].tolist():
-            query = int(self.which[row])
-            ident = f" (id {self.task.query_ids[query]})" if self.task.query_ids else ""
-            item = start + column if items is None else items[row, column]
-            image = self.task.images.names[self.task.gallery_rows[item]]
-            what = f"scored {image} with {float(scores[row, column])} for query {query}{ident}"
-            raise CondsimError(f"task {self.task.full_name}: the method {what}")
-
-    def _items(self, items: Rows, size: int) -> Tensor:
-        """[B, len(items)] scores. Every call scores ``size`` items: with the same kernel, equal items score equally."""
-        padded = items if len(items) == size else np.pad(items, (0, size - len(items)), mode="edge")
-        return self._score(torch.from_numpy(padded).to(self.queries.condition.device), size)[:, : len(items)]
-
-    def _score(self, rows: Tensor | None, width: int) -> Tensor:
-        received = {"queries": self.queries.reference, "the queries' texts": self.queries.text, "rows": rows}
-        before = [_writes(tensor) for tensor in received.values()]
-        with torch.no_grad():
-            scores = self.scorer(self.queries, rows)
-        for (name, tensor), count_before in zip(received.items(), before, strict=True):
-            if _writes(tensor) != count_before:
-                raise CondsimError(f"task {self.task.full_name}: the method wrote into {name}; clone them first")
-        expected = (len(self.which), width)
-        if not isinstance(scores, Tensor):
-            raise CondsimError(
-                f"task {self.task.full_name}: the method returned {type(scores).__name__}, expected a float32 tensor "
-                f"of shape {expected}"
-            )
-        if tuple(scores.shape) != expected or not scores.is_floating_point():
-            raise CondsimError(
-                f"task {self.task.full_name}: the method returned {scores.dtype} scores of shape "
-                f"{tuple(scores.shape)}, expected float32 of shape {expected}"
-            )
-        scores = scores.detach()
-        # Scores that differ only in float64 are not tied, so float64 scores are not rounded.
-        return scores if scores.dtype == torch.float64 else scores.float()
-
-
-def _writes(tensor: Tensor | None) -> int | None:
-    """torch's number of in-place writes into a tensor."""
-    return None if tensor is None or tensor.is_inference() else int(tensor._version)
-
-
-def _rank_batch(scoring: _Scoring, chunk: int | None, complete: bool, top: int) -> Ranking:
-    lists, queries = scoring.lists, len(scoring.which)
-    relevant, excluded, subset = lists.relevant, lists.excluded, lists.subset
-    listed = _entries(relevant, subset)
-    out = _entries(excluded)
-    best = Best(top, *out)
-    if chunk is None:
-        whole = scoring.all()
-        listed_scores = pick(whole, *listed)
-        blocks: Iterable[tuple[int, Tensor]] = [(0, whole)]
-    else:
-        listed_scores = scoring.listed(*listed, chunk)
-        blocks = scoring.chunks(chunk)
-    groups = group_scores(listed_scores[: len(relevant.values)], relevant.offsets, complete)
-    higher, equal = np.zeros((2, *groups.thresholds.shape), dtype=np.int64)
+def _rank_batch(
+    task: Task,
+    shards: Shards,
+    side: Any,
+    lists: CandidateLists,
+    which: Rows,
+    chunk: int | None,
+    complete: bool,
+    top: int,
+) -> Ranking:
+    relevant, subset = lists.relevant, lists.subset
+    excluded = _entries(lists.excluded)
+    batch = Batch(
+        side,
+        len(which),
+        chunk,
+        listed=_entries(relevant, subset),
+        # In chunks the relevant candidates are scored in a pass of their own, which may differ in the last bit. They
+        # are compared with each other by the scores of that pass alone, so that none is above itself.
+        not_counted=excluded if chunk is None else _entries(lists.excluded, relevant),
+        not_best=excluded,
+        top=top,
+        own=None if lists.local is None else lists.local.padded(),
+        twins=None if lists.twins is None else lists.twins.padded(0),
+    )
+    with shards.batch(), _naming(task, which):
+        places, scores = shards.listed(batch)
+        listed_scores = np.zeros(len(batch.listed.owner), dtype=scores.dtype)
+        listed_scores[places] = scores
+        groups = group_scores(listed_scores[: len(relevant.values)], relevant.offsets, complete)
+        scan = shards.scan(groups.thresholds)
     if chunk is not None:
-        # The relevant candidates were scored in an earlier pass, which may differ in the last bit. They are compared
-        # with each other by the scores of that pass alone, so that none is above itself, and are not counted below.
-        higher[groups.is_group], equal[groups.is_group] = groups.relevant_above, groups.sizes
-        out = _entries(excluded, relevant)
-    out_owner, out_position = out
-    for start, scores in blocks:
-        counted = count(scores, groups.thresholds)
-        if lists.local is None:
-            scoring.require_finite(scores, counted.total, start=start)
-        if groups.thresholds.size:
-            inside = (out_position >= start) & (out_position < start + scores.shape[1])
-            owner, position = out_owner[inside], out_position[inside] - start
-            not_counted = count(pad_lists(owner, pick(scores, owner, position), queries), groups.thresholds)
-            higher += counted.higher - not_counted.higher
-            equal += counted.equal - not_counted.equal
-        if top:
-            best.add(scores, start)
-    ranks = ranks_of(groups, higher, equal, relevant.lengths, lists.size, complete)
+        scan.higher[groups.is_group] += groups.relevant_above
+        scan.equal[groups.is_group] += groups.sizes
+    ranks = ranks_of(groups, scan.higher, scan.equal, relevant.lengths, lists.size, complete)
     if lists.target is not None and complete:
         of_target = listed_scores[relevant.offsets[:-1] + lists.target]
         ranks = replace(ranks, target=((groups.thresholds > of_target[:, None]) & groups.is_group).sum(axis=1))
-    top_rows = _image_rows(scoring, best.top().positions) if top else None
-    top_scores = best.top().scores.cpu().numpy() if top else None
+    top_scores, places = scan.best if scan.best is not None else (None, None)
+    top_rows = None if places is None else _image_rows(task, lists, places)
     if subset is None or lists.subset_relevant is None:
         return Ranking(ranks, None, top_rows, None, top_scores)
 
@@ -287,32 +241,46 @@ def _rank_batch(scoring: _Scoring, chunk: int | None, complete: bool, top: int) 
     subset_ranks = _rank_lists(subset, scores_in_subset, lists.subset_relevant.values == 1, complete)
     if not top:
         return Ranking(ranks, subset_ranks, top_rows, None)
-    padded = pad_lists(_entries(subset)[0], scores_in_subset, queries)
-    places = top_positions(torch.from_numpy(padded), top).positions.numpy()
-    positions = np.take_along_axis(subset.padded(), np.maximum(places, 0), axis=1)
-    subset_top = np.where(places < 0, -1, scoring.task.gallery_rows[positions])
+    padded = pad_lists(subset.owner, scores_in_subset, len(which))
+    best = top_positions(torch.from_numpy(padded), top).positions.numpy()
+    positions = np.take_along_axis(subset.padded(), np.maximum(best, 0), axis=1)
+    subset_top = np.where(best < 0, -1, task.rows_at(positions))
     return Ranking(ranks, subset_ranks, top_rows, subset_top, top_scores)
+
+
+@contextmanager
+def _naming(task: Task, which: Rows) -> Iterator[None]:
+    """Raises CondsimError, naming the query and the image, for a score that is not finite."""
+    try:
+        yield
+    except NotFiniteError as error:
+        row, position, score = error.args
+        query = int(which[row])
+        ident = f" (id {task.query_ids[query]})" if task.query_ids else ""
+        image = task.images.names[int(task.rows_at(np.array(position)))]
+        raise CondsimError(
+            f"task {task.full_name}: the method scored {image} with {score} for query {query}{ident}"
+        ) from None
 
 
 def _rank_lists(lists: Ragged, scores: Floats, is_relevant: NDArray[np.bool_], complete: bool) -> Ranks:
     """Ranks within ``lists``, from the flat scores of all their entries."""
-    owner = _entries(lists)[0]
+    owner = lists.owner
     total = np.bincount(owner[is_relevant], minlength=len(lists))
     groups = group_scores(scores[is_relevant], np.concatenate([[0], np.cumsum(total)]), complete)
     higher, equal, _ = count(pad_lists(owner, scores, len(lists)), groups.thresholds)
     return ranks_of(groups, higher, equal, total, lists.lengths, complete)
 
 
-def _entries(*lists: Ragged | None) -> tuple[Rows, Rows]:
-    """(query within the batch, position) of every entry of ``lists``, in order."""
+def _entries(*lists: Ragged | None) -> Entries:
+    """Every entry of ``lists``, in order."""
     present = [part for part in lists if part is not None]
-    return np.concatenate([part.owner for part in present]), np.concatenate([part.values for part in present])
+    return Entries(np.concatenate([part.owner for part in present]), np.concatenate([part.values for part in present]))
 
 
-def _image_rows(scoring: _Scoring, positions: Tensor) -> Rows:
+def _image_rows(task: Task, lists: CandidateLists, places: Rows) -> Rows:
     """Rows of the image table for positions [B, k] among the scores; -1 stays -1."""
-    places = positions.cpu().numpy()
     items = np.maximum(places, 0)
-    if scoring.lists.local is not None:
-        items = np.take_along_axis(scoring.lists.local.padded(), items, axis=1)
-    return np.where(places < 0, -1, scoring.task.gallery_rows[items])
+    if lists.local is not None:
+        items = np.take_along_axis(lists.local.padded(), items, axis=1)
+    return np.where(places < 0, -1, task.rows_at(items))
