@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from condsim.harness.commands.bench import bench
     from condsim.harness.commands.index import Index
     from condsim.harness.errors import CondsimError, NotApplicable
-    from condsim.harness.method import Gallery, Method, Queries, Scorer
+    from condsim.harness.gallery_parts import write_parts
+    from condsim.harness.method import Gallery, Method, Queries, Scorer, TwoSided
     from condsim.harness.one_vector import OneVector
     from condsim.harness.ranking.engine import rank_task
     from condsim.harness.results.entry import Entry
@@ -44,15 +45,17 @@ _PUBLIC = {
     "Results": "results.results",
     "Scorer": "method",
     "Task": "task",
+    "TwoSided": "method",
     "bench": "commands.bench",
     "rank_task": "ranking.engine",
+    "write_parts": "gallery_parts",
 }
 """Public name -> its module under ``condsim.harness``."""
 
 __all__ = [
     "Backbone", "Benchmark", "CondsimError", "Entry", "Gallery", "ImageTable", "Index", "Leaderboard", "Matches",
     "Measurement", "Method", "NotApplicable", "OneVector", "Queries", "Ragged", "Record", "Results", "Scorer", "Task",
-    "bench", "rank_task",
+    "TwoSided", "bench", "rank_task", "write_parts",
 ]  # fmt: skip
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from condsim.datasets.annotations import keep_some, keep_valid
 from condsim.datasets.grouping import word_codes
 from condsim.datasets.image_files import NamedFiles, folder_of, missing_images, relative_file
 from condsim.harness.errors import CondsimError
+from condsim.harness.gallery_parts import is_parts, read_parts
+from condsim.harness.name_list import NameList
 from condsim.harness.names import clean_path, unusable_character
 from condsim.harness.tables import cell_text, read_frame
 from condsim.harness.task import Benchmark, ImageTable, OnError, Ragged, Task
@@ -22,7 +25,10 @@ QUERIES = (
     "a CSV or parquet table with the columns id, positives (a list; in a CSV joined by |) and image, text or both; "
     "conditions (a list likewise) in place of text: several texts at once"
 )
-GALLERY = "a CSV or parquet table with the column image: every gallery image once, positives and distractors"
+GALLERY = (
+    "a CSV or parquet table with the column image: every gallery image once, positives and distractors; or a folder "
+    "of condsim.write_parts"
+)
 IMAGES = "the folder that the image paths of both tables start from; leave it out to run from feature files"
 
 
@@ -82,9 +88,16 @@ def read_task(
     images are compared in the spelling of ``names.clean_path``, in both tables.
     """
     files = NamedFiles(root) if root else None
-    names, unusable, table_row = _read_gallery(gallery, files, on_error)
-    rows = {image: row for row, image in enumerate(names)}
     frame = read_frame(queries, QUERIES, ["id", "positives"])
+    records = [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
+    names: Sequence[str]
+    if is_parts(gallery):
+        names, unusable, table_row = read_parts(gallery).names, (), {}
+        rows = names.places(_mentioned(records, files))
+    else:
+        names, unusable, table_row = _read_gallery(gallery, files, on_error)
+        rows = {image: row for row, image in enumerate(names)}
+    in_gallery = frozenset(rows)
     if not {"image", "text", "conditions"} & set(frame.columns):
         raise CondsimError(f"{queries}: there is neither a column image nor text (expected {QUERIES})")
     first_row: dict[str, int] = {}
@@ -94,21 +107,20 @@ def read_task(
         if first_row.setdefault(query.id, i) != i:
             raise CondsimError(f"{queries}: row {i}: duplicate id {query.id!a} (first in row {first_row[query.id]})")
         for positive in query.positives:
-            if positive not in rows:
+            if positive not in in_gallery:
                 raise CondsimError(f"{queries}: row {i}: the positive {positive!a} is not in the gallery {gallery}")
         if set(query.positives) <= {query.image}:
             raise CondsimError(f"{queries}: row {i}: expected a positive other than the query image itself")
         return query
 
-    records = ({str(key): value for key, value in row.items()} for row in frame.to_dict("records"))
     usable, skipped = keep_some(records, read, on_error, queries)
-    for query in usable:
-        if query.image:
-            rows.setdefault(query.image, len(rows))
+    others = list(dict.fromkeys(query.image for query in usable if query.image and query.image not in in_gallery))
+    rows |= {image: len(names) + i for i, image in enumerate(others)}
     texts, text_codes = word_codes("\n".join(query.condition) for query in usable)  # no text holds a line break
     shift = 1 if texts[0] == "" else 0  # the empty text sorts first and is no condition
     reference = np.array([rows[query.image] if query.image else -1 for query in usable], dtype=np.int64)
-    images = ImageTable(root or gallery.parent, tuple(rows), files=files.files if files else {})
+    every = names + others if isinstance(names, NameList) else (*names, *others)
+    images = ImageTable(root or gallery.parent, every, files=files.files if files else {})
     missing = missing_images(images, table_row, str(gallery)) if root and on_error == "skip" else {}
     task = Task(
         benchmark=benchmark,
@@ -119,12 +131,20 @@ def read_task(
         reference=reference,
         relevant=Ragged.of([rows[p] for p in query.positives if p != query.image] for query in usable),
         metrics=tuple(metrics),
-        gallery=np.arange(len(names), dtype=np.int64),
+        gallery=range(len(names)),
         excluded=Ragged.of([row] if 0 <= row < len(names) else [] for row in reference),
         query_ids=tuple(query.id for query in usable),
         skipped=unusable + skipped,
     )
     return without_images(task, missing) if missing else task
+
+
+def _mentioned(records: Sequence[dict[str, object]], files: NamedFiles | None) -> Iterator[str]:
+    """The images that the queries name. Faults are reported where the queries are read."""
+    for raw in records:
+        with suppress(CondsimError):
+            query = _query(raw, "", files)
+            yield from (*query.positives, query.image)
 
 
 def _read_gallery(

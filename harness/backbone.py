@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from condsim.harness.task import ImageTable
@@ -10,6 +11,8 @@ from condsim.harness.task import ImageTable
 if TYPE_CHECKING:  # readers of records need the contract but not torch
     import torch
     from torch import Tensor
+
+    from condsim.harness.gallery_parts import Parts
 
 
 class Backbone(Protocol):
@@ -80,6 +83,32 @@ class MapsImages(Protocol):
 
     def mapped_images(self, table: ImageTable) -> Tensor:
         """``encode_images``, or the same in a mapped file (``harness.memory_map``), and then perhaps float16."""
+        ...
+
+
+@dataclass(frozen=True)
+class ImageParts:
+    """The features of an image table: a gallery in parts, and the other rows after it."""
+
+    parts: Parts
+    others: Tensor
+    """[M, D] raw float32 features of the rows from ``len(parts)`` on."""
+
+    def gather(self, rows: Tensor) -> Tensor:
+        """float32 [len(rows), D] the raw features of ``rows`` of the table; zeros for -1."""
+        out = self.others.new_zeros(len(rows), self.parts.width)
+        in_parts, after = ((rows >= 0) & (rows < len(self.parts))), rows >= len(self.parts)
+        out[in_parts] = self.parts.gather(rows[in_parts])
+        out[after] = self.others[rows[after] - len(self.parts)]
+        return out
+
+
+@runtime_checkable
+class HasParts(Protocol):
+    """An optional part: may have a gallery in parts, which is ranked without being in the memory of one process."""
+
+    def image_parts(self, table: ImageTable) -> ImageParts | None:
+        """The features of ``table``; None where its first rows are not a gallery in parts."""
         ...
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +12,9 @@ import numpy as np
 import torch
 
 from condsim.harness.errors import CondsimError, UnusableRowsError, did_you_mean
+from condsim.harness.gallery_parts import Parts, is_parts, read_parts
 from condsim.harness.memory_map import free_pages, is_mapped, map_npy
+from condsim.harness.name_list import NameList, same_names
 from condsim.harness.paths import resolve
 
 if TYPE_CHECKING:  # torch is imported when it is used: harness/deferred.py
@@ -35,7 +36,7 @@ class FeatureFile:
     def __init__(self, path: Path, names: Path | None) -> None:
         """Raises CondsimError if a file is missing, cannot be read, or has another length than its names."""
         self.path = path
-        readers: dict[str, Callable[[Path], tuple[Tensor, tuple[str, ...] | None]]] = {
+        readers: dict[str, Callable[[Path], tuple[Tensor, Sequence[str] | None]]] = {
             ".npy": _read_npy,
             ".npz": _read_npz,
             ".safetensors": _read_safetensors,
@@ -54,6 +55,7 @@ class FeatureFile:
         if self.features.ndim != 2 or not self.features.is_floating_point():
             raise CondsimError(f"{path}: expected a matrix of floats, found {_shown(self.features)}")
         self.paths = [path]
+        self.names: Sequence[str]
         if inside is not None and names is None:
             self.names = inside
         else:
@@ -74,6 +76,24 @@ class FeatureFile:
     @property
     def width(self) -> int:
         return int(self.features.shape[1])
+
+
+class PartFile:
+    """One part of a gallery in parts, like a ``FeatureFile``."""
+
+    def __init__(self, parts: Parts, part: int) -> None:
+        self.path = parts.folder
+        self.paths = parts.paths
+        self.features = parts.features(part)
+        self.width = parts.width
+        self.names: Sequence[str] = parts.names[parts.starts[part] :][: parts.sizes[part]]
+
+
+def _open(path: Path, names: Path | None) -> list[FeatureFile | PartFile]:
+    if is_parts(path):
+        parts = read_parts(path)
+        return [PartFile(parts, part) for part in range(len(parts.files))]
+    return [FeatureFile(path, names)]
 
 
 class PublishedFeatures:
@@ -100,7 +120,23 @@ class PublishedFeatures:
     def read_again(self) -> None:
         """Open the files, or open them again: what was written into their features in memory is lost."""
         beside: Sequence[Path | None] = self._beside or [None] * len(self._paths)
-        self.files = [FeatureFile(path, names) for path, names in zip(self._paths, beside, strict=True)]
+        opened = [_open(path, names) for path, names in zip(self._paths, beside, strict=True)]
+        self.files = [file for files in opened for file in files]
+
+    @property
+    def paths(self) -> list[Path]:
+        """Everything that is read."""
+        return list(dict.fromkeys(path for file in self.files for path in file.paths))
+
+    @cached_property
+    def parts(self) -> Parts | None:
+        """The first of the files, where it is a folder of parts."""
+        return read_parts(self._paths[0]) if is_parts(self._paths[0]) else None
+
+    def after_parts(self) -> PublishedFeatures | None:
+        """The files after ``parts``; None if there is none."""
+        beside = None if self._beside is None else self._beside[1:]
+        return PublishedFeatures(self._paths[1:], beside, self._clean) if len(self._paths) > 1 else None
 
     def look_up(self, names: Sequence[str], describe: Callable[[int], str], half: bool = False) -> Tensor:
         """float32 [len(names), D]; the file itself, memory-mapped, if it has this order and is float32, or float16 with
@@ -109,11 +145,14 @@ class PublishedFeatures:
         Raises UnusableRowsError for names that no file has and for features that are not finite.
         """
         first = self.files[0].features
-        in_order = len(self.files) == 1 and tuple(names) == self.files[0].names
+        in_order = len(self.files) == 1 and same_names(names, self.files[0].names)
         if in_order and (first.dtype == torch.float32 or (half and first.dtype == torch.float16 and is_mapped(first))):
             features = first
+        elif in_order:
+            self._require_once(self.files[0].names)
+            features = self._gather(torch.arange(len(names)))
         else:
-            features = self._gather(torch.arange(len(self.names)) if in_order else self._places(names, describe))
+            features = self._gather(self._places(names, describe))
         if faults := dict.fromkeys(_not_finite(features), "its features contain NaN or infinity"):
             raise UnusableRowsError(len(names), faults, describe, f"as read from {self}", skippable=False)
         return features
@@ -145,10 +184,13 @@ class PublishedFeatures:
     def names(self) -> list[str]:
         """Of the rows of all the files, one after another. Raises CondsimError for a duplicate name."""
         names = [name for file in self.files for name in file.names]
-        if len(set(names)) < len(names):
-            twice = next(name for name, count in Counter(names).items() if count > 1)
-            raise CondsimError(f"{self}: duplicate name {twice!r} in the files of names")
+        self._require_once(names)
         return names
+
+    def _require_once(self, names: Sequence[str]) -> None:
+        repeated = NameList.of(names).repeated() if not isinstance(names, NameList) else names.repeated()
+        if repeated is not None:
+            raise CondsimError(f"{self}: duplicate name {repeated!r} in the files of names")
 
     @cached_property
     def _place(self) -> dict[str, int]:
@@ -164,26 +206,26 @@ class PublishedFeatures:
         return places
 
 
-def read_names(path: Path) -> tuple[str, ...]:
+def read_names(path: Path) -> NameList:
     """The names of a text file with one name per line, or of a JSON list. Raises CondsimError if it is neither."""
     try:
         if path.suffix == ".json":
             names = json.loads(path.read_text(encoding="utf-8-sig"))
         else:
             with path.open(encoding="utf-8-sig", newline="\n") as file:  # line by line: there may be millions
-                names = [line.removesuffix("\n").removesuffix("\r") for line in file]
+                return NameList.of(line.removesuffix("\n").removesuffix("\r") for line in file)
     except (OSError, ValueError, RecursionError) as error:
         raise CondsimError(f"{path}: cannot be read as names: {error}") from error
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise CondsimError(f"{path}: expected a list of names")
-    return tuple(names)
+    return NameList.of(names)
 
 
 def _read_npy(path: Path) -> tuple[Tensor, None]:
     return map_npy(path), None
 
 
-def _read_npz(path: Path) -> tuple[Tensor, tuple[str, ...] | None]:
+def _read_npz(path: Path) -> tuple[Tensor, Sequence[str] | None]:
     with np.load(path, allow_pickle=False) as arrays:
         names, features = _known(arrays.files, NAME_COLUMNS), _known(arrays.files, FEATURE_COLUMNS)
         if features is None:
@@ -205,7 +247,7 @@ def _read_safetensors(path: Path) -> tuple[Tensor, None]:
         return file.get_tensor("features" if "features" in keys else keys[0]), None
 
 
-def _read_parquet(path: Path) -> tuple[Tensor, tuple[str, ...]]:
+def _read_parquet(path: Path) -> tuple[Tensor, NameList]:
     import pyarrow.parquet as pq
 
     table = pq.read_table(path, memory_map=True)
@@ -230,7 +272,7 @@ def _read_parquet(path: Path) -> tuple[Tensor, tuple[str, ...]]:
     column = table.column(columns["names"])
     if column.null_count:
         raise CondsimError(f"{path}: {column.null_count} of its {len(table)} rows have no name")
-    names = tuple(map(str, column.to_pylist()))
+    names = NameList(column.cast("large_string"))
     return torch.from_numpy(np.array(values).reshape(len(table), -1)), names
 
 

@@ -59,7 +59,7 @@ def _only(task: Task, ids: Sequence[str], path: Path) -> Task:
     used[np.concatenate([part.values for part in lists if part is not None])] = True
     used[smaller.reference[smaller.reference >= 0]] = True
     if smaller.gallery is not None:
-        used[smaller.gallery] = True
+        used[smaller.gallery_rows] = True
     return replace(keep_images(smaller, used), variant=join_variants(task.variant, f"queries_from={path.name}"))
 
 
@@ -125,7 +125,7 @@ def keep_images(task: Task, keep: NDArray[np.bool_]) -> Task:
         reference=new_row[task.reference],
         relevant=relevant,
         candidates=of_kept(task.candidates),
-        gallery=None if task.gallery is None else new_row[task.gallery[keep[task.gallery]]],
+        gallery=None if task.gallery is None else new_row[task.gallery_rows[keep[task.gallery_rows]]],
         excluded=of_kept(task.excluded),
         subset=of_kept(task.subset),
         target=None if task.target is None else new_row[task.target],

@@ -16,10 +16,6 @@ from condsim.harness.task import Condition, ImageTable, Rows, Task
 if TYPE_CHECKING:  # to name a method needs no torch
     from torch import Tensor
 
-GRAIN = 1 << 16
-"""Parts of a gallery begin at multiples of this number of items. A method that computes its items in blocks chooses a
-block size that divides it: then all blocks of a part are blocks of the whole gallery, and give the same bits."""
-
 
 @dataclass(frozen=True)
 class TrainFeatures:
@@ -86,6 +82,12 @@ class Queries:
     def __len__(self) -> int:
         return len(self.condition)
 
+    def part(self, which: slice) -> Queries:
+        """The queries ``which`` of the batch."""
+        row = None if self.row is None else self.row[which]
+        fields = (self.reference, self.text, self.condition, self.reference_row)
+        return Queries(*(field[which] for field in fields), row)
+
 
 class Scorer(Protocol):
     """A method prepared for one task."""
@@ -118,6 +120,16 @@ class TwoSided(ABC):
 
     def __call__(self, queries: Queries, rows: Tensor | None = None) -> Tensor:
         return self.score(self.query_side(queries), rows)
+
+
+def query_side(scorer: Scorer, queries: Queries) -> Any:
+    """What any ``scorer`` scores with: its ``TwoSided.query_side``, else the queries themselves."""
+    return scorer.query_side(queries) if isinstance(scorer, TwoSided) else queries
+
+
+def score_side(scorer: Scorer, side: Any, rows: Tensor | None = None) -> Tensor:
+    """The scores of ``scorer`` for a ``query_side`` of it."""
+    return scorer.score(side, rows) if isinstance(scorer, TwoSided) else scorer(side, rows)
 
 
 @runtime_checkable
@@ -174,6 +186,7 @@ class Method(ABC):
 
         It promises that the score of an item depends on the item, the query and ``statistics`` alone, and that its
         scorer is ``TwoSided``. ``prepare`` gets one part of the gallery, whose ``table`` and ``rows`` are the part's.
+        Blocks of items that it computes together have a size that divides ``harness.gallery_parts.GRAIN``.
         """
         return False
 

@@ -13,9 +13,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from condsim.harness.errors import CondsimError, did_you_mean
+from condsim.harness.name_list import NameList
 from condsim.harness.names import unusable_character
 
 Rows = NDArray[np.int64]
+_AT_ONCE = 1 << 20
+"""Names or rows that are hashed at once."""
 OnError = Literal["raise", "skip"]
 CropRule = Literal["genecis", "plain"]
 Condition = tuple[str, ...]
@@ -104,7 +107,8 @@ class ImageTable:
     """
 
     root: Path
-    names: tuple[str, ...]
+    names: Sequence[str]
+    """A tuple, or a ``NameList`` for millions of pictures."""
     boxes: NDArray[np.float64] | None = None
     dilation: float = 0.7
     files: Mapping[str, str] = field(default_factory=dict, hash=False)
@@ -129,7 +133,7 @@ class ImageTable:
         return box
 
     @cached_property
-    def keys(self) -> tuple[str, ...]:
+    def keys(self) -> Sequence[str]:
         """The name of each row in files of others: the picture's, and the box of a row that is cropped:
         "street.jpg#10,20,64,48.5"."""
         if self.boxes is None:
@@ -141,8 +145,9 @@ class ImageTable:
         )
 
     def take(self, rows: Rows) -> ImageTable:
-        names = tuple(self.names[row] for row in rows)
-        return replace(self, names=names, boxes=None if self.boxes is None else self.boxes[rows])
+        names = self.names
+        some = names.take(rows) if isinstance(names, NameList) else tuple(names[row] for row in rows)
+        return replace(self, names=some, boxes=None if self.boxes is None else self.boxes[rows])
 
 
 @dataclass(frozen=True)
@@ -199,7 +204,8 @@ class Task:
     The first one is the headline metric: it is shown where only one is, and it is tested. Empty if the ground truth is
     withheld (CIRR test1)."""
     candidates: Ragged | None = None
-    gallery: Rows | None = None
+    gallery: Rows | range | None = None
+    """A range of consecutive rows takes no memory."""
     excluded: Ragged | None = None
     """Q lists of rows that the query does not rank, such as its own image."""
     subset: Ragged | None = None
@@ -257,7 +263,10 @@ class Task:
                 raise CondsimError(f"{where}: {label} has {len(lists)} lists for {queries} queries")
             _within(f"{where}: {label}", lists.values, 0, images)
         if self.gallery is not None:
-            _within(f"{where}: gallery", self.gallery, 0, images)
+            bounds = self.gallery
+            if isinstance(bounds, range):
+                bounds = np.array([bounds.start, bounds.stop - 1]) if bounds.step == 1 else np.asarray(bounds)
+            _within(f"{where}: gallery", bounds, 0, images)
             if len(self.gallery) == 0:
                 raise CondsimError(f"{where}: the gallery is empty")
         if self.texts is not None and (len(self.texts) != len(self.conditions) or not all(self.texts)):
@@ -269,12 +278,12 @@ class Task:
         if self.metrics and not self.relevant.lengths.all() and not self.counts_unanswerable:
             first = int(np.flatnonzero(self.relevant.lengths == 0)[0])
             raise CondsimError(f"{where}: query {first} has nothing relevant in the gallery")
-        _all_among(f"{where}: a relevant row", self.relevant, self.candidates, self.gallery)
+        self._require(self.relevant, "a relevant row", "candidates")
         if self.target is not None:
             if len(self.target) != queries:
                 raise CondsimError(f"{where}: target has {len(self.target)} entries for {queries} queries")
             _within(f"{where}: target", self.target, 0, images)
-            _all_among(f"{where}: the target", Ragged.of(self.target[:, None]), self.relevant, None, "relevant rows")
+            self._require(Ragged.of(self.target[:, None]), "the target", "relevant rows")
         if self.clusters is not None and len(self.clusters) != queries:
             raise CondsimError(f"{where}: clusters has {len(self.clusters)} entries for {queries} queries")
 
@@ -282,19 +291,46 @@ class Task:
     def gallery_rows(self) -> Rows:
         """The rows of all images that are a candidate of at least one query, each row once."""
         if self.gallery is not None:
-            return self.gallery
+            return np.asarray(self.gallery, dtype=np.int64)
         assert self.candidates is not None
         return np.unique(self.candidates.values)
 
     @property
     def gallery_size(self) -> int:
         """The number of ``gallery_rows``."""
-        return len(self.gallery_rows)
+        return len(self.gallery_rows if self.gallery is None else self.gallery)
 
     def rows_at(self, positions: Rows) -> Rows:
         """The image rows of gallery ``positions``, of any shape."""
+        if self.gallery_range is not None:
+            return positions + self.gallery_range.start
         rows: Rows = self.gallery_rows[positions]
         return rows
+
+    def positions_of(self, rows: Rows) -> Rows:
+        """The gallery positions of image ``rows``; -1 where a row is not in the gallery."""
+        if (here := self.gallery_range) is not None:
+            return np.where((rows >= here.start) & (rows < here.stop), rows - here.start, -1)
+        place = np.full(len(self.images), -1, dtype=np.int64)
+        place[self.gallery_rows] = np.arange(self.gallery_size)
+        return place[rows]
+
+    @cached_property
+    def gallery_range(self) -> range | None:
+        """The gallery, where its rows follow each other."""
+        if isinstance(self.gallery, range):
+            return self.gallery if self.gallery.step == 1 else None
+        if self.gallery is None or not (np.diff(self.gallery) == 1).all():
+            return None
+        return range(int(self.gallery[0]), int(self.gallery[-1]) + 1)
+
+    def _require(self, lists: Ragged, what: str, among: str) -> None:
+        """Raises CondsimError for an entry that is not among the candidates, or the relevant rows, of its query."""
+        own = self.relevant if among == "relevant rows" else self.candidates
+        missing = self.positions_of(lists.values) < 0 if own is None else ~lists.among(own)
+        if missing.any():
+            query = int(lists.owner[missing][0])
+            raise CondsimError(f"task {self.full_name}: {what} of query {query} is not among its {among}")
 
     @cached_property
     def fingerprint(self) -> str:
@@ -307,10 +343,19 @@ class Task:
                 digest.update(f"{array.dtype}{array.shape}".encode() + np.ascontiguousarray(array).tobytes())
 
         digest.update(repr((self.full_name, self.conditions, self.metrics, self.images.dilation)).encode())
-        digest.update("\0".join(self.images.names).encode())
+        for start in range(0, len(self.images.names), _AT_ONCE):
+            names = "\0".join(self.images.names[start : start + _AT_ONCE])
+            digest.update((f"\0{names}" if start else names).encode())
         add("boxes", self.images.boxes)
-        for label in ("condition", "reference", "gallery", "clusters"):
-            add(label, getattr(self, label))
+        add("condition", self.condition)
+        add("reference", self.reference)
+        if isinstance(self.gallery, range):  # as the array of its rows
+            digest.update(f"|gallery:int64{(len(self.gallery),)}".encode())
+            for start in range(0, len(self.gallery), _AT_ONCE):
+                digest.update(np.asarray(self.gallery[start : start + _AT_ONCE], dtype=np.int64).tobytes())
+        else:
+            add("gallery", self.gallery)
+        add("clusters", self.clusters)
         if self.images.crop != "genecis":
             digest.update(f"|crop:{self.images.crop}".encode())
         if self.texts is not None:  # tasks without these fields keep the fingerprints that their records have
@@ -372,18 +417,3 @@ def _within(label: str, rows: Rows, low: int, high: int) -> None:
         raise CondsimError(f"{label}: rows must be int64, not {rows.dtype}")
     if len(rows) and (rows.min() < low or rows.max() >= high):
         raise CondsimError(f"{label}: rows must be in [{low}, {high}), found {rows.min()} to {rows.max()}")
-
-
-def _all_among(
-    label: str, lists: Ragged, candidates: Ragged | None, gallery: Rows | None, among: str = "candidates"
-) -> None:
-    if not len(lists.values):
-        return
-    if gallery is not None:
-        missing = ~np.isin(lists.values, gallery)
-    else:
-        assert candidates is not None
-        missing = ~lists.among(candidates)
-    if missing.any():
-        query = int(lists.owner[missing][0])
-        raise CondsimError(f"{label} of query {query} is not among its {among}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from condsim.harness.errors import CondsimError
-from condsim.harness.method import Gallery, Method, Queries, Scorer
+from condsim.harness.method import Gallery, Method, Queries, Scorer, TwoSided
 from condsim.harness.one_vector import inner_products, unit
 from condsim.harness.paths import resolve
 from condsim.harness.task import condition_text
@@ -18,7 +18,7 @@ from condsim.methods.phrases.lexicon import phrase_source
 from condsim.methods.phrases.source import Phrases
 from condsim.methods.shared.checks import at_least
 from condsim.methods.shared.nearest import nearest
-from condsim.methods.shared.per_batch import PerBatch
+from condsim.methods.shared.sphere import direction_sum, mean_of_directions
 from condsim.methods.shared.word_list import word_list
 
 if TYPE_CHECKING:  # torch is imported when it is used: harness/deferred.py
@@ -77,6 +77,8 @@ class Basic(Method):
         phrases: where the values of ``subjects`` and ``styles`` come from if they are no files.
     """
 
+    protocol = 2  # 1: the gallery's mean was that of float32 unit vectors
+
     def __init__(
         self,
         subjects: str = "category",
@@ -128,12 +130,26 @@ class Basic(Method):
             subjects = subjects[1:]
         return subjects, styles
 
+    @property
+    def sharded(self) -> bool:
+        minima = None not in (self.image_minimum, self.text_minimum) or not self.normalize
+        return not self.expansion and minima
+
+    def statistics(self, gallery: Gallery) -> Mapping[str, Tensor]:
+        if self.image_mean is not None:
+            return {}
+        return {"directions": direction_sum(gallery.features), "items": torch.tensor(len(gallery.features))}
+
     def prepare(self, gallery: Gallery) -> Scorer:
         subjects, styles = self.words()
         items = unit(gallery.features)
         positive, negative = (unit(gallery.encode_texts(words).to(items).double()) for words in (subjects, styles))
         text_mean = positive.mean(dim=0)
-        image_mean = items.double().mean(dim=0) if self.image_mean is None else _read_mean(self.image_mean, items)
+        totals = self.totals(gallery)
+        if self.image_mean is None:
+            image_mean = mean_of_directions(totals["directions"], int(totals["items"]))
+        else:
+            image_mean = _read_mean(self.image_mean, items)
         basis = None
         if self.rank:
             offset = RELEASED_OFFSET if self.offset_matrix else 0.0
@@ -159,7 +175,7 @@ class Basic(Method):
         return unit(torch.cat(parts))
 
 
-class BasicScorer:
+class BasicScorer(TwoSided):
     """BASIC prepared for a gallery of unit ``items`` [N, D] and unit ``texts`` [C, D], one per condition.
 
     ``basis`` [D, k]: the query image is projected on its span, candidates are not; None: no projection.
@@ -180,11 +196,10 @@ class BasicScorer:
         self.texts = texts - text_mean
         self.basis = basis
         self.image_minimum, self.text_minimum = self._minima()
-        self.sides = PerBatch(self._sides)
 
-    def __call__(self, queries: Queries, rows: Tensor | None = None) -> Tensor:
+    def score(self, side: tuple[Tensor, Tensor], rows: Tensor | None = None) -> Tensor:
         method = self.method
-        image, text = (inner_products(side, self.items, rows) for side in self.sides(queries))
+        image, text = (inner_products(query, self.items, rows) for query in side)
         if method.normalize:
             own = self.image_minimum if method.text_over_image_minimum else self.text_minimum
             image = (image - self.image_minimum) / abs(self.image_minimum)
@@ -192,7 +207,7 @@ class BasicScorer:
         image, text = image.clamp(min=0), text.clamp(min=0)
         return text * image - method.harris * (text + image).square()
 
-    def _sides(self, queries: Queries) -> tuple[Tensor, Tensor]:
+    def query_side(self, queries: Queries) -> tuple[Tensor, Tensor]:
         """Two vectors [B, D] in the centred space: the query image, expanded and projected, and the text."""
         centred = unit(queries.reference) - self.image_mean
         image = self._project(centred)

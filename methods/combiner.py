@@ -11,7 +11,6 @@ from condsim.harness.method import Gallery, Queries, Scorer
 from condsim.harness.one_vector import InnerProduct, unit
 from condsim.harness.state_dict import Checkpoint
 from condsim.methods.shared.checks import above_zero, at_least
-from condsim.methods.shared.per_batch import PerBatch
 from condsim.methods.training.checkpoints import fit_names
 from condsim.methods.training.losses import in_batch_loss
 from condsim.methods.training.method import Batch, Objective, TrainedMethod, TrainingData
@@ -42,6 +41,7 @@ class Combiner(TrainedMethod):
 
     wrappers = ("Combiner", "combiner")
     reads_conditions = False
+    sharded = True
 
     def __init__(
         self,
@@ -94,7 +94,7 @@ class Combiner(TrainedMethod):
         return loss
 
     def score_with(self, network: nn.Module, gallery: Gallery) -> Scorer:
-        return InnerProduct(unit(gallery.features), PerBatch(partial(_compose, network)))
+        return InnerProduct(unit(gallery.features), partial(_compose, network))
 
 
 def _compose(network: nn.Module, queries: Queries) -> Tensor:

@@ -30,6 +30,8 @@ class Crl(Method):
         phrases: where a condition's values come from; the paper's texts come from a language model.
     """
 
+    sharded = True
+
     def __init__(self, template: str = "a photo of {}", phrases: Phrases | None = None) -> None:
         has_slot(template=template)
         self.template = template
@@ -69,6 +71,7 @@ class CrlComposed(Crl):
     """
 
     pointwise = False
+    sharded = False
 
     def __init__(
         self,

@@ -15,7 +15,6 @@ from condsim.methods.phrases.lexicon import phrase_source
 from condsim.methods.phrases.source import Phrases
 from condsim.methods.shared.checks import at_least, one_of
 from condsim.methods.shared.nearest import nearest
-from condsim.methods.shared.per_batch import PerBatch
 from condsim.methods.shared.word_list import word_list
 
 if TYPE_CHECKING:  # torch is imported when it is used: harness/deferred.py
@@ -77,7 +76,7 @@ class Freedom(Method):
         )
         items = unit(gallery.features)
         features = unit(gallery.encode_texts(vocabulary).to(items))
-        return InnerProduct(items, PerBatch(_Composer(self, gallery, items, vocabulary, features)))
+        return InnerProduct(items, _Composer(self, gallery, items, vocabulary, features))
 
 
 class _Composer:

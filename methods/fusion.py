@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from condsim.harness.errors import CondsimError
-from condsim.harness.method import Gallery, Method, Queries, Scorer
+from condsim.harness.method import Gallery, Method, Queries, Scorer, TwoSided
 from condsim.harness.one_vector import OneVector, inner_products, named_numbers, unit
 
 if TYPE_CHECKING:  # torch is imported when it is used: harness/deferred.py
@@ -35,6 +35,7 @@ class Product(Method):
     """
 
     reads_conditions = False
+    sharded = True
 
     def __init__(self, clamp: bool = True) -> None:
         self.clamp = clamp
@@ -44,23 +45,26 @@ class Product(Method):
 
 
 @dataclass(frozen=True)
-class ProductScorer:
+class ProductScorer(TwoSided):
     """The product prepared for a gallery of unit ``items`` [N, D]."""
 
     items: Tensor
     clamp: bool
 
-    def __call__(self, queries: Queries, rows: Tensor | None = None) -> Tensor:
-        image, text = self._sides(queries, rows)
+    def query_side(self, queries: Queries) -> tuple[Tensor, Tensor]:
+        return unit(queries.reference), unit(queries.text)
+
+    def score(self, side: tuple[Tensor, Tensor], rows: Tensor | None = None) -> Tensor:
+        image, text = self._factors(side, rows)
         return image * text
 
     def why(self, queries: Queries, rows: Tensor) -> list[list[str]]:
         """The two factors of the score."""
-        image, text = self._sides(queries, rows)
+        image, text = self._factors(self.query_side(queries), rows)
         return named_numbers({"image": image, "text": text}, rows)
 
-    def _sides(self, queries: Queries, rows: Tensor | None) -> tuple[Tensor, Tensor]:
-        image, text = (inner_products(unit(side), self.items, rows) for side in (queries.reference, queries.text))
+    def _factors(self, side: tuple[Tensor, Tensor], rows: Tensor | None) -> tuple[Tensor, Tensor]:
+        image, text = (inner_products(query, self.items, rows) for query in side)
         return (image.clamp(min=0), text.clamp(min=0)) if self.clamp else (image, text)
 
 
@@ -126,7 +130,7 @@ class WeiCom(Method):
         return WeiComScorer(unit(gallery.features), self.weight)
 
 
-class WeiComScorer:
+class WeiComScorer(TwoSided):
     """WeiCom prepared for a gallery of unit ``items`` [N, D].
 
     The mean of q . d over the gallery is q . m and its variance q^T S q, with m and S the gallery's mean and unbiased
@@ -139,8 +143,11 @@ class WeiComScorer:
         self.weight = weight
         self.mean, self.covariance = moments(items)
 
-    def __call__(self, queries: Queries, rows: Tensor | None = None) -> Tensor:
-        tails = [self._tail(unit(side), rows) for side in (queries.reference, queries.text)]
+    def query_side(self, queries: Queries) -> tuple[Tensor, Tensor]:
+        return unit(queries.reference), unit(queries.text)
+
+    def score(self, side: tuple[Tensor, Tensor], rows: Tensor | None = None) -> Tensor:
+        tails = [self._tail(query, rows) for query in side]
         return -(self.weight * tails[0] + (1 - self.weight) * tails[1])
 
     def why(self, queries: Queries, rows: Tensor) -> list[list[str]]:

@@ -5,20 +5,21 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from functools import lru_cache
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
 from condsim.harness.errors import CondsimError, NotApplicable
-from condsim.harness.method import Gallery, Method, Queries, Scorer
+from condsim.harness.method import Gallery, Method, Queries, Scorer, TwoSided, query_side, score_side
 from condsim.methods.shared.base_method import Wrapper
-from condsim.methods.shared.per_batch import PerBatch, part_of
 
 if TYPE_CHECKING:  # torch is imported when it is used: harness/deferred.py
     from torch import Tensor
 
 _ELEMENTS_AT_ONCE = 1 << 23
 """Scores of bank queries or queries against the whole gallery at a time: 32 MiB."""
+_Runs = list[tuple[int, "Tensor"]]
+"""(key of a bank, int64 places of its queries in the batch) of each key."""
 _KEPT = 64
 """Conditions whose statistics are kept: they are [N] each, and batches come in runs of conditions."""
 
@@ -100,7 +101,7 @@ def _in_parts(base: Scorer, queries: Queries, items: int) -> Iterator[Tensor]:
     """The base's scores of the whole gallery for ``queries``, [b, ``items``] at a time."""
     step = max(1, _ELEMENTS_AT_ONCE // max(1, items))
     for start in range(0, len(queries), step):
-        yield base(part_of(queries, slice(start, start + step)), None)
+        yield base(queries.part(slice(start, start + step)), None)
 
 
 def _subtract(statistic: Tensor, scores: Tensor, places: Tensor, rows: Tensor | None) -> None:
@@ -146,20 +147,25 @@ class NearestNeighborNormalization(WithBank):
         return _Shifted(base, bank, bias)
 
 
-class _Shifted:
+class _Shifted(TwoSided):
     """The base's scores less a bias per item and condition."""
 
     def __init__(self, base: Scorer, bank: Bank, bias: Callable[[int], Tensor]) -> None:
         self.base, self.bank, self.bias = base, bank, bias
 
-    def __call__(self, queries: Queries, rows: Tensor | None = None) -> Tensor:
-        scores = self.base(queries, rows).clone()
-        for key, mine in _runs(self.bank.key(queries), scores.device):
+    def query_side(self, queries: Queries) -> tuple[Any, _Runs]:
+        """The base's side, and the queries of each key."""
+        return query_side(self.base, queries), _runs(self.bank.key(queries), queries.condition.device)
+
+    def score(self, side: tuple[Any, _Runs], rows: Tensor | None = None) -> Tensor:
+        of_base, runs = side
+        scores = score_side(self.base, of_base, rows).clone()
+        for key, mine in runs:
             _subtract(self.bias(key), scores, mine, rows)
         return scores
 
 
-def _runs(keys: list[int], device: torch.device) -> list[tuple[int, Tensor]]:
+def _runs(keys: list[int], device: torch.device) -> _Runs:
     """(key, int64 places that have it) of every distinct key."""
     every = torch.tensor(keys, dtype=torch.int64, device=device)
     return [(key, (every == key).nonzero()[:, 0]) for key in torch.unique(every).tolist()]
@@ -191,37 +197,39 @@ class QueryBankNormalization(WithBank):
         self.neighbors = neighbors
 
     def corrected(self, base: Scorer, bank: Bank) -> Scorer:
-        items = len(bank.gallery.features)
+        return _Normalized(self, base, bank)
 
-        @lru_cache(maxsize=_KEPT)
-        def statistics(key: int) -> tuple[Tensor, Tensor]:
-            """log sum exp [N] of each item's scores, and whether it is a hub, bool [N]."""
-            total = bank.gallery.features.new_full((items,), -torch.inf)
-            hub = torch.zeros_like(total, dtype=torch.bool)
-            for scores in _in_parts(base, bank.queries(key), items):
-                total = torch.logaddexp(total, (self.beta * scores).logsumexp(dim=0))
-                hub[scores.topk(min(self.neighbors, items), dim=1).indices] = True
-            return total, hub
 
-        def normalized(queries: Queries) -> Tensor:
-            """bool [B]: whether the query's best item of the whole gallery is a hub."""
-            best = torch.cat([scores.argmax(dim=1) for scores in _in_parts(base, queries, items)])
-            out = torch.zeros(len(queries), dtype=torch.bool, device=best.device)
-            for key, mine in _runs(bank.key(queries), best.device):
-                out[mine] = statistics(key)[1][best[mine]]
-            return out
+class _Normalized(TwoSided):
+    """The base's scores, those of queries whose best item is a hub less each item's statistic."""
 
-        chosen = PerBatch(normalized)
+    def __init__(self, method: QueryBankNormalization, base: Scorer, bank: Bank) -> None:
+        self.method, self.base, self.bank = method, base, bank
+        self.items = len(bank.gallery.features)
+        self.statistics = lru_cache(maxsize=_KEPT)(self._statistics)
 
-        def score(queries: Queries, rows: Tensor | None = None) -> Tensor:
-            scores = self.beta * base(queries, rows)
-            changed = chosen(queries)
-            for key, mine in _runs(bank.key(queries), scores.device):
-                mine = mine[changed[mine]]
-                _subtract(statistics(key)[0], scores, mine, rows)
-            return scores
+    def query_side(self, queries: Queries) -> tuple[Any, _Runs]:
+        """The base's side, and of each key the queries whose best item of the whole gallery is a hub."""
+        best = torch.cat([scores.argmax(dim=1) for scores in _in_parts(self.base, queries, self.items)])
+        runs = _runs(self.bank.key(queries), best.device)
+        changed = [(key, mine[self.statistics(key)[1][best[mine]]]) for key, mine in runs]
+        return query_side(self.base, queries), changed
 
-        return score
+    def score(self, side: tuple[Any, _Runs], rows: Tensor | None = None) -> Tensor:
+        of_base, changed = side
+        scores = self.method.beta * score_side(self.base, of_base, rows)
+        for key, mine in changed:
+            _subtract(self.statistics(key)[0], scores, mine, rows)
+        return scores
+
+    def _statistics(self, key: int) -> tuple[Tensor, Tensor]:
+        """log sum exp [N] of each item's scores, and whether it is a hub, bool [N]."""
+        total = self.bank.gallery.features.new_full((self.items,), -torch.inf)
+        hub = torch.zeros_like(total, dtype=torch.bool)
+        for scores in _in_parts(self.base, self.bank.queries(key), self.items):
+            total = torch.logaddexp(total, (self.method.beta * scores).logsumexp(dim=0))
+            hub[scores.topk(min(self.method.neighbors, self.items), dim=1).indices] = True
+        return total, hub
 
 
 class TransductiveNearestNeighborNormalization(NearestNeighborNormalization):

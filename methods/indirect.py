@@ -72,6 +72,8 @@ class Indirect(Method):
         phrases: where a condition's values come from.
     """
 
+    sharded = True
+
     def __init__(
         self,
         components: int = 128,

@@ -16,7 +16,6 @@ from condsim.harness.one_vector import cosine_scorer, unit
 from condsim.harness.outside import own_file, own_rows, reference_rows, require_queries
 from condsim.harness.task import Rows, Task
 from condsim.methods.shared.checks import has_slot
-from condsim.methods.shared.per_batch import PerBatch
 from condsim.methods.shared.pseudo_words import CONDITION, texts_of
 
 if TYPE_CHECKING:  # torch is imported when it is used: harness/deferred.py
@@ -35,6 +34,7 @@ class Joint(Method):
 
     needs_text = False
     reads_mapped = True
+    sharded = True
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class Joint(Method):
             return cosine_scorer(gallery.features, partial(_rows_of, vectors))
         encode = joint_encoder(self, gallery)
         texts = [[self.template.replace(CONDITION, text) for text in several] for several in texts_of(gallery)]
-        return cosine_scorer(gallery.features, PerBatch(partial(_embed, encode, texts)))
+        return cosine_scorer(gallery.features, partial(_embed, encode, texts))
 
 
 def joint_encoder(method: Method, gallery: Gallery) -> Callable[[Rows, Sequence[str]], Tensor]:

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from condsim.harness.errors import CondsimError
-from condsim.harness.method import Gallery, Method, Queries, Scorer, TrainFeatures
+from condsim.harness.gallery_parts import GRAIN
+from condsim.harness.method import (
+    Gallery,
+    Method,
+    Queries,
+    Scorer,
+    TrainFeatures,
+    TwoSided,
+    query_side,
+    score_side,
+)
 from condsim.harness.one_vector import unit
 from condsim.harness.task import Task
 from condsim.methods.inner_product import ImageOnly
 from condsim.methods.shared.base_method import Wrapper
-from condsim.methods.shared.per_batch import PerBatch
 from condsim.methods.training.checkpoints import fit_names, read_checkpoint
 
 if TYPE_CHECKING:  # torch is imported when it is used: harness/deferred.py
@@ -37,12 +46,28 @@ class LinearAdapter(Wrapper):
         super().check(task)
         self._file()  # before anything is encoded
 
+    @property
+    def sharded(self) -> bool:
+        return self.base.sharded
+
+    def statistics(self, gallery: Gallery) -> Mapping[str, Tensor]:
+        return self.base.statistics(self._adapted(gallery)[0])
+
     def prepare(self, gallery: Gallery) -> Scorer:
+        adapted_gallery, adapted = self._adapted(gallery)
+        return _Adapted(self.base.prepare(adapted_gallery), adapted)
+
+    def _adapted(self, gallery: Gallery) -> tuple[Gallery, Callable[[Tensor], Tensor]]:
+        """The gallery with adapted features, and the adapter."""
         weight, bias = (part.to(gallery.features) for part in self._layer(gallery.features.shape[1]))
 
         def adapted(features: Tensor) -> Tensor:
-            missing = ~features.any(dim=1, keepdim=True)
-            return unit(unit(features) @ weight.T + bias).masked_fill(missing, 0.0)
+            out = weight.new_empty(len(features), len(weight))
+            for start in range(0, len(features), GRAIN):
+                part = features[start : start + GRAIN]
+                missing = ~part.any(dim=1, keepdim=True)
+                out[start : start + GRAIN] = unit(unit(part) @ weight.T + bias).masked_fill(missing, 0.0)
+            return out
 
         def encode_texts(texts: Sequence[str]) -> Tensor:
             return adapted(gallery.encode_texts(texts).to(weight))
@@ -51,22 +76,14 @@ class LinearAdapter(Wrapper):
             split = gallery.train()
             return dataclasses.replace(split, images=adapted(split.images.to(weight)))
 
-        base = self.base.prepare(
-            dataclasses.replace(
-                gallery,
-                features=adapted(gallery.features),
-                condition_features=adapted(gallery.condition_features.to(weight)),
-                encode_texts=encode_texts,
-                train=train,
-                encode_texts_with=None,  # a mapping from images to words is for features as they are
-            )
-        )
-
-        def queries_of(queries: Queries) -> Queries:
-            return dataclasses.replace(queries, reference=adapted(queries.reference), text=adapted(queries.text))
-
-        adapted_queries = PerBatch(queries_of)
-        return lambda queries, rows=None: base(adapted_queries(queries), rows)
+        return dataclasses.replace(
+            gallery,
+            features=adapted(gallery.features),
+            condition_features=adapted(gallery.condition_features.to(weight)),
+            encode_texts=encode_texts,
+            train=train,
+            encode_texts_with=None,  # a mapping from images to words is for features as they are
+        ), adapted
 
     def _file(self) -> str:
         if self.checkpoint is None:
@@ -91,3 +108,17 @@ class LinearAdapter(Wrapper):
                 f"checkpoint {checkpoint.path}: layer.weight has {len(weight)} outputs and layer.bias {len(bias)}"
             )
         return weight, bias
+
+
+class _Adapted(TwoSided):
+    """A base scorer that receives adapted queries."""
+
+    def __init__(self, base: Scorer, adapted: Callable[[Tensor], Tensor]) -> None:
+        self.base, self.adapted = base, adapted
+
+    def query_side(self, queries: Queries) -> Any:
+        reference, text = self.adapted(queries.reference), self.adapted(queries.text)
+        return query_side(self.base, dataclasses.replace(queries, reference=reference, text=text))
+
+    def score(self, side: Any, rows: Tensor | None = None) -> Tensor:
+        return score_side(self.base, side, rows)

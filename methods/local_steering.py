@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from condsim.harness.errors import CondsimError
-from condsim.harness.method import Gallery, Method, Queries, Scorer
+from condsim.harness.method import Gallery, Method, Queries, Scorer, TwoSided, query_side, score_side
 from condsim.harness.one_vector import unit
 from condsim.methods.shared.base_method import Wrapper
 from condsim.methods.shared.checks import one_of
@@ -96,6 +96,13 @@ class LocalSteering(Wrapper):
         self.needs_text = self.needs_text or theta != 0
         self.reads_train = self.reads_train or (theta != 0 and pool == "train")
 
+    @property
+    def sharded(self) -> bool:
+        return self.base.sharded and (self.theta == 0 or self.pool == "train")
+
+    def statistics(self, gallery: Gallery) -> Mapping[str, Tensor]:
+        return self.base.statistics(gallery)
+
     def prepare(self, gallery: Gallery) -> Scorer:
         base = self.base.prepare(gallery)
         if self.theta == 0:
@@ -111,7 +118,7 @@ class LocalSteering(Wrapper):
         return SteeredScorer(self, base, pool, steps)
 
 
-class SteeredScorer:
+class SteeredScorer(TwoSided):
     """A base scorer that receives steered references; one step after another where a condition has several texts."""
 
     def __init__(self, method: LocalSteering, base: Scorer, pool: Tensor, steps: Sequence[Sequence[Tensor]]) -> None:
@@ -119,12 +126,12 @@ class SteeredScorer:
         self.base = base
         self.pool = pool
         self.steps = steps
-        self.last: tuple[Queries, Queries] | None = None
 
-    def __call__(self, queries: Queries, rows: Tensor | None = None) -> Tensor:
-        if self.last is None or self.last[0] is not queries:  # each chunk of a gallery receives the same queries
-            self.last = (queries, dataclasses.replace(queries, reference=self.steer(queries)))
-        return self.base(self.last[1], rows)
+    def query_side(self, queries: Queries) -> Any:
+        return query_side(self.base, dataclasses.replace(queries, reference=self.steer(queries)))
+
+    def score(self, side: Any, rows: Tensor | None = None) -> Tensor:
+        return score_side(self.base, side, rows)
 
     def steer(self, queries: Queries) -> Tensor:
         """[B, D] the turned references."""

@@ -22,7 +22,6 @@ from condsim.harness.task import ImageTable, Ragged, Task, condition_text
 from condsim.methods.shared.assignment import all_pairs, chamfer, fused_gromov_wasserstein, hungarian, in_order
 from condsim.methods.shared.base_method import Wrapper
 from condsim.methods.shared.object_parts import grid_regions, object_phrases, words
-from condsim.methods.shared.per_batch import part_of
 
 if TYPE_CHECKING:  # torch is imported when it is used: harness/deferred.py
     from torch import Tensor
@@ -243,7 +242,7 @@ class RerankScorer:
         parts = []
         for start in range(0, len(scores), step):
             part = slice(start, start + step)
-            own = self.sets.of(part_of(queries, part), self.method.around, self.method.neighbors)
+            own = self.sets.of(queries.part(part), self.method.around, self.method.neighbors)
             parts.append(self.rerank(scores[part], items[part], own))
         return torch.cat(parts)
 

@@ -38,6 +38,7 @@ class Quari(Method):
     needs_reference = False
     needs_condition = False
     reads_conditions = False
+    sharded = True
 
     def __init__(self, checkpoint: str | None = None, config: str | None = None) -> None:
         self.checkpoint, self.config = checkpoint, config

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 
 from condsim.harness.errors import CondsimError
-from condsim.harness.method import Gallery, Queries, Scorer
+from condsim.harness.method import Gallery, Queries, Scorer, TwoSided
 from condsim.harness.one_vector import unit
 from condsim.harness.state_dict import Checkpoint
 from condsim.methods.shared.hypernetwork_sizes import Architecture, QueryHead
@@ -45,6 +45,7 @@ class QueryAdaptive(TrainedMethod):
     needs_reference = False
     needs_condition = False
     reads_conditions = False
+    sharded = True
 
     def __init__(
         self,
@@ -131,27 +132,23 @@ class QueryAdaptive(TrainedMethod):
         return unit(query + self.noise * size * direction / query.shape[1] ** 0.5)
 
 
-class Adapted:
+class Adapted(TwoSided):
     """The scorer: ``items`` [N, D] of unit rows, each query with its own transform of them."""
 
     def __init__(self, network: nn.Module, items: Tensor) -> None:
         self.network, self.items = network, items
-        self._last: tuple[Queries, list[Factors]] | None = None
 
-    def __call__(self, queries: Queries, rows: Tensor | None = None) -> Tensor:
-        starts = range(0, len(queries), _QUERIES_AT_ONCE)
+    def query_side(self, queries: Queries) -> list[Factors]:
+        """The transforms of the queries, ``_QUERIES_AT_ONCE`` at a time."""
+        query = compose(queries.reference, queries.text)
+        return [Factors.of(self.network(part)) for part in torch.split(query, _QUERIES_AT_ONCE)]
+
+    def score(self, side: list[Factors], rows: Tensor | None = None) -> Tensor:
         parts = []
-        for start, factors in zip(starts, self._factors(queries), strict=True):
-            lists = rows[start : start + _QUERIES_AT_ONCE] if rows is not None and rows.ndim == 2 else rows
-            parts.append(factors.cosines(self.items, lists))
+        for i, factors in enumerate(side):
+            own = slice(i * _QUERIES_AT_ONCE, (i + 1) * _QUERIES_AT_ONCE)
+            parts.append(factors.cosines(self.items, rows[own] if rows is not None and rows.ndim == 2 else rows))
         return torch.cat(parts)
-
-    def _factors(self, queries: Queries) -> list[Factors]:
-        """All chunks of a gallery receive the same queries: their transforms are computed once."""
-        if self._last is None or self._last[0] is not queries:
-            query = compose(queries.reference, queries.text)
-            self._last = (queries, [Factors.of(self.network(part)) for part in torch.split(query, _QUERIES_AT_ONCE)])
-        return self._last[1]
 
 
 def compose(reference: Tensor, text: Tensor) -> Tensor:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from condsim.harness.errors import CondsimError
-from condsim.harness.method import Gallery, Method, Queries, Scorer
+from condsim.harness.method import Gallery, Method, Queries, Scorer, TwoSided, query_side, score_side
 from condsim.harness.one_vector import unit
 from condsim.methods.inner_product import ImageOnly
 from condsim.methods.shared.base_method import Wrapper
 from condsim.methods.shared.checks import at_least
-from condsim.methods.shared.per_batch import PerBatch, part_of
 
 if TYPE_CHECKING:  # torch is imported when it is used: harness/deferred.py
     from torch import Tensor
@@ -49,7 +48,7 @@ class AlphaQueryExpansion(Wrapper):
         return base if self.neighbors == 0 else ExpandedScorer(self, base, gallery)
 
 
-class ExpandedScorer:
+class ExpandedScorer(TwoSided):
     """A base scorer that gets expanded references."""
 
     def __init__(self, method: AlphaQueryExpansion, base: Scorer, gallery: Gallery) -> None:
@@ -60,14 +59,17 @@ class ExpandedScorer:
         place[gallery.rows] = np.arange(len(gallery.rows))
         self.place = torch.from_numpy(place).to(self.items.device)
         """int64 [images of the table]: each image's place in the gallery, -1 where it is not in it."""
-        self.expanded = PerBatch(self._expanded)
 
-    def __call__(self, queries: Queries, rows: Tensor | None = None) -> Tensor:
-        return self.base(self.expanded(queries), rows)
+    def query_side(self, queries: Queries) -> Any:
+        return query_side(self.base, self.expanded(queries))
 
-    def _expanded(self, queries: Queries) -> Queries:
+    def score(self, side: Any, rows: Tensor | None = None) -> Tensor:
+        return score_side(self.base, side, rows)
+
+    def expanded(self, queries: Queries) -> Queries:
+        """The queries with their expanded references."""
         step = max(1, _ELEMENTS_AT_ONCE // len(self.items))
-        parts = [self._moved(part_of(queries, slice(start, start + step))) for start in range(0, len(queries), step)]
+        parts = [self._moved(queries.part(slice(start, start + step))) for start in range(0, len(queries), step)]
         return dataclasses.replace(queries, reference=torch.cat(parts))
 
     def _moved(self, queries: Queries) -> Tensor:

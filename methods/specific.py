@@ -69,6 +69,8 @@ class SpecificFocusAttribute(_Specific):
         phrases: source of a condition's values; GeneCIS used VAW's taxonomy.
     """
 
+    sharded = True
+
     def __init__(
         self,
         tasks: Sequence[str] = ("focus_attribute",),
@@ -109,6 +111,8 @@ class SpecificChangeAttribute(_Specific):
         categories: the lexicon's condition whose values are the categories; GeneCIS used VAW's.
         phrases: source of the categories.
     """
+
+    sharded = True
 
     def __init__(
         self,

@@ -43,6 +43,10 @@ class Texts(Method):
         self.combine, self.template = combine, template
         self.reads_mapped = combine == "mean"
 
+    @property
+    def sharded(self) -> bool:
+        return self.combine == "mean"
+
     def check(self, task: Task) -> None:
         super().check(task)
         table = self._table()

@@ -9,12 +9,11 @@ import torch
 
 from condsim.harness.condition_features import mean_features
 from condsim.harness.errors import CondsimError
-from condsim.harness.method import Gallery, Method, Queries, Scorer
+from condsim.harness.method import Gallery, Method, Queries, Scorer, TwoSided
 from condsim.harness.one_vector import inner_products, unit
 from condsim.harness.outside import TextTable, reference_rows
 from condsim.harness.task import Rows, Task
 from condsim.methods.shared.checks import one_of
-from condsim.methods.shared.per_batch import PerBatch
 
 if TYPE_CHECKING:  # torch is imported when it is used: harness/deferred.py
     from torch import Tensor
@@ -99,11 +98,14 @@ class WeiMoCIR(Method):
         return unit(torch.lerp(reference, text, self.alpha))
 
 
-class _Scorer:
+class _Scorer(TwoSided):
     """``embed``(queries) . ``items`` [N, D'], neither made unit: the score is the sum of weighted cosines."""
 
     def __init__(self, items: Tensor, embed: Callable[[Queries], Tensor]) -> None:
-        self.items, self.embed = items, PerBatch(embed)
+        self.items, self.embed = items, embed
 
-    def __call__(self, queries: Queries, rows: Tensor | None = None) -> Tensor:
-        return inner_products(self.embed(queries), self.items, rows)
+    def query_side(self, queries: Queries) -> Tensor:
+        return self.embed(queries)
+
+    def score(self, side: Tensor, rows: Tensor | None = None) -> Tensor:
+        return inner_products(side, self.items, rows)

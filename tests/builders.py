@@ -128,8 +128,7 @@ def rank_by(task: Task, scores: np.ndarray, top: int = 10) -> tuple[Ranks, np.nd
     """Ranks by scores [Q, images] without ties, by sorting; and the best candidates' rows."""
     above, places, counts, totals = [], [], [], []
     for i in range(len(task)):
-        own = task.gallery if task.candidates is None else task.candidates[i]
-        assert own is not None
+        own = task.gallery_rows if task.candidates is None else task.candidates[i]
         own = own[~np.isin(own, [] if task.excluded is None else task.excluded[i])]
         order = own[np.argsort(-scores[i, own], kind="stable")]
         above.append(int(np.isin(order, task.relevant[i]).argmax()))

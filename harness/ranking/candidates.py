@@ -98,17 +98,15 @@ def _own_lists(task: Task) -> CandidateLists:
 def _shared_gallery(task: Task) -> CandidateLists:
     assert task.gallery is not None
     where = f"task {task.full_name}"
-    position = np.full(len(task.images), -1, dtype=np.int64)
-    position[task.gallery] = np.arange(len(task.gallery))
-    if np.count_nonzero(position >= 0) < len(task.gallery):
+    if not isinstance(task.gallery, range) and _repeats(task.gallery):
         raise CondsimError(f"{where}: the gallery names a row twice")
-    width = len(task.gallery)
+    width = task.gallery_size
 
     def keys_of(lists: Ragged | None) -> Rows:
         """The entries that are in the gallery, as query * width + position, sorted, each once."""
         if lists is None:
             return np.zeros(0, dtype=np.int64)
-        places = position[lists.values]
+        places = task.positions_of(lists.values)
         keys = np.sort((lists.owner * width + places)[places >= 0])
         return keys[np.concatenate([[True], keys[1:] != keys[:-1]])] if len(keys) else keys
 
@@ -156,6 +154,10 @@ def _among(keys: Rows, others: Rows) -> NDArray[np.bool_]:
 
 def _lists(keys: Rows, width: int, queries: int) -> Ragged:
     return Ragged(np.searchsorted(keys, np.arange(queries + 1) * width), keys % width)
+
+
+def _repeats(rows: Rows) -> bool:
+    return not (np.diff(rows) > 0).all() and len(np.unique(rows)) < len(rows)
 
 
 def _first_repeat(lists: Ragged) -> int:

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from condsim.harness.errors import CondsimError
+from condsim.harness.gallery_parts import GRAIN
 from condsim.harness.memory import all_freed_memory_kept
 from condsim.harness.memory_map import gather
-from condsim.harness.method import GRAIN, Queries, Scorer
+from condsim.harness.method import Queries, Scorer
 from condsim.harness.ranking.candidates import CandidateLists
 from condsim.harness.ranking.counting import (
     Floats,
@@ -30,6 +31,8 @@ from condsim.harness.ranking.shards import Batch, Entries, NotFiniteError, Shard
 from condsim.harness.ranking.top_k import top_positions
 from condsim.harness.task import Ragged, Rows, Task
 
+BUDGET = 256 << 20
+"""Bytes of scores, and of gathered features, at a time."""
 _FEW_QUERIES = 256
 """With fewer queries per batch, reading the gallery costs more than computing: the gallery is scored in chunks."""
 _CHUNK_QUERIES = 512
@@ -66,7 +69,7 @@ def rank_task(
     references: Tensor | None = None,
     pointwise: bool = True,
     top: int = 0,
-    budget_bytes: int = 256 << 20,
+    budget_bytes: int = BUDGET,
     progress: Callable[[int], None] | None = None,
 ) -> Ranking:
     """Rank every query of ``task`` by ``scorer``, which was prepared for a gallery of ``task.gallery_rows``.
@@ -92,7 +95,11 @@ def rank_task(
     shard = Shard(scorer, 0, task.gallery_size, device, task.full_name)
 
     def side(which: Rows) -> Any:
-        return shard.query_side(queries_of(task, which, image_features, condition_features, references))
+        if references is None:
+            reference = rows_or_zeros(image_features, task.reference[which], device)
+        else:
+            reference = references[which]
+        return shard.query_side(queries_of(task, which, reference, condition_features))
 
     return rank_shards(task, lists, grid, shard, side, top=top, progress=progress)
 
@@ -171,27 +178,25 @@ class Grid:
         return cls(max(1, min(budget // row, max(_FEW_QUERIES, block // row))), None)
 
 
-def queries_of(
-    task: Task, which: Rows, image_features: Tensor, condition_features: Tensor, references: Tensor | None
-) -> Queries:
-    device = image_features.device
-
-    def features_of(features: Tensor, index: Rows) -> Tensor:
-        known = index >= 0
-        if not known.any():
-            return torch.zeros(len(index), image_features.shape[1], device=device)
-        rows = torch.from_numpy(np.where(known, index, 0)).to(features.device)
-        gathered = gather(features, rows).float().to(device)
-        return gathered if known.all() else gathered * torch.from_numpy(known).to(device).unsqueeze(1)
-
-    reference, condition = task.reference[which], task.condition[which]
+def queries_of(task: Task, which: Rows, reference: Tensor, condition_features: Tensor) -> Queries:
+    """The queries ``which`` of a task, with the raw features ``reference`` [B, D] of their references."""
+    device, condition = reference.device, task.condition[which]
     return Queries(
-        reference=features_of(image_features, reference) if references is None else references[which],
-        text=features_of(condition_features, condition),
+        reference=reference,
+        text=rows_or_zeros(condition_features, condition, device),
         condition=torch.from_numpy(condition).to(device),
-        reference_row=torch.from_numpy(reference).to(device),
+        reference_row=torch.from_numpy(task.reference[which]).to(device),
         row=torch.from_numpy(which).to(device),
     )
+
+
+def rows_or_zeros(features: Tensor, rows: Rows, device: torch.device) -> Tensor:
+    """float32 [len(rows), D] ``features`` of ``rows`` on ``device``; zeros for row -1."""
+    known = rows >= 0
+    if not known.any():
+        return torch.zeros(len(rows), features.shape[1], device=device)
+    gathered = gather(features, torch.from_numpy(np.where(known, rows, 0)).to(features.device)).float().to(device)
+    return gathered if known.all() else gathered * torch.from_numpy(known).to(device).unsqueeze(1)
 
 
 def _rank_batch(

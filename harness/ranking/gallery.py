@@ -15,7 +15,7 @@ from condsim.harness.task import ImageTable, Rows, Task
 
 def make_gallery(
     task: Task,
-    images: Tensor,
+    images: Tensor | None,
     condition_features: Tensor,
     encode_texts: Callable[[Sequence[str]], Tensor],
     train: Callable[[], TrainFeatures],
@@ -27,16 +27,21 @@ def make_gallery(
 ) -> Gallery:
     """The task's gallery of N items, from ``images`` [len(task.images), D] and ``condition_features`` [C, D].
 
-    Its features are a view of ``images`` if the gallery is its first N rows, else a copy.
+    Its features are a view of ``images`` if the gallery is its first N rows, else a copy. ``images`` None: a gallery
+    without items, whose items are in parts elsewhere.
     """
+    if images is None:
+        features, table, rows = condition_features[:0], ImageTable(task.images.root, ()), np.zeros(0, dtype=np.int64)
+    else:
+        features, table, rows = _features(images, task.gallery_rows, reads_mapped), task.images, task.gallery_rows
     return Gallery(
-        features=_features(images, task.gallery_rows, reads_mapped),
+        features=features,
         conditions=task.conditions,
         condition_features=condition_features,
         encode_texts=encode_texts,
         train=train,
-        table=task.images,
-        rows=task.gallery_rows,
+        table=table,
+        rows=rows,
         texts=task.texts,
         encode_images=encode_images,
         encode_texts_with=encode_texts_with,

@@ -13,8 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from condsim.harness.engine.engine import Held
 from condsim.harness.errors import CondsimError
-from condsim.harness.method import Queries, Scorer, TwoSided
+from condsim.harness.method import Queries, Scorer, query_side, score_side
 from condsim.harness.ranking.counting import Floats, count, pad_lists, pick
 from condsim.harness.ranking.top_k import Best
 from condsim.harness.task import Rows
@@ -40,7 +41,7 @@ class Batch:
     queries have candidates of their own, one in the query's own list."""
 
     side: Any
-    """``TwoSided.query_side`` of the queries; the ``Queries`` themselves for any other scorer."""
+    """``harness.method.query_side`` of the queries."""
     size: int
     """B"""
     chunk: int | None
@@ -108,10 +109,8 @@ class Shard:
 
     def query_side(self, queries: Queries) -> Any:
         """``Batch.side`` of these queries. Raises CondsimError where the method writes into them."""
-        if not isinstance(self._scorer, TwoSided):
-            return queries
         with self._watch(queries, None), torch.no_grad():
-            return self._scorer.query_side(queries)
+            return query_side(self._scorer, queries)
 
     @contextmanager
     def batch(self) -> Iterator[None]:
@@ -193,8 +192,7 @@ class Shard:
 
     def _score(self, batch: Batch, rows: Tensor | None, width: int) -> Tensor:
         with self._watch(batch.side, rows), torch.no_grad():
-            two_sided = isinstance(self._scorer, TwoSided)
-            scores = self._scorer.score(batch.side, rows) if two_sided else self._scorer(batch.side, rows)  # type: ignore[attr-defined]
+            scores = score_side(self._scorer, batch.side, rows)
         expected = (batch.size, width)
         if not isinstance(scores, Tensor):
             raise CondsimError(
@@ -232,6 +230,29 @@ class Shard:
         for row, column in (~torch.isfinite(scores)).nonzero()[:1].tolist():
             position = positions[column] if positions.ndim == 1 else positions[row, column]
             raise NotFiniteError(row, int(position), float(scores[row, column]))
+
+
+@dataclass(frozen=True)
+class HeldShards:
+    """The shards that an engine's workers keep, together."""
+
+    held: Held
+    """Parts with ``Shards.listed`` and ``Shards.scan``."""
+
+    def batch(self) -> AbstractContextManager[None]:
+        return self.held.batch()
+
+    def listed(self, batch: Batch) -> tuple[Rows, Floats]:
+        return joined(self.held.all("listed", batch))
+
+    def scan(self, thresholds: Floats) -> Scan:
+        return merged(self.held.all("scan", thresholds))
+
+
+def joined(listed: Sequence[tuple[Rows, Floats]]) -> tuple[Rows, Floats]:
+    """``Shards.listed`` of several shards together."""
+    places, scores = zip(*listed, strict=True)
+    return np.concatenate(places), np.concatenate(scores)
 
 
 def merged(scans: Sequence[Scan]) -> Scan:

@@ -16,9 +16,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from condsim.harness.backbone import Backbone, MapsImages, NotesInputs
+from condsim.harness.backbone import Backbone, HasParts, ImageParts, MapsImages, NotesInputs
 from condsim.harness.condition_features import condition_features
 from condsim.harness.encoding import encode_images, encode_texts, jointly, pseudo_words
+from condsim.harness.engine.engine import Engine
+from condsim.harness.engine.local import LocalEngine
 from condsim.harness.errors import CondsimError, NotApplicable
 from condsim.harness.method import Method, TrainFeatures, prepared_scorer
 from condsim.harness.progress import track
@@ -31,6 +33,7 @@ from condsim.harness.run.isolation import isolated
 from condsim.harness.run.pictures import images_digest
 from condsim.harness.run.read_only import Watch, read_only
 from condsim.harness.run.record import Measurement, Record, record_folder, write_record
+from condsim.harness.run.sharded import rank_parts, require_sharded
 from condsim.harness.run.task_file import save_task, task_path
 from condsim.harness.statistics.intervals import cluster_sums, mean_intervals
 from condsim.harness.task import Benchmark, Task
@@ -139,10 +142,12 @@ def rank(
     backbone: Backbone,
     top: int,
     encoded_texts: list[str] | None = None,
+    engine: Engine | None = None,
 ) -> tuple[Ranking, dict[str, float]]:
     """The task's ranking by this method, and the wall seconds of its three stages.
 
-    ``encoded_texts`` gets every text that is encoded on the way.
+    ``encoded_texts`` gets every text that is encoded on the way. ``engine``: who ranks a gallery in parts; None: this
+    process.
 
     Raises CondsimError, among others, where the method writes into features that it received.
     """
@@ -154,7 +159,11 @@ def rank(
             encoded_texts.extend(texts)
         return encode_texts(backbone, texts)
 
-    if method.reads_mapped and isinstance(backbone, MapsImages):
+    parts = _image_parts(backbone, task)
+    images: Tensor | None = None
+    if parts is not None:
+        require_sharded(method)
+    elif method.reads_mapped and isinstance(backbone, MapsImages):
         images = backbone.mapped_images(task.images)
     else:
         images = encode_images(backbone, task.images)
@@ -177,15 +186,28 @@ def rank(
         )
         watch.add("gallery.features", gallery.features)
         watch.add("gallery.condition_features", conditions)
-        scorer = prepared_scorer(method, gallery)
+        scorer = None if images is None else prepared_scorer(method, gallery)
         prepared = time.perf_counter()
         wanted = max(top, task.submission.top if task.submission else 0)
         with track(len(task), f"scoring {task.full_name}") as advance:
-            ranking = rank_task(
-                task, scorer, images, conditions, pointwise=method.pointwise, top=wanted, progress=advance
-            )
+            if parts is not None:
+                ranking = rank_parts(
+                    task, method, parts, gallery, engine or LocalEngine(), top=wanted, progress=advance
+                )
+            else:
+                assert scorer is not None
+                assert images is not None
+                ranking = rank_task(
+                    task, scorer, images, conditions, pointwise=method.pointwise, top=wanted, progress=advance
+                )
     scored = time.perf_counter()
     return ranking, {"encode": encoded - started, "prepare": prepared - encoded, "score": scored - prepared}
+
+
+def _image_parts(backbone: Backbone, task: Task) -> ImageParts | None:
+    """The task's images where its gallery is in parts, and None where it is ranked in this process."""
+    images = backbone.image_parts(task.images) if isinstance(backbone, HasParts) else None
+    return images if images is not None and task.gallery_range == range(len(images.parts)) else None
 
 
 def measure(task: Task, ranking: Ranking, resamples: int, seed: int) -> dict[str, Measurement]:

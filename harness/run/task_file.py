@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from condsim.harness.errors import CondsimError
 from condsim.harness.files import atomic
 from condsim.harness.hashing import Stamp, stamp_of
+from condsim.harness.name_list import NameList
 from condsim.harness.run.record import task_folder
 from condsim.harness.task import ImageTable, Kinds, Labels, Ragged, Task
 
@@ -73,7 +74,7 @@ def _meta(task: Task) -> dict[str, Any]:
         "schema": TASK_FILE_SCHEMA,
         "fingerprint": task.fingerprint,
         "root": os.path.abspath(task.images.root),
-        "names": task.images.names,
+        "names": None if isinstance(task.images.names, NameList) else task.images.names,
         "files": dict(task.images.files),
         "dilation": task.images.dilation,
         "crop": task.images.crop,
@@ -87,8 +88,12 @@ def _arrays(task: Task) -> dict[str, NDArray[Any]]:
     arrays: dict[str, NDArray[Any]] = {}
     for name in _ROWS:
         rows = getattr(task, name)
-        if rows is not None:
-            arrays[name] = rows
+        if isinstance(rows, range) and rows.step == 1:
+            arrays[f"{name}.range"] = np.array([rows.start, rows.stop])
+        elif rows is not None:
+            arrays[name] = np.asarray(rows)
+    if isinstance(names := task.images.names, NameList):
+        arrays["names"] = np.frombuffer(names.joined(), dtype=np.uint8)
     for name in _RAGGED:
         lists: Ragged | None = getattr(task, name)
         if lists is not None:
@@ -110,12 +115,14 @@ def _task(meta: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Task:
     for name in ("metrics", "query_ids", "skipped"):
         given[name] = None if given[name] is None else tuple(given[name])
     given |= {name: arrays.get(name) for name in _ROWS}
+    if "gallery.range" in arrays:
+        given["gallery"] = range(*arrays["gallery.range"].tolist())
     for name in _RAGGED:
         offsets = arrays.get(f"{name}.offsets")
         given[name] = None if offsets is None else Ragged(offsets, arrays[f"{name}.values"])
     given["images"] = ImageTable(
         Path(meta["root"]),
-        tuple(meta["names"]),
+        NameList.split(arrays["names"].tobytes()) if meta["names"] is None else tuple(meta["names"]),
         arrays.get("boxes"),
         meta["dilation"],
         dict(meta.get("files", {})),

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from condsim.harness.method import Queries
+from condsim.harness.method import Queries, TwoSided
 from condsim.harness.one_vector import inner_products, taken
 
 if TYPE_CHECKING:  # torch is imported when it is used: harness/deferred.py
     from torch import Tensor
 
 
-class ConditionalMap:
+class ConditionalMap(TwoSided):
     """score(q, d) = f_c(q) . f_c(d) for the query's condition c.
 
     ``embed(condition, features [n, D])`` gives unit vectors [n, k]; ``features`` [N, D] are the gallery's.
@@ -25,11 +25,18 @@ class ConditionalMap:
         self.embed = embed
         self._whole: tuple[int, Tensor] | None = None
 
-    def __call__(self, queries: Queries, rows: Tensor | None = None) -> Tensor:
-        scores = self.features.new_empty(len(queries), len(self.features) if rows is None else rows.shape[-1])
+    def query_side(self, queries: Queries) -> list[tuple[int, Tensor, Tensor]]:
+        """(condition, places [b] of its queries in the batch, their vectors [b, k]) of each condition of the batch."""
+        side = []
         for condition in torch.unique(queries.condition).tolist():
             mine = (queries.condition == condition).nonzero()[:, 0]
-            query = self.embed(condition, queries.reference[mine])
+            side.append((condition, mine, self.embed(condition, queries.reference[mine])))
+        return side
+
+    def score(self, side: list[tuple[int, Tensor, Tensor]], rows: Tensor | None = None) -> Tensor:
+        count = sum(len(mine) for _, mine, _ in side)
+        scores = self.features.new_empty(count, len(self.features) if rows is None else rows.shape[-1])
+        for condition, mine, query in side:
             if rows is None:
                 scores[mine] = query @ self.whole(condition).T
             elif rows.ndim == 1:

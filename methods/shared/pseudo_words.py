@@ -15,7 +15,6 @@ from condsim.harness.one_vector import InnerProduct, unit
 from condsim.harness.state_dict import Checkpoint
 from condsim.harness.task import condition_text
 from condsim.methods.shared.checks import at_least
-from condsim.methods.shared.per_batch import PerBatch
 from condsim.methods.training.checkpoints import fit_names
 from condsim.methods.training.method import EncodeWords, TrainedMethod, TrainingData
 
@@ -41,6 +40,7 @@ class PseudoWords(TrainedMethod):
     """
 
     needs_text = False
+    sharded = True
 
     layers: ClassVar[tuple[str, ...]]
     """Names of phi's linear layers in the released weights, in order."""
@@ -104,7 +104,7 @@ class PseudoWords(TrainedMethod):
         encode([], torch.zeros(0, width, device=device))  # refuses another width of words before any work
         prompts = [[self._prompt(text) for text in texts] for texts in texts_of(gallery)]
         embed = partial(self._embed, network, prompts, encode)
-        return InnerProduct(unit(gallery.features), PerBatch(embed))
+        return InnerProduct(unit(gallery.features), embed)
 
     def encode_words(self, data: TrainingData) -> EncodeWords:
         """The text tower for training. Raises CondsimError where the backbone has none that takes vectors."""

@@ -99,7 +99,7 @@ def test_a_task_without_images_is_what_is_left_by_name(task: Task, bad: set[int]
         with pytest.raises(CondsimError, match=r"toy/any: every query needs an image that cannot be used"):
             without_images(task, faults)
         return
-    gallery = None if task.gallery is None else [name for name in named(task, task.gallery) if name not in gone]
+    gallery = None if task.gallery is None else [name for name in named(task, task.gallery_rows) if name not in gone]
     if gallery == []:
         with pytest.raises(CondsimError, match="gallery is empty"):
             without_images(task, faults)
@@ -112,7 +112,7 @@ def test_a_task_without_images_is_what_is_left_by_name(task: Task, bad: set[int]
         if task.images.boxes is not None:
             assert found.images.boxes is not None
             assert found.images.boxes[row].tolist() == task.images.boxes[NAMES.index(name)].tolist()
-    assert (None if found.gallery is None else named(found, found.gallery)) == gallery
+    assert (None if found.gallery is None else named(found, found.gallery_rows)) == gallery
     assert {part for query in expected if (part := query["condition"])} == set(found.conditions)
     assert len(set(found.conditions)) == len(found.conditions)
     assert found.skipped[0] == "entry 7: no condition"

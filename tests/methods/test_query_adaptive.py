@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from builders import make_task
 from condsim.harness.errors import CondsimError
-from condsim.harness.method import Queries
+from condsim.harness.method import Queries, TwoSided
 from condsim.harness.one_vector import unit
 from condsim.harness.state_dict import write_state_dict
 from condsim.methods.query_adaptive import QueryAdaptive, compose
@@ -173,7 +173,9 @@ def test_a_gallery_in_chunks_makes_the_transforms_once(
     score = QueryAdaptive(str(path)).prepare(gallery)
     calls = []
     monkeypatch.setattr(HyperNetwork, "forward", lambda self, q, f=HyperNetwork.forward: calls.append(1) or f(self, q))
-    whole = torch.cat([score(queries, torch.arange(start, start + 10)) for start in (0, 10, 20)], dim=1)
+    assert isinstance(score, TwoSided)
+    side = score.query_side(queries)
+    whole = torch.cat([score.score(side, torch.arange(start, start + 10)) for start in (0, 10, 20)], dim=1)
     assert len(calls) == 1
     torch.testing.assert_close(whole, score(queries), atol=1e-6, rtol=0)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import replace
@@ -20,10 +21,15 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 import condsim.conf
+from condsim.harness.backbone import ImageParts
+from condsim.harness.engine.engine import Held
+from condsim.harness.engine.local import LocalEngine
 from condsim.harness.errors import NotApplicable
+from condsim.harness.gallery_parts import write_parts
 from condsim.harness.method import Explains, Gallery, Method, Queries
 from condsim.harness.ranking.engine import Ranking, rank_task
 from condsim.harness.run.run import rank
+from condsim.harness.run.sharded import rank_parts
 from condsim.harness.search.pictures import Pictures
 from condsim.harness.search.searcher import Query, Searcher
 from condsim.harness.state_dict import write_state_dict
@@ -33,7 +39,6 @@ from condsim.methods.pic2word import Pic2Word
 from condsim.methods.query_adaptive import QueryAdaptive
 from condsim.methods.searle import Searle
 from condsim.methods.shared.combiner_network import CombinerNetwork
-from condsim.methods.shared.per_batch import part_of
 from condsim.methods.shared.quari_network import ReleasedQuariNetwork, ReleasedSettings
 from encoders import Space
 
@@ -185,7 +190,7 @@ def test_a_query_scores_the_same_whatever_else_is_in_its_batch(name: str, space:
     queries = queries_of(space, gallery)
     scorer = make(name).prepare(gallery)
     together = scorer(queries)
-    alone = torch.cat([scorer(part_of(queries, slice(i, i + 1))) for i in range(QUERIES)])
+    alone = torch.cat([scorer(queries.part(slice(i, i + 1))) for i in range(QUERIES)])
     close(alone, together)
 
 
@@ -220,6 +225,86 @@ def test_a_gallery_in_chunks_gives_equal_ranks(name: str, space: Space, make: Ma
     np.testing.assert_array_equal(chunked.top[:, :3], whole.top[:, :3])
 
 
+QUICK: dict[str, dict[str, object]] = {
+    "specific_focus_attribute": {"tasks": ("search",)},
+    "specific_change_attribute": {"tasks": ("search",), "templates": "plain"},
+    "specific_object": {"tasks": ("search",)},
+}
+
+
+SHARDED = {
+    "clay", "combiner", "combiner_both_sides", "crl", "image_only", "image_plus_text", "image_plus_text_unit",
+    "indirect", "joint", "lincir", "linear_adapter", "local_steering", "pic2word", "product", "quari",
+    "query_adaptive", "searle", "slerp", "specific_change_attribute", "specific_focus_attribute", "text_only", "texts",
+}  # fmt: skip
+
+
+class Pickled(LocalEngine):
+    """Parts on ``workers`` workers of this process; everything between them travels by pickle, as between processes."""
+
+    def __init__(self, workers: int) -> None:
+        self.workers = workers
+
+    def hold(self, makes: Sequence[Callable[[], object]]) -> Held:
+        return PickledParts(super().hold([pickle.loads(pickle.dumps(make)) for make in makes]))
+
+
+class PickledParts:
+    def __init__(self, held: Held) -> None:
+        self.held = held
+        self.batch, self.release = held.batch, held.release
+
+    def __len__(self) -> int:
+        return len(self.held)
+
+    def all(self, name: str, *arguments: Any) -> list[Any]:
+        found: list[Any] = pickle.loads(pickle.dumps(self.held.all(name, *pickle.loads(pickle.dumps(arguments)))))
+        return found
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_gallery_in_parts_is_ranked_as_one_or_refused(
+    name: str, space: Space, make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("gallery_parts", "ranking.engine"):
+        monkeypatch.setattr(f"condsim.harness.{module}.GRAIN", 16)
+    gallery = space.gallery(ITEMS)
+    queries = queries_of(space, gallery)
+    method = make(name)
+    monkeypatch.setattr("condsim.methods.indirect.fitted_projection", partial(fitted_projection, steps=10))
+    for setting, value in QUICK.get(name, {}).items():
+        setattr(method, setting, value)
+    task = Task(
+        "bench", "toy", gallery.table, gallery.conditions, queries.condition.numpy(), queries.reference_row.numpy(),
+        Ragged.of([[(7 * i) % ITEMS, (7 * i + 11) % ITEMS] for i in range(QUERIES)]), ("recall@1", "map"),
+        gallery=range(ITEMS), excluded=Ragged.of([[(7 * i + 3) % ITEMS] for i in range(QUERIES)]),
+    )  # fmt: skip
+    written = write_parts(
+        tmp_path / "gallery", [(gallery.table.names, gallery.features.numpy())], dtype="float32", rows_per_part=16
+    )
+    assert written.sizes == (16, 16, 8)
+    images = ImageParts(written, torch.zeros(0, space.width))
+    without = replace(gallery, features=gallery.features[:0], table=ImageTable(tmp_path, ()), rows=np.arange(0))
+
+    def in_parts(workers: int) -> Ranking:
+        return rank_parts(task, method, images, without, Pickled(workers), top=ITEMS, budget_bytes=640)
+
+    assert method.sharded == (name in SHARDED)
+    if not method.sharded:
+        with pytest.raises(NotApplicable, match="does not rank a gallery in parts: "):
+            in_parts(1)
+        return
+    expected = ranked(method, task, gallery, 640)
+    for workers in (1, 2, 3):
+        found = in_parts(workers)
+        for group in ("above", "relevant", "irrelevant"):
+            np.testing.assert_array_equal(getattr(found.ranks, group), getattr(expected.ranks, group))
+        np.testing.assert_array_equal(found.top, expected.top)
+        assert found.top_scores is not None
+        assert expected.top_scores is not None
+        np.testing.assert_allclose(found.top_scores, expected.top_scores, atol=2e-5)
+
+
 class SpaceBackbone:
     """The random features of a space, by the number in a picture's name."""
 
@@ -232,13 +317,6 @@ class SpaceBackbone:
     def encode_images(self, table: ImageTable) -> Tensor:
         features: Tensor = self.space.encode_images(ITEMS)
         return features[[int(Path(name).stem) for name in table.names]]
-
-
-QUICK: dict[str, dict[str, object]] = {
-    "specific_focus_attribute": {"tasks": ("search",)},
-    "specific_change_attribute": {"tasks": ("search",), "templates": "plain"},
-    "specific_object": {"tasks": ("search",)},
-}
 
 
 WITH_FILES = ("texts", "rerank_oracle", "rerank_regions")

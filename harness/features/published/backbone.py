@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from condsim.harness.backbone import ImageParts
 from condsim.harness.errors import CondsimError
 from condsim.harness.feature_files import Files, PublishedFeatures
 from condsim.harness.features.cache.store import describe_images, describe_texts, open_store
+from condsim.harness.name_list import same_names
 from condsim.harness.names import clean_path, clean_text
 from condsim.harness.paths import default_cache_dir
 from condsim.harness.task import ImageTable
@@ -36,7 +38,7 @@ class Precomputed:
         """
         ``images``, ``texts``: [N, D] features as .npy, .npz (arrays "names" and "features"), .safetensors (the tensor
         "features", or its only one) or .parquet (a column of names and one of lists), or a list of such files, such as
-        queries and database.
+        queries and database. The first of ``images`` may be a gallery in parts (``harness.gallery_parts``).
         ``image_names``, ``text_names``: their N names in order, a .txt file with one name per line or a .json list;
         None: those in the file itself, or the file beside it with the same stem. A name is that of an image in the
         benchmark's image table (``ImageTable.keys``; `condsim queries` lists them), or the text itself; names that are
@@ -59,7 +61,7 @@ class Precomputed:
     def identity(self) -> dict[str, str]:
         index = open_store(self._cache_dir).digests
         parts = {"images": self._images, "texts": self._texts}
-        paths = {label: [path for file in part.files for path in file.paths] for label, part in parts.items() if part}
+        paths = {label: part.paths for label, part in parts.items() if part}
         return {"model": f"precomputed {self.name}"} | {
             f"{label} {i}": index.digest_file(path).hex() for label in paths for i, path in enumerate(paths[label])
         }
@@ -80,6 +82,18 @@ class Precomputed:
             return path(row) if keys[row] == table.names[row] else f"{path(row)}, named {keys[row]!r}"
 
         return self._images.look_up(keys, describe, half)
+
+    def image_parts(self, table: ImageTable) -> ImageParts | None:
+        parts = self._images.parts
+        if parts is None or table.boxes is not None or not same_names(table.names[: len(parts)], parts.names):
+            return None
+        others = table.keys[len(parts) :]
+        if not len(others):
+            return ImageParts(parts, torch.zeros(0, self.width))
+        if (files := self._images.after_parts()) is None:
+            return None
+        path = describe_images(table)
+        return ImageParts(parts, files.look_up(others, lambda row: path(len(parts) + row)))
 
     def images_digest(self, table: ImageTable) -> str:
         """Empty: ``identity`` holds the digests of all files, so it says which features each name has."""
