@@ -62,10 +62,10 @@ def encode(settings: Mapping[str, Any], engine: Engine) -> int:
             errors.append(error)
     for task in benchmark.tasks:
         condition_features(task, backbone.encode_texts)
-    for error in errors:
-        if benchmark.on_error != "skip" or not error.skippable:
-            raise error
-        warn(str(error))
+    for unusable in errors:
+        if benchmark.on_error != "skip" or not unusable.skippable:
+            raise unusable
+        warn(str(unusable))
     stored = f"{new:,} of them encoded now" if isinstance(backbone, StoresImages) else "this backbone keeps no features"
     console.print(f"{benchmark.name}, {backbone.name}: {images:,} images, {stored}")
     return 0

@@ -341,7 +341,8 @@ class _Actor:
 
     def __init__(self, surroundings: Surroundings) -> None:
         self._surroundings: Surroundings | None = surroundings
-        self._number, self._do = -1, None
+        self._number = -1
+        self._do: Callable[[Any], Any] | None = None
         self._parts: dict[int, list[Any]] = {}
 
     def host(self) -> bytes:
@@ -354,9 +355,10 @@ class _Actor:
 
     def do(self, number: int, make: bytes, item: bytes) -> bytes:
         def call() -> Any:
-            if self._number != number or self._do is None:
-                self._do, self._number = pickle.loads(make)(), number
-            return self._do(pickle.loads(item))
+            if (do := self._do) is None or self._number != number:
+                do = self._do = pickle.loads(make)()
+                self._number = number
+            return do(pickle.loads(item))
 
         return answer(call)
 

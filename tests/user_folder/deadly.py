@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from labour import die_once
-from toy import Constant
+from labour import die_once  # type: ignore[import-not-found]
+from toy import Constant  # type: ignore[import-not-found]
 
 from condsim.harness.method import Gallery, Scorer
 

@@ -19,6 +19,7 @@ from PIL import Image
 
 from condsim.harness.configs import make_once
 from condsim.harness.engine.engine import Item, Lost, Result
+from condsim.harness.engine.local import LocalEngine
 from condsim.harness.engine.ray import RayEngine
 from condsim.harness.errors import CondsimError
 from condsim.harness.features.open_clip.backbone import OpenClip
@@ -66,7 +67,7 @@ def labour(monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_items_of_a_killed_worker_are_done_again(
     engine: RayEngine, labour: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    results = dict(engine.work(partial(labour.squares, tmp_path / "died"), range(12)))
+    results: dict[int, Any] = dict(engine.work(partial(labour.squares, tmp_path / "died"), range(12)))
     assert {number: result[0] for number, result in results.items()} == {i: i * i for i in range(12)}
     assert os.getpid() not in {pid for _, pid in results.values()}
     shown = "".join(capfd.readouterr())
@@ -79,7 +80,7 @@ def test_an_item_that_kills_every_worker_is_given_up_and_the_others_are_done(
     engine: RayEngine, labour: Any, tmp_path: Path
 ) -> None:
     (tmp_path / "died").touch()
-    results = dict(engine.work(partial(labour.squares, tmp_path / "died"), [1, 99, 2, 3]))
+    results: dict[int, Any] = dict(engine.work(partial(labour.squares, tmp_path / "died"), [1, 99, 2, 3]))
     assert results[99] == Lost("its process ended unexpectedly")
     assert [results[number][0] for number in (1, 2, 3)] == [1, 4, 9]
     with pytest.raises(ValueError, match="-1 is negative") as raised:
@@ -105,20 +106,18 @@ def test_workers_for_which_there_is_no_room_are_one_message(one_ray: None) -> No
     with pytest.raises(
         CondsimError, match=r"no worker of Ray was up after engine\.patience=1 seconds.* needs 999 CPUs"
     ):
-        list(engine.work(str, [1]))
+        list(engine.work(lambda: str, [1]))
     engine.close()
 
 
 def test_without_ray_the_message_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(CondsimError, match=r"engine=ray needs Ray: pip install 'condsim\[ray\]'"):
-        list(RayEngine().work(str, [1]))
+        list(RayEngine().work(lambda: str, [1]))
 
 
-class KillsOne:
-    """An engine one of whose workers is killed after the first result."""
-
-    interactive = True
+class KillsOne(LocalEngine):
+    """The workers of another engine, one of which is killed after the first result."""
 
     def __init__(self, engine: RayEngine, labour: Any) -> None:
         self.engine, self.labour, self.workers = engine, labour, engine.workers
