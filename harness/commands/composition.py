@@ -212,6 +212,8 @@ class Job:
 
     def replaced(self, settings: Mapping[str, Any]) -> Job:
         """The job with other values, by full name ("method.checkpoint")."""
+        if not settings:
+            return self
         config = self.config.copy()
         for name, value in settings.items():
             OmegaConf.update(config, name, value, force_add=True)

@@ -165,8 +165,7 @@ class ClipModel:
 
     def cut_texts(self, texts: Sequence[str]) -> NDArray[np.bool_]:
         """[B] Which of ``texts`` have more tokens than the model reads, so that their end is cut off."""
-        tokens = self.tokenizer(list(texts))
-        length = tokens.shape[1]
+        length = self.tokenizer([""]).shape[1]
         longer = self.tokenizer([*texts, ""], context_length=length + 1)
         padding = longer[-1, -1]
         cut: NDArray[np.bool_] = (longer[:-1, -1] != padding).numpy()

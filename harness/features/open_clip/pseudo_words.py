@@ -35,6 +35,9 @@ def place_pseudo_words(
     Raises CondsimError for a text without "$", or without ``every`` with one beyond the context length, and
     NotApplicable for a tokenizer that cuts common words into several tokens.
     """
+    place = {text: i for i, text in enumerate(dict.fromkeys(texts))}  # many vectors go into few texts
+    rows = torch.tensor([place[text] for text in texts], dtype=torch.long)
+    texts = list(place)
     marks = torch.tensor([text.count(MARK) if every else 1 for text in texts])
     tokens, others = (tokenizer([_with_word(text, word, every) for text in texts]) for word in _WORDS)
     differ = tokens != others
@@ -49,7 +52,7 @@ def place_pseudo_words(
             f'the "{MARK}" of the text {text[:200]!r} is beyond the {tokens.shape[1]} tokens that the model reads: '
             f'shorten the text, or put the "{MARK}" first in the prompt'
         )
-    return tokens, differ
+    return tokens[rows], differ[rows]
 
 
 def _with_word(text: str, word: str, every: bool) -> str:
