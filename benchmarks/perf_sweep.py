@@ -7,9 +7,12 @@ import sys
 import tempfile
 from pathlib import Path
 
-from measuring import REPEATS, SCALE, Row, cost, in_turn
+from measuring import REPEATS, SCALE, Row, cost, in_turn, within
+
+from condsim.harness.commands.composition import jobs
 
 RANKS = (2, 5, 10, 20, 50)
+MANY = range(1, 101)
 
 
 def measure() -> list[Row]:
@@ -34,4 +37,11 @@ def measure() -> list[Row]:
     what = (
         f"CLAY on {'one task' if SCALE < 1 else 'all tasks'} of the embedded benchmark, {len(RANKS)} ranks in one sweep"
     )
-    return [cost(what, "`condsim bench` with one rank", ours, theirs, 1.5)]
+    (composing,) = in_turn(
+        lambda: list(jobs("bench", ["-m", "method=clay", f"method.rank={','.join(map(str, MANY))}"]))
+    )
+    each = [seconds / len(MANY) for seconds in composing]
+    return [
+        cost(what, "`condsim bench` with one rank", ours, theirs, 1.5),
+        within(f"composing and checking one of {len(MANY)} settings of a sweep", each, 0.05),
+    ]
