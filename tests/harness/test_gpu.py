@@ -1,7 +1,9 @@
-"""On a GPU: the engine's ranks and the encoder's features are those of the processor. Skipped where there is none."""
+"""On a GPU, or a pretended one: the engine's ranks and the encoder's features are those of the processor."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,11 +16,14 @@ from builders import image_table, make_tasks
 from condsim.harness.errors import CondsimError
 from condsim.harness.features.open_clip.backbone import OpenClip
 from condsim.harness.method import Queries
+from condsim.harness.one_vector import inner_products
 from condsim.harness.ranking.engine import Ranking, rank_task
 from condsim.harness.task import Ragged, Task
 from encoders import tiny_clip
+from pretend_gpu import DEVICE, PretendGpu
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+on_each = pytest.mark.parametrize("device", ["pretended", pytest.param("cuda", marks=needs_gpu)])
 
 ITEMS, QUERIES, WIDTH, TOP = 3000, 40, 8, 12
 
@@ -43,26 +48,32 @@ def make_task(metrics: tuple[str, ...], own_lists: bool) -> Task:
     return replace(task, gallery=None, excluded=None, subset=None, candidates=lists)
 
 
-def ranked(task: Task, device: str, budget: int) -> Ranking:
-    items, texts = whole_numbers(ITEMS, 1).to(device), whole_numbers(1, 2).to(device)
+def ranked(task: Task, device: torch.device, budget: int) -> Ranking:
+    items, texts = whole_numbers(len(task.images), 1).to(device), whole_numbers(1, 2).to(device)
 
     def score(queries: Queries, rows: Tensor | None = None) -> Tensor:
-        query = queries.reference + queries.text
-        if rows is not None and rows.ndim == 2:
-            return (items[rows.clamp(min=0)] * query[:, None]).sum(dim=2)
-        return query @ (items if rows is None else items[rows]).T
+        return inner_products(queries.reference + queries.text, items, rows)
 
     return rank_task(task, score, items, texts, top=TOP, budget_bytes=budget)
 
 
+@contextmanager
+def gpu(device: str) -> Iterator[torch.device]:
+    with PretendGpu() if device == "pretended" else nullcontext():
+        yield DEVICE if device == "pretended" else torch.device(device)
+
+
+@on_each
 @pytest.mark.parametrize("budget", [1 << 28, 1 << 16])
 @pytest.mark.parametrize("own_lists", [False, True])
 @pytest.mark.parametrize("metrics", [("recall@1", "recall@5"), ("map",), ()])
 def test_ranks_and_best_items_are_those_of_the_processor(
-    metrics: tuple[str, ...], own_lists: bool, budget: int
+    metrics: tuple[str, ...], own_lists: bool, budget: int, device: str
 ) -> None:
     task = make_task(metrics, own_lists)
-    expected, found = ranked(task, "cpu", 1 << 28), ranked(task, "cuda", budget)
+    expected = ranked(task, torch.device("cpu"), 1 << 28)
+    with gpu(device) as there:
+        found = ranked(task, there, budget)
     for ranks, others in ((found.ranks, expected.ranks), (found.subset_ranks, expected.subset_ranks)):
         for part in ("offsets", "above", "relevant", "irrelevant", "total", "candidates"):
             np.testing.assert_array_equal(getattr(ranks, part, None), getattr(others, part, None))
@@ -71,17 +82,37 @@ def test_ranks_and_best_items_are_those_of_the_processor(
     np.testing.assert_array_equal(found.subset_top, expected.subset_top)
 
 
+@on_each
 @pytest.mark.parametrize("budget", [1 << 28, 1 << 16])
-def test_a_score_that_is_not_finite_is_refused(budget: int) -> None:
+def test_a_score_that_is_not_finite_is_refused(budget: int, device: str) -> None:
     task = make_task(("recall@1",), own_lists=False)
-    items = whole_numbers(ITEMS, 1).cuda()
-    items[7] = torch.nan
+    values = whole_numbers(ITEMS, 1)
+    values[7] = torch.nan
+    with gpu(device) as there:
+        items = values.to(there)
 
-    def score(queries: Queries, rows: Tensor | None = None) -> Tensor:
-        return torch.ones_like(queries.reference) @ (items if rows is None else items[rows]).T
+        def score(queries: Queries, rows: Tensor | None = None) -> Tensor:
+            return inner_products(torch.ones_like(queries.reference), items, rows)
 
-    with pytest.raises(CondsimError, match=r"scored 7\.jpg with nan"):
-        rank_task(task, score, torch.ones_like(items), items[:1], budget_bytes=budget)
+        with pytest.raises(CondsimError, match=r"scored 7\.jpg with nan"):
+            rank_task(task, score, torch.ones_like(items), items[:1], budget_bytes=budget)
+
+
+def test_scores_stay_on_the_gpu() -> None:
+    """In a gallery in chunks only the best of each chunk and the counts are read by the processor."""
+    chunk, budget = 256, 1 << 15
+    copied = []
+    for chunks in (4, 8):
+        items = chunk * chunks
+        task = Task(
+            "bench", "toy", image_table(items), (("color",),), np.zeros(QUERIES, np.int64), np.arange(QUERIES),
+            Ragged.of([[row + QUERIES] for row in range(QUERIES)]), ("recall@1",), gallery=np.arange(items),
+        )  # fmt: skip
+        with PretendGpu() as pretended:
+            ranked(task, DEVICE, budget)
+        copied.append(pretended.copied["to the CPU"])
+    of_a_chunk = (copied[1] - copied[0]) / 4
+    assert of_a_chunk < QUERIES * chunk / 20
 
 
 def encoder(folder: Path, device: str) -> OpenClip:
@@ -91,6 +122,7 @@ def encoder(folder: Path, device: str) -> OpenClip:
     )  # fmt: skip
 
 
+@needs_gpu
 def test_features_are_those_of_the_processor_in_the_order_of_the_table(tmp_path: Path) -> None:
     tiny_clip(tmp_path, "tiny")
     table = make_tasks(tmp_path / "pictures", 2)[0].images

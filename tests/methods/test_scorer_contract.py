@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import replace
 from functools import cache, partial
@@ -41,6 +42,7 @@ from condsim.methods.searle import Searle
 from condsim.methods.shared.combiner_network import CombinerNetwork
 from condsim.methods.shared.quari_network import ReleasedQuariNetwork, ReleasedSettings
 from encoders import Space
+from pretend_gpu import DEVICE, PretendGpu, on_device
 
 pytestmark = pytest.mark.slow
 
@@ -201,12 +203,8 @@ def ranked(method: Method, task: Task, gallery: Gallery, budget: int) -> Ranking
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_a_gallery_in_chunks_gives_equal_ranks(name: str, space: Space, make: Make) -> None:
-    gallery = space.gallery(ITEMS)
-    queries = queries_of(space, gallery)
-    method = make(name)
-    task = Task(
+def toy_task(gallery: Gallery, queries: Queries) -> Task:
+    return Task(
         benchmark="bench",
         name="toy",
         images=gallery.table,
@@ -217,6 +215,13 @@ def test_a_gallery_in_chunks_gives_equal_ranks(name: str, space: Space, make: Ma
         metrics=("recall@1", "map"),
         gallery=np.arange(ITEMS),
     )
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_gallery_in_chunks_gives_equal_ranks(name: str, space: Space, make: Make) -> None:
+    gallery = space.gallery(ITEMS)
+    method = make(name)
+    task = toy_task(gallery, queries_of(space, gallery))
     whole, chunked = ranked(method, task, gallery, 1 << 28), ranked(method, task, gallery, 4 * ITEMS * 4)
     for group in ("above", "relevant", "irrelevant"):
         np.testing.assert_array_equal(getattr(chunked.ranks, group), getattr(whole.ranks, group))
@@ -321,6 +326,34 @@ class SpaceBackbone:
 
 WITH_FILES = ("texts", "rerank_oracle", "rerank_regions")
 """They read rows of the benchmark's queries, or pictures that the random features do not have."""
+
+
+@pytest.mark.parametrize("device", ["pretended", "cuda"])
+@pytest.mark.parametrize("name", METHODS)
+def test_a_gpu_gives_the_scores_of_the_processor(
+    name: str, device: str, space: Space, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if device == "cuda" and not torch.cuda.is_available():
+        pytest.skip("needs a CUDA GPU")
+    method = make(name)
+    monkeypatch.setattr("condsim.methods.indirect.fitted_projection", partial(fitted_projection, steps=2))
+    for setting, value in QUICK.get(name, {}).items():
+        setattr(method, setting, value)
+    gallery = space.gallery(ITEMS)
+    queries = queries_of(space, gallery)
+    lists = torch.arange(ITEMS + 2).expand(QUERIES, -1) % ITEMS
+    padded = torch.cat((lists, torch.full((QUERIES, 1), -1)), dim=1)
+    forms = (None, torch.arange(ITEMS), padded)
+    scorer = method.prepare(gallery)
+    expected = [scorer(queries, rows) for rows in forms]
+    with PretendGpu() if device == "pretended" else nullcontext():
+        there = DEVICE if device == "pretended" else torch.device(device)
+        with torch.no_grad():
+            scorer = method.prepare(on_device(gallery, there))
+            moved = replace(queries, **{name: part.to(there) for name, part in vars(queries).items()})
+            found = [scorer(moved, None if rows is None else rows.to(there)).cpu() for rows in forms]
+    for scores, others in zip(found, expected, strict=True):
+        close(scores[:, : lists.shape[1]], others[:, : lists.shape[1]])
 
 
 def found(searcher: Searcher, method: Method, queries: Sequence[Query]) -> tuple[Any, Any]:
