@@ -115,6 +115,9 @@ Seed {seed}, {samples} samples, {seconds} s ({rate} samples/s{conditions}), sett
 
 {settings}
 
+`bfloat16=auto` (the default) is true on a GPU and on processors with bfloat16 units (AVX512_BF16, AMX, Arm BF16), else
+false. On two cores with AVX2 alone: 144 samples/s with `bfloat16=false`, 17 with `bfloat16=true`.
+
 ## Zero-shot accuracy (%), 2,000 pictures per row
 Prompts "a photo of a {{shape}}", "a photo of {{value}}", "{{value}} background". A close-up is GeneCIS's crop of one
 object of a scene, neighbours included; it has no size. These pictures are in white light, as in training. Those of the

@@ -182,11 +182,25 @@ def train(config: Mapping[str, Any]) -> Path:
         torch.set_flush_denormal(False)  # it is a setting of the whole process
 
 
+def has_bfloat16_units(device: torch.device) -> bool:
+    """Whether ``device`` has units that multiply bfloat16 numbers: what the processor reports, without a measurement.
+
+    A processor without them (AVX2 alone) converts every number, and then bfloat16 is several times as slow as float32.
+    False where torch does not report the processor's capabilities.
+    """
+    if device.type != "cpu":
+        return device.type == "cuda"
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    return any(capabilities.get(unit, False) for unit in ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16"))
+
+
 def _train(config: Mapping[str, Any]) -> Path:
     torch.manual_seed(config["seed"])
     device = torch.device(
         ("cuda" if torch.cuda.is_available() else "cpu") if config["device"] == "auto" else config["device"]
     )
+    if config["bfloat16"] == "auto":
+        config = {**config, "bfloat16": has_bfloat16_units(device)}
     model_config = json.loads((BACKBONE_DIR / f"{MODEL_NAME}.json").read_text())
     context = model_config["text_cfg"]["context_length"]
     table = TokenTable(context)

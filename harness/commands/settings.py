@@ -105,8 +105,8 @@ OWN: dict[str, dict[str, Any]] = {
         "seed": Seed, "output": Path, "checkpoint": Path, "checkpoint_every": Count, "batch_size": Count,
         "warmup_samples": CountOrNone, "single_samples": CountOrNone, "scene_samples": CountOrNone,
         "head_weight": NotNegative, "resemble": Share, "group": Count, "learning_rate": Positive,
-        "weight_decay": NotNegative, "ramp_steps": Count, "bfloat16": bool, "compile": bool | Literal["auto"],
-        "device": str, "log_every": Count,
+        "weight_decay": NotNegative, "ramp_steps": Count, "bfloat16": bool | Literal["auto"],
+        "compile": bool | Literal["auto"], "device": str, "log_every": Count,
     },
 }  # fmt: skip
 """Command -> setting -> what it may be. A test compares them with conf/<command>.yaml."""

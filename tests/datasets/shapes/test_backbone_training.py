@@ -56,6 +56,29 @@ def test_short_and_long_captions_encode_as_open_clip_encodes_them() -> None:
         torch.testing.assert_close(ours, model.encode_text(tokens), atol=1e-3, rtol=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("capabilities", "expected"),
+    [({"avx2": True}, False), ({"avx2": True, "avx512_f": True, "avx512_bf16": False}, False),
+     ({"avx512_bf16": True}, True), ({"amx_bf16": True}, True), ({"neon": True, "bf16": True}, True), ({}, False)],
+)  # fmt: skip
+def test_bfloat16_is_the_default_where_the_processor_has_units_for_it(
+    capabilities: dict[str, bool], expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    assert train_backbone.has_bfloat16_units(torch.device("cpu")) is expected
+    assert train_backbone.has_bfloat16_units(torch.device("cuda"))
+
+
+def test_auto_trains_with_the_setting_that_fits_the_processor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings: dict[str, Any] = {}
+    monkeypatch.setattr(train_backbone, "_plan", lambda config: [("warmup", 0)])
+    monkeypatch.setattr(train_backbone, "_write", lambda config, *_: settings.update(config))
+    for units in (False, True):
+        monkeypatch.setattr(train_backbone, "has_bfloat16_units", lambda device, units=units: units)
+        train_backbone.train({**CONFIG, "bfloat16": "auto", "checkpoint": str(tmp_path / "state.pt")})
+        assert settings["bfloat16"] is units
+
+
 def test_pair_loss_is_clips_where_only_own_pairs_are_true() -> None:
     logits = torch.randn(5, 5, generator=torch.Generator().manual_seed(0))
     rows = torch.arange(5)
