@@ -84,7 +84,8 @@ class Page:
         return list(self.browser.find_elements(By.CSS_SELECTOR, f"#results-{side} .grid-container button"))
 
     def captions(self, side: int) -> list[str]:
-        return [button.text for button in self.results(side)]
+        buttons = f"document.querySelectorAll('#results-{side} .grid-container button')"
+        return list(self.browser.execute_script(f"return [...{buttons}].map((button) => button.innerText.trim())"))
 
     def clicks(self, does: str) -> None:
         """Choose what a click on a result does."""
