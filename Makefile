@@ -49,7 +49,7 @@ typecheck: $(DEV) build/typecheck/tests  ## Check types of the packages and of t
 build/typecheck/tests:
 	mkdir -p build/typecheck/condsim
 	for part in __init__.py harness methods datasets conf; do ln -sfn ../../../$$part build/typecheck/condsim/$$part; done
-	for part in tests/builders.py tests/encoders.py tests/pretend_gpu.py tests/running.py tests; do ln -sfn ../../$$part build/typecheck; done
+	for part in tests/builders.py tests/chat_server.py tests/encoders.py tests/pretend_gpu.py tests/running.py tests; do ln -sfn ../../$$part build/typecheck; done
 
 docs: $(READY)  ## Build the documentation site in site/
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'

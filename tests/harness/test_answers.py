@@ -5,9 +5,8 @@ from __future__ import annotations
 import base64
 import io
 import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from chat_server import ChatServer, chat, send
 from condsim.harness.answers import MOST_FAILURES, read_text_answer
 from condsim.harness.commands import captions, chosen, edits
 from condsim.harness.commands.composition import jobs
@@ -26,31 +26,20 @@ from condsim.harness.task import Benchmark, ImageTable, Ragged, Task
 PROMPTS = ["What?", "Which color?"]
 
 
-class Model:
+class Model(ChatServer):
     """Describes an image by the size and color of its middle pixel, and repeats what it is to edit."""
 
     def __init__(self) -> None:
         self.requests: list[dict[str, Any]] = []
         self.refuse: str | None = None
-        model = self
+        super().__init__()
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                model.requests.append(body)
-                answer = model.answer(body["messages"][0]["content"])
-                refused = model.refuse is not None and model.refuse in answer
-                self.send_response(400 if refused else 200)
-                self.end_headers()
-                self.wfile.write(json.dumps({"choices": [{"message": {"content": answer}}]}).encode())
-
-            def log_message(self, *arguments: object) -> None:
-                pass
-
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.http.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self.http.server_port}/v1"
-        threading.Thread(target=self.http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+    def reply_to(self, request: BaseHTTPRequestHandler, body: bytes) -> None:
+        content = json.loads(body)
+        self.requests.append(content)
+        answer = self.answer(content["messages"][0]["content"])
+        refused = self.refuse is not None and self.refuse in answer
+        send(request, 400 if refused else 200, chat(answer))
 
     @staticmethod
     def answer(content: Any) -> str:
@@ -68,8 +57,7 @@ def model(monkeypatch: pytest.MonkeyPatch) -> Iterator[Model]:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
     made = Model()
     yield made
-    made.http.shutdown()
-    made.http.server_close()
+    made.close()
 
 
 @pytest.fixture

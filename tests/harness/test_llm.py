@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import pytest
 
+import chat_server
+from chat_server import ChatServer, chat
 from condsim.harness.errors import CondsimError
 from condsim.harness.llm import LARGEST_ANSWER, ChatEndpoint, TryAgainError
 
@@ -19,45 +18,21 @@ KEY = "sk-SECRET123"
 Reply = Callable[[BaseHTTPRequestHandler], None]
 
 
-class Server:
+class Server(ChatServer):
     """Answers every request with ``reply`` and keeps the headers that it saw."""
 
     def __init__(self) -> None:
         self.reply: Reply = send(200, chat("hello"))
         self.seen: list[dict[str, str]] = []
-        server = self
+        super().__init__()
 
-        class Handler(BaseHTTPRequestHandler):
-            def handle_any(self) -> None:
-                self.rfile.read(int(self.headers.get("Content-Length", 0)))
-                server.seen.append(dict(self.headers))
-                with suppress(OSError):  # the client has left
-                    server.reply(self)
-
-            do_GET = do_POST = handle_any  # noqa: N815
-
-            def log_message(self, *arguments: object) -> None:
-                pass
-
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.http.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self.http.server_port}/v1"
-        threading.Thread(target=self.http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+    def reply_to(self, request: BaseHTTPRequestHandler, body: bytes) -> None:
+        self.seen.append(dict(request.headers))
+        self.reply(request)
 
 
 def send(status: int, body: bytes, **headers: str) -> Reply:
-    def reply(handler: BaseHTTPRequestHandler) -> None:
-        handler.send_response(status)
-        for name, value in headers.items():
-            handler.send_header(name.replace("_", "-"), value)
-        handler.end_headers()
-        handler.wfile.write(body)
-
-    return reply
-
-
-def chat(content: object) -> bytes:
-    return json.dumps({"choices": [{"message": {"content": content}}]}).encode()
+    return lambda request: chat_server.send(request, status, body, **headers)
 
 
 def drip(status: int, part: bytes, header: bool = False) -> Reply:
@@ -82,8 +57,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setattr("condsim.harness.llm.sleep", lambda seconds: None)
     server = Server()
     yield server
-    server.http.shutdown()
-    server.http.server_close()
+    server.close()
 
 
 def ask(server: Server, **settings: Any) -> str:
@@ -115,8 +89,7 @@ def test_a_redirect_is_not_followed_and_the_key_stays(server: Server, status: in
         server.reply = send(status, b"", Location="file:///etc/passwd")
         assert "are not followed" in refusal(server)
     finally:
-        other.http.shutdown()
-        other.http.server_close()
+        other.close()
 
 
 def test_a_key_that_the_endpoint_echoes_is_hidden(server: Server) -> None:

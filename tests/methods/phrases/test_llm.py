@@ -6,13 +6,15 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from email.utils import formatdate
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import chat_server
 from builders import make_task
+from chat_server import ChatServer, send
 from condsim.harness.errors import CondsimError, NotApplicable
 from condsim.harness.llm import TryAgainError
 from condsim.methods.clay import Clay
@@ -21,40 +23,27 @@ from condsim.methods.phrases.llm import LLMPhrases, read_values
 GOOD = json.dumps([f"value {i}" for i in range(12)])
 
 
-class FakeEndpoint:
+class FakeEndpoint(ChatServer):
     """Answers its requests with ``replies`` in turn, the last one for ever: (status, headers, body) or a function."""
 
     def __init__(self) -> None:
         self.replies: list[Any] = [chat(GOOD)]
         self.requests: list[dict[str, Any]] = []
-        fake = self
+        super().__init__()
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                fake.requests.append({"path": self.path, "key": self.headers.get("Authorization"), "body": body})
-                reply = fake.replies.pop(0) if len(fake.replies) > 1 else fake.replies[0]
-                if callable(reply):
-                    reply(self)
-                    return
-                status, headers, text = reply
-                self.send_response(status)
-                for name, value in headers.items():
-                    self.send_header(name, value)
-                self.end_headers()
-                self.wfile.write(text.encode())
-
-            def log_message(self, *arguments: object) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self.server.server_port}/v1"
-        threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+    def reply_to(self, request: BaseHTTPRequestHandler, body: bytes) -> None:
+        key = request.headers.get("Authorization")
+        self.requests.append({"path": request.path, "key": key, "body": json.loads(body)})
+        reply = self.replies.pop(0) if len(self.replies) > 1 else self.replies[0]
+        if callable(reply):
+            reply(request)
+        else:
+            status, headers, text = reply
+            send(request, status, text.encode(), **headers)
 
 
 def chat(content: object) -> tuple[int, dict[str, str], str]:
-    return 200, {}, json.dumps({"choices": [{"message": {"role": "assistant", "content": content}}]})
+    return 200, {}, chat_server.chat(content).decode()
 
 
 @pytest.fixture
@@ -63,8 +52,7 @@ def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeEndpoint]:
     monkeypatch.setenv("TEST_KEY", "secret")
     fake = FakeEndpoint()
     yield fake
-    fake.server.shutdown()
-    fake.server.server_close()
+    fake.close()
 
 
 @pytest.fixture
