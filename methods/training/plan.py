@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,8 @@ class Plan:
     device: torch.device
     settings: Mapping[str, Any]
     """All that the result depends on; its hash is part of the checkpoint's name."""
+    triplets: Mapping[str, int] = field(default_factory=dict)
+    """Source -> its number of triplets, those that are held out for validation too: their number varies with the seed."""
 
     def checkpoint(self, folder: Path) -> Path:
         return folder / f"{self.name}-{settings_hash(self.settings)}.safetensors"
@@ -99,6 +101,7 @@ def make_plan(
     hard_targets = int(training.pop("hard_targets"))
     recipe = Recipe(**training)
     fingerprints = [source.fingerprint for source in sources]
+    counts = {source.name: len(source) for source in sources}
     tables = [source.images for source in sources]
     if hard_targets and not dry:
         sources = [
@@ -126,7 +129,9 @@ def make_plan(
         "backbone": backbone.identity,
         "images": images_digest and [images_digest(table) for table in tables],
     }
-    return Plan(name, method, backbone, Joined.of(sources), tuple(validations), recipe, tune_backbone, device, settings)
+    return Plan(
+        name, method, backbone, Joined.of(sources), tuple(validations), recipe, tune_backbone, device, settings, counts
+    )
 
 
 def _check_parts(method: TrainedMethod, name: str, sources: Sequence[Triplets]) -> None:

@@ -124,7 +124,7 @@ def _write(plan: Plan, path: Path, fitted: Fitted, architecture: Mapping[str, An
         "architecture": dict(architecture),
         "width": plan.backbone.width,
         "settings": plan.settings,
-        "triplets": {source.name: len(source) for source in plan.data.sources},
+        "triplets": plan.triplets,
         "step": fitted.step,
         "validation": fitted.validation,
     }

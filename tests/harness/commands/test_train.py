@@ -59,8 +59,12 @@ def test_a_sweep_over_rank_trains_and_runs_each_rank_once(folder: Path) -> None:
     assert all(0 <= row["validation"] <= 1 for row in history)
     for path in folder.glob("results/runs/toy/few/query_adaptive-*/record.json"):
         training = json.loads(path.read_text())["training"]
-        assert (training["seed"], training["steps"], training["sources"]) == (0, 12, "own")
-        assert 0 < training["triplets"] < 80  # without those that are held out for validation
+        assert (training["seed"], training["steps"], training["sources"], training["triplets"]) == (0, 12, "own", 80)
+
+
+def test_trainings_that_differ_in_the_seed_are_one_row_of_the_spread(folder: Path) -> None:
+    output = train(folder, "-m", "method=combiner", "method.projection=8", "method.hidden=8", "training.seed=1,2")
+    assert "2 seeds" in output
 
 
 def test_dry_shows_sizes_and_trains_nothing(folder: Path) -> None:
