@@ -97,11 +97,11 @@ def conclude(outcomes: Outcomes) -> int:
         warn(note)
     for name, reasons in outcomes.not_applicable.items():
         console.print(f"{name} does not apply to {', '.join(reasons)}: {next(iter(reasons.values()))}", style="dim")
-    for reason in outcomes.failed:
+    for reason in () if outcomes.only_one_failure else outcomes.failed:
         console.print(f"failed: {reason}", style="bold red")
     for folder in outcomes.spare:
         console.print(f"records that could not be written: copy {folder / 'runs'} into {outcomes.results}")
-    if not outcomes.writable:
+    if not outcomes.writable or outcomes.only_one_failure:
         console.print(outcomes.summary())
         return 1
     complete = not outcomes.failures

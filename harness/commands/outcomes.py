@@ -141,6 +141,12 @@ class Outcomes:
         return not (self.done or self.skipped or self.not_applicable or self.failures or self.submitted)
 
     @property
+    def only_one_failure(self) -> bool:
+        """Whether the only outcome is one failure, which was shown when it was added."""
+        others = self.done or self.skipped or self.not_applicable or self.submitted
+        return self.writable and not others and [len(tasks) < 2 for tasks in self.failures.values()] == [True]
+
+    @property
     def failed(self) -> list[str]:
         """One line per kind of failure: what failed, on which tasks, why."""
         return [failure(what, tasks, why) for (what, why), tasks in self.failures.items()]

@@ -90,7 +90,9 @@ def test_scores_that_are_not_numbers_are_refused(folder: Path) -> None:
 
 def test_a_refused_setting_is_one_message(folder: Path) -> None:
     assert "how=refuse was asked for" in bench(folder, "method=broken", "method.how=refuse", status=1)
-    assert "unexpected keyword argument 'valeu'" in bench(folder, "method=constant", "+method.valeu=1", status=1)
+    shown = bench(folder, "method=constant", "+method.valeu=1", status=1)
+    assert shown.count("method.valeu: toy.Constant has no setting 'valeu'. Did you mean 'value'?") == 1
+    assert shown.strip().endswith("0 run, 0 already done, 1 FAILED")
     assert "nowhere_to_be_found" in bench(
         folder, "method=custom", "method._target_=nowhere_to_be_found.Method", status=1
     )
