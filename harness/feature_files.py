@@ -62,7 +62,9 @@ class FeatureFile:
             file = names or next((f for s in (".txt", ".json") if (f := path.with_suffix(s)).is_file()), None)
             if file is None:
                 raise CondsimError(
-                    f"{path}: the names of its rows are missing; expected them in {path.with_suffix('.txt')}"
+                    f"{path}: the names of its rows are missing; expected one name per line in "
+                    f"{path.with_suffix('.txt')}, or another file that a setting names (backbone.image_names, "
+                    "backbone.text_names)"
                 )
             self.names = read_names(file)
             while len(self.names) > len(self.features) and not self.names[-1].strip():

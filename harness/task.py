@@ -240,6 +240,14 @@ class Task:
         ids = self.query_ids or map(str, range(len(self)))
         return tuple(f"{self.name}/{ident}" for ident in ids)
 
+    def described(self, query: int) -> str:
+        """A query in words, for messages: "query 3 (id 17, reference a.png, condition 'color')"."""
+        row, code = int(self.reference[query]), int(self.condition[query])
+        parts = [f"id {self.query_ids[query]}"] if self.query_ids else []
+        parts += [f"reference {self.images.keys[row]}"] if row >= 0 else []
+        parts += [f"condition {condition_text(self.conditions[code])!r}"] if code >= 0 else []
+        return f"query {query} ({', '.join(parts)})" if parts else f"query {query}"
+
     def __len__(self) -> int:
         return len(self.condition)
 

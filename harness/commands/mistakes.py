@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.errors import HydraException
@@ -30,6 +31,8 @@ def explain_choices(composer: Composer, groups: Sequence[str], error: Exception)
             known = choices_of(group, composer.folders)
             if setting.text in known or not known:
                 return f"{argument}: {first_line(reason)}"
+            if Path(group, f"{setting.text}.yaml").is_file():
+                return f"{group}/{setting.text}.yaml in the current folder is not searched: add --config-dir ."
             return f"there is no {group} {setting.text!r}. {did_you_mean(setting.text, known)}"
     return first_line(error)
 

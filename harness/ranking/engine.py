@@ -260,11 +260,9 @@ def _naming(task: Task, which: Rows) -> Iterator[None]:
         yield
     except NotFiniteError as error:
         row, position, score = error.args
-        query = int(which[row])
-        ident = f" (id {task.query_ids[query]})" if task.query_ids else ""
         image = task.images.names[int(task.rows_at(np.array(position)))]
         raise CondsimError(
-            f"task {task.full_name}: the method scored {image} with {score} for query {query}{ident}"
+            f"task {task.full_name}: the method scored {image} with {score} for {task.described(int(which[row]))}"
         ) from None
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from condsim.harness.backbone import ImageParts
-from condsim.harness.errors import CondsimError
+from condsim.harness.errors import CondsimError, UnusableRowsError
 from condsim.harness.feature_files import Files, PublishedFeatures
 from condsim.harness.features.cache.store import describe_images, describe_texts, open_store
 from condsim.harness.name_list import same_names
@@ -110,4 +110,10 @@ class Precomputed:
             raise CondsimError(
                 f"backbone {self.name} has no text features, which this method needs: set backbone.texts=FILE"
             )
-        return self._texts.look_up(tuple(texts), describe_texts(texts))
+        try:
+            return self._texts.look_up(tuple(texts), describe_texts(texts))
+        except UnusableRowsError as error:  # no image is at fault, so none can be skipped
+            raise CondsimError(
+                f"{error}\nthe method reads the features of these texts: encode them with the same model, and add them "
+                "to backbone.texts"
+            ) from None

@@ -85,6 +85,16 @@ def test_a_recipe_is_no_change() -> None:
     assert job.replaced({"method.checkpoint": "x"}).changed_settings == {"checkpoint": "x"}
 
 
+def test_a_choice_in_the_current_folder_says_how_to_reach_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "benchmark").mkdir()
+    (tmp_path / "benchmark/toypairs.yaml").write_text("_target_: pairs.load\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CondsimError, match=r"benchmark/toypairs\.yaml in the current folder .* --config-dir \."):
+        list(jobs("bench", ["benchmark=toypairs"]))
+    (job,) = jobs("bench", ["--config-dir", ".", "benchmark=toypairs"])
+    assert job.config.benchmark._target_ == "pairs.load"
+
+
 def test_a_sweep_composes_each_choice_once() -> None:
     (usual,) = jobs("bench", ["method=clay"])
     composed = usual.composer.compose.cache_info().misses
