@@ -62,8 +62,8 @@ def check(config: Mapping[str, Any], *, read_images: bool = True, workers: int =
     ``read_images``: decode each image and check its boxes, in ``workers`` threads; False checks only that it exists.
     """
     target = str(config.get("_target_", ""))
-    name = str(config.get("name") or _loader(target))
     inventory = survey(config)
+    name = str(config.get("name") or inventory.name or _loader(target))
     boxes = needed_boxes(inventory.tables)
     missing = tuple(str(path) for path in boxes if not path.is_file())
     existing = [path for path in boxes if path.is_file()]

@@ -245,15 +245,16 @@ def survey_by_loading(options: Options) -> Survey:
     problems = tuple(dict.fromkeys(message for task in benchmark.tasks for message in task.skipped))
     parts = []
     for task in benchmark.tasks:
-        place = f"{len(task.gallery_rows):,} images in the gallery of {task.images.root}"
+        place = str(task.images.root)
         parts.append(Part(f"{task.name}: queries", place, len(task), note=NOTES.get(task.full_name, "")))
+        parts.append(Part(f"{task.name}: names in the gallery", place, task.gallery_size))
     if (size := LEAVE_ONE_OUT.get(benchmark.name)) is not None:
         found = {len(task.gallery_rows) for task in benchmark.tasks}
         parts.append(Part("images with labels", str(options.get("table")), max(found), size))
     if benchmark.train is not None:
         tables.append(benchmark.train.images)
         parts.append(Part("training split: images", str(benchmark.train.images.root), len(benchmark.train.images)))
-    return Survey(tuple(parts), tuple(tables), problems, benchmark.notes)
+    return Survey(tuple(parts), tuple(tables), problems, benchmark.notes, benchmark.name)
 
 
 def _distinct(tables: Iterator[ImageTable]) -> Iterator[ImageTable]:

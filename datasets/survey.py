@@ -43,6 +43,8 @@ class Survey:
     problems: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     """``Benchmark.notes``."""
+    name: str = ""
+    """The benchmark's, where the survey has loaded it."""
 
 
 def images_part(what: str, names: tuple[str, ...], root: Path | None, index: Mapping[str, str] | None) -> Part:

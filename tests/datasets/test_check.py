@@ -171,9 +171,30 @@ def test_loaders_that_need_everything_are_checked_by_loading(tmp_path: Path) -> 
         (tmp_path / f"{name}.png").write_bytes(PNG if pixel else b"no picture")
     (tmp_path / "labels.csv").write_text("image,color\na.png,red\nb.png,red\nc.png,red\nd.png,red\ne.png,red\n")
     report = check(config_of("labelled", table=str(tmp_path / "labels.csv")))
-    assert counts(report) == {"color: queries": (1, None)}
+    assert counts(report) == {"color: queries": (1, None), "color: names in the gallery": (3, None)}
     assert ["e.png: there is no such file (row 4 of" in problem for problem in report.problems] == [True]
     assert [Path(fault.split(":")[0]).name for fault in report.unreadable] == ["d.png"]
+
+
+def test_the_report_is_about_the_benchmark_that_a_users_loader_returns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "loader_of_a_user.py").write_text(
+        "from builders import make_task\nfrom condsim import Benchmark\n"
+        "def load(): return Benchmark('mine', (make_task(),))\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    report = check({"_target_": "loader_of_a_user.load"})
+    assert report.benchmark == "mine"
+    assert counts(report) == {"toy: queries": (1, None), "toy: names in the gallery": (5, None)}
+    assert len(report.missing) == 5
+
+
+def test_no_card_has_a_table_without_a_head() -> None:
+    for path in checking.CARDS.glob("*.md"):
+        lines = path.read_text(encoding="utf-8").splitlines()
+        starts = [i for i, line in enumerate(lines) if line.startswith("|") and not lines[i - 1].startswith("|")]
+        assert all(set(lines[i + 1]) <= set("|-: ") for i in starts), path.name
 
 
 PNG = bytes.fromhex(
