@@ -119,15 +119,12 @@ class Inversion:
         optimizer = torch.optim.AdamW([vectors], lr=self.learning_rate, weight_decay=self.weight_decay)
         for _ in range(self.steps):
             chosen = torch.randint(len(self.templates), (len(images),), generator=draw).tolist()
-            texts, wanted = [self.templates[i] for i in chosen], images
-            both: Tensor = vectors
+            cos = torch.cosine_similarity(encode_words([self.templates[i] for i in chosen], vectors), images)
+            loss = self.lambda_cos * (1 - cos).mean()
             if self.lambda_gpt:
                 phrases, masked = zip(*concepts.draw(nearest, draw), strict=True)
-                texts, both = texts + list(masked), torch.cat((vectors, vectors))
-                wanted = torch.cat((images, encode_texts(phrases).to(images)))
-            losses = 1 - torch.cosine_similarity(encode_words(texts, both), wanted)
-            cos, gpt = losses[: len(images)], losses[len(images) :]
-            loss = self.lambda_cos * cos.mean() + (self.lambda_gpt * gpt.mean() if self.lambda_gpt else 0)
+                gpt = torch.cosine_similarity(encode_words(masked, vectors), encode_texts(phrases).to(images))
+                loss = loss + self.lambda_gpt * (1 - gpt).mean()
             optimizer.zero_grad()
             (loss / (self.lambda_cos + self.lambda_gpt)).backward()  # type: ignore[no-untyped-call]
             optimizer.step()

@@ -79,6 +79,22 @@ def with_word_vectors(model: nn.Module, places: Tensor, vectors: Tensor) -> nn.M
     return changed if tower is model else _with_module(model, "text", changed)
 
 
+def without_padding(model: nn.Module, tokens: Tensor) -> tuple[nn.Module, Tensor]:
+    """A model and ``tokens`` [B, L] for it that end with the longest text, where ``model`` is a causal text tower.
+
+    Such a tower's feature is that of the end token, which no later position changes: the features are the same but for
+    the last bits. Other models and their tokens are returned as they are.
+    """
+    mask, places = getattr(model, "attn_mask", None), getattr(model, "positional_embedding", None)
+    if mask is None or places is None or getattr(model, "text_pool_type", None) != "argmax":
+        return model, tokens
+    length = int(tokens.argmax(dim=1).max()) + 1
+    short = copy(model)
+    short.__dict__["_parameters"] = {**model._parameters, "positional_embedding": places[:length]}
+    short.__dict__["_buffers"] = {**model._buffers, "attn_mask": mask[:length, :length]}
+    return short, tokens[:, :length]
+
+
 class _WithVectors(nn.Module):
     def __init__(self, embedding: nn.Module, places: Tensor, vectors: Tensor) -> None:
         super().__init__()

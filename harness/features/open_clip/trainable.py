@@ -13,7 +13,7 @@ from torch import Tensor
 
 from condsim.harness.errors import CondsimError
 from condsim.harness.features.open_clip.model import ClipModel
-from condsim.harness.features.open_clip.pseudo_words import place_pseudo_words, with_word_vectors
+from condsim.harness.features.open_clip.pseudo_words import place_pseudo_words, with_word_vectors, without_padding
 from condsim.harness.features.open_clip.transforms import Transform
 from condsim.harness.images import crop_by_rule, decode
 from condsim.harness.task import ImageTable, Rows
@@ -70,6 +70,7 @@ class TrainableClip(TrainableEncoder):
 
     def texts_with(self, texts: Sequence[str], vectors: Tensor) -> Tensor:
         tokens, places = (torch.cat(parts) for parts in zip(*map(self._placed, texts), strict=True))
-        model = with_word_vectors(self.model, places.to(self._device), vectors)
+        short, tokens = without_padding(self.model, tokens)
+        model = with_word_vectors(short, places[:, : tokens.shape[1]].to(self._device), vectors)
         features: Tensor = model.encode_text(tokens.to(self._device))  # type: ignore[operator]
         return features.float()

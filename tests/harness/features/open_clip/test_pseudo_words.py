@@ -142,8 +142,21 @@ def test_every_mark_can_be_a_word_and_those_beyond_the_end_are_cut() -> None:
     assert [row.nonzero().flatten().tolist() for row in places] == [[1, 3, 6], [1]]
 
 
-def test_in_training_it_is_the_same_encoding_and_gradients_reach_the_vectors(make: Make) -> None:
-    backbone, texts = make(), ["a photo of $", "$, red"]
+def test_in_training_a_causal_tower_reads_no_further_than_the_longest_text(make: Make) -> None:
+    encoder = make().trainable().requires_grad_(False)
+    lengths: list[int] = []
+    encoder.model.transformer.register_forward_pre_hook(lambda module, inputs: lengths.append(inputs[0].shape[1]))  # type: ignore[operator, union-attr]
+    vectors = torch.randn(2, WIDTH, generator=torch.Generator().manual_seed(0))
+    both = encoder.texts_with(["a photo of $", "$"], vectors)
+    torch.testing.assert_close(both[1:], encoder.texts_with(["$"], vectors[1:]))
+    encoder.texts_with(["$" + " red" * 20], vectors[:1])
+    assert lengths == [6, 3, CONTEXT]  # with the tokens of start and end
+    assert encoder.model.positional_embedding.shape[0] == CONTEXT  # type: ignore[index, union-attr]
+
+
+@pytest.mark.parametrize("tower", TOWERS)
+def test_in_training_it_is_the_same_encoding_and_gradients_reach_the_vectors(make: Make, tower: str) -> None:
+    backbone, texts = make(tower), ["a photo of $", "$, red"]
     vectors = torch.randn(2, WIDTH, generator=torch.Generator().manual_seed(0), requires_grad=True)
     features = backbone.trainable().requires_grad_(False).texts_with(texts, vectors)
     torch.testing.assert_close(features.detach(), backbone.encode_texts_with(texts, vectors))
