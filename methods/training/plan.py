@@ -42,7 +42,7 @@ class Plan:
     settings: Mapping[str, Any]
     """All that the result depends on; its hash is part of the checkpoint's name."""
     triplets: Mapping[str, int] = field(default_factory=dict)
-    """Source -> its number of triplets, those that are held out for validation too: their number varies with the seed."""
+    """Source -> its number of triplets with those held out for validation, whose number varies with the seed."""
 
     def checkpoint(self, folder: Path) -> Path:
         return folder / f"{self.name}-{settings_hash(self.settings)}.safetensors"

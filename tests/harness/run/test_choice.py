@@ -86,7 +86,7 @@ def test_the_value_is_the_best_on_validation_and_not_on_the_task(tmp_path: Path)
     assert [entry["values"]["steps"] for entry in record.choice["candidates"]] == [0, 1, 2, 3]
     assert [entry["score"] < 1 for entry in record.choice["candidates"]] == [True, True, False, True]
     assert record.settings == {"steps": "val"}
-    assert record.notes == ["steps=2 was chosen among 4 candidates on toy/one, map: 100.0 there"]
+    assert record.notes == ["steps=2 was chosen among 4 candidates on toy/one, recall@1: 100.0 there"]
 
 
 def test_the_identity_holds_the_rule_and_not_the_value() -> None:
@@ -102,7 +102,7 @@ def test_the_identity_holds_the_rule_and_not_the_value() -> None:
         run(choice(task("b", right=3))),  # other answers
         run(choice(task("c", right=2))),  # other pictures
         run(choice(task("b", right=2), steps=(0, 1, 2))),
-        run(choice(task("b", right=2), metric="recall@1")),
+        run(choice(task("b", right=2), metric="map")),
         identify(benchmark, reported, Turn(2), Backbone(), RunSettings("turn", {"steps": 2}, {}, 100)).run,
     }
     assert len(others | {usual}) == 6
