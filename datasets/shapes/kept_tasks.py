@@ -24,6 +24,7 @@ CLASSES = {
     *(("condsim.harness.task", name) for name in TASK),
     *((module, "_frombuffer") for module in ("numpy.core.numeric", "numpy._core.numeric")),
     ("numpy", "dtype"),
+    ("builtins", "range"),
     (type(Path()).__module__, type(Path()).__name__),
 }
 """What a file may name. A pickle that names anything else is not read: it could run any code."""
