@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 
@@ -20,8 +21,11 @@ def read_entries(file: Path) -> dict[str, Values]:
 
 
 def read_sections(file: Path) -> dict[str, dict[str, Values]]:
-    """Section -> condition -> values, for a file with one more level."""
-    return {name: _entries(file, node) for name, node in _pairs(file, _root(file))}
+    """Section -> condition -> values, for a file of condsim's own with one more level."""
+    quick = getattr(
+        yaml, "CBaseLoader", yaml.BaseLoader
+    )  # quicker, but not safe for a user's file: deep nesting may crash it
+    return {name: _entries(file, node) for name, node in _pairs(file, _root(file, quick))}
 
 
 def spelling(condition: str) -> str:
@@ -39,9 +43,9 @@ def without_repeats(values: Iterable[str]) -> Values:
     return tuple(first.values())
 
 
-def _root(file: Path) -> yaml.Node:
+def _root(file: Path, loader: Any = yaml.BaseLoader) -> yaml.Node:  # with which every scalar is text
     try:
-        root = yaml.compose(file.read_text(encoding="utf-8-sig"), yaml.BaseLoader)  # every scalar is text
+        root = yaml.compose(file.read_text(encoding="utf-8-sig"), loader)
     except FileNotFoundError:
         raise CondsimError(f"{file}: there is no such file; it should contain {_EXPECTED}") from None
     except RecursionError:
