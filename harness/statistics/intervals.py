@@ -22,8 +22,8 @@ _WEIGHTS = 1 << 20
 """Number of weights per batch: 8 MiB, which stays in the cache."""
 _LARGEST_WEIGHT = 5
 """Bounds the mean weight of a resample: Poisson weights are at most 5, multinomial ones have the mean 1."""
-_CACHED = 8 << 20
-"""Number of weights that are cached for the next run on the same task: at most 16 MiB per task."""
+_CACHED = 24 << 20
+"""Number of weights that are cached for the next run on the same task: 24 MiB, 48 for up to 256 clusters."""
 _POISSON = np.repeat(np.arange(6, dtype=np.uint8), [94, 95, 46, 16, 4, 1]).tobytes()
 """Maps a random byte to a Poisson(1) weight: mean and variance are exactly 1, the third moment is within 2 %."""
 
@@ -117,10 +117,12 @@ def _resampled(residuals: Values, sizes: Values, resamples: int, seed: int) -> V
 
 
 def _weights(clusters: int, resamples: int, seed: int) -> Iterator[Values]:
-    """Batches [<= resamples, clusters] of how often each resample draws each cluster."""
+    """Batches [<= resamples, clusters] of how often each resample draws each cluster; the next one overwrites it."""
     small = clusters * resamples <= _CACHED
+    batch = np.empty((max(1, _WEIGHTS // clusters), clusters))  # one for all: new memory costs more than the numbers
     for times in _cached_draws(clusters, resamples, seed) if small else _draws(clusters, resamples, seed):
-        yield times.astype(np.float64)
+        np.copyto(batch[: len(times)], times)
+        yield batch[: len(times)]
 
 
 @lru_cache(maxsize=8)
