@@ -66,6 +66,8 @@ def _target(options: argparse.Namespace) -> Target:
         return Target(index, (first,), options.backbone, options.config_dir, tuple(words))
     if train:
         raise CondsimError(f"--{next(iter(train))}: a benchmark has its own training split")
+    if other := [word for word in options.source if "=" not in word]:
+        raise CondsimError(f"{other[0]}: give one folder, or the settings of a benchmark (benchmark=NAME tasks=[TASK])")
     folders = [] if options.config_dir is None else ["--config-dir", options.config_dir]
     questions = chosen_questions([*folders, *options.source])
     index = Index(

@@ -96,7 +96,7 @@ def test_without_a_query_the_folder_is_shown(explorer: Explorer) -> None:
 def test_a_mark_is_shown_and_the_same_one_again_takes_it_back(explorer: Explorer) -> None:
     search = by_color("red-0.png")
     results = explorer.search(search, 3)
-    assert explorer.mark(results[0], search, "right").startswith(f"{results[0].name}: right. 1 marks in ")
+    assert explorer.mark(results[0], search, "right").startswith(f"{results[0].name}: right. 1 mark in ")
     assert [caption[0] for _, caption in explorer.grid(results, search)] == ["✓", "2", "3"]
     explorer.mark(results[0], search, "wrong")
     assert explorer.grid(results, search)[0][1].startswith("✗ 1: ")
@@ -239,6 +239,8 @@ def test_a_busy_port_and_an_empty_folder_are_one_message(
     monkeypatch.chdir(tmp_path)
     assert cli.main(["explore", str(tmp_path), "--backbone", "shapes-clip"]) == 2
     assert "there is no picture in this folder" in capsys.readouterr().err
+    assert cli.main(["explore", str(photos), "tasks=[cirr]"]) == 2
+    assert "give one folder, or the settings of a benchmark" in capsys.readouterr().err
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
