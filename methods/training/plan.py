@@ -42,7 +42,7 @@ class Plan:
     settings: Mapping[str, Any]
     """All that the result depends on; its hash is part of the checkpoint's name."""
     triplets: Mapping[str, int] = field(default_factory=dict)
-    """Source -> its number of triplets with those held out for validation, whose number varies with the seed."""
+    """Source -> its number of triplets before some are held out for validation (how many depends on the seed)."""
 
     def checkpoint(self, folder: Path) -> Path:
         return folder / f"{self.name}-{settings_hash(self.settings)}.safetensors"
@@ -129,9 +129,8 @@ def make_plan(
         "backbone": backbone.identity,
         "images": images_digest and [images_digest(table) for table in tables],
     }
-    return Plan(
-        name, method, backbone, Joined.of(sources), tuple(validations), recipe, tune_backbone, device, settings, counts
-    )
+    data = Joined.of(sources)
+    return Plan(name, method, backbone, data, tuple(validations), recipe, tune_backbone, device, settings, counts)
 
 
 def _check_parts(method: TrainedMethod, name: str, sources: Sequence[Triplets]) -> None:
