@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from condsim.harness.gallery_parts import is_parts, read_parts
 from condsim.harness.name_list import NameList
 from condsim.harness.names import clean_path, unusable_character
 from condsim.harness.tables import cell_text, read_frame
-from condsim.harness.task import Benchmark, ImageTable, OnError, Ragged, Task
+from condsim.harness.task import Benchmark, ImageTable, OnError, Ragged, Rows, Task
 from condsim.harness.without_images import without_images
 
 METRICS = ("map@1000", "map@50", "ndcg@50", "mrr")
@@ -51,9 +52,11 @@ def load(
     tasks: Sequence[str] | None = None,
     on_error: OnError = "raise",
     name: str = "instance",
+    clusters: Literal["reference"] | None = None,
 ) -> Benchmark:
     """One task, called ``task``: ``queries`` against the whole ``gallery`` (tables, see ``cards/instance.md``).
 
+    ``clusters="reference"``: queries of one image are a cluster of the intervals and tests; None: all are independent.
     Without ``images`` no image file is looked up: names are then keys into a precomputed backbone's feature files.
     """
     for option, value, what in (("queries", queries, QUERIES), ("gallery", gallery, GALLERY)):
@@ -68,6 +71,7 @@ def load(
         name,
         metrics=metrics,
         on_error=on_error,
+        clusters=clusters,
     )
     return Benchmark(name, (read,), on_error=on_error).select(tasks)
 
@@ -81,6 +85,7 @@ def read_task(
     *,
     metrics: Sequence[str] = METRICS,
     on_error: OnError = "raise",
+    clusters: Literal["reference"] | None = None,
 ) -> Task:
     """Both tables as a task. A query image that is in the gallery too is taken out of its own gallery and positives.
 
@@ -134,9 +139,17 @@ def read_task(
         gallery=range(len(names)),
         excluded=Ragged.of([row] if 0 <= row < len(names) else [] for row in reference),
         query_ids=tuple(query.id for query in usable),
+        clusters=None if clusters is None else _by_image(reference),
+        cluster_name=clusters or "query",
         skipped=unusable + skipped,
     )
     return without_images(task, missing) if missing else task
+
+
+def _by_image(reference: Rows) -> Rows:
+    """[Q] one cluster per reference image; a query without one is a cluster of its own."""
+    alone = reference.max(initial=-1) + 1 + np.arange(len(reference))
+    return np.where(reference < 0, alone, reference)
 
 
 def _mentioned(records: Sequence[dict[str, object]], files: NamedFiles | None) -> Iterator[str]:

@@ -57,6 +57,16 @@ def test_a_task_says_what_its_tables_say(tables: dict[str, Any]) -> None:
     assert texts == [None, ("at night",), None, ("a red cup",)]
 
 
+def test_queries_of_one_image_are_one_cluster_where_the_user_says_so(tables: dict[str, Any]) -> None:
+    (task,) = instance.load(**tables, clusters="reference").tasks
+    assert task.clusters is not None
+    tower, at_night, cup, only_text = task.clusters.tolist()
+    assert tower == at_night
+    assert len({tower, cup, only_text}) == 3
+    assert task.cluster_name == "reference"
+    assert instance.load(**tables).tasks[0].clusters is None
+
+
 def test_parquet_lists_and_feature_keys_without_pictures(tmp_path: Path) -> None:
     queries = [{"id": 7, "image": "key-9", "positives": ["key-1", "key-2"]}]
     pd.DataFrame(queries).to_parquet(tmp_path / "queries.parquet")

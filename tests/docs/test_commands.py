@@ -143,7 +143,7 @@ RULES: tuple[tuple[str, Callable[[list[str], str], None]], ...] = (
     (r"\.venv/bin/python ", its_help_knows_the_options),
     (r"condsim templates ", only_the_data_is_missing),
     (r"condsim check .*benchmark=(?!shapes|labelled)", only_the_data_is_missing),
-    (r"condsim bench .*benchmark=(?!shapes|labelled|pairs)", only_the_data_is_missing),
+    (r"condsim bench .*benchmark=(?!shapes|labelled|pairs|instance benchmark.name=cups)", only_the_data_is_missing),
     (r"condsim ", it_runs),
 )
 
