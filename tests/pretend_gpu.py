@@ -21,23 +21,23 @@ INDEXED = ("index.Tensor", "index_put.default", "index_put_.default")
 
 
 class OnGpu(Tensor):
-    """A tensor on the pretended GPU; ``values`` are on the CPU."""
+    """A tensor on the pretended GPU; ``on_cpu`` has its values."""
 
-    values: Tensor
+    on_cpu: Tensor
 
     @staticmethod
     def __new__(cls, values: Tensor) -> OnGpu:
         made: OnGpu = Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
             cls, values.shape, values.stride(), values.storage_offset(), dtype=values.dtype, device=DEVICE
         )
-        made.values = values
+        made.on_cpu = values
         return made
 
     def tolist(self) -> Any:
         return self.cpu().tolist()  # torch has none for subclasses
 
     @classmethod
-    def __torch_dispatch__(
+    def __torch_dispatch__(  # type: ignore[override]
         cls, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         raise AssertionError("tensors of the pretended GPU are for use within `with PretendGpu()`")
@@ -76,7 +76,7 @@ class PretendGpu(TorchDispatchMode):
             result_on_gpu = False
         if leaves and result_on_gpu != on_gpu:
             self.copied["to the GPU" if result_on_gpu else "to the CPU"] += leaves[-1].numel()
-        plain, named = tree_map(lambda leaf: leaf.values if isinstance(leaf, OnGpu) else leaf, (args, kwargs))
+        plain, named = tree_map(lambda leaf: leaf.on_cpu if isinstance(leaf, OnGpu) else leaf, (args, kwargs))
         out = func(*plain, **named)
         if not result_on_gpu:
             return args[0] if func is torch.ops.aten.copy_.default else out

@@ -190,7 +190,7 @@ def has_bfloat16_units(device: torch.device) -> bool:
     """
     if device.type != "cpu":
         return device.type == "cuda"
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    capabilities: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return any(capabilities.get(unit, False) for unit in ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16"))
 
 
