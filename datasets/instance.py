@@ -96,9 +96,11 @@ def read_task(
     frame = read_frame(queries, QUERIES, ["id", "positives"])
     records = [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
     names: Sequence[str]
+    unusable: tuple[str, ...] = ()
+    table_row: dict[str, int] = {}
     if is_parts(gallery):
-        names, unusable, table_row = read_parts(gallery).names, (), {}
-        rows = names.places(_mentioned(records, files))
+        names = in_parts = read_parts(gallery).names
+        rows = in_parts.places(_mentioned(records, files))
     else:
         names, unusable, table_row = _read_gallery(gallery, files, on_error)
         rows = {image: row for row, image in enumerate(names)}

@@ -47,7 +47,7 @@ class Survey:
     """The benchmark's, where the survey has loaded it."""
 
 
-def images_part(what: str, names: tuple[str, ...], root: Path | None, index: Mapping[str, str] | None) -> Part:
+def images_part(what: str, names: Sequence[str], root: Path | None, index: Mapping[str, str] | None) -> Part:
     """How many of the images ``names`` are in the ``index`` of the folder ``root``; None: there is no such folder."""
     if root is None or index is None:
         place = f"{root} is not a folder" if root else "benchmark.images is not set"
@@ -55,7 +55,7 @@ def images_part(what: str, names: tuple[str, ...], root: Path | None, index: Map
     return Part(what, str(root), len(set(names) & index.keys()), len(names))
 
 
-def located(names: tuple[str, ...], root: Path, index: Mapping[str, str]) -> ImageTable:
+def located(names: Sequence[str], root: Path, index: Mapping[str, str]) -> ImageTable:
     """``names`` with the places of their files."""
     return ImageTable(root, names, files=moved(names, index))
 

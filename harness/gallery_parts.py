@@ -200,7 +200,7 @@ def _write_features(
                 sizes.append(0)
             piece = features[done : done + rows_per_part - sizes[-1]]
             with (folder / _file(len(sizes) - 1)).open("ab") as file:
-                file.write(memoryview(piece).cast("B"))
+                piece.tofile(file)
             sizes[-1] += len(piece)
             done += len(piece)
         row += len(features)

@@ -84,9 +84,13 @@ class Queries:
 
     def part(self, which: slice) -> Queries:
         """The queries ``which`` of the batch."""
-        row = None if self.row is None else self.row[which]
-        fields = (self.reference, self.text, self.condition, self.reference_row)
-        return Queries(*(field[which] for field in fields), row)
+        return Queries(
+            self.reference[which],
+            self.text[which],
+            self.condition[which],
+            self.reference_row[which],
+            None if self.row is None else self.row[which],
+        )
 
 
 class Scorer(Protocol):

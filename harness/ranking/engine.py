@@ -237,8 +237,8 @@ def _rank_batch(
     if lists.target is not None and complete:
         of_target = listed_scores[relevant.offsets[:-1] + lists.target]
         ranks = replace(ranks, target=((groups.thresholds > of_target[:, None]) & groups.is_group).sum(axis=1))
-    top_scores, places = scan.best if scan.best is not None else (None, None)
-    top_rows = None if places is None else _image_rows(task, lists, places)
+    top_scores, best_places = scan.best if scan.best is not None else (None, None)
+    top_rows = None if best_places is None else _image_rows(task, lists, best_places)
     if subset is None or lists.subset_relevant is None:
         return Ranking(ranks, None, top_rows, None, top_scores)
 

@@ -28,7 +28,9 @@ def test_val_says_what_its_files_say(tmp_path: Path) -> None:
     benchmark = cirr.load(**files.arguments)
     (task,) = benchmark.tasks
     assert task.full_name == "cirr/val"
-    assert stems(task, task.gallery) == list(files.files), "every name of the split file, also those no query names"
+    assert stems(task, task.gallery_rows) == list(files.files), (
+        "every name of the split file, also those no query names"
+    )
     assert len(task.gallery) == 14
     for i, entry in enumerate(files.captions):
         assert stems(task, task.reference[[i]]) == [entry["reference"]]

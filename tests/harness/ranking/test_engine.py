@@ -123,7 +123,7 @@ def test_a_shared_gallery_is_ranked_as_by_definition(case: tuple[Task, np.ndarra
     for query in range(len(task)):
         scores = table[task.condition[query]]
         relevant, excluded = task.relevant[query], task.excluded[query]
-        ranked = [row for row in task.gallery.tolist() if row not in excluded]
+        ranked = [row for row in task.gallery_rows.tolist() if row not in excluded]
         members = [row for row in ranked if row in task.subset[query]]
         for got, rows in ((ranking.ranks, ranked), (ranking.subset_ranks, members)):
             assert got is not None

@@ -222,7 +222,8 @@ def test_workers_of_ray_give_the_same_bits_also_where_one_is_killed_between_the_
 ) -> None:
     import ray
 
-    killed, hold = [], ray_engine.hold
+    killed: list[Any] = []
+    hold = ray_engine.hold
 
     def hold_and_kill(makes: Sequence[Callable[[], object]]) -> Held:
         held: Any = hold(makes)

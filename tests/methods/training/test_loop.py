@@ -223,7 +223,7 @@ def test_several_sources_are_numbered_one_after_another() -> None:
 def test_held_out_images_are_never_trained_on() -> None:
     source = triplets()
     left, task = hold_out(source, share=0.2, most=1000, seed=0, metric="mrr")
-    held = set(task.gallery.tolist())
+    held = set(task.gallery_rows.tolist())
     assert len(held) == 12
     assert not held & set(left.target.tolist())
     assert not held & set(left.reference.tolist())
