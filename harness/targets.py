@@ -94,7 +94,8 @@ def _located(target: str, setting: str) -> Any:
     try:
         made_by = locate(target)
     except ErrorDuringImport as error:
-        raise UserCodeError(f"{setting}={target} cannot be imported: {_with_place(error.value)}") from error.value
+        cause = error.value or error
+        raise UserCodeError(f"{setting}={target} cannot be imported: {_with_place(cause)}") from cause
     if callable(made_by):
         return made_by
     if made_by is not None:
