@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from condsim.harness.backbone import Backbone
     from condsim.harness.commands.bench import bench
-    from condsim.harness.commands.index import Index
     from condsim.harness.errors import CondsimError, NotApplicable
     from condsim.harness.gallery_parts import write_parts
+    from condsim.harness.index import Index
     from condsim.harness.method import Gallery, Method, Queries, Scorer, TwoSided
     from condsim.harness.one_vector import OneVector
     from condsim.harness.ranking.engine import rank_task
@@ -32,7 +32,7 @@ _PUBLIC = {
     "Entry": "results.entry",
     "Gallery": "method",
     "ImageTable": "task",
-    "Index": "commands.index",
+    "Index": "index",
     "Leaderboard": "results.leaderboard",
     "Matches": "search.matches",
     "Measurement": "run.record",

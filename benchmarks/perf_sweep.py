@@ -9,7 +9,7 @@ from pathlib import Path
 
 from measuring import REPEATS, SCALE, Row, cost, in_turn, within
 
-from condsim.harness.commands.composition import jobs
+from condsim.harness.settings.composition import jobs
 
 RANKS = (2, 5, 10, 20, 50)
 MANY = range(1, 101)

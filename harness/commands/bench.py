@@ -6,7 +6,6 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from condsim.harness.commands.composition import Job, jobs
 from condsim.harness.commands.elsewhere import run_elsewhere
 from condsim.harness.commands.outcomes import Failed, Outcomes
 from condsim.harness.commands.runs import UNEXPECTED, BenchJob, RunState, run_job
@@ -16,6 +15,7 @@ from condsim.harness.deferred import defer
 from condsim.harness.errors import CondsimError
 from condsim.harness.results.leaderboard import Leaderboard
 from condsim.harness.results.results import Results
+from condsim.harness.settings.composition import Job, jobs
 from condsim.harness.tracker import Tracker
 
 LOCAL = "condsim.harness.engine.local.LocalEngine"

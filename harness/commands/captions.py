@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from condsim.harness.answers import KeptAnswers, Request, ask_all
-from condsim.harness.commands.chosen import chosen_benchmark
-from condsim.harness.commands.composition import run_jobs
 from condsim.harness.commands.queries import image_rows
 from condsim.harness.configs import make
 from condsim.harness.console import console
 from condsim.harness.errors import CondsimError
 from condsim.harness.images import crop_by_rule, decode
 from condsim.harness.llm import Chat, ChatEndpoint
+from condsim.harness.settings.chosen import chosen_benchmark
+from condsim.harness.settings.composition import run_jobs
 from condsim.harness.task import ImageTable, Task
 
 

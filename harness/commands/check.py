@@ -11,9 +11,9 @@ from rich.markdown import Markdown
 from rich.table import Table
 from rich.text import Text
 
-from condsim.harness.commands.composition import run_jobs
 from condsim.harness.console import console
 from condsim.harness.deferred import defer
+from condsim.harness.settings.composition import run_jobs
 from condsim.harness.targets import search_current_folder
 
 if TYPE_CHECKING:  # it imports what `main` defers

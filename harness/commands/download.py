@@ -8,8 +8,8 @@ from typing import Any
 
 from condsim.datasets.download import choose, fetch
 from condsim.datasets.sources import OPTIONS, SOURCES
-from condsim.harness.commands.composition import run_jobs
 from condsim.harness.console import console
+from condsim.harness.settings.composition import run_jobs
 
 
 def main(argv: Sequence[str]) -> int:

@@ -7,10 +7,10 @@ from typing import Any
 
 from condsim.harness.answers import Request
 from condsim.harness.commands.captions import ask
-from condsim.harness.commands.chosen import chosen_benchmark
-from condsim.harness.commands.composition import run_jobs
 from condsim.harness.errors import CondsimError
 from condsim.harness.outside import TextTable
+from condsim.harness.settings.chosen import chosen_benchmark
+from condsim.harness.settings.composition import run_jobs
 from condsim.harness.task import Task, condition_text
 
 

@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from condsim.harness.commands.chosen import chosen_benchmark
-from condsim.harness.commands.composition import run_jobs
 from condsim.harness.configs import make_once
 from condsim.harness.console import console, print_note, warn
 from condsim.harness.engine.engine import Engine
 from condsim.harness.errors import CondsimError, UnusableRowsError
+from condsim.harness.settings.chosen import chosen_benchmark
+from condsim.harness.settings.composition import run_jobs
 from condsim.harness.task import Benchmark, ImageTable
 
 

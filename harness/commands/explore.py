@@ -12,7 +12,7 @@ from condsim.harness.console import console
 from condsim.harness.errors import CondsimError
 
 if TYPE_CHECKING:
-    from condsim.harness.commands.explore_search import Target
+    from condsim.harness.explorer.search import Target
 
 EXAMPLES = """\
 examples:
@@ -29,8 +29,8 @@ def main(argv: Sequence[str]) -> int:
         import gradio  # noqa: F401
     except ImportError as error:
         raise CondsimError(f"the page needs Gradio ({error}): pip install 'condsim[explore]'") from None
-    from condsim.harness.commands.explore_page import build, open_page
-    from condsim.harness.commands.explorer import Explorer
+    from condsim.harness.explorer.explorer import Explorer
+    from condsim.harness.explorer.page import build, open_page
     from condsim.harness.search.marks import Marks
 
     marks = Marks(options.marks)
@@ -54,9 +54,9 @@ def main(argv: Sequence[str]) -> int:
 
 def _target(options: argparse.Namespace) -> Target:
     """What the page looks at. Raises CondsimError where there is no such folder or task."""
-    from condsim.harness.commands.explore_search import Target
-    from condsim.harness.commands.explore_task import chosen_questions
-    from condsim.harness.commands.index import Index
+    from condsim.harness.explorer.search import Target
+    from condsim.harness.explorer.task import chosen_questions
+    from condsim.harness.index import Index
 
     train = {name: value for name in ("train", "phrases") if (value := getattr(options, name)) is not None}
     first = options.source[0]

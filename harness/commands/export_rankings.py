@@ -6,13 +6,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from condsim.harness.commands.composition import Job, jobs
 from condsim.harness.commands.runs import BenchJob, made
 from condsim.harness.console import console
 from condsim.harness.errors import NotApplicable
 from condsim.harness.exchange.ids import unique_query_ids
 from condsim.harness.exchange.run_file import write_rankings
 from condsim.harness.paths import safe_name
+from condsim.harness.settings.composition import Job, jobs
 
 if TYPE_CHECKING:
     from condsim.harness.ranking.engine import Ranking

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from condsim.harness.commands.bench import conclude
-from condsim.harness.commands.chosen import chosen_benchmark
-from condsim.harness.commands.composition import Job, jobs
 from condsim.harness.commands.outcomes import Outcomes
 from condsim.harness.commands.runs import RunState, keep
 from condsim.harness.configs import plain
 from condsim.harness.errors import CondsimError
 from condsim.harness.exchange.run_file import read_rankings
+from condsim.harness.settings.chosen import chosen_benchmark
+from condsim.harness.settings.composition import Job, jobs
 
 
 def main(argv: Sequence[str]) -> int:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from condsim.harness.commands.arguments import config_folders
-from condsim.harness.commands.choices import choices_of, description, groups
 from condsim.harness.errors import CondsimError, did_you_mean
+from condsim.harness.settings.arguments import config_folders
+from condsim.harness.settings.choices import choices_of, description, groups
 
 EXAMPLES = """\
 examples:

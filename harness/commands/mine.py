@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from condsim.datasets.mining.mine import mine_triplets
-from condsim.harness.commands.composition import run_jobs
 from condsim.harness.configs import make
 from condsim.harness.console import console
+from condsim.harness.settings.composition import run_jobs
 
 
 def main(argv: Sequence[str]) -> int:

@@ -10,8 +10,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from condsim.harness.commands.chosen import chosen_benchmark
-from condsim.harness.commands.composition import run_jobs
 from condsim.harness.console import console
 from condsim.harness.errors import CondsimError
 from condsim.harness.fewer_queries import query_ids
@@ -20,6 +18,8 @@ from condsim.harness.images import crop_by_rule, decode
 from condsim.harness.outside import pair_name
 from condsim.harness.paths import safe_name
 from condsim.harness.progress import track
+from condsim.harness.settings.chosen import chosen_benchmark
+from condsim.harness.settings.composition import run_jobs
 from condsim.harness.tables import JSON_LINES, PARQUET, read_frame
 from condsim.harness.task import ImageTable, Task, condition_text
 

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from condsim.harness.commands.composition import run_jobs
 from condsim.harness.console import console, warn
 from condsim.harness.errors import CondsimError
 from condsim.harness.results.results import Results
+from condsim.harness.settings.composition import run_jobs
 
 
 def main(argv: Sequence[str]) -> int:

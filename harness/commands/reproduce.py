@@ -16,8 +16,6 @@ from yaml import YAMLError  # type: ignore[import-untyped]
 
 from condsim.harness.backbone import reads_images
 from condsim.harness.commands.bench import run_here
-from condsim.harness.commands.choices import choices_of, description
-from condsim.harness.commands.composition import Job, jobs
 from condsim.harness.commands.outcomes import Outcomes
 from condsim.harness.commands.runs import RunState
 from condsim.harness.commands.train import train_and_run
@@ -40,6 +38,8 @@ from condsim.harness.results.reproduction import (
 )
 from condsim.harness.results.results import Results
 from condsim.harness.run.record import Measurement
+from condsim.harness.settings.choices import choices_of, description
+from condsim.harness.settings.composition import Job, jobs
 from condsim.harness.targets import search_current_folder
 
 if TYPE_CHECKING:

@@ -11,9 +11,6 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from condsim.harness.commands.choosing import VAL, CandidateConfig, candidates_of, choice_of
-from condsim.harness.commands.chosen import chosen_benchmark
-from condsim.harness.commands.composition import Job
 from condsim.harness.commands.outcomes import (
     Damaged,
     Event,
@@ -31,6 +28,9 @@ from condsim.harness.errors import BackboneError, CondsimError, NotApplicable, U
 from condsim.harness.run.pictures import SeenPictures
 from condsim.harness.run.record import Record, RecordError, read_record
 from condsim.harness.run.task_file import save_task, task_path
+from condsim.harness.settings.choosing import VAL, CandidateConfig, candidates_of, choice_of
+from condsim.harness.settings.chosen import chosen_benchmark
+from condsim.harness.settings.composition import Job
 from condsim.harness.task import Benchmark, ImageTable, Task
 
 if TYPE_CHECKING:  # they import torch, and help should not

@@ -20,7 +20,7 @@ examples:
 
 def main(argv: Sequence[str]) -> int:
     options = _parser().parse_intermixed_args(argv)
-    from condsim.harness.commands.index import Index  # imports torch, which --help does not need
+    from condsim.harness.index import Index  # imports torch, which --help does not need
 
     settings = [_setting(argument) for argument in options.settings]
     unknown = [name for name, _ in settings if not name.startswith(("method.", "backbone."))]

@@ -16,10 +16,10 @@ from condsim.datasets.templates import (
     object_templates,
     write_templates,
 )
-from condsim.harness.commands.composition import run_jobs
 from condsim.harness.console import console, print_note
 from condsim.harness.errors import CondsimError
 from condsim.harness.names import notes_on_alike
+from condsim.harness.settings.composition import run_jobs
 
 
 def main(argv: Sequence[str]) -> int:

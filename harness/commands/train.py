@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from condsim.harness.commands.bench import conclude, run_here
-from condsim.harness.commands.composition import Job, jobs
 from condsim.harness.commands.outcomes import Failed, Outcomes
 from condsim.harness.commands.runs import RunState
 from condsim.harness.configs import make, make_once, plain
 from condsim.harness.console import console
 from condsim.harness.errors import CondsimError
+from condsim.harness.settings.composition import Job, jobs
 from condsim.harness.task import Task
 from condsim.harness.tracker import Tracker
 
@@ -69,8 +69,8 @@ def train_and_run(job: Job, outcomes: Outcomes, state: RunState) -> None:
 
 def plan_of(settings: Mapping[str, Any], name: str) -> Plan:
     """The training that the composed settings describe. Raises CondsimError, see ``make_plan``."""
-    from condsim.harness.commands.choosing import other_benchmark
     from condsim.harness.run.pictures import images_digest
+    from condsim.harness.settings.choosing import other_benchmark
     from condsim.methods.training.plan import HeldOut, make_plan
 
     backbone = make(settings["backbone"], "backbone")

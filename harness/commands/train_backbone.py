@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from condsim.harness.commands.composition import run_jobs
 from condsim.harness.console import console
+from condsim.harness.settings.composition import run_jobs
 
 
 def main(argv: Sequence[str]) -> int:

@@ -18,7 +18,7 @@ from condsim.datasets import inventory
 from condsim.datasets.check import Report, check
 from condsim.harness.commands.check import render
 from condsim.harness.commands.check import run as command
-from condsim.harness.commands.composition import compose_config
+from condsim.harness.settings.composition import compose_config
 
 BENCHMARKS = sorted(path.stem for path in (Path(__file__).parents[2] / "conf" / "benchmark").glob("*.yaml"))
 REAL = [name for name in BENCHMARKS if name != "shapes"]

@@ -14,8 +14,8 @@ from hydra.utils import instantiate
 from builders import make_cirr, put
 from condsim.datasets import cirr
 from condsim.datasets.cirr_submission import write_submission
-from condsim.harness.commands.composition import compose_config
 from condsim.harness.errors import CondsimError
+from condsim.harness.settings.composition import compose_config
 from condsim.harness.task import Task
 
 

@@ -19,8 +19,8 @@ from scipy.io import savemat
 
 from condsim.datasets.check import check
 from condsim.harness.commands.bench import bench
-from condsim.harness.commands.composition import compose_config
 from condsim.harness.errors import CondsimError
+from condsim.harness.settings.composition import compose_config
 from condsim.harness.task import Benchmark, Task
 
 

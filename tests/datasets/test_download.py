@@ -27,9 +27,9 @@ from condsim.datasets import download as downloading
 from condsim.datasets.download import _unpack, choose, fetch
 from condsim.datasets.sources import OPTIONS, SOURCES, Remote, Source
 from condsim.harness.commands import download as download_command
-from condsim.harness.commands.composition import compose_config
 from condsim.harness.commands.download import run as command
 from condsim.harness.errors import CondsimError
+from condsim.harness.settings.composition import compose_config
 
 BODY = bytes(range(256)) * 4000
 

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from builders import GeneCIS, put
 from condsim.datasets import genecis
-from condsim.harness.commands.composition import compose_config
 from condsim.harness.errors import CondsimError
+from condsim.harness.settings.composition import compose_config
 from condsim.harness.task import Task
 
 

@@ -12,10 +12,10 @@ from hydra.utils import instantiate
 from PIL import Image
 
 from condsim.datasets import instance
-from condsim.harness.commands.composition import compose_config
 from condsim.harness.errors import CondsimError
 from condsim.harness.ranking.engine import rank_task
 from condsim.harness.ranking.metrics import per_query
+from condsim.harness.settings.composition import compose_config
 
 GALLERY = [f"g/{i}.png" for i in range(6)]
 QUERIES = [

@@ -22,11 +22,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from condsim.datasets import labelled
-from condsim.harness.commands.composition import compose_config
 from condsim.harness.errors import CondsimError
 from condsim.harness.method import Queries
 from condsim.harness.ranking.engine import rank_task
 from condsim.harness.ranking.metrics import per_query
+from condsim.harness.settings.composition import compose_config
 
 COLORS, SHAPES = ("red", "blue", "green"), ("disc", "star")
 

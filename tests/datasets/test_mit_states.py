@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from condsim.datasets import mit_states
-from condsim.harness.commands.composition import compose_config
 from condsim.harness.errors import CondsimError
+from condsim.harness.settings.composition import compose_config
 from condsim.harness.task import Task
 
 FOLDERS = {

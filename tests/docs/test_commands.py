@@ -25,8 +25,8 @@ from PIL import Image, ImageDraw
 
 from condsim.datasets.shapes import benchmark as shapes
 from condsim.harness import cli, configs
-from condsim.harness.commands.composition import jobs
 from condsim.harness.errors import CondsimError
+from condsim.harness.settings.composition import jobs
 from condsim.harness.task import Benchmark, ImageTable, Ragged, Task
 from running import as_new_process, call_condsim
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image, ImageDraw
 
 from builders import make_results
 
@@ -39,3 +40,27 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(executable_path=chromedriver))
     yield driver
     driver.quit()
+
+
+COLORS = ("red", "green", "blue", "yellow")
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sixteen pictures, red-0.png to yellow-15.png: circles, then squares, in four colours. Read only."""
+    folder = tmp_path_factory.mktemp("explore") / "my photos"
+    folder.mkdir()
+    for i in range(16):
+        picture = Image.new("RGB", (64, 64), ("white", "black")[i // 4 % 2])
+        pen = ImageDraw.Draw(picture)
+        (pen.ellipse if i < 8 else pen.rectangle)((12, 12, 50, 50), COLORS[i % 4])
+        picture.save(folder / f"{COLORS[i % 4]}-{i}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def photo_cache(photos: Path) -> Iterator[None]:
+    """The feature store of ``photos`` beside them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CONDSIM_CACHE", str(photos.parent / "cache"))
+        yield

@@ -9,9 +9,9 @@ from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
 
 import condsim.conf
-from condsim.harness.commands.composition import compose_config
 from condsim.harness.errors import CondsimError
 from condsim.harness.method import Method
+from condsim.harness.settings.composition import compose_config
 
 FOLDER = Path(condsim.conf.__file__).parent / "method"
 METHODS = sorted(path.stem for path in FOLDER.glob("*.yaml") if path.stem != "custom")

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from condsim.harness.commands.choices import choices_of
 from condsim.harness.commands.reproduce import read_experiment
 from condsim.harness.results.published import find_published, read_published
 from condsim.harness.results.reproduction import published_cells
+from condsim.harness.settings.choices import choices_of
 
 CONDSIM = Path(sys.executable).with_name("condsim")
 EXPERIMENT = """\

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from condsim.harness.commands.composition import jobs
 from condsim.harness.commands.outcomes import Event, Failed, Finished, Inapplicable, Outcomes, Pending, Ran, Unwritable
 from condsim.harness.commands.runs import BenchJob, RunState, run_job, start_runs
+from condsim.harness.settings.composition import jobs
 from running import as_new_process
 
 TOY = Path(__file__).parents[2] / "user_folder"

@@ -12,8 +12,8 @@ from omegaconf import OmegaConf
 from condsim.datasets import genecis
 from condsim.datasets.make_templates import read_attribute_types, read_instances, read_panoptic
 from condsim.harness.commands import templates
-from condsim.harness.commands.composition import compose_config
 from condsim.harness.errors import CondsimError
+from condsim.harness.settings.composition import compose_config
 
 TYPES = {"red": "color", "green": "color", "round": "shape", "square": "shape"}
 

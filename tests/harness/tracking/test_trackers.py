@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from builders import Methods, make_results
-from condsim.harness.commands.composition import compose_config
 from condsim.harness.errors import CondsimError
 from condsim.harness.paths import safe_name
 from condsim.harness.results.leaderboard import Leaderboard
 from condsim.harness.run.record import Record, find_records
+from condsim.harness.settings.composition import compose_config
 from condsim.harness.tracking.careful import CarefulTracker, metric_numbers
 from condsim.harness.tracking.tensorboard import TensorBoardTracking
 from condsim.harness.tracking.wandb import WandbTracking

@@ -11,12 +11,12 @@ from typing import Annotated, Any, Literal
 import pytest
 from omegaconf import OmegaConf
 
-from condsim.harness.commands.choices import choices_of
-from condsim.harness.commands.composition import compose_config, jobs
-from condsim.harness.commands.kinds import MismatchError, Range, convert, describe
-from condsim.harness.commands.settings import OWN
-from condsim.harness.commands.signatures import parameters
 from condsim.harness.errors import CondsimError
+from condsim.harness.settings.checks import OWN
+from condsim.harness.settings.choices import choices_of
+from condsim.harness.settings.composition import compose_config, jobs
+from condsim.harness.settings.kinds import MismatchError, Range, convert, describe
+from condsim.harness.settings.signatures import parameters
 
 pytestmark = pytest.mark.slow
 

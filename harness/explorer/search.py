@@ -12,15 +12,15 @@ from typing import Any
 import numpy as np
 import yaml  # type: ignore[import-untyped]
 
-from condsim.harness.commands.composition import compose_config
-from condsim.harness.commands.explore_task import Questions
-from condsim.harness.commands.index import Index
 from condsim.harness.configs import plain
 from condsim.harness.errors import CondsimError
+from condsim.harness.explorer.task import Questions
 from condsim.harness.files import atomic
+from condsim.harness.index import Index
 from condsim.harness.run.record import flat
 from condsim.harness.search.matches import Matches
 from condsim.harness.search.pictures import row_of
+from condsim.harness.settings.composition import compose_config
 from condsim.harness.task import ImageTable
 from condsim.methods.phrases.entries import spelling
 from condsim.methods.phrases.given import read_list, write_list

@@ -10,12 +10,12 @@ from typing import Any, cast
 
 import gradio as gr
 
-from condsim.harness.commands.arguments import config_folders
-from condsim.harness.commands.choices import choices_of
-from condsim.harness.commands.explore_search import USUAL, Search, read_settings, read_values, write_values
-from condsim.harness.commands.explorer import SIGNS, TRUTH, Explorer, Result
 from condsim.harness.errors import ROWS_SHOWN, CondsimError
+from condsim.harness.explorer.explorer import SIGNS, TRUTH, Explorer, Result
+from condsim.harness.explorer.search import USUAL, Search, read_settings, read_values, write_values
 from condsim.harness.search.marks import Mark
+from condsim.harness.settings.arguments import config_folders
+from condsim.harness.settings.choices import choices_of
 
 PAGE, MOST_NAMES = 24, 2000
 """Results per page; names of pictures that are suggested (every name can be typed)."""

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from condsim.harness.commands.choices import choices_of, comments, config_roots, description
-from condsim.harness.commands.settings import is_filled
+from condsim.harness.settings.checks import is_filled
+from condsim.harness.settings.choices import choices_of, comments, config_roots, description
 
 FLAGS = """\
   -m, --multirun       run once per combination of the values between commas: method.rank=2,5,10

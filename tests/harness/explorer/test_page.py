@@ -17,9 +17,9 @@ from PIL import Image
 
 import condsim
 from condsim.harness import configs
-from condsim.harness.commands.explore_search import Target
-from condsim.harness.commands.explore_task import chosen_questions
-from condsim.harness.commands.explorer import Explorer
+from condsim.harness.explorer.explorer import Explorer
+from condsim.harness.explorer.search import Target
+from condsim.harness.explorer.task import chosen_questions
 from condsim.harness.search.marks import Marks
 
 pytest.importorskip("gradio", reason="the page needs gradio (pip install 'condsim[explore]')")
@@ -29,8 +29,8 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
-from condsim.harness.commands import explore_page
-from condsim.harness.commands.explore_page import build, open_page
+from condsim.harness.explorer import page as explore_page
+from condsim.harness.explorer.page import build, open_page
 
 pytestmark = pytest.mark.slow
 

@@ -10,12 +10,12 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from condsim.harness.commands.arguments import Setting
-from condsim.harness.commands.choices import choices_of
 from condsim.harness.errors import did_you_mean, first_line
+from condsim.harness.settings.arguments import Setting
+from condsim.harness.settings.choices import choices_of
 
 if TYPE_CHECKING:
-    from condsim.harness.commands.composition import Composer
+    from condsim.harness.settings.composition import Composer
 
 
 def explain_choices(composer: Composer, groups: Sequence[str], error: Exception) -> str:

@@ -26,14 +26,14 @@ from hydra.plugins.config_source import ConfigResult
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from condsim.harness.commands.arguments import Arguments, Setting, read_arguments
-from condsim.harness.commands.choosing import job_with_choice
-from condsim.harness.commands.help import print_help
-from condsim.harness.commands.mistakes import explain_choices, explain_setting
-from condsim.harness.commands.settings import OWN, as_typed, check_settings
 from condsim.harness.configs import plain
 from condsim.harness.errors import CondsimError
 from condsim.harness.run.record import flat
+from condsim.harness.settings.arguments import Arguments, Setting, read_arguments
+from condsim.harness.settings.checks import OWN, as_typed, check_settings
+from condsim.harness.settings.choosing import job_with_choice
+from condsim.harness.settings.help import print_help
+from condsim.harness.settings.mistakes import explain_choices, explain_setting
 
 CONFIGS = "pkg://condsim.conf"
 OPTIONAL = ("recipe", "triplets", "experiment")

@@ -16,11 +16,11 @@ from PIL import Image
 
 import condsim
 from condsim.harness import cli, configs
-from condsim.harness.commands import explore_task
-from condsim.harness.commands.explore_search import USUAL, Search, Target, read_settings, read_values, write_values
-from condsim.harness.commands.explore_task import Questions, chosen_questions
-from condsim.harness.commands.explorer import Explorer
 from condsim.harness.errors import CondsimError
+from condsim.harness.explorer import task as explore_task
+from condsim.harness.explorer.explorer import Explorer
+from condsim.harness.explorer.search import USUAL, Search, Target, read_settings, read_values, write_values
+from condsim.harness.explorer.task import Questions, chosen_questions
 from condsim.harness.search.marks import Marks
 from condsim.harness.task import Benchmark, Ragged, Task
 from condsim.methods.phrases.lexicon import Lexicon

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin
 
 from omegaconf import DictConfig, OmegaConf
 
-from condsim.harness.commands.arguments import Setting
-from condsim.harness.commands.kinds import members
-from condsim.harness.commands.settings import expected_of
 from condsim.harness.configs import make, make_once, plain
 from condsim.harness.errors import CondsimError
+from condsim.harness.settings.arguments import Setting
+from condsim.harness.settings.checks import expected_of
+from condsim.harness.settings.kinds import members
 
 if TYPE_CHECKING:
-    from condsim.harness.commands.composition import Composer, Job
     from condsim.harness.run.choice import Choice
+    from condsim.harness.settings.composition import Composer, Job
     from condsim.harness.task import Benchmark
 
 VAL = "val"

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from condsim.harness.commands.choosing import candidates_of, choice_of, other_benchmark
-from condsim.harness.commands.composition import Job, jobs
 from condsim.harness.configs import plain
 from condsim.harness.errors import CondsimError
 from condsim.harness.run.choice import Choice
 from condsim.harness.run.record import flat
+from condsim.harness.settings.choosing import candidates_of, choice_of, other_benchmark
+from condsim.harness.settings.composition import Job, jobs
 
 pytestmark = pytest.mark.slow
 

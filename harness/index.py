@@ -12,7 +12,6 @@ import numpy as np
 
 from condsim.datasets.image_files import folder_of
 from condsim.harness.backbone import Backbone
-from condsim.harness.commands.composition import Job, jobs
 from condsim.harness.configs import make, make_once, plain
 from condsim.harness.console import warn
 from condsim.harness.errors import ROWS_SHOWN, CondsimError, did_you_mean
@@ -32,6 +31,7 @@ from condsim.harness.search.pictures import (
     sorted_by_key,
 )
 from condsim.harness.search.searcher import Query, Searcher
+from condsim.harness.settings.composition import Job, jobs
 from condsim.harness.task import Condition, ImageTable, TrainSplit
 
 Picture = str | Path | ImageTable

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from condsim.harness.commands.composition import compose_config, jobs
 from condsim.harness.errors import CondsimError
+from condsim.harness.settings.composition import compose_config, jobs
 
 RERANK = "method=neighborhood_rerank"
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from condsim.harness.commands.chosen import chosen_benchmark
-from condsim.harness.commands.composition import compose_config
 from condsim.harness.configs import plain
 from condsim.harness.errors import CondsimError, did_you_mean
 from condsim.harness.fewer_queries import query_ids
 from condsim.harness.search.pictures import sorted_by_key
+from condsim.harness.settings.chosen import chosen_benchmark
+from condsim.harness.settings.composition import compose_config
 from condsim.harness.task import Condition, ImageTable, Rows, Task, TrainSplit
 
 

@@ -15,8 +15,9 @@ from hydra.core.override_parser.types import Override, OverrideType, ValueType
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from condsim.harness.commands.arguments import Setting
-from condsim.harness.commands.kinds import (
+from condsim.harness.errors import CondsimError
+from condsim.harness.settings.arguments import Setting
+from condsim.harness.settings.kinds import (
     MismatchError,
     NotEmpty,
     Range,
@@ -29,8 +30,7 @@ from condsim.harness.commands.kinds import (
     is_text,
     members,
 )
-from condsim.harness.commands.signatures import parameters
-from condsim.harness.errors import CondsimError
+from condsim.harness.settings.signatures import parameters
 
 Count = Annotated[int, Range(least=1)]
 CountOrNone = Annotated[int, Range(least=0)]

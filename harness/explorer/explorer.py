@@ -10,9 +10,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from condsim.harness.commands.explore_search import Search, Target
-from condsim.harness.commands.explore_task import Question
 from condsim.harness.errors import CondsimError
+from condsim.harness.explorer.search import Search, Target
+from condsim.harness.explorer.task import Question
 from condsim.harness.results.report.thumbnails import thumbnail
 from condsim.harness.search.marks import Mark, Marks
 from condsim.harness.search.pictures import row_of

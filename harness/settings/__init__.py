@@ -1,0 +1,1 @@
+"""The settings of a command line: read, composed with Hydra, checked, explained."""
