@@ -32,6 +32,7 @@ from condsim.harness.search.pictures import (
 )
 from condsim.harness.search.searcher import Query, Searcher
 from condsim.harness.settings.composition import Job, jobs
+from condsim.harness.targets import require_kind
 from condsim.harness.task import Condition, ImageTable, TrainSplit
 
 Picture = str | Path | ImageTable
@@ -90,6 +91,7 @@ class Index:
         else:
             if settings:
                 raise CondsimError(f"{next(iter(settings))}: a backbone that is an object already has its settings")
+            require_kind(backbone, type(backbone).__qualname__, "backbone")
             self.backbone = backbone
         self._searcher = self._load()
 
@@ -224,7 +226,8 @@ class Index:
         self, method: str | Method, settings: Mapping[str, Any], values: Mapping[str, Sequence[str]] | None
     ) -> tuple[str, Method]:
         """The method's name and the method; the same object for the same settings."""
-        if isinstance(method, Method):
+        if not isinstance(method, str):
+            require_kind(method, type(method).__qualname__, "method")
             if settings or values:
                 given = next(iter(settings), "values")
                 raise CondsimError(f"{given}: a method that is an object already has its settings")

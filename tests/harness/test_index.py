@@ -239,6 +239,8 @@ def test_bad_input_is_one_message(index: condsim.Index, tmp_path: Path) -> None:
     cases: list[tuple[Callable[[], object], str]] = [
         (lambda: condsim.Index(tmp_path / "nowhere", Colours()), "is not a folder"),
         (lambda: condsim.Index(tmp_path, Colours(), device="cpu"), "device: a backbone that is an object"),
+        (lambda: condsim.Index(tmp_path, object()), "object is no backbone: it has no name, identity"),  # type: ignore[arg-type]
+        (lambda: index.search("blue.png", method=3), r"int is no method: .*condsim\.OneVector"),  # type: ignore[arg-type]
         (lambda: condsim.Index(tmp_path, "ViT-B-32/opanai"), "Did you mean 'ViT-B-32/openai'"),
         (lambda: index.search("bleu.png"), "there is no such file.*Did you mean 'blue.png'"),
         (lambda: index.search(), "a query needs a picture, a condition, or both"),
