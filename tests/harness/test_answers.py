@@ -16,10 +16,11 @@ from PIL import Image
 
 from chat_server import ChatServer, chat, send
 from condsim.harness.answers import MOST_FAILURES, read_text_answer
-from condsim.harness.commands import captions, chosen, edits
+from condsim.harness.commands import captions, edits
 from condsim.harness.errors import CondsimError
 from condsim.harness.llm import TryAgainError
 from condsim.harness.outside import TextTable
+from condsim.harness.settings import chosen
 from condsim.harness.settings.composition import jobs
 from condsim.harness.task import Benchmark, ImageTable, Ragged, Task
 
