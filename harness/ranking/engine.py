@@ -147,7 +147,7 @@ class Grid:
     batch: int
     """Queries per batch."""
     chunk: int | None
-    """Gallery items per chunk, a power of two and at most ``GRAIN``; None: the whole gallery at once."""
+    """Gallery items per chunk, a power of two, at most ``GRAIN`` on a CPU; None: the whole gallery at once."""
 
     @classmethod
     def of(
@@ -173,7 +173,8 @@ class Grid:
         row = 4 * items
         if not whole and (parts or items > _LARGE or min(_FEW_QUERIES, len(task)) * row > budget):
             batch = max(1, min(len(task), _CHUNK_QUERIES, budget // (4 * most_relevant)))
-            chunk = max(1, min(piece // (4 * batch), budget // item, GRAIN))
+            # A GPU ranks no gallery in parts, and its chunks cost more to start than to compute.
+            chunk = max(1, min(piece // (4 * batch), budget // item, GRAIN if on_cpu else items))
             return cls(batch, 1 << chunk.bit_length() - 1)
         return cls(max(1, min(budget // row, max(_FEW_QUERIES, block // row))), None)
 

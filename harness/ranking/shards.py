@@ -147,7 +147,7 @@ class Shard:
         empty = True
         for start, scores in self._blocks(batch):
             counted = count(scores, thresholds)
-            if batch.own is None:
+            if batch.own is None and not math.isfinite(counted.total):
                 self._require_finite(scores, counted.total, np.arange(start, start + scores.shape[1]))
             if thresholds.size:
                 out = batch.not_counted.keep(batch.not_counted.within(start, start + scores.shape[1]))
@@ -170,7 +170,9 @@ class Shard:
             return
         assert batch.chunk is not None
         for start in range(self._start, self._stop, batch.chunk):
-            yield start, self._items(batch, np.arange(start, min(start + batch.chunk, self._stop)), batch.chunk)
+            rows = torch.arange(start, start + batch.chunk, device=self._device).clamp_(max=self._stop - 1)
+            scores = self._score(batch, rows - self._start, batch.chunk)
+            yield start, scores[:, : self._stop - start]
 
     def _all(self, batch: Batch) -> Tensor:
         """[B, N] scores of the whole gallery, unchecked, or [B, L] of the queries' own lists, padded with -inf."""
