@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -36,13 +37,13 @@ TOY = Path(__file__).parents[2] / "user_folder"
 
 @pytest.fixture(scope="module", autouse=True)
 def one_ray() -> Iterator[None]:
-    """Ray with two cores, which every engine of this file joins."""
+    """Ray with room for four workers, which the engines of this file share: two of `engine`, two of a command."""
     with pytest.MonkeyPatch.context() as patch:
         for name in ("RAY_USAGE_STATS_ENABLED", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"):
             patch.setenv(name, "0")
         before = dict(os.environ)
-        engine = RayEngine(workers=2)
-        assert engine.workers == 2
+        engine = RayEngine(workers=4)
+        assert engine.workers == 4
         for name in os.environ.keys() - before.keys():
             patch.delenv(name)
         yield
@@ -106,7 +107,7 @@ def test_workers_for_which_there_is_no_room_are_one_message(one_ray: None) -> No
     with pytest.raises(
         CondsimError, match=r"no worker of Ray was up after engine\.patience=1 seconds.* needs 999 CPUs"
     ):
-        list(engine.work(lambda: str, [1]))
+        list(engine.work(partial(attrgetter, "real"), [1]))
     engine.close()
 
 
