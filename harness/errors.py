@@ -43,6 +43,11 @@ def did_you_mean(name: str, choices: Iterable[str], limit: int = 3) -> str:
     return f"Choose one of: {', '.join(choices[:_SHOWN])}{more}."
 
 
+def described(error: BaseException) -> str:
+    """The type and message of an error that is not ours."""
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
 def first_line(error: BaseException, longest: int = 160) -> str:
     """The start of an error's message; the name of its class where it has none."""
     lines = str(error).strip().splitlines()

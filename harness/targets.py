@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from condsim.harness.errors import CondsimError, UserCodeError, did_you_mean
+from condsim.harness.errors import CondsimError, UserCodeError, described, did_you_mean
 
 _OF_HYDRA = {"_target_", "_convert_", "_recursive_", "_partial_", "_args_"}
 
@@ -70,7 +70,7 @@ def raised(error: BaseException, target: str) -> UserCodeError:
 
 def _with_place(error: BaseException, file: str | None = None) -> str:
     """The type and message of ``error``, and the line that raised it: the last one in ``file``, if one is."""
-    text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    text = described(error)
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<")]
     if isinstance(error, SyntaxError) or not frames:  # the message of a SyntaxError has the place
         return text

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from condsim.harness.console import console, print_note
-from condsim.harness.errors import CondsimError, UserCodeError
+from condsim.harness.errors import CondsimError, UserCodeError, described
 from condsim.harness.files import atomic
 from condsim.harness.hashing import content_digest
 from condsim.harness.paths import safe_name
@@ -88,7 +88,7 @@ class Failed:
         """The failure that ``error``, the current exception, is. A traceback of what nobody expected goes to a file."""
         if isinstance(error, CondsimError) and not isinstance(error, UserCodeError):
             return cls(what, task, str(error))
-        why = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        why = described(error)
         if isinstance(error, UserCodeError):
             why = str(error)
         if isinstance(error, SystemExit):

@@ -133,8 +133,7 @@ def run_job(job: BenchJob, state: RunState) -> Iterator[Event]:
     try:
         benchmark, backbone, method, settings = made(job)
     except UNEXPECTED as error:
-        failed = Failed.by(error, job.method, results)
-        yield failed
+        yield Failed.by(error, job.method, results)
         return
     for note in benchmark.notes:
         yield Noted(note)

@@ -14,6 +14,7 @@ from condsim.harness.json_files import read_json, read_text
 from condsim.harness.results.results import Results
 from condsim.harness.results.server import (
     ServerAnswer,
+    answer_path,
     read_server_answer,
     submission_files,
     write_server_answer,
@@ -119,7 +120,7 @@ def keep_answer(results: Results, files: Sequence[Path], settings: dict[str, str
                 raise CondsimError(
                     f"{path}: {metric} is {100 * value:g}, but {100 * numbers[metric]:g} is kept for this run: one "
                     f"submission has one value. Is it the answer to run={run.run}? To replace it, delete "
-                    f"{run.folder.parent / f'server-{run.run}.json'}"
+                    f"{answer_path(run.folder, run.run)}"
                 )
         if others:
             console.print(f"not kept, since the task has no such metric: {', '.join(others)}", style="dim")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Protocol, TypeVar
 
 Item = TypeVar("Item")
@@ -16,6 +17,12 @@ class Lost:
     """In place of a result: the workers that had this item died, more often than it may be tried again."""
 
     reason: str
+
+
+def divided(items: int, groups: int) -> list[range]:
+    """0 to ``items`` - 1 in order, in ``groups`` ranges whose lengths differ by at most one."""
+    bounds = [items * i // groups for i in range(groups + 1)]
+    return [range(start, stop) for start, stop in pairwise(bounds)]
 
 
 class Held(Protocol):

@@ -5,12 +5,11 @@ from __future__ import annotations
 import pickle
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
 from condsim.harness.console import console
-from condsim.harness.engine.engine import Held, Item, Lost, Result
+from condsim.harness.engine.engine import Held, Item, Lost, Result, divided
 from condsim.harness.engine.worker import Surroundings, answer, result_of
 from condsim.harness.errors import CondsimError, first_line
 
@@ -59,7 +58,8 @@ class SlurmEngine:
         todo = list(items)
         if not todo:
             return
-        groups = _divided(todo, min(self.workers, len(todo)))
+        shares = divided(len(todo), min(self.workers, len(todo)))
+        groups = [todo[share.start : share.stop] for share in shares]
         try:
             executor = submitit.AutoExecutor(folder=str(self._folder.absolute()), cluster=self._cluster)
             executor.update_parameters(**self._parameters)
@@ -104,9 +104,3 @@ class _Group:
         make, items = pickle.loads(self.packed)
         do = make()
         return [answer(lambda item=item: do(item)) for item in items]  # type: ignore[misc]
-
-
-def _divided(items: list[Item], groups: int) -> list[list[Item]]:
-    """``items`` in order, in ``groups`` lists whose lengths differ by at most one."""
-    bounds = [len(items) * i // groups for i in range(groups + 1)]
-    return [items[start:stop] for start, stop in pairwise(bounds)]

@@ -131,8 +131,9 @@ class Shard:
         place = np.searchsorted(items, position)
         out, types = np.zeros(len(position), dtype=np.float64), set()
         for start in range(0, len(items), batch.chunk):
-            scores = self._items(batch, items[start : start + batch.chunk], batch.chunk)
-            self._require_finite(scores, float(scores.sum()), items[start : start + batch.chunk])
+            here = items[start : start + batch.chunk]
+            scores = self._items(batch, torch.from_numpy(here).to(self._device), batch.chunk)
+            self._require_finite(scores, float(scores.sum()), here)
             inside = (place >= start) & (place < start + batch.chunk)
             out[inside] = pick(scores, owner[inside], place[inside] - start)
             types.add(scores.dtype)
@@ -170,9 +171,8 @@ class Shard:
             return
         assert batch.chunk is not None
         for start in range(self._start, self._stop, batch.chunk):
-            rows = torch.arange(start, start + batch.chunk, device=self._device).clamp_(max=self._stop - 1)
-            scores = self._score(batch, rows - self._start, batch.chunk)
-            yield start, scores[:, : self._stop - start]
+            positions = torch.arange(start, min(start + batch.chunk, self._stop), device=self._device)
+            yield start, self._items(batch, positions, batch.chunk)
 
     def _all(self, batch: Batch) -> Tensor:
         """[B, N] scores of the whole gallery, unchecked, or [B, L] of the queries' own lists, padded with -inf."""
@@ -185,12 +185,12 @@ class Shard:
             scores = scores.gather(1, torch.from_numpy(batch.twins).to(self._device))
         return scores.masked_fill(torch.from_numpy(batch.own < 0).to(self._device), -torch.inf)
 
-    def _items(self, batch: Batch, positions: Rows, size: int) -> Tensor:
+    def _items(self, batch: Batch, positions: Tensor, size: int) -> Tensor:
         """[B, len(positions)] scores. Every call scores ``size`` items: with the same kernel, equal items score
         equally."""
         short = size - len(positions)
-        padded = np.pad(positions, (0, short), mode="edge") if short else positions
-        return self._score(batch, torch.from_numpy(padded - self._start).to(self._device), size)[:, : len(positions)]
+        padded = torch.cat((positions, positions[-1:].expand(short))) if short else positions
+        return self._score(batch, padded - self._start, size)[:, : len(positions)]
 
     def _score(self, batch: Batch, rows: Tensor | None, width: int) -> Tensor:
         with self._watch(batch.side, rows), torch.no_grad():

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ import torch
 from torch import Tensor
 
 from condsim.harness.backbone import ImageParts
-from condsim.harness.engine.engine import Engine
+from condsim.harness.engine.engine import Engine, divided
 from condsim.harness.errors import CondsimError, NotApplicable
 from condsim.harness.gallery_parts import Parts
 from condsim.harness.method import Gallery, Method, TrainFeatures, prepared_scorer
@@ -45,7 +44,8 @@ def rank_parts(
     require_sharded(method)
     parts = images.parts
     settings = _Settings(parts, method, task.full_name, gallery)
-    held = engine.hold([partial(_PartShards, settings, which) for which in _divided(len(parts.files), engine.workers)])
+    shares = divided(len(parts.files), max(1, min(len(parts.files), engine.workers)))
+    held = engine.hold([partial(_PartShards, settings, which) for which in shares])
     try:
         statistics = _summed(held.all("statistics"))
         recorded = _Recorded(gallery)
@@ -76,13 +76,6 @@ def require_sharded(method: Method) -> None:
     else:
         reason = "with these settings it needs the whole gallery at once (condsim.Method.sharded)"
     raise NotApplicable(f"{name} does not rank a gallery in parts: {reason}")
-
-
-def _divided(parts: int, workers: int) -> list[range]:
-    """The parts of each worker, in order: as many as evenly possible."""
-    count = max(1, min(parts, workers))
-    edges = [parts * i // count for i in range(count + 1)]
-    return [range(start, stop) for start, stop in pairwise(edges)]
 
 
 def _summed(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
