@@ -33,8 +33,17 @@ def explain_choices(composer: Composer, groups: Sequence[str], error: Exception)
                 return f"{argument}: {first_line(reason)}"
             if Path(group, f"{setting.text}.yaml").is_file():
                 return f"{group}/{setting.text}.yaml in the current folder is not searched: add --config-dir ."
-            return f"there is no {group} {setting.text!r}. {did_you_mean(setting.text, known)}"
+            advice = did_you_mean(setting.text, known) + _open_clip(group, setting.text)
+            return f"there is no {group} {setting.text!r}. {advice}"
     return first_line(error)
+
+
+def _open_clip(group: str, choice: str) -> str:
+    """How to name a model of open_clip that has no file of its own."""
+    model, separator, tag = choice.partition("/")
+    if group != "backbone" or not separator:
+        return ""
+    return f" Other models of open_clip: backbone=open_clip backbone.model={model} backbone.pretrained={tag}"
 
 
 def explain_setting(composer: Composer, config: DictConfig, setting: Setting, error: Exception) -> str:

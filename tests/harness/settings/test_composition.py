@@ -107,6 +107,7 @@ def test_a_sweep_composes_each_choice_once() -> None:
     ("arguments", "message"),
     [
         ([RERANK, "method.base=klay"], "no method 'klay'. Did you mean 'clay'"),
+        (["backbone=RN50x16/openai"], "backbone=open_clip backbone.model=RN50x16 backbone.pretrained=openai"),
         (["method=clay", "method.phrases=lm"], "no method/phrases 'lm'. Did you mean 'llm'"),
         (["method.base=clay"], "method has no setting 'base'"),
         (["method=null"], "no method 'null'. Choose one of: "),
