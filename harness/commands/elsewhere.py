@@ -19,7 +19,7 @@ from condsim.harness.tracker import Tracker
 
 
 def run_elsewhere(engine: Engine, jobs: Sequence[tuple[BenchJob, Tracker]], outcomes: Outcomes) -> None:
-    """Run the jobs on ``engine``: the images that no store holds are encoded first, in parts."""
+    """Run the jobs on ``engine``: the images that no store holds are encoded first."""
     trackers: dict[int, Tracker] = {}
     todo: list[BenchJob] = []
     tables: list[tuple[str, ImageTable]] = []
@@ -56,13 +56,13 @@ def run_elsewhere(engine: Engine, jobs: Sequence[tuple[BenchJob, Tracker]], outc
 
 def _encode(engine: Engine, tables: Sequence[tuple[str, ImageTable]]) -> None:
     """Encode each table once per backbone. What cannot be encoded is reported by the runs that need it."""
-    from condsim.harness.features.parts import StoresImages, encode_in_parts
+    from condsim.harness.features.segments import StoresImages, encode_in_segments
 
     for config, table in {(config, id(table)): (config, table) for config, table in tables}.values():
         make = partial(make_once, json.loads(config), "backbone")
         with suppress(UnusableRowsError, BackboneError):
             if isinstance(backbone := make(), StoresImages):
-                encode_in_parts(engine, make, backbone, table)
+                encode_in_segments(engine, make, backbone, table)
 
 
 def _made_now(event: Event) -> Event:

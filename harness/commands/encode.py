@@ -42,7 +42,7 @@ def encode(settings: Mapping[str, Any], engine: Engine) -> int:
     ``benchmark.on_error=skip`` they are one warning.
     """
     from condsim.harness.condition_features import condition_features
-    from condsim.harness.features.parts import StoresImages, encode_in_parts
+    from condsim.harness.features.segments import StoresImages, encode_in_segments
 
     benchmark = chosen_benchmark(settings["benchmark"], settings["tasks"], settings["queries_from"])
     for note in benchmark.notes:
@@ -55,7 +55,7 @@ def encode(settings: Mapping[str, Any], engine: Engine) -> int:
         images += len(table)
         try:
             if isinstance(backbone, StoresImages):
-                new += encode_in_parts(engine, make, backbone, table, settings["part"])
+                new += encode_in_segments(engine, make, backbone, table, settings["segment"])
             else:
                 backbone.encode_images(table)
         except UnusableRowsError as error:

@@ -1,4 +1,4 @@
-"""The engine contract: who does the work of a command, and who keeps its large parts in memory (`conf/engine`)."""
+"""The engine contract: who does the work of a command, and who keeps large objects in memory (`conf/engine`)."""
 
 from __future__ import annotations
 
@@ -26,27 +26,27 @@ def divided(items: int, groups: int) -> list[range]:
 
 
 class Held(Protocol):
-    """Parts that stay in the memory of workers. Their number and order are those of ``Engine.hold``."""
+    """Objects that stay in the memory of workers. Their number and order are those of ``Engine.hold``."""
 
     def __len__(self) -> int: ...
 
     def all(self, name: str, *arguments: Any) -> list[Any]:
-        """Call the method ``name`` of every part with the same arguments; the results, one per part.
+        """Call the method ``name`` of every object with the same arguments; the results, one per object.
 
-        A part whose worker died is made again. The new part repeats the earlier calls, and then answers this one. What
-        a part raises is raised here. ``arguments`` and results travel by pickle.
+        An object whose worker died is made again. The new one repeats the earlier calls, and then answers this one.
+        What an object raises is raised here. ``arguments`` and results travel by pickle.
         """
         ...
 
     def batch(self) -> AbstractContextManager[None]:
-        """Calls inside the ``with`` statement are forgotten at its end: a part made later does not repeat them.
+        """Calls inside the ``with`` statement are forgotten at its end: an object that is made later omits them.
 
         Write ``held.all("prepare", statistics)`` outside, and the rounds of one batch of queries inside.
         """
         ...
 
     def release(self) -> None:
-        """Free the parts. No other method may be called after this."""
+        """Free the objects. No other method may be called after this."""
         ...
 
 
@@ -58,7 +58,7 @@ class Engine(Protocol):
 
     @property
     def workers(self) -> int:
-        """How many items or parts are worked on at the same time: cut work into at least so many. It may start them."""
+        """How many items or objects are worked on at the same time: cut work into at least so many. It may start them."""
         ...
 
     def work(
@@ -73,7 +73,7 @@ class Engine(Protocol):
         ...
 
     def hold(self, makes: Sequence[Callable[[], object]]) -> Held:
-        """Make the parts on the workers and keep them there. ``makes`` travel by pickle: they name files, not rows."""
+        """Make objects on the workers and keep them there. ``makes`` travel by pickle: they name files, not rows."""
         ...
 
     def close(self) -> None:

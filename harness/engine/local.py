@@ -23,25 +23,25 @@ class LocalEngine:
             yield item, do(item)
 
     def hold(self, makes: Sequence[Callable[[], object]]) -> Held:
-        return _Parts([make() for make in makes])
+        return _Objects([make() for make in makes])
 
     def close(self) -> None: ...
 
 
-class _Parts:
-    """Parts in the memory of this process."""
+class _Objects:
+    """Objects in the memory of this process."""
 
-    def __init__(self, parts: list[Any]) -> None:
-        self._parts = parts
+    def __init__(self, objects: list[Any]) -> None:
+        self._objects = objects
 
     def __len__(self) -> int:
-        return len(self._parts)
+        return len(self._objects)
 
     def all(self, name: str, *arguments: Any) -> list[Any]:
-        return [getattr(part, name)(*arguments) for part in self._parts]
+        return [getattr(held, name)(*arguments) for held in self._objects]
 
     def batch(self) -> AbstractContextManager[None]:
         return nullcontext()
 
     def release(self) -> None:
-        self._parts = []
+        self._objects = []

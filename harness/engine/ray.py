@@ -110,7 +110,7 @@ class RayEngine:
 
     def hold(self, makes: Sequence[Callable[[], object]]) -> Held:
         self._start()
-        return _Parts(self, [pickle.dumps(make) for make in makes])
+        return _Objects(self, [pickle.dumps(make) for make in makes])
 
     def close(self) -> None:
         if self._room is None:
@@ -249,8 +249,8 @@ class _Starts:
         return True
 
 
-class _Parts:
-    """Parts on workers; part ``i`` is on the worker ``i`` modulo their number."""
+class _Objects:
+    """Objects on workers; object ``i`` is on the worker ``i`` modulo their number."""
 
     def __init__(self, engine: RayEngine, makes: list[bytes]) -> None:
         self._engine, self._makes, self._number = engine, makes, next(engine._numbers)
@@ -323,7 +323,7 @@ class _Parts:
         return actor.call.remote(self._number, name, packed)
 
     def _again(self, place: int, name: str, packed: Any) -> Any:
-        """The call on a new worker, which makes the parts and repeats the earlier calls before."""
+        """The call on a new worker, which makes the objects and repeats the earlier calls before."""
         self._on[place] = worker = self._engine._add()
         starts = _Starts(self._engine)
         while not starts.wait([worker.ready], busy=False) or not starts.finish(worker):
@@ -343,7 +343,7 @@ class _Actor:
         self._surroundings: Surroundings | None = surroundings
         self._number = -1
         self._do: Callable[[Any], Any] | None = None
-        self._parts: dict[int, list[Any]] = {}
+        self._objects: dict[int, list[Any]] = {}
 
     def host(self) -> bytes:
         def enter() -> str:
@@ -364,19 +364,19 @@ class _Actor:
 
     def hold(self, number: int, makes: list[bytes]) -> bytes:
         def make() -> None:
-            self._parts[number] = [pickle.loads(make)() for make in makes]
+            self._objects[number] = [pickle.loads(make)() for make in makes]
 
         return answer(make)
 
     def call(self, number: int, name: str, arguments: bytes) -> bytes:
         def call() -> list[Any]:
             unpacked = pickle.loads(arguments)
-            return [getattr(part, name)(*unpacked) for part in self._parts[number]]
+            return [getattr(held, name)(*unpacked) for held in self._objects[number]]
 
         return answer(call)
 
     def release(self, number: int) -> None:
-        self._parts.pop(number, None)
+        self._objects.pop(number, None)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from condsim.harness.errors import CondsimError, first_line
 
 
 class SlurmEngine:
-    """Jobs that SLURM starts when there is room, each with a part of the items."""
+    """Jobs that SLURM starts when there is room, each with some of the items."""
 
     interactive = False
 

@@ -52,7 +52,7 @@ _CHOICE = {
 
 OWN: dict[str, dict[str, Any]] = {
     "bench": _RUN | _CHOICE,
-    "encode": {"tasks": Names, "queries_from": Folder, "cache_dir": Folder, "part": Count},
+    "encode": {"tasks": Names, "queries_from": Folder, "cache_dir": Folder, "segment": Count},
     "train": _RUN
     | {
         "dry": bool, "checkpoints": Path, "evaluate": bool,

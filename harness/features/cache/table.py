@@ -64,7 +64,7 @@ _one_of_many: ContextVar[bool] = ContextVar("one_of_many", default=False)
 @contextmanager
 def one_of_many() -> Iterator[None]:
     """Inside: this process is a worker, and another one holds the lock. A request is stored as one segment, which is
-    named after its keys: a part that is encoded twice is one file."""
+    named after its keys: images that are encoded twice are one file."""
     token = _one_of_many.set(True)
     try:
         yield
@@ -109,7 +109,7 @@ class FeatureTable:
                 first.setdefault(key, row)
             wanted = Request(list(first), np.fromiter(first.values(), np.int64, len(first)), self.width)
             if _one_of_many.get():
-                self._encode_part(wanted, encode, describe, keys)
+                self._encode_segment(wanted, encode, describe, keys)
                 return wanted.features
             self._read(wanted)
             if wanted.missing.any():
@@ -226,11 +226,11 @@ class FeatureTable:
 
             self._encode_missing(wanted, encode, describe, keys, store)
 
-    def _encode_part(
+    def _encode_segment(
         self, wanted: Request, encode: Encode, describe: Callable[[int], str], keys: Sequence[bytes]
     ) -> None:
         """``_encode`` of a worker: no lock, and one segment. What an earlier worker stored of it is taken over."""
-        name = part_name(keys)
+        name = segment_name(keys)
         parts: list[tuple[Keys, Features, Notes]] = []
         with suppress(OSError, DamagedSegmentError):
             earlier = Segment(self.path / name, self.width, self.owner)
@@ -405,7 +405,7 @@ class FeatureTable:
             self._recent.popitem(last=False)
 
 
-def part_name(keys: Sequence[bytes]) -> str:
+def segment_name(keys: Sequence[bytes]) -> str:
     """The file name of the segment in which a worker stores these keys."""
     return f"{digest(b''.join(keys)).hex()}{SUFFIX}"
 

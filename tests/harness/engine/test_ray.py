@@ -24,7 +24,7 @@ from condsim.harness.engine.local import LocalEngine
 from condsim.harness.engine.ray import RayEngine
 from condsim.harness.errors import CondsimError
 from condsim.harness.features.open_clip.backbone import OpenClip
-from condsim.harness.features.parts import encode_in_parts
+from condsim.harness.features.segments import encode_in_segments
 from condsim.harness.task import ImageTable
 from encoders import tiny_clip
 from running import run_condsim
@@ -122,7 +122,7 @@ class KillsOne(LocalEngine):
 
     def __init__(self, engine: RayEngine, labour: Any) -> None:
         self.engine, self.labour, self.workers = engine, labour, engine.workers
-        self.parts: list[Any] = []
+        self.encoded: list[Any] = []
 
     def work(
         self, make: Callable[[], Callable[[Item], Result]], items: Iterable[Item]
@@ -130,8 +130,8 @@ class KillsOne(LocalEngine):
         held = self.engine.hold([partial(self.labour.Part, number, Path()) for number in range(2)])
         pid = held.all("pid")[0]
         for item, result in self.engine.work(make, items):
-            self.parts.append((item, result))
-            if len(self.parts) == 1:
+            self.encoded.append((item, result))
+            if len(self.encoded) == 1:
                 os.kill(pid, signal.SIGKILL)
             yield item, result
 
@@ -162,13 +162,13 @@ def test_images_encoded_on_workers_have_the_bits_of_one_process(engine: RayEngin
     make, shared = backbone("shared")
     killing = KillsOne(engine, labour)
     with pytest.raises(CondsimError) as other:
-        encode_in_parts(killing, make, shared, table, most=64)
+        encode_in_segments(killing, make, shared, table, most=64)
     assert str(other.value) == str(one.value), "reported as in one process"
     rows = np.delete(np.arange(600), 7)
     assert shared.encode_images(table.take(rows)).equal(alone.encode_images(table.take(rows)))
     segments = list(tmp_path.glob("shared/features/*/image/*.safetensors"))
-    assert {path.name for path in segments} == {part.segment for _, part in killing.parts}
-    assert len(segments) == 10, "600 images in parts of 64, each stored once"
+    assert {path.name for path in segments} == {encoded.name for _, encoded in killing.encoded}
+    assert len(segments) == 10, "600 images in segments of 64, each stored once"
     stored, _ = shared.stored_images(table)
     assert len(stored) == 599
 

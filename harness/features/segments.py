@@ -1,4 +1,4 @@
-"""Encoding a table of images in parts, on the workers of an engine, into one feature store."""
+"""Encoding a table of images in segments, on the workers of an engine, into one feature store."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from numpy.typing import NDArray
 from condsim.harness.engine.engine import Engine, Lost
 from condsim.harness.errors import CondsimError, UnusableRowsError
 from condsim.harness.features.cache.store import FeatureStore, ImageKeys, describe_images
-from condsim.harness.features.cache.table import FeatureTable, one_of_many, part_name
+from condsim.harness.features.cache.table import FeatureTable, one_of_many, segment_name
 from condsim.harness.progress import track
 from condsim.harness.task import ImageTable
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-PART = 4096
-"""Images per part, at most: some seconds of a GPU, against the milliseconds that it takes to send a part."""
-_PARTS_PER_WORKER = 4
+SEGMENT = 4096
+"""Images per segment, at most: some seconds of a GPU, against the milliseconds that it takes to send a segment."""
+_SEGMENTS_PER_WORKER = 4
 
 
 @runtime_checkable
@@ -49,8 +49,8 @@ class StoresImages(Protocol):
 
 
 @dataclass(frozen=True)
-class Part:
-    """Images that one worker encodes."""
+class SegmentImages:
+    """The images of one segment, which one worker encodes."""
 
     table: ImageTable
     digests: list[bytes]
@@ -60,25 +60,25 @@ class Part:
 
 
 @dataclass(frozen=True)
-class EncodedPart:
-    """What a worker says of a part. The features are in the store."""
+class EncodedSegment:
+    """What a worker says of its segment. The features are in the store."""
 
-    segment: str
+    name: str
     """Its file name; "" where no image could be read."""
     owner: str
     """Which backbone and kind of input the segment belongs to."""
     faults: Mapping[int, str]
-    """Row of the part -> why it cannot be encoded."""
+    """Row of the segment -> why it cannot be encoded."""
     skippable: bool
 
 
-def encode_in_parts(
-    engine: Engine, make: Callable[[], StoresImages], backbone: StoresImages, table: ImageTable, most: int = PART
+def encode_in_segments(
+    engine: Engine, make: Callable[[], StoresImages], backbone: StoresImages, table: ImageTable, most: int = SEGMENT
 ) -> int:
     """Encode the images that the store lacks; the number that was missing.
 
     ``make`` gives each worker its own ``backbone``. Raises UnusableRowsError after all other images are encoded and
-    stored. A killed worker loses one part, and so does a killed driver per worker: the same command continues.
+    stored. A killed worker loses one segment, and so does a killed driver per worker: the same command continues.
     """
     features, content = backbone.stored_images(table)
     faults: dict[int, str] = {}
@@ -86,23 +86,27 @@ def encode_in_parts(
     with features.encoded_elsewhere(content.keys) as missing:
         if not len(missing):
             return 0
-        parts = _parts(table, content, missing, part_size(len(missing), engine.workers, backbone.rows_at_once, most))
+        segments = _segments(
+            table, content, missing, segment_size(len(missing), engine.workers, backbone.rows_at_once, most)
+        )
         with track(len(missing), f"{backbone.name}: encoding images") as advance:
-            for part, encoded in engine.work(partial(_start, make), parts):
+            for segment, encoded in engine.work(partial(_start, make), segments):
                 if isinstance(encoded, Lost):
-                    faults |= dict.fromkeys(part.rows.tolist(), f"the workers that encoded it died: {encoded.reason}")
+                    faults |= dict.fromkeys(
+                        segment.rows.tolist(), f"the workers that encoded it died: {encoded.reason}"
+                    )
                     skippable = False
-                elif encoded.segment and encoded.owner != features.owner:
+                elif encoded.name and encoded.owner != features.owner:
                     raise CondsimError(
                         f"a worker encodes with another {backbone.name}, so its features would not be those of this "
                         "one: give all machines the same weights and the same version of condsim"
                     )
                 else:
-                    if encoded.segment:
-                        features.announce(encoded.segment)
-                    faults |= {int(part.rows[row]): fault for row, fault in encoded.faults.items()}
+                    if encoded.name:
+                        features.announce(encoded.name)
+                    faults |= {int(segment.rows[row]): fault for row, fault in encoded.faults.items()}
                     skippable &= encoded.skippable
-                advance(len(part.rows))
+                advance(len(segment.rows))
     if faults:
         by_key = {content.keys[row]: fault for row, fault in faults.items()}
         every = {row: by_key[key] for row, key in enumerate(content.keys) if key in by_key}
@@ -111,33 +115,33 @@ def encode_in_parts(
     return len(missing)
 
 
-def part_size(missing: int, workers: int, rows_at_once: int, most: int = PART) -> int:
-    """Images per part: a multiple of ``rows_at_once``, at most ``most``, and several parts per worker."""
-    even = -(-missing // (workers * _PARTS_PER_WORKER))
+def segment_size(missing: int, workers: int, rows_at_once: int, most: int = SEGMENT) -> int:
+    """Images per segment: a multiple of ``rows_at_once``, at most ``most``, and several segments per worker."""
+    even = -(-missing // (workers * _SEGMENTS_PER_WORKER))
     return max(1, min(most, even + rows_at_once - 1) // rows_at_once) * rows_at_once
 
 
-def _parts(table: ImageTable, content: ImageKeys, rows: NDArray[np.int64], size: int) -> Iterator[Part]:
+def _segments(table: ImageTable, content: ImageKeys, rows: NDArray[np.int64], size: int) -> Iterator[SegmentImages]:
     for start in range(0, len(rows), size):
         here = rows[start : start + size]
         taken = table.take(here)
         files = {name: table.files[name] for name in taken.names if name in table.files}
-        yield Part(replace(taken, files=files), [content.digests[row] for row in here], here)
+        yield SegmentImages(replace(taken, files=files), [content.digests[row] for row in here], here)
 
 
-def _start(make: Callable[[], StoresImages]) -> Callable[[Part], EncodedPart]:
+def _start(make: Callable[[], StoresImages]) -> Callable[[SegmentImages], EncodedSegment]:
     return partial(_encode, make())
 
 
-def _encode(backbone: StoresImages, part: Part) -> EncodedPart:
-    """Encode a part and store it as one segment."""
+def _encode(backbone: StoresImages, segment: SegmentImages) -> EncodedSegment:
+    """Encode the images of a segment and store it."""
     faults: dict[int, str] = {}
-    rows = np.arange(len(part.table))
+    rows = np.arange(len(segment.table))
     with one_of_many():
         while len(rows):
-            table = part.table.take(rows)
+            table = segment.table.take(rows)
             try:
-                backbone.store.trust(table, [part.digests[row] for row in rows])
+                backbone.store.trust(table, [segment.digests[row] for row in rows])
                 features, content = backbone.stored_images(table)
             except UnusableRowsError as error:  # files that this machine does not see
                 faults |= {int(rows[row]): fault for row, fault in error.faults.items()}
@@ -149,5 +153,5 @@ def _encode(backbone: StoresImages, part: Part) -> EncodedPart:
             except UnusableRowsError as error:
                 faults |= {int(rows[row]): fault for row, fault in error.faults.items()}
                 skippable = error.skippable
-            return EncodedPart(part_name(content.keys), features.owner, faults, skippable)
-    return EncodedPart("", "", faults, skippable=True)
+            return EncodedSegment(segment_name(content.keys), features.owner, faults, skippable)
+    return EncodedSegment("", "", faults, skippable=True)

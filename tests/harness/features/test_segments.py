@@ -1,4 +1,4 @@
-"""Encoding in parts: the same features as in one process, each stored once, whatever is lost on the way."""
+"""Encoding in segments: the same features as in one process, each stored once, whatever is lost on the way."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from condsim.harness.engine.engine import Item, Lost, Result
 from condsim.harness.engine.local import LocalEngine
 from condsim.harness.errors import CondsimError, UnusableRowsError
 from condsim.harness.features.open_clip.backbone import OpenClip
-from condsim.harness.features.parts import Part, StoresImages, encode_in_parts, part_size
+from condsim.harness.features.segments import SegmentImages, StoresImages, encode_in_segments, segment_size
 from condsim.harness.task import ImageTable
 from encoders import tiny_clip
 
@@ -24,12 +24,12 @@ COUNT, SIZE = 300, 64
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """300 pictures of noise and a model. Read only."""
-    folder = tmp_path_factory.mktemp("parts")
+    folder = tmp_path_factory.mktemp("segments")
     for i in range(COUNT):
         noise = np.random.default_rng(i).integers(0, 255, (20, 20, 3), dtype=np.uint8)
         Image.fromarray(noise).save(folder / f"{i}.png")
-    tiny_clip(folder, "tiny-parts")
-    tiny_clip(folder, "tiny-parts", "other.safetensors", seed=1)
+    tiny_clip(folder, "tiny-segments")
+    tiny_clip(folder, "tiny-segments", "other.safetensors", seed=1)
     return folder
 
 
@@ -39,12 +39,12 @@ def table(pictures: Path) -> ImageTable:
 
 
 def backbone(pictures: Path, cache: Path, weights: str = "weights.safetensors") -> OpenClip:
-    config = str(pictures / "tiny-parts.json")
-    return OpenClip("tiny-parts", model_config=config, weights=str(pictures / weights), cache_dir=cache, workers=1)
+    config = str(pictures / "tiny-segments.json")
+    return OpenClip("tiny-segments", model_config=config, weights=str(pictures / weights), cache_dir=cache, workers=1)
 
 
 class Faulty(LocalEngine):
-    """An engine that loses the part ``lost``, and is interrupted after ``most`` parts."""
+    """An engine that loses the segment ``lost``, and is interrupted after ``most`` segments."""
 
     def __init__(self, lost: int = -1, most: int = COUNT) -> None:
         self.lost, self.most, self.done = lost, most, 0
@@ -62,26 +62,26 @@ class Faulty(LocalEngine):
 
 def encode(engine: LocalEngine, pictures: Path, cache: Path, table: ImageTable) -> int:
     make = partial(backbone, pictures, cache)
-    return encode_in_parts(engine, make, make(), table, most=SIZE)
+    return encode_in_segments(engine, make, make(), table, most=SIZE)
 
 
 def segments(cache: Path) -> dict[str, int]:
     return {path.name: path.stat().st_mtime_ns for path in cache.glob("features/*/image/*.safetensors")}
 
 
-def test_parts_have_the_bits_of_one_process_and_are_stored_once(
+def test_segments_have_the_bits_of_one_process_and_are_stored_once(
     pictures: Path, table: ImageTable, tmp_path: Path
 ) -> None:
-    assert encode(LocalEngine(), pictures, tmp_path / "parts", table) == COUNT
+    assert encode(LocalEngine(), pictures, tmp_path / "segments", table) == COUNT
     one = backbone(pictures, tmp_path / "one").encode_images(table)
-    assert backbone(pictures, tmp_path / "parts").encode_images(table).equal(one)
-    before = segments(tmp_path / "parts")
+    assert backbone(pictures, tmp_path / "segments").encode_images(table).equal(one)
+    before = segments(tmp_path / "segments")
     assert len(before) == 5
-    assert encode(Faulty(most=0), pictures, tmp_path / "parts", table) == 0, "nothing is missing, no worker is needed"
-    assert segments(tmp_path / "parts") == before
+    assert encode(Faulty(most=0), pictures, tmp_path / "segments", table) == 0, "nothing is missing"
+    assert segments(tmp_path / "segments") == before
 
 
-def test_after_an_interrupt_only_the_missing_parts_are_encoded(
+def test_after_an_interrupt_only_the_missing_segments_are_encoded(
     pictures: Path, table: ImageTable, tmp_path: Path
 ) -> None:
     with pytest.raises(KeyboardInterrupt):
@@ -92,7 +92,7 @@ def test_after_an_interrupt_only_the_missing_parts_are_encoded(
     assert before.items() <= segments(tmp_path).items(), "what was stored is not written again"
 
 
-def test_a_part_that_is_done_twice_is_one_file(pictures: Path, table: ImageTable, tmp_path: Path) -> None:
+def test_a_segment_that_is_done_twice_is_one_file(pictures: Path, table: ImageTable, tmp_path: Path) -> None:
     class Twice(LocalEngine):
         def work(
             self, make: Callable[[], Callable[[Item], Result]], items: Iterable[Item]
@@ -109,7 +109,7 @@ def test_a_part_that_is_done_twice_is_one_file(pictures: Path, table: ImageTable
     assert len(segments(tmp_path)) == 5
 
 
-def test_images_of_lost_parts_are_named_and_the_others_are_stored(
+def test_images_of_lost_segments_are_named_and_the_others_are_stored(
     pictures: Path, table: ImageTable, tmp_path: Path
 ) -> None:
     with pytest.raises(UnusableRowsError, match=r"64 of 300 rows.*\n  row 64, .*workers that encoded it died") as lost:
@@ -140,31 +140,31 @@ def test_a_file_that_a_worker_does_not_see_is_named(pictures: Path, tmp_path: Pa
 def test_workers_with_other_weights_are_refused(pictures: Path, table: ImageTable, tmp_path: Path) -> None:
     make: Callable[[], StoresImages] = partial(backbone, pictures, tmp_path, "other.safetensors")
     with pytest.raises(CondsimError, match="give all machines the same weights"):
-        encode_in_parts(LocalEngine(), make, backbone(pictures, tmp_path), table)
+        encode_in_segments(LocalEngine(), make, backbone(pictures, tmp_path), table)
 
 
 @pytest.mark.parametrize(
     ("missing", "workers", "rows_at_once", "expected"),
     [(600, 2, 64, 128), (1_000_000, 8, 64, 4096), (10, 4, 64, 64), (1_000_000, 8, 100, 4000), (9000, 1, 5000, 5000)],
 )
-def test_parts_are_multiples_of_the_models_batch_and_several_per_worker(
+def test_segments_are_multiples_of_the_models_batch_and_several_per_worker(
     missing: int, workers: int, rows_at_once: int, expected: int
 ) -> None:
-    assert part_size(missing, workers, rows_at_once) == expected
+    assert segment_size(missing, workers, rows_at_once) == expected
 
 
-def test_a_part_names_only_its_own_files(pictures: Path, tmp_path: Path) -> None:
+def test_a_segment_names_only_its_own_files(pictures: Path, tmp_path: Path) -> None:
     files = {f"{i}.jpg": f"{i}.png" for i in range(100)}
-    parts: list[Part] = []
+    segments: list[SegmentImages] = []
 
     class Seen(LocalEngine):
         def work(
             self, make: Callable[[], Callable[[Item], Result]], items: Iterable[Item]
         ) -> Iterator[tuple[Item, Result | Lost]]:
             for item, result in super().work(make, items):
-                assert isinstance(item, Part)
-                parts.append(item)
+                assert isinstance(item, SegmentImages)
+                segments.append(item)
                 yield item, result
 
     encode(Seen(), pictures, tmp_path, ImageTable(pictures, tuple(files), files=files))
-    assert [len(part.table.files) for part in parts] == [64, 36]
+    assert [len(segment.table.files) for segment in segments] == [64, 36]
