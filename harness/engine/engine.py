@@ -58,7 +58,7 @@ class Engine(Protocol):
 
     @property
     def workers(self) -> int:
-        """How many items or objects are worked on at the same time: cut work into at least so many. It may start them."""
+        """How many items or objects are worked on at once: cut work into at least so many. It may start them."""
         ...
 
     def work(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import pickle
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -16,11 +15,13 @@ from typing import Any, Literal
 
 from condsim.harness.console import console, warn
 from condsim.harness.engine.engine import Held, Item, Lost, Result
-from condsim.harness.engine.worker import Surroundings, answer, result_of
+from condsim.harness.engine.worker import Surroundings, answer, packed, result_of, unpacked
 from condsim.harness.errors import CondsimError, first_line
 
 _ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 """Set where the user has not: nothing is reported to Ray's makers, and no advice on future versions is printed."""
+_SETTLED = 2.0
+"""Seconds after which Ray knows that a worker which ended has freed its cores."""
 
 
 class RayEngine:
@@ -63,7 +64,7 @@ class RayEngine:
         room, source = self._start(), iter(items)
         import ray
 
-        number, packed = next(self._numbers), ray.put(pickle.dumps(make))
+        number, start = next(self._numbers), ray.put(packed(make))
         waiting: deque[tuple[Item, int]] = deque()  # with the number of times that each was tried
         running: dict[Any, tuple[_Worker, Item, int]] = {}
         idle = deque(worker for worker in self._workers if worker.host is not None)
@@ -77,7 +78,7 @@ class RayEngine:
             while True:
                 while idle and (waiting or more()):
                     worker, (item, tries) = idle.popleft(), waiting.popleft()
-                    call = worker.actor.do.remote(number, packed, pickle.dumps(item))
+                    call = worker.actor.do.remote(number, start, packed(item))
                     running[call] = worker, item, tries + 1
                 starting = {worker.ready: worker for worker in self._workers if worker.host is None}
                 while len(self._workers) < room and (
@@ -110,7 +111,7 @@ class RayEngine:
 
     def hold(self, makes: Sequence[Callable[[], object]]) -> Held:
         self._start()
-        return _Objects(self, [pickle.dumps(make) for make in makes])
+        return _Objects(self, [packed(make) for make in makes])
 
     def close(self) -> None:
         if self._room is None:
@@ -165,13 +166,33 @@ class RayEngine:
         return self._room
 
     def _add(self) -> _Worker:
-        """Start one more worker."""
+        """Start one more worker. The first one says so where it has to wait for others to end."""
         import ray
 
+        if not self._workers:
+            self._report_wait()
         remote = ray.remote(num_cpus=self._cpus, num_gpus=self._gpus)(_Actor)
         actor = remote.remote(Surroundings.here(self._cpus))
         self._workers.append(_Worker(actor, actor.host.remote()))
         return self._workers[-1]
+
+    def _report_wait(self) -> None:
+        """One line where the cluster has no room for a worker, and why."""
+        import ray
+
+        needed = {name: number for name, number in (("CPU", self._cpus), ("GPU", self._gpus)) if number}
+        until = time.monotonic() + _SETTLED
+        while lacking := [name for name in needed if ray.available_resources().get(name, 0) < needed[name]]:
+            if time.monotonic() > until:
+                free = ray.available_resources().get(lacking[0], 0)
+                warn(
+                    f"Ray: engine.address={self._address} waits: a worker needs {needed[lacking[0]]:g} "
+                    f"{lacking[0]}s, and {free:g} of {ray.cluster_resources().get(lacking[0], 0):g} are free. Another "
+                    f"command or engine has them, or there are too few. It stops after {self.patience:g} s "
+                    "(engine.patience)"
+                )
+                return
+            time.sleep(0.1)
 
     def _lose(self, worker: _Worker, error: Exception) -> str:
         """Report a worker that died, once; why, in words."""
@@ -265,9 +286,9 @@ class _Objects:
     def all(self, name: str, *arguments: Any) -> list[Any]:
         import ray
 
-        packed = ray.put(pickle.dumps(arguments))
-        by_worker = self._ask([(place, name, packed) for place in range(len(self._on))])
-        self._calls.append((name, packed))
+        sent = ray.put(packed(arguments))
+        by_worker = self._ask([(place, name, sent) for place in range(len(self._on))])
+        self._calls.append((name, sent))
         return [by_worker[i % len(self._on)][i // len(self._on)] for i in range(len(self))]
 
     @contextmanager
@@ -302,9 +323,9 @@ class _Objects:
         """Send every call before any is waited for; a call whose worker dies is repeated on a new worker."""
         import ray
 
-        sent = [self._send(place, name, packed) for place, name, packed in calls]
+        sent = [self._send(*call) for call in calls]
         results = []
-        for (place, name, packed), call in zip(calls, sent, strict=True):
+        for (place, name, arguments), call in zip(calls, sent, strict=True):
             for tries in count(1):
                 try:
                     results.append(result_of(ray.get(call)))
@@ -313,16 +334,16 @@ class _Objects:
                     reason = self._engine._lose(self._on[place], error)
                     if tries > self._engine.retries:
                         raise CondsimError(f"{tries} workers died at the same call {name!r}: {reason}") from error
-                    call = self._again(place, name, packed)
+                    call = self._again(place, name, arguments)
         return results
 
-    def _send(self, place: int, name: str, packed: Any) -> Any:
+    def _send(self, place: int, name: str, arguments: Any) -> Any:
         actor = self._on[place].actor
         if name == "hold":
-            return actor.hold.remote(self._number, packed)
-        return actor.call.remote(self._number, name, packed)
+            return actor.hold.remote(self._number, arguments)
+        return actor.call.remote(self._number, name, arguments)
 
-    def _again(self, place: int, name: str, packed: Any) -> Any:
+    def _again(self, place: int, name: str, arguments: Any) -> Any:
         """The call on a new worker, which makes the objects and repeats the earlier calls before."""
         self._on[place] = worker = self._engine._add()
         starts = _Starts(self._engine)
@@ -331,9 +352,9 @@ class _Objects:
         made = self._send(place, "hold", self._makes[place :: len(self._on)])
         if name == "hold":
             return made
-        for earlier, arguments in self._calls:  # an actor does its calls in order
-            self._send(place, earlier, arguments)
-        return self._send(place, name, packed)
+        for earlier in self._calls:  # an actor does its calls in order
+            self._send(place, *earlier)
+        return self._send(place, name, arguments)
 
 
 class _Actor:
@@ -356,22 +377,22 @@ class _Actor:
     def do(self, number: int, make: bytes, item: bytes) -> bytes:
         def call() -> Any:
             if (do := self._do) is None or self._number != number:
-                do = self._do = pickle.loads(make)()
+                do = self._do = unpacked(make)()
                 self._number = number
-            return do(pickle.loads(item))
+            return do(unpacked(item))
 
         return answer(call)
 
     def hold(self, number: int, makes: list[bytes]) -> bytes:
         def make() -> None:
-            self._objects[number] = [pickle.loads(make)() for make in makes]
+            self._objects[number] = [unpacked(make)() for make in makes]
 
         return answer(make)
 
     def call(self, number: int, name: str, arguments: bytes) -> bytes:
         def call() -> list[Any]:
-            unpacked = pickle.loads(arguments)
-            return [getattr(held, name)(*unpacked) for held in self._objects[number]]
+            given = unpacked(arguments)
+            return [getattr(held, name)(*given) for held in self._objects[number]]
 
         return answer(call)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any, Literal
 
 from condsim.harness.console import console
 from condsim.harness.engine.engine import Held, Item, Lost, Result, divided
-from condsim.harness.engine.worker import Surroundings, answer, result_of
+from condsim.harness.engine.worker import Surroundings, answer, packed, result_of, unpacked
 from condsim.harness.errors import CondsimError, first_line
 
 
@@ -65,7 +64,7 @@ class SlurmEngine:
             executor.update_parameters(**self._parameters)
             surroundings = Surroundings.here(self._cpus)
             with executor.batch():
-                jobs = [executor.submit(_Group(surroundings, pickle.dumps((make, group)))) for group in groups]
+                jobs = [executor.submit(_Group(surroundings, packed((make, group)))) for group in groups]
         except (RuntimeError, OSError, submitit.core.utils.FailedJobError) as error:
             raise CondsimError(f"engine=slurm: the jobs cannot be submitted: {first_line(error)}") from error
         console.print(f"{len(jobs)} jobs submitted, the first is {jobs[0].job_id}; logs in {self._folder}")
@@ -101,6 +100,6 @@ class _Group:
 
     def __call__(self) -> list[bytes]:
         self.surroundings.enter()
-        make, items = pickle.loads(self.packed)
+        make, items = unpacked(self.packed)
         do = make()
         return [answer(lambda item=item: do(item)) for item in items]  # type: ignore[misc]

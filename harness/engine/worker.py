@@ -13,10 +13,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from condsim.harness.console import warn
-from condsim.harness.errors import CondsimError
+from condsim.harness.errors import CondsimError, first_line
 
 _PASSED_ON = ("CONDSIM_", "HF_", "HUGGINGFACE_", "TORCH_", "TRANSFORMERS_")
 """Environment variables that a worker gets begin with these: where features and weights are."""
+_SENDABLE = (
+    "Use functions and classes from the top level of a module (a .py file in the working folder): no lambda, no "
+    "function inside a function, nothing from the script that is run, no open file"
+)
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,24 @@ class Surroundings:
         sys.path += [place for place in self.path if place not in sys.path]
 
 
+def packed(sent: object) -> bytes:
+    """``sent`` as bytes for a worker. Raises CondsimError, which says what to change, for what pickle cannot send."""
+    try:
+        return pickle.dumps(sent)
+    except Exception as error:  # pickle raises what it meets: PicklingError, AttributeError, TypeError
+        raise CondsimError(
+            f"workers are other processes, and pickle cannot send them this: {first_line(error)}. {_SENDABLE}"
+        ) from None
+
+
+def unpacked(data: bytes) -> Any:
+    """On a worker: what ``packed`` sent. Raises CondsimError for a function or class that no worker can import."""
+    try:
+        return pickle.loads(data)
+    except (AttributeError, ImportError) as error:
+        raise CondsimError(f"a worker cannot import what it received: {first_line(error)}. {_SENDABLE}") from None
+
+
 def answer(call: Callable[[], Any]) -> bytes:
     """The result of ``call``, or what it raises, and what it prints, for ``result_of``."""
     printed = io.StringIO()
@@ -55,7 +77,10 @@ def answer(call: Callable[[], Any]) -> bytes:
             result = call()
         except Exception as raised:
             error = _portable(raised)
-    return pickle.dumps((result, error, printed.getvalue()))
+    try:
+        return packed((result, error, printed.getvalue()))
+    except CondsimError as unsendable:
+        return pickle.dumps((None, unsendable, printed.getvalue()))
 
 
 def result_of(answered: bytes) -> Any:

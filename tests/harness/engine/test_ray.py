@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from operator import attrgetter
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -102,13 +103,34 @@ def test_a_part_whose_worker_is_killed_repeats_the_calls_before(engine: RayEngin
     held.release()
 
 
-def test_workers_for_which_there_is_no_room_are_one_message(one_ray: None) -> None:
+def test_workers_for_which_there_is_no_room_are_one_line_at_once_and_one_message(
+    one_ray: None, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("condsim.harness.engine.ray._SETTLED", 0)
     engine = RayEngine(workers=1, cpus=999, patience=1)
+    results = engine.work(partial(attrgetter, "real"), [1])
     with pytest.raises(
         CondsimError, match=r"no worker of Ray was up after engine\.patience=1 seconds.* needs 999 CPUs"
     ):
-        list(engine.work(partial(attrgetter, "real"), [1]))
+        list(results)
     engine.close()
+    shown = " ".join("".join(capfd.readouterr()).split())
+    assert shown.count("engine.address=local waits: a worker needs 999 CPUs, and") == 1
+
+
+def test_what_pickle_cannot_send_is_a_message_that_says_what_to_change(
+    engine: RayEngine, labour: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for makes, items in ((lambda: str, [1]), (partial(labour.squares, Path()), [lambda: 1])):
+        with pytest.raises(CondsimError, match=r"pickle cannot send them this: .*lambda.*top level of a module"):
+            list(engine.work(makes, items))
+    with pytest.raises(CondsimError, match=r"pickle cannot send them this: .*top level of a module"):
+        list(engine.work(partial(attrgetter, "__dict__"), [labour.Part]))
+    here = ModuleType("of_this_process")
+    monkeypatch.setitem(sys.modules, here.__name__, here)
+    exec("class Mine: ...", here.__dict__)
+    with pytest.raises(CondsimError, match="a worker cannot import what it received: No module named 'of_this_proc"):
+        list(engine.work(here.Mine, [1]))
 
 
 def test_without_ray_the_message_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
