@@ -27,11 +27,14 @@ $(DEV): $(READY)
 bench: $(READY)  ## Run every method on the embedded benchmark and write its leaderboard
 	$(BIN)/condsim bench experiment=embedded
 
+# Tests write bytecode even where the environment forbids it: each process that they start would compile all again.
+PYTEST_RUN := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --numprocesses auto --dist worksteal
+
 test: $(DEV)  ## Run all tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile $(PYTEST)
+	$(PYTEST_RUN) $(PYTEST)
 
 test-fast: $(DEV)  ## Run the tests that are not slow: under a minute
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile -m 'not slow'
+	$(PYTEST_RUN) -m 'not slow'
 
 perf: $(DEV)  ## Measure speed and memory, as ratios to a baseline in the same run
 	$(BIN)/python benchmarks $(ONLY)
