@@ -175,7 +175,7 @@ def test_killed_by_the_clock(tmp_path: Path) -> None:
     """Kills from outside, at any instruction, also inside a write."""
     rng = random.Random(3)
     log = tmp_path / "log"
-    for _ in range(12):
+    for _ in range(8):
         begun, before = len(rows_of(log)), stored_rows(tmp_path / "f")
 
         def slowly(rows: NDArray[np.int64]) -> None:
@@ -234,7 +234,7 @@ def test_any_flipped_byte_is_noticed_named_and_mended(tmp_path: Path, capsys: py
     rng = random.Random(5)
     fetch(tmp_path)
     noticed = 0
-    for _ in range(60):
+    for _ in range(30):
         file = rng.choice(sorted(tmp_path.glob("*.safetensors")))
         content = bytearray(file.read_bytes())
         at = rng.randrange(len(content))
@@ -248,7 +248,7 @@ def test_any_flipped_byte_is_noticed_named_and_mended(tmp_path: Path, capsys: py
             noticed += 1
             assert not file.exists()
         assert stored_rows(tmp_path) == set(range(ROWS))
-    assert noticed >= 40  # the others hit what nothing depends on, such as the padding of a header
+    assert noticed >= 20  # the others hit what nothing depends on, such as the padding of a header
 
 
 def test_a_flipped_byte_of_a_feature_costs_that_one_row(tmp_path: Path) -> None:
@@ -407,19 +407,26 @@ def test_what_a_read_only_cache_lacks_is_a_clear_error(
     assert run(read) == 0
 
 
-def test_waiting_for_another_process_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    log = tmp_path / "log"
+def test_waiting_for_another_process_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log, said = tmp_path / "log", tmp_path / "said"
 
-    def slowly(rows: NDArray[np.int64]) -> None:
+    def until_said(rows: NDArray[np.int64]) -> None:
         noting(log)(rows)
-        time.sleep(1.5 if 0 in rows else 0)
+        while not said.exists():
+            time.sleep(0.01)
 
-    child = in_child(lambda: fetch(tmp_path / "f", slowly))
+    class Impatient(feature_table.FileLock):  # type: ignore[name-defined, misc]
+        def acquire(self, timeout: float = -1) -> Any:
+            return super().acquire(min(timeout, 0.05))
+
+    child = in_child(lambda: fetch(tmp_path / "f", until_said))
     while not log.exists():
         time.sleep(0.01)
+    monkeypatch.setattr(feature_table, "FileLock", Impatient)
+    monkeypatch.setattr(feature_table, "warn", said.write_text)
     assert (fetch(tmp_path / "f") == FEATURES).all()
     assert os.waitpid(child, 0)[1] == 0
-    assert "waiting for another process" in capsys.readouterr().err
+    assert said.read_text() == f"waiting for another process that is encoding into {tmp_path / 'f'}"
 
 
 def merged(folder: Path) -> list[Path]:
