@@ -20,7 +20,7 @@ from condsim.harness.tables import read_frame
 
 pytestmark = pytest.mark.slow
 
-fuzzed = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+fuzzed = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 odd_texts = st.sampled_from(
     ["", " ", "..", "../x", "/x.png", "a\x00b", "a\nb", "\ud800", "é", "dev-1-0-img0", "99", "x" * 300]

@@ -17,15 +17,19 @@ CONDSIM = Path(sys.executable).with_name("condsim")
 SLOW = ("torch._C", "torchvision", "open_clip", "datasets", "wandb")
 
 
-def condsim(
-    *arguments: str, cwd: Path, status: int = 0, environment: Mapping[str, str] | None = None
+CALLS = "import json, sys\nfrom condsim.harness.cli import main\nsys.exit([*map(main, {calls!r})] != {status!r})"
+
+
+def condsim_calls(
+    *calls: list[str], cwd: Path, status: list[int], environment: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
+    """Calls of the command ``condsim`` in one new process, which must end with these statuses."""
     done = subprocess.run(
-        [CONDSIM, *arguments], cwd=cwd, capture_output=True, text=True, check=False,
-        env={**os.environ, "CONDSIM_CACHE": str(cwd / "cache"), **(environment or {})},
+        [sys.executable, "-P", "-c", CALLS.format(calls=calls, status=status)], cwd=cwd, capture_output=True,
+        text=True, check=False, env={**os.environ, "CONDSIM_CACHE": str(cwd / "cache"), **(environment or {})},
     )  # fmt: skip
     assert "Traceback" not in done.stdout + done.stderr
-    assert done.returncode == status, done.stdout + done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
     return done
 
 
@@ -130,8 +134,8 @@ def test_ls_lists_the_users_own(tmp_path: Path, capsys: pytest.CaptureFixture[st
 def test_modules_in_the_current_folder_shadow_nothing(tmp_path: Path) -> None:
     for name in ("hydra", "inspect", "torch", "rich", "yaml", "copy", "html", "types", "random"):
         (tmp_path / f"{name}.py").write_text(f"raise SystemExit('{name}.py in the current folder was run')\n")
-    assert "_target_" in condsim("bench", "--cfg", "job", "method=clay", cwd=tmp_path).stdout
-    condsim("leaderboard", cwd=tmp_path, status=2)
+    shown = condsim_calls(["bench", "--cfg", "job", "method=clay"], ["leaderboard"], cwd=tmp_path, status=[0, 2]).stdout
+    assert "_target_" in shown
 
 
 @pytest.mark.slow
@@ -175,10 +179,10 @@ def test_what_the_output_cannot_encode_is_one_message(tmp_path: Path) -> None:
     (tmp_path / "method").mkdir()
     (tmp_path / "method/mine.yaml").write_text("# größe\n_target_: mine.Mine\n", encoding="utf-8")
     ascii_only = {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
-    done = condsim("ls", "methods", "-cd", ".", cwd=tmp_path, status=2, environment=ascii_only)
-    assert "set PYTHONIOENCODING=utf-8" in done.stderr
-    done = condsim("bench", "method=größe", cwd=tmp_path, status=2, environment=ascii_only)
-    assert "no method" in done.stderr
+    calls = ["ls", "methods", "-cd", "."], ["bench", "method=größe"]
+    shown = condsim_calls(*calls, cwd=tmp_path, status=[2, 2], environment=ascii_only).stderr
+    assert "set PYTHONIOENCODING=utf-8" in shown
+    assert "no method" in shown
 
 
 def test_an_interrupt_says_that_finished_runs_are_saved(

@@ -45,7 +45,7 @@ def hits(rng: np.random.Generator, sizes: NDArray[np.int64], p: float, similar: 
     return (rng.random(len(clusters)) < chance[clusters]).astype(float), clusters
 
 
-@pytest.mark.parametrize(("queries", "p"), [(500, 0.1), (500, 0.3), (500, 0.5), (1000, 0.9), (2000, 0.3)])
+@pytest.mark.parametrize(("queries", "p"), [(500, 0.1), (500, 0.3), (1000, 0.9)])
 def test_intervals_of_independent_queries_hold_the_truth_95_times_in_100(queries: int, p: float) -> None:
     # Not simulated: the coverage over every number of hits that matters, each with its binomial chance.
     counts = np.arange(binom.ppf(1e-4, queries, p), binom.ppf(1 - 1e-4, queries, p) + 1).astype(int)
@@ -89,11 +89,11 @@ def test_the_interval_is_that_of_a_plain_loop_over_resamples() -> None:
     for number in (40, 700):  # exact multinomial draws, and Poisson weights
         values, clusters = hits(rng, rng.poisson(4, number) + 1, 0.3, similar=0.3)
         assert clusters is not None
-        members = [values[clusters == cluster] for cluster in range(number)]
+        hit, size = np.bincount(clusters, values), np.bincount(clusters)
         means = []
         for _ in range(3000):
-            drawn = np.concatenate([members[i] for i in rng.integers(0, number, number)])
-            means.append(drawn.mean())
+            drawn = rng.integers(0, number, number)
+            means.append(hit[drawn].sum() / size[drawn].sum())
         interval = mean_interval(values, clusters)
         assert interval.value == values.mean()
         # A percentile of 3,000 draws is known to about 5 % of the width; 40 clusters are set 4 % wider for Student's t.
@@ -133,7 +133,7 @@ def test_clusters_of_one_are_independent_queries_whatever_their_names() -> None:
     assert named.high == pytest.approx(plain.high, abs=0.002)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.integers(1, 60), st.integers(1, 40), st.integers(0, 1000))
 def test_an_interval_surrounds_its_mean_within_the_limits(queries: int, clusters: int, seed: int) -> None:
     rng = np.random.default_rng(seed)

@@ -28,7 +28,7 @@ def sets(pairs: int, n: int, m: int, seed: int) -> tuple[torch.Tensor, torch.Ten
     return x @ y.mT, x @ x.mT, y @ y.mT
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=25)
 @given(n=st.integers(1, 5), m=st.integers(1, 5), seed=st.integers(0, 10**6))
 def test_hungarian_equals_brute_force_over_permutations(n: int, m: int, seed: int) -> None:
     similarity, _, _ = sets(3, n, m, seed)
