@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from builders import image_table
+from condsim.harness.gallery_parts import GRAIN, write_parts
 from condsim.harness.method import Gallery, Queries, TrainFeatures
 from condsim.harness.task import Condition, ImageTable, Rows
 
@@ -83,6 +84,28 @@ class Space:
             torch.tensor(reference),
             torch.arange(len(reference)),
         )
+
+
+def make_gallery_in_parts(root: Path, items: int, queries: int, width: int) -> Path:
+    """``root`` with a gallery of ``items`` rows in parts, with equal items in different parts, and queries about it.
+
+    gallery/: the parts; queries.csv; others.npy and others.txt: the features of the first two queries' images, which
+    are not in the gallery.
+    """
+    generator = np.random.default_rng(0)
+    features = (generator.standard_normal((items, width)) + 0.5).astype(np.float16)
+    features[GRAIN + 7 :: 1000] = features[7::1000][: len(features[GRAIN + 7 :: 1000])]
+    names = [f"g/{i}.jpg" for i in range(items)]
+    blocks = ((names[start : start + 50_000], features[start : start + 50_000]) for start in range(0, items, 50_000))
+    write_parts(root / "gallery", blocks, rows_per_part=GRAIN)
+    np.save(root / "others.npy", generator.standard_normal((2, width)).astype(np.float32))
+    (root / "others.txt").write_text("q/0.jpg\nq/1.jpg\n")
+    lines = [
+        f"{i},{f'q/{i}' if i < 2 else f'g/{i * 9001 + 7}'}.jpg,color,g/{i * 5000 + 3}.jpg|g/{i * 10_007 + 1}.jpg"
+        for i in range(queries)
+    ]
+    (root / "queries.csv").write_text("\n".join(["id,image,text,positives", *lines]) + "\n")
+    return root
 
 
 def tiny_clip(

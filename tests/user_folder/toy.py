@@ -2,15 +2,20 @@
 
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from condsim.harness.errors import BackboneError, CondsimError
+from condsim.harness.features.cache.request import Encoded
+from condsim.harness.features.cache.store import ImageKeys, describe_images, open_store
+from condsim.harness.features.cache.table import FeatureTable
+from condsim.harness.features.pictures import read_picture
 from condsim.harness.method import Gallery, Method, Queries, Scorer
 from condsim.harness.task import Benchmark, ImageTable, Ragged, Task
 
@@ -61,6 +66,36 @@ class Unloadable(Backbone):
 
     def encode_images(self, table: ImageTable) -> Tensor:
         raise BackboneError("the weights are not on this machine: fetch them elsewhere")
+
+
+class Stored(Backbone):
+    """Products with the pixels of pictures of 24 x 24, in a feature store."""
+
+    name, rows_at_once = "stored", 64
+
+    def __init__(self, cache_dir: str) -> None:
+        super().__init__()
+        self.store = open_store(Path(cache_dir))
+
+    def stored_images(self, table: ImageTable) -> tuple[FeatureTable, ImageKeys]:
+        return self.store.table(self.identity, "image", self.width), self.store.image_keys(table)
+
+    def encode_images(self, table: ImageTable) -> Tensor:
+        features, content = self.stored_images(table)
+        weights = torch.randn(3 * 24 * 24, self.width, generator=torch.Generator().manual_seed(0))
+
+        def encode(rows: NDArray[np.int64]) -> Generator[Encoded, None, None]:
+            for start in range(0, len(rows), self.rows_at_once):
+                pixels, faults = {}, {}
+                for row in rows[start : start + self.rows_at_once].tolist():
+                    try:
+                        picture, _ = read_picture(table, row, content.digests[row])
+                        pixels[row] = torch.from_numpy(np.array(picture, dtype=np.float32).ravel())
+                    except CondsimError as error:
+                        faults[row] = str(error)
+                yield Encoded(np.array([*pixels]), (torch.stack([*pixels.values()]) @ weights).numpy(), faults)
+
+        return torch.from_numpy(features.fetch(content.keys, encode, describe_images(table)))
 
 
 def _draw(name: str) -> Tensor:

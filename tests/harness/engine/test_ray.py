@@ -8,7 +8,7 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from operator import attrgetter
 from pathlib import Path
@@ -19,15 +19,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from condsim.datasets.instance import load
 from condsim.harness.configs import make_once
-from condsim.harness.engine.engine import Item, Lost, Result
+from condsim.harness.engine.engine import Held, Item, Lost, Result
 from condsim.harness.engine.local import LocalEngine
 from condsim.harness.engine.ray import RayEngine
 from condsim.harness.errors import CondsimError
-from condsim.harness.features.open_clip.backbone import OpenClip
+from condsim.harness.features.published.backbone import Precomputed
 from condsim.harness.features.segments import encode_in_segments
+from condsim.harness.gallery_parts import GRAIN
+from condsim.harness.run.run import rank
 from condsim.harness.task import ImageTable
-from encoders import tiny_clip
+from condsim.methods.clay import Clay
+from encoders import Space, make_gallery_in_parts
 from running import run_condsim
 
 ray = pytest.importorskip("ray", reason="these tests need Ray (pip install 'condsim[ray]')")
@@ -38,13 +42,13 @@ TOY = Path(__file__).parents[2] / "user_folder"
 
 @pytest.fixture(scope="module", autouse=True)
 def one_ray() -> Iterator[None]:
-    """Ray with room for four workers, which the engines of this file share: two of `engine`, two of a command."""
+    """Ray with room for two workers, which the engines of this file share."""
     with pytest.MonkeyPatch.context() as patch:
         for name in ("RAY_USAGE_STATS_ENABLED", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"):
             patch.setenv(name, "0")
         before = dict(os.environ)
-        engine = RayEngine(workers=4)
-        assert engine.workers == 4
+        engine = RayEngine(workers=2)
+        assert engine.workers == 2
         for name in os.environ.keys() - before.keys():
             patch.delenv(name)
         yield
@@ -166,16 +170,9 @@ def test_images_encoded_on_workers_have_the_bits_of_one_process(engine: RayEngin
         Image.fromarray(noise).save(tmp_path / names[-1])
     (tmp_path / "7.png").write_bytes(b"not a picture")
     table = ImageTable(tmp_path, tuple(names))
-    tiny_clip(tmp_path, "tiny-ray")
-    settings = {
-        "_target_": "condsim.harness.features.open_clip.backbone.OpenClip",
-        "model": "tiny-ray",
-        "model_config": str(tmp_path / "tiny-ray.json"),
-        "weights": str(tmp_path / "weights.safetensors"),
-    }
 
-    def backbone(cache: str) -> tuple[Callable[[], OpenClip], OpenClip]:
-        make = partial(make_once, {**settings, "cache_dir": str(tmp_path / cache)}, "backbone")
+    def backbone(cache: str) -> tuple[Callable[[], Any], Any]:
+        make = partial(make_once, {"_target_": "toy.Stored", "cache_dir": str(tmp_path / cache)}, "backbone")
         return make, make()
 
     _, alone = backbone("alone")
@@ -195,7 +192,43 @@ def test_images_encoded_on_workers_have_the_bits_of_one_process(engine: RayEngin
     assert len(stored) == 599
 
 
-def test_a_sweep_with_a_killed_worker_leaves_the_records_of_one_process(tmp_path: Path) -> None:
+def test_a_gallery_in_parts_has_the_bits_of_one_process_where_a_worker_is_killed_between_the_rounds(
+    engine: RayEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = make_gallery_in_parts(tmp_path, 2 * GRAIN + 5000, queries=12, width=16)
+    benchmark = load(str(root / "queries.csv"), str(root / "gallery"), metrics=("map", "recall@10"))
+    backbone = Precomputed([root / "gallery", root / "others.npy"], name="parts", cache_dir=root)
+    backbone.encode_texts = Space(16).encode_texts  # type: ignore[method-assign]
+    hold, killed = engine.hold, []
+
+    def hold_and_kill(makes: Sequence[Callable[[], object]]) -> Held:
+        held: Any = hold(makes)
+        call = held.all
+
+        def all_of(name: str, *arguments: Any) -> list[Any]:
+            if name == "scan" and not killed:
+                killed.append(held._on[0])
+                ray.kill(killed[0].actor)
+            answers: list[Any] = call(name, *arguments)
+            return answers
+
+        held.all = all_of
+        return held
+
+    monkeypatch.setattr(engine, "hold", hold_and_kill)
+    found, expected = (
+        rank(benchmark, benchmark.tasks[0], Clay(rank=5), backbone, 20, engine=other)[0]
+        for other in (engine, LocalEngine())
+    )
+    assert killed
+    for name in ("offsets", "above", "relevant", "irrelevant", "total", "candidates"):
+        np.testing.assert_array_equal(getattr(found.ranks, name), getattr(expected.ranks, name))
+    np.testing.assert_array_equal(found.top, expected.top)
+    np.testing.assert_array_equal(found.top_scores, expected.top_scores)
+
+
+def test_a_sweep_with_a_killed_worker_leaves_the_records_of_one_process(engine: RayEngine, tmp_path: Path) -> None:
+    engine.close()  # the command needs the room
     alone, shared = (shutil.copytree(TOY, tmp_path / name) for name in ("alone", "shared"))
     (alone / "died").touch()
     own = ("benchmark=toy", "backbone=toy", "method=custom", "method._target_=deadly.Deadly", "+method.value=1,2,3,4")

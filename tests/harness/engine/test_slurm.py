@@ -26,13 +26,17 @@ def folder(tmp_path: Path) -> Path:
     return shutil.copytree(TOY, tmp_path / "own")
 
 
-def test_four_jobs_in_two_groups_leave_the_values_of_one_process(folder: Path, tmp_path: Path) -> None:
-    own = ("method._target_=toy.Constant", "+method.value=1,2,3,4")
-    shown = run_condsim(*SWEEP, *own, *LOCAL, folder=folder)
+def test_jobs_leave_the_values_of_one_process_and_one_that_dies_is_the_failure_of_its_runs(
+    folder: Path, tmp_path: Path
+) -> None:
+    own = ("method._target_=evil.Evil", "tasks=[few]")
+    shown = run_condsim(*SWEEP, *own, "+method.how=nothing,none,nil,crash", *LOCAL, folder=folder, status=1)
     assert "2 jobs submitted" in shown
-    assert "8 run, 0 already done" in shown
+    assert "3 run, 0 already done, 1 FAILED" in shown, "the job that dies has finished one of its two runs"
+    assert "Evil (how=crash) on toy/few: its worker died: job " in shown
+    assert "log.err" in shown or "_log" in shown
     alone = shutil.copytree(TOY, tmp_path / "alone")
-    run_condsim(*SWEEP, *own, folder=alone)
+    run_condsim(*SWEEP, *own, "+method.how=nothing,none,nil", folder=alone)
     metrics = [
         {
             path.parent.name: json.loads(path.read_text())["metrics"]
@@ -40,17 +44,8 @@ def test_four_jobs_in_two_groups_leave_the_values_of_one_process(folder: Path, t
         }
         for place in (folder, alone)
     ]
-    assert len(metrics[0]) == 8
+    assert len(metrics[0]) == 3
     assert metrics[0] == metrics[1]
-
-
-def test_a_job_that_dies_is_the_failure_of_its_runs_and_names_its_log(folder: Path) -> None:
-    (folder / "results").mkdir()
-    own = ("method._target_=evil.Evil", "+method.how=nothing,crash", "tasks=[few]")
-    shown = run_condsim(*SWEEP, *own, *LOCAL, folder=folder, status=1)
-    assert "1 run, 0 already done, 1 FAILED" in shown
-    assert "Evil (how=crash) on toy/few: its worker died: job " in shown
-    assert "log.err" in shown or "_log" in shown
 
 
 def test_without_submitit_the_message_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from condsim.harness.engine.engine import Held
 from condsim.harness.engine.local import LocalEngine
 from condsim.harness.errors import CondsimError, NotApplicable
 from condsim.harness.features.published.backbone import Precomputed
-from condsim.harness.gallery_parts import GRAIN, write_parts
+from condsim.harness.gallery_parts import GRAIN
 from condsim.harness.method import Gallery, Method, Queries, Scorer
 from condsim.harness.one_vector import OneVector
 from condsim.harness.ranking.engine import Ranking, rank_task
@@ -30,7 +29,7 @@ from condsim.harness.task import Benchmark, Task
 from condsim.methods.clay import Clay
 from condsim.methods.fusion import WeiCom
 from condsim.methods.inner_product import ImageOnly, TextOnly
-from encoders import Space
+from encoders import Space, make_gallery_in_parts
 
 pytestmark = pytest.mark.slow
 
@@ -84,23 +83,8 @@ class Losing:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A gallery in three parts, with equal items in different parts; two queries are not in it."""
-    root: Path = tmp_path_factory.mktemp("parts")
-    generator = np.random.default_rng(0)
-    features = (generator.standard_normal((ITEMS, WIDTH)) + 0.5).astype(np.float16)
-    features[GRAIN + 7 :: 1000] = features[7::1000][: len(features[GRAIN + 7 :: 1000])]
-    names = [f"g/{i}.jpg" for i in range(ITEMS)]
-    blocks = ((names[start : start + 50_000], features[start : start + 50_000]) for start in range(0, ITEMS, 50_000))
-    parts = write_parts(root / "gallery", blocks, rows_per_part=GRAIN)
-    assert parts.sizes == (GRAIN, GRAIN, 5000)
-    np.save(root / "others.npy", generator.standard_normal((2, WIDTH)).astype(np.float32))
-    (root / "others.txt").write_text("q/0.jpg\nq/1.jpg\n")
-    lines = [
-        f"{i},{f'q/{i}' if i < 2 else f'g/{i * 9001 + 7}'}.jpg,color,g/{i * 5000 + 3}.jpg|g/{i * 10_007 + 1}.jpg"
-        for i in range(QUERIES)
-    ]
-    (root / "queries.csv").write_text("\n".join(["id,image,text,positives", *lines]) + "\n")
-    return root
+    """A gallery in three parts."""
+    return make_gallery_in_parts(tmp_path_factory.mktemp("parts"), ITEMS, QUERIES, WIDTH)
 
 
 @pytest.fixture(scope="module")
@@ -201,46 +185,3 @@ def test_other_tables_on_a_gallery_in_parts_are_looked_up_by_name(benchmark: Ben
     expected = parts.gather(torch.from_numpy(rows))
     torch.testing.assert_close(backbone.encode_images(table.take(rows)), expected)
     assert backbone.image_parts(table.take(rows)) is None
-
-
-@pytest.fixture(scope="module")
-def ray_engine() -> Iterator[Any]:
-    pytest.importorskip("ray", reason="needs Ray (pip install 'condsim[ray]')")
-    module: Any = pytest.importorskip("condsim.harness.engine.ray", reason="needs the engine of Ray")
-    with pytest.MonkeyPatch.context() as patch:
-        before = dict(os.environ)
-        engine = module.RayEngine(workers=2)
-        assert engine.workers == 2
-        for name in os.environ.keys() - before.keys():
-            patch.delenv(name)
-        yield engine
-        engine.close()
-
-
-def test_workers_of_ray_give_the_same_bits_also_where_one_is_killed_between_the_rounds(
-    benchmark: Benchmark, backbone: Precomputed, ray_engine: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import ray
-
-    killed: list[Any] = []
-    hold = ray_engine.hold
-
-    def hold_and_kill(makes: Sequence[Callable[[], object]]) -> Held:
-        held: Any = hold(makes)
-        call = held.all
-
-        def all_of(name: str, *arguments: Any) -> list[Any]:
-            if name == "scan" and not killed:
-                killed.append(ray_engine._workers[0])
-                ray.kill(killed[0].actor)
-            answers: list[Any] = call(name, *arguments)
-            return answers
-
-        held.all = all_of
-        return held
-
-    monkeypatch.setattr(ray_engine, "hold", hold_and_kill)
-    method = Clay(rank=5)
-    found = ranking_of(benchmark, backbone, method, ray_engine)
-    assert killed
-    assert_same(found, ranking_of(benchmark, backbone, method, LocalEngine()))
