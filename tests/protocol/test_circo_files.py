@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,7 @@ def info(circo_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@cache
 def read(folder: Path, info: Path, split: str, **options: Any) -> Task:
     return circo.read_task(folder / "annotations", info, Path("images"), split, find_images=False, **options)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from condsim.harness.task import Task
 pytestmark = pytest.mark.slow
 
 
+@cache
 def read(folder: Path, split: str) -> Task:
     return cirr.read_task(folder, Path("images"), split, find_images=False)
 

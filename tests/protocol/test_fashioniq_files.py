@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ COUNTS = {
 }
 
 
+@cache
 def read(folder: Path, category: str, **options: Any) -> Task:
     return fashioniq.read_task(folder, Path("images"), None, category, **options)
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,8 +11,8 @@ from condsim.harness.commands.reproduce import read_experiment
 from condsim.harness.results.published import find_published, read_published
 from condsim.harness.results.reproduction import published_cells
 from condsim.harness.settings.choices import choices_of
+from running import run_condsim
 
-CONDSIM = Path(sys.executable).with_name("condsim")
 EXPERIMENT = """\
 # A table of a toy paper.
 paper: Paper
@@ -76,12 +74,10 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.mark.slow
 def test_a_table_with_a_right_a_wrong_and_a_missing_number(folder: Path) -> None:
-    command = [str(CONDSIM), "reproduce", "paper/table-1", "--config-dir", ".", "--output", "out.csv"]
-    row = ["--row", "other", "method=constant method.value=2"]
-    done = subprocess.run([*command, *row], cwd=folder, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "3 agree within 0.1 points, 1 differ, 0 not run." in done.stdout
-    assert "note: a known difference" in done.stdout
+    row = ("--row", "other", "method=constant method.value=2")
+    shown = run_condsim("reproduce", "paper/table-1", "--config-dir", ".", "--output", "out.csv", *row, folder=folder)
+    assert "3 agree within 0.1 points, 1 differ, 0 not run." in shown
+    assert "note: a known difference" in shown
     assert (folder / "out.csv").read_text().count("agrees") == 3
     assert "agrees,\n" in (folder / "out.csv").read_text()
 
@@ -92,16 +88,12 @@ def test_a_figure_without_numbers_trains_its_points(folder: Path) -> None:
     (folder / "triplets").mkdir()
     (folder / "triplets/own.yaml").write_text("own: {_target_: own.load, n: 80}\n")
     (folder / "reproduce/paper/figure-1.yaml").write_text(FIGURE)
-    command = [str(CONDSIM), "reproduce", "paper/figure-1", "--config-dir", "."]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    rows = [
-        [cell.strip() for cell in line.split("|")[1:-1]] for line in done.stdout.splitlines() if "not in num" in line
-    ]
+    shown = run_condsim("reproduce", "paper/figure-1", "--config-dir", ".", folder=folder)
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in shown.splitlines() if "not in num" in line]
     assert [row[0] for row in rows] == ["30", "60", "none"]
     assert all(0 <= float(row[2]) <= 100 and row[4] == "" for row in rows[:2])
     assert rows[2][2:] == ["", "", "not mined"]
-    assert "prints no numbers, so there is no verdict" in done.stdout
+    assert "prints no numbers, so there is no verdict" in shown
     assert len(list((folder / "results/checkpoints").glob("*.safetensors"))) == 2
 
 

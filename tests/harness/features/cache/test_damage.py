@@ -22,7 +22,7 @@ from condsim.harness.hashing import digest
 
 WIDTH, TEXTS = 6, [f"text {i}" for i in range(24)]
 BACKBONES = ("one", "two")
-DAMAGES = 250
+DAMAGES = 120
 
 
 def features_of(model: str, kind: str, texts: list[str]) -> NDArray[np.float32]:
