@@ -86,6 +86,7 @@ class UnusableRowsError(CondsimError):
         """Row -> what is wrong with it, for every unusable row."""
         self.skippable = skippable
         """True: the input is bad, so a run can continue without these rows. False: the encoder misbehaved."""
+        self.advice = advice
         lines = [f"{len(faults)} of {total} rows cannot be encoded:"]
         lines += [f"  {describe(row)}: {fault}" for row, fault in list(self.faults.items())[:ROWS_SHOWN]]
         if len(faults) > ROWS_SHOWN:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from condsim.harness.console import console
-from condsim.harness.errors import CondsimError
+from condsim.harness.configs import make, make_once
+from condsim.harness.console import console, warn
+from condsim.harness.errors import CondsimError, NotApplicable
 from condsim.harness.fewer_queries import query_ids
 from condsim.harness.files import atomic
 from condsim.harness.images import crop_by_rule, decode
@@ -21,13 +22,17 @@ from condsim.harness.progress import track
 from condsim.harness.settings.chosen import chosen_benchmark
 from condsim.harness.settings.composition import run_jobs
 from condsim.harness.tables import JSON_LINES, PARQUET, read_frame
-from condsim.harness.task import ImageTable, Task, condition_text
+from condsim.harness.task import Benchmark, ImageTable, Task, condition_text
+
+if TYPE_CHECKING:  # it imports torch, which only a command with a method needs
+    from condsim.harness.run.inputs import Inputs
 
 Table = list[dict[str, Any]]
 COLUMNS = {
     "queries": {"query", "task", "id", "text", "texts", "image", "box", "path"},
     "images": {"image", "path", "box"},
     "pairs": {"name", "text", "image", "path", "box"},
+    "texts": {"text", "tasks"},
 }
 """Table -> its columns."""
 FORMS = (".csv", *JSON_LINES, *PARQUET)
@@ -39,27 +44,71 @@ def main(argv: Sequence[str]) -> int:
 
 def run(settings: Mapping[str, Any]) -> int:
     """Write the tables. Raises CondsimError for a file of another form, for one that holds something else than such a
-    table, and for two pictures with one name."""
-    tables = [what for what in ("queries", "images", "pairs") if settings[what] is not None]
-    outputs = {what: Path(settings[what]).expanduser() for what in tables}
+    table, for two pictures with one name, and for a method that applies to none of the tasks."""
+    with_method = settings.get("method") is not None
+    names = ["queries", "images", "pairs", *(["texts"] if with_method else [])]
+    outputs = {what: Path(settings[what]).expanduser() for what in names if settings[what] is not None}
     for what, path in outputs.items():
         if path.suffix.lower() not in FORMS:
             raise CondsimError(f"{what}={path}: a table is written as {', '.join(FORMS)}")
         _require_own(what, path)
-    tasks = chosen_benchmark(settings["benchmark"], settings["tasks"], settings["queries_from"]).tasks
+    benchmark = chosen_benchmark(
+        settings["benchmark"], settings["tasks"], settings["queries_from"], settings["wording"]
+    )
+    tasks = benchmark.tasks
+    tables = [(task.name, task.images) for task in tasks]
+    inputs = read_by_method(benchmark, settings) if with_method else {}
+    tables += [(name, table) for name, read in inputs.items() for table in read.tables]
     crops = None if settings["crops"] is None else Path(settings["crops"]).expanduser()
-    images = image_rows(tasks)
+    images = image_rows(tables)
     if crops is not None:
-        _write_crops(tasks, images, crops)
+        _write_crops(tables, images, crops)
     paths = {row["image"]: row["path"] for row in images}
-    queries = [row | {"path": paths.get(row["image"], "")} for task in tasks for row in query_rows(task)]
-    written = {"queries": queries, "images": images}
+    written = {
+        "queries": [row | {"path": paths.get(row["image"], "")} for task in tasks for row in query_rows(task)],
+        "images": images,
+    }
     if "pairs" in outputs:
         written["pairs"] = [row | {"path": paths[row["image"]]} for row in pair_rows(tasks)]
+    if "texts" in outputs:
+        written["texts"] = text_rows(inputs)
     for what, rows in written.items():
         _write(outputs[what], rows)
         console.print(f"{outputs[what]} written: {len(rows):,} {what}", markup=False)
+    if not all(read.complete for read in inputs.values()):
+        warn(
+            "the method chooses more texts or images by the features of these: encode them, then run this command "
+            "again with backbone=precomputed backbone.images=FILE backbone.texts=FILE, until this message is gone"
+        )
     return 0
+
+
+def read_by_method(benchmark: Benchmark, settings: Mapping[str, Any]) -> dict[str, Inputs]:
+    """Task -> what the method of ``settings`` reads on it, for the tasks to which it applies."""
+    from condsim.harness.run.inputs import inputs_of
+
+    method = make(settings["method"], "method")
+    backbone = make_once(settings["backbone"], "backbone") if settings.get("backbone") else None
+    inputs, reasons = {}, []
+    for task in benchmark.tasks:
+        try:
+            inputs[task.name] = inputs_of(benchmark, task, method, backbone, settings["width"])
+        except NotApplicable as reason:
+            reasons.append(f"{task.full_name}: {reason}")
+    if not inputs:
+        raise CondsimError("the method applies to none of the tasks:\n" + "\n".join(reasons))
+    for reason in reasons:
+        warn(f"not in the tables: {reason}")
+    return inputs
+
+
+def text_rows(inputs: Mapping[str, Inputs]) -> Table:
+    """One row per text, with the tasks that need it."""
+    tasks: dict[str, list[str]] = {}
+    for name, read in inputs.items():
+        for text in read.texts:
+            tasks.setdefault(text, []).append(name)
+    return [{"text": text, "tasks": names} for text, names in tasks.items()]
 
 
 def _require_own(what: str, path: Path) -> None:
@@ -89,19 +138,19 @@ def query_rows(task: Task) -> Table:
     return rows
 
 
-def image_rows(tasks: Iterable[Task]) -> Table:
-    """One row per image that is a reference or a candidate. Raises CondsimError for two pictures with one name."""
+def image_rows(tables: Iterable[tuple[str, ImageTable]]) -> Table:
+    """One row per image of (task, table). Raises CondsimError for two pictures with one name."""
     rows: dict[str, dict[str, Any]] = {}
     first: dict[str, str] = {}
-    for task in tasks:
-        for number, key in enumerate(task.images.keys):
-            row = _image_row(task.images, number)
+    for task, table in tables:
+        for number, key in enumerate(table.keys):
+            row = _image_row(table, number)
             if rows.setdefault(key, row)["path"] != row["path"]:
                 raise CondsimError(
-                    f"the tasks {first[key]} and {task.name} have different pictures of the name {key!r}, in "
-                    f"{rows[key]['path']} and {row['path']}: write their tables one by one, as in tasks=[{task.name}]"
+                    f"the tasks {first[key]} and {task} have different pictures of the name {key!r}, in "
+                    f"{rows[key]['path']} and {row['path']}: write their tables one by one, as in tasks=[{task}]"
                 )
-            first.setdefault(key, task.name)
+            first.setdefault(key, task)
     return list(rows.values())
 
 
@@ -129,20 +178,20 @@ def _image_row(table: ImageTable, number: int) -> dict[str, Any]:
     }
 
 
-def _write_crops(tasks: Iterable[Task], images: Table, folder: Path) -> None:
+def _write_crops(tables: Iterable[tuple[str, ImageTable]], images: Table, folder: Path) -> None:
     """Write every cropped image as its benchmark crops it; its row then has the path of the crop."""
     by_key = {row["image"]: row for row in images if row["box"]}
     with track(len(by_key), "writing crops") as advance:
-        for task in tasks:
-            for number, key in enumerate(task.images.keys):
-                box, row = task.images.box(number), by_key.pop(key, None)
+        for _, table in tables:
+            for number, key in enumerate(table.keys):
+                box, row = table.box(number), by_key.pop(key, None)
                 if row is None or box is None:
                     continue
                 path = folder / f"{safe_name(key)}.png"
                 try:
-                    picture = crop_by_rule(decode(task.images.path(number).read_bytes()), box, task.images)
+                    picture = crop_by_rule(decode(table.path(number).read_bytes()), box, table)
                 except CondsimError as error:
-                    raise CondsimError(f"{task.images.path(number)}: {error}") from None
+                    raise CondsimError(f"{table.path(number)}: {error}") from None
                 with atomic(path) as scratch:
                     picture.convert("RGB").save(scratch)
                 row["path"] = str(path)

@@ -73,7 +73,7 @@ OWN: dict[str, dict[str, Any]] = {
     "import": _SAME | {"task": str, "name": str, "backbone": str, "results": Path, "top": Count},
     "queries": {
         "tasks": Names, "queries_from": Folder, "queries": Path, "images": Path, "pairs": Folder, "crops": Folder,
-        "cache_dir": Folder,
+        "cache_dir": Folder, "wording": str | None, "width": Count, "texts": Path,
     },
     "captions": {
         "tasks": Names, "queries_from": Folder, "output": Path, "prompts": Annotated[Sequence[str], NotEmpty()],

@@ -113,7 +113,8 @@ class Precomputed:
         try:
             return self._texts.look_up(tuple(texts), describe_texts(texts))
         except UnusableRowsError as error:  # no image is at fault, so none can be skipped
-            raise CondsimError(
-                f"{error}\nthe method reads the features of these texts: encode them with the same model, and add them "
-                "to backbone.texts"
-            ) from None
+            advice = (
+                f"{error.advice}\nthe method reads the features of these texts: encode them with the same model, and "
+                "add them to backbone.texts (`condsim queries` with the method lists all of them)"
+            )
+            raise UnusableRowsError(len(texts), error.faults, describe_texts(texts), advice, skippable=False) from None

@@ -33,7 +33,8 @@ def task(folder: Path, name: str = "focus", **changes: Any) -> Task:
 
 def run(folder: Path, monkeypatch: pytest.MonkeyPatch, *tasks: Task, **settings: Any) -> Path:
     monkeypatch.setattr(chosen, "make_once", lambda config, name: Benchmark("toy", tasks))
-    defaults: dict[str, Any] = {"benchmark": {}, "tasks": None, "queries_from": None, "pairs": None, "crops": None}
+    unset = ("tasks", "queries_from", "wording", "pairs", "crops")
+    defaults: dict[str, Any] = {"benchmark": {}, "width": 8, **dict.fromkeys(unset)}
     files = {"queries": str(folder / "queries.csv"), "images": str(folder / "images.csv")}
     assert command.run({**defaults, **files, **settings}) == 0
     return folder
@@ -109,3 +110,16 @@ def test_two_pictures_with_one_name_are_refused(tmp_path: Path, monkeypatch: pyt
         run(tmp_path, monkeypatch, task(tmp_path), other)
     with pytest.raises(CondsimError, match=r"queries=q\.txt: a table is written as \.csv"):
         run(tmp_path, monkeypatch, task(tmp_path), queries="q.txt")
+
+
+def test_with_a_method_its_texts_are_written_with_the_tasks_that_need_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole, without = task(tmp_path), task(tmp_path, "without", reference=np.array([-1, 1, -1]))
+    words = {"_target_": "condsim.methods.texts.Texts", "table": str(tmp_path / "edits.csv")}
+    (tmp_path / "edits.csv").write_text('query,text\nfocus/q0,a red cup\nfocus/q1,two cups\n"focus/q, 2",a plate\n')
+    run(tmp_path, monkeypatch, whole, without, method=words, texts=str(tmp_path / "texts.csv"))
+    rows = pd.read_csv(tmp_path / "texts.csv", keep_default_na=False)
+    assert {"a red cup", "two cups", "a plate"} <= set(rows["text"])
+    assert set(rows["tasks"]) == {'["focus"]'}
+    assert "not in the tables: toy/without" in capsys.readouterr().err
