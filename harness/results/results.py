@@ -17,7 +17,7 @@ from condsim.harness.results.published import find_published, read_published
 from condsim.harness.results.question_set import QuestionSet, group_runs, keep_runs, older_sets
 from condsim.harness.results.server import ServerAnswer, read_server_answer
 from condsim.harness.results.significance import significance_letters
-from condsim.harness.results.spread import find_spreads
+from condsim.harness.results.spread import Spread, find_spreads
 from condsim.harness.results.stored_run import StoredRun
 from condsim.harness.run.record import Record, find_records
 
@@ -71,10 +71,15 @@ class Results:
         return group_runs(self.runs)
 
     @cached_property
+    def spreads(self) -> list[Spread]:
+        """Over seeds and wordings."""
+        return find_spreads(self.question_sets, self.notes)
+
+    @cached_property
     def _leaderboard(self) -> Leaderboard:
         letters = significance_letters(self.question_sets, self.notes)
         board = make_leaderboard(self.runs, letters, read_published(self.published or find_published(self.folder)))
-        return replace(board, spreads=tuple(find_spreads(self.question_sets, self.notes)))
+        return replace(board, spreads=tuple(self.spreads))
 
     def leaderboard(self) -> Leaderboard:
         """All entries, with letters of significance and published numbers."""
@@ -91,12 +96,13 @@ class Results:
     ) -> TaskComparison:
         """Test all pairs of runs on ``task`` ("benchmark/task"), or of ``runs`` (methods, or labels: "clay rank=5").
 
+        Runs that differ in the seed of their training alone are one run, unless ``runs`` has the label of one of them.
         ``question_set``: its first digits; None: the newest. Raises CondsimError for names that do not
         exist.
         """
         from condsim.harness.results.comparison import compare_runs
 
-        return compare_runs(self.question_set(task, question_set), self.notes, metric, runs)
+        return compare_runs(self.question_set(task, question_set), self.notes, metric, runs, self.spreads)
 
     def question_set(self, task: str, digits: str | None = None) -> QuestionSet:
         """The newest question set of ``task``, or the one that starts with these digits."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean, stdev
 from typing import Any
 
@@ -26,16 +26,47 @@ CAPTION = (
 class Spread:
     """Runs that differ in one thing which should not matter."""
 
-    task: str
-    method: str
-    settings: str
-    backbone: str
     over: str
     """"seeds" or "wordings"."""
     metric: str
-    values: tuple[float, ...]
-    """Of each run, a fraction."""
-    runs: tuple[str, ...]
+    members: tuple[StoredRun, ...]
+    settings: str
+    """What distinguishes these runs from others of the method, as one types it."""
+
+    @property
+    def task(self) -> str:
+        return self.members[0].record.full_task
+
+    @property
+    def method(self) -> str:
+        return self.members[0].record.method
+
+    @property
+    def backbone(self) -> str:
+        return self.members[0].record.backbone
+
+    @property
+    def runs(self) -> tuple[str, ...]:
+        return tuple(run.run for run in self.members)
+
+    @property
+    def count(self) -> str:
+        """ "3 seeds"."""
+        return f"{len(self.members)} {self.over}"
+
+    def with_metric(self, metric: str) -> Spread:
+        """The same runs on another metric, without those that do not have it."""
+        return replace(self, metric=metric, members=tuple(run for run in self.members if metric in run.record.metrics))
+
+    def named(self, *, with_backbone: bool) -> str:
+        """The method with its settings and the number of runs: "clay rank=5, 3 seeds"."""
+        name = f"{self.method} {self.settings}".strip() + f", {self.count}"
+        return f"{name} ({self.backbone})" if with_backbone else name
+
+    @property
+    def values(self) -> tuple[float, ...]:
+        """Of each run, a fraction."""
+        return tuple(run.record.metrics[self.metric].value for run in self.members)
 
     @property
     def mean(self) -> float:
@@ -68,7 +99,9 @@ def find_spreads(groups: Sequence[QuestionSet], notes: list[str]) -> list[Spread
             if questions is not None:
                 key = ("wordings", questions, *alike, seed)
                 members.setdefault(key, {})[_wording(run)] = run, metric
-    return [_spread(key[0], [*own.values()]) for key, own in members.items() if len(own) > 1]
+    repeated = [(key[0], [*own.values()]) for key, own in members.items() if len(own) > 1]
+    spreads = [Spread(over, own[0][1], tuple(run for run, _ in own), "") for over, own in repeated]
+    return [replace(spread, settings=_settings(spread, spreads)) for spread in spreads]
 
 
 def settings_of(run: StoredRun) -> dict[str, Any]:
@@ -100,7 +133,7 @@ def spread_table(spreads: Iterable[Spread]) -> list[Table]:
         (
             spread.task,
             RunName(spread.method, spread.settings, spread.backbone if several else ""),
-            f"{len(spread.values)} {spread.over}",
+            spread.count,
             spread.metric,
             *(f"{percent(x):.1f}" for x in (spread.mean, spread.deviation, min(spread.values), max(spread.values))),
         )
@@ -129,13 +162,24 @@ def _questions(group: QuestionSet, groups: Sequence[QuestionSet], notes: list[st
 
 def _wording(run: StoredRun) -> str:
     """The wording of the conditions that the run saw (``harness.wordings``); "" for the benchmark's own."""
-    return run.record.variant.partition("wording=")[2]
+    if not run.record.variant:  # nearly always, and then NumPy need not be imported
+        return ""
+    from condsim.harness.wordings import MARK
+
+    return run.record.variant.partition(MARK)[2]
 
 
-def _spread(over: str, members: Sequence[tuple[StoredRun, str]]) -> Spread:
-    (first, metric), record = members[0], members[0][0].record
-    values = tuple(run.record.metrics[metric].value for run, _ in members)
-    return Spread(
-        record.full_task, record.method, settings_but_files(first), record.backbone, over, metric, values,
-        tuple(run.run for run, _ in members),
-    )  # fmt: skip
+def _settings(spread: Spread, spreads: Sequence[Spread]) -> str:
+    """The settings of a spread; with those of its training in which others of the same task and method differ."""
+    first = spread.members[0]
+    trained = [flat(other.members[0].record.training) for other in spreads if _named_as(other) == _named_as(spread)]
+    own = {
+        name: value
+        for name, value in flat(first.record.training).items()
+        if name != "seed" and any(other.get(name) != value for other in trained)
+    }
+    return " ".join(filter(None, (settings_but_files(first), settings_text(own))))
+
+
+def _named_as(spread: Spread) -> tuple[str, ...]:
+    return spread.over, spread.task, spread.method, spread.backbone, settings_but_files(spread.members[0])

@@ -60,6 +60,30 @@ def test_runs_in_other_words_are_compared_on_the_same_queries_alone(
     assert cells[-2:] == [f"{low:.1f}", f"{high:.1f}"]
 
 
+def test_seeds_are_one_row_of_a_comparison_and_no_rivals(tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    for number in range(3):
+        trained(results, number, seed=number)
+        trained(results, 5 + number, seed=number, steps=200)
+    focus, _ = make_tasks(results.parent / "pictures", 40)
+    for number, wording in enumerate(("{}", "the {}")):
+        write_run(results, reworded(Benchmark("toy", (focus,)), wording).tasks[0], "clay", 0.5 + number, {}, 0)
+    folder = Results(results)
+    group = folder.question_sets[-1] if folder.question_sets[0].runs[0].record.variant else folder.question_sets[0]
+    comparison = folder.compare("toy/focus", "recall@2", question_set=group.id)
+    first, second = "combiner steps=100, 3 seeds", "combiner steps=200, 3 seeds"
+    assert set(comparison.comparison.runs) == {first, second, "clay"}
+    assert len(comparison.comparison.pairs) == 3
+    hits = [run.values("recall@2").mean() for run in group.runs if run.record.training.get("steps") == 100]
+    value = comparison.comparison.intervals[comparison.comparison.runs.index(first)].value
+    assert value == pytest.approx(sum(hits) / 3)
+    assert comparison.spreads[first] == f"{100 * stdev(hits):.1f} (3 seeds)"
+    assert comparison.spreads["clay"].endswith("(2 wordings)")
+    assert "Spread: standard deviation" in comparison.table().caption
+    alone = [run.label for run in group.runs if run.record.method == "combiner"]
+    assert set(folder.compare("toy/focus", None, alone, group.id).comparison.runs) == set(alone)
+
+
 def test_without_repeated_runs_there_is_no_spread(results_folder: Path) -> None:
     assert Results(results_folder).leaderboard().spreads == ()
 
