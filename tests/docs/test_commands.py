@@ -137,7 +137,7 @@ RULES: tuple[tuple[str, Callable[[list[str], str], None]], ...] = (
     (r"condsim (train|mine|download|train-backbone|captions|edits)", it_composes),  # long, or from the network
     (r"condsim .*engine=(ray|slurm)", it_composes),  # tests/harness/engine runs them
     (r"condsim explore ", it_composes),  # does not end by itself
-    (r"condsim .*(mode=online|experiment=)", it_composes),
+    (r"condsim .*(tracking=wandb|experiment=)", it_composes),  # tests/harness/tracking runs W&B
     (r"condsim (import|merge|reproduce|submission|bundle --verify)", it_composes),  # files of others
     (r"python \S+\.py", the_file_runs),
     (r"\.venv/bin/python ", its_help_knows_the_options),

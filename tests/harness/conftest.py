@@ -24,6 +24,12 @@ def results_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_results(tmp_path_factory.mktemp("toy") / "results")
 
 
+@pytest.fixture
+def no_charts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports without their drawings, which take most of the time."""
+    monkeypatch.setattr("condsim.harness.results.report.page._chart", lambda *_: "")
+
+
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """A headless Chromium, driven by selenium. Skips where one of them is missing."""

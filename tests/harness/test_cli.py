@@ -145,7 +145,7 @@ def test_a_folder_datasets_in_the_current_folder_shadows_nothing(tmp_path: Path)
     code = (
         "import sys\nfrom condsim.harness.configs import make\n"
         "sys.path.pop(0)\n"  # python -c puts the current folder first
-        "for target in ('condsim.methods.inner_product.ImageOnly', 'own_module.Own'): make({'_target_': target})\n"
+        "for target in ('condsim.harness.engine.local.LocalEngine', 'own_module.Own'): make({'_target_': target})\n"
         "import datasets\nprint(datasets.Dataset.from_dict({'a': [1]})[0], sys.path[-1])"
     )
     (tmp_path / "own_module.py").write_text("class Own: pass\n")

@@ -1,6 +1,7 @@
 """`condsim bench` as a user runs it, with the user's own benchmark, backbone and methods outside the repository."""
 
 import csv
+import io
 import json
 import os
 import random
@@ -10,11 +11,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import pytest
 
-from running import run_condsim, start_python
+from condsim.harness import cli
+from running import as_new_process, run_condsim, start_python
 
 pytestmark = pytest.mark.slow
 
@@ -99,15 +102,15 @@ def test_a_refused_setting_is_one_message(folder: Path) -> None:
 
 
 def test_killing_and_running_again_ends_in_the_same_leaderboard(folder: Path, tmp_path: Path) -> None:
-    sweep = ("-m", "method=constant", "method.slow=0.2", "method.value=1,2,3")
+    sweep = ("-m", "method=constant", "method.slow=0.1", "method.value=1,2,3")
     untouched = tmp_path / "untouched"
     shutil.copytree(folder, untouched)
     bench(untouched, *sweep)
     rng = random.Random(0)
     code = "import sys; from condsim.harness.cli import main; sys.exit(main(sys.argv[1:]))"
-    for _ in range(4):
+    for _ in range(3):
         process = start_python(code, folder, *BENCH, *sweep)
-        time.sleep(rng.uniform(0.2, 2))
+        time.sleep(rng.uniform(0.2, 1.2))
         process.kill()
         process.join()
     bench(folder, *sweep)
@@ -218,11 +221,9 @@ def test_an_output_that_cannot_be_written_loses_no_run(folder: Path) -> None:
     assert done.stderr.count("the output cannot be written") == 1
     assert "Traceback" not in done.stderr
     assert len(list(folder.glob("results/runs/toy/*/*/record.json"))) == 2
-    ascii_only = subprocess.run(
-        [CONDSIM, *BENCH, "method=constant"], cwd=folder, capture_output=True, check=False,
-        env={**os.environ, "PYTHONIOENCODING": "ascii"},
-    )  # fmt: skip
-    assert ascii_only.returncode == 0, ascii_only.stderr
+    ascii_only = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    with as_new_process(folder), redirect_stdout(ascii_only):
+        assert cli.main([*BENCH, "method=constant"]) == 0
 
 
 def test_nothing_is_written_outside_the_results_and_the_cache(folder: Path, tmp_path: Path) -> None:

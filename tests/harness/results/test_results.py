@@ -50,11 +50,12 @@ def test_a_measurement_is_the_same_object_from_the_record_to_the_entry(results_f
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["ranks.npz", "top.npy", "record.json"])
+@pytest.mark.usefixtures("no_charts")
 def test_a_damaged_file_leaves_out_its_run_only_everywhere(folder: Path, tmp_path: Path, name: str) -> None:
     (damaged,) = (folder / "runs/toy/focus").glob("two-*")
     data = (damaged / name).read_bytes()
     rng = np.random.default_rng(0)
-    for place in rng.integers(0, len(data), 5):
+    for place in rng.integers(0, len(data), 3):
         (damaged / name).write_bytes(data[:place] + bytes([data[place] ^ 4]) + data[place + 1 :])
         results = Results(folder)
         methods = {entry.method for entry in results.leaderboard().select(task="focus").entries}
@@ -71,6 +72,7 @@ def test_a_damaged_file_leaves_out_its_run_only_everywhere(folder: Path, tmp_pat
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_charts")
 def test_a_damaged_task_file_is_named_and_the_rest_is_shown(folder: Path, tmp_path: Path) -> None:
     (path,) = (folder / "runs/toy/focus").glob("task-*.npz")
     (other,) = (folder / "runs/toy/find").glob("task-*.npz")

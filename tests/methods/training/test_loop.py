@@ -75,11 +75,11 @@ def test_a_training_that_is_killed_twice_ends_in_the_same_bytes(tmp_path: Path) 
     killed, alone = tmp_path / "killed", tmp_path / "alone"
     killed.mkdir()
     alone.mkdir()
-    undisturbed = start(alone, steps=60)
+    undisturbed = start(alone, steps=40)
     for _ in range(2):
-        kill_after_next_state(start(killed, steps=60), killed / "running")
+        kill_after_next_state(start(killed, steps=40), killed / "running")
         assert not (killed / "end.safetensors").exists()
-    assert finish(start(killed, steps=60)) == 0
+    assert finish(start(killed, steps=40)) == 0
     assert finish(undisturbed) == 0
     assert (killed / "end.safetensors").read_bytes() == (alone / "end.safetensors").read_bytes()
 

@@ -239,6 +239,7 @@ def test_the_same_records_give_the_same_bytes(
     assert (tmp_path / "again.html").read_bytes() == whole[0].read_bytes()
 
 
+@pytest.mark.usefixtures("no_charts")
 def test_thumbnails_of_the_report_that_is_replaced_are_used_while_they_are_right(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -250,7 +251,6 @@ def test_thumbnails_of_the_report_that_is_replaced_are_used_while_they_are_right
         return thumbnail_uri(table, row, side)
 
     monkeypatch.setattr(queries, "thumbnail_uri", make)
-    monkeypatch.setattr("condsim.harness.results.report.page._chart", lambda *_: "")
 
     def names_made(**settings: Any) -> list[str]:
         made.clear()
@@ -308,6 +308,7 @@ def test_the_budget_holds_and_tasks_share_it(results_folder: Path, tmp_path: Pat
     assert facts["full"] is (budget < 1)
 
 
+@pytest.mark.usefixtures("no_charts")
 def test_a_missing_picture_is_a_placeholder_and_counted(tmp_path: Path) -> None:
     results = make_results(tmp_path / "results", queries=10, methods=(("one", 1.0, {}), ("two", 0.0, {})))
     shutil.rmtree(tmp_path / "pictures")
