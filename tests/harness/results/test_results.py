@@ -25,6 +25,7 @@ def folder(tmp_path: Path) -> Path:
     return make_results(tmp_path / "results", queries=20, methods=METHODS)
 
 
+@pytest.mark.usefixtures("no_charts")
 def test_the_public_names_read_a_folder(results_folder: Path, tmp_path: Path) -> None:
     results = condsim.Results(results_folder)
     board = results.leaderboard()

@@ -23,7 +23,7 @@ def mean_interval(values: ArrayLike, clusters: NDArray[np.int64] | None = None, 
     return mean_intervals(np.asarray(values, dtype=np.float64).reshape(-1, 1), clusters, **more)[0]
 
 
-def coverage(draw: Callable[[np.random.Generator], Sample], truth: float, times: int = 500) -> tuple[float, float]:
+def coverage(draw: Callable[[np.random.Generator], Sample], truth: float, times: int = 300) -> tuple[float, float]:
     """How often the interval holds ``truth``: with the sample's clusters, and as if its queries were independent."""
     rng = np.random.default_rng(7)
     aware, ignoring = [], []
