@@ -1,11 +1,12 @@
-"""Captions to triplets. Relations are written shard by shard, so an interrupted run resumes after the last shard."""
+"""Captions to triplets. Relations are written shard by shard, so an interrupted run parses only the missing shards."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
@@ -15,11 +16,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from condsim.datasets.mining.captions import CaptionSource
+from condsim.datasets.mining.captions import Captioned, CaptionSource
 from condsim.datasets.mining.concreteness import Rating, brysbaert
-from condsim.datasets.mining.relations import RelationParser
+from condsim.datasets.mining.relations import Relation, RelationParser
 from condsim.datasets.mining.triplets import Codes, sample_released, sample_triplets
 from condsim.harness.console import console
+from condsim.harness.engine.engine import Engine, Lost
+from condsim.harness.engine.local import LocalEngine
 from condsim.harness.errors import CondsimError
 from condsim.harness.files import atomic
 from condsim.harness.progress import track
@@ -51,6 +54,7 @@ def mine_triplets(
     shard: int = 20_000,
     rating: Rating | None = None,
     recipe: Literal["paper", "released"] = "paper",
+    engine: Engine | None = None,
 ) -> dict[str, Any]:
     """Write ``triplets.parquet`` and ``summary.json`` into ``output``; returns the summary.
 
@@ -63,12 +67,15 @@ def mine_triplets(
     same settings and ``seed`` give the same triplets. Another recipe, threshold, count or seed does not parse the
     captions again. Memory holds the captions of one shard, and a few numbers and an image name per kept relation.
 
-    Raises CondsimError if ``output`` holds relations of another source or parser.
+    ``engine``: whose workers parse the shards; None: this process. The files are the same, byte for byte. This process
+    reads the captions and writes all files, and holds one shard per worker, with the images that the source contains.
+
+    Raises CondsimError if ``output`` holds relations of another source or parser, and for shards whose workers died.
     """
     folder = output / "relations"
     folder.mkdir(parents=True, exist_ok=True)
     _claim(output, {"captions": dict(source.identity), "parser": dict(parser.identity), "shard": shard, "limit": limit})
-    captions = _parse_all(source, parser, output, folder, limit, shard)
+    captions = _parse_all(source, parser, output, folder, limit, shard, engine or LocalEngine())
     released, distractor = recipe == "released", None
     rating = rating or brysbaert(by_last_word=not released)
     kept = _read_kept(folder, rating, 0 if released else concreteness, unrated=-1 if released else np.nan)
@@ -116,32 +123,59 @@ def _claim(output: Path, settings: Mapping[str, Any]) -> None:
 
 
 def _parse_all(
-    source: CaptionSource, parser: RelationParser, output: Path, folder: Path, limit: int | None, shard: int
+    source: CaptionSource,
+    parser: RelationParser,
+    output: Path,
+    folder: Path,
+    limit: int | None,
+    shard: int,
+    engine: Engine,
 ) -> int:
     """Parse the captions that no shard holds yet; returns the number of all captions. The last shard may be shorter."""
-    done = sorted(folder.glob("part-*.parquet"))
-    captions = sum(_captions_of(path) for path in done)
-    if done and _captions_of(done[-1]) < shard:
-        return captions
-    total = limit if limit is not None else 0
-    with track(total, "parsing captions") as advance:
-        advance(captions)
-        rows = source.read(captions)
-        number = len(done)
-        while limit is None or captions < limit:
-            batch = list(islice(rows, shard if limit is None else min(shard, limit - captions)))
-            table = _parse(batch, captions, parser, output, source.images is None)
-            table = table.replace_schema_metadata({"captions": str(len(batch))})
+    done = {int(path.stem.removeprefix("part-")): _captions_of(path) for path in folder.glob("part-*.parquet")}
+    missing = next(number for number in range(len(done) + 1) if number not in done)
+    if missing == len(done) and missing and done[missing - 1] < shard:
+        return sum(done.values())
+    waiting: dict[int, list[Captioned]] = {}
+    lost: list[str] = []
+
+    def shards() -> Iterator[tuple[int, tuple[str, ...]]]:
+        """The number and the captions of each shard that is missing."""
+        number, rows = missing, source.read(missing * shard)
+        while limit is None or number * shard < limit:
+            captions = list(islice(rows, shard if limit is None else min(shard, limit - number * shard)))
+            if number not in done:
+                waiting[number] = captions
+                yield number, tuple(captioned.caption for captioned in captions)
+            number += 1
+            if len(captions) < shard:
+                break
+
+    with track(limit or 0, "parsing captions") as advance:
+        advance(sum(done.values()))
+        for (number, _), relations in engine.work(partial(_start, parser), shards()):
+            captions = waiting.pop(number)
+            if isinstance(relations, Lost):
+                lost.append(
+                    f"  captions {number * shard:,} to {number * shard + len(captions) - 1:,}: {relations.reason}"
+                )
+                continue
+            table = _table(captions, relations, number * shard, output, source.images is None)
+            table = table.replace_schema_metadata({"captions": str(len(captions))})
             with atomic(folder / f"part-{number:05d}.parquet") as scratch:
                 pq.write_table(table, scratch)
-            captions += len(batch)
-            number += 1
-            advance(len(batch))
-            if len(batch) < shard:
-                break
+            done[number] = len(captions)
+            advance(len(captions))
+    if lost:
+        again = "Run the same command again: it parses these captions alone."
+        raise CondsimError("\n".join([f"the workers that parsed {len(lost)} shards died:", *lost, again]))
     if blank := getattr(source, "blank", 0):
         console.print(f"left out {blank:,} rows without a caption")
-    return captions
+    return sum(done.values())
+
+
+def _start(parser: RelationParser) -> Callable[[tuple[int, Sequence[str]]], list[tuple[Relation, ...]]]:
+    return lambda shard: list(parser(shard[1]))
 
 
 def _captions_of(path: Path) -> int:
@@ -149,11 +183,12 @@ def _captions_of(path: Path) -> int:
     return int(metadata[b"captions"])
 
 
-def _parse(batch: list[Any], first: int, parser: RelationParser, output: Path, save: bool) -> pa.Table:
+def _table(
+    captions: Sequence[Captioned], parsed: Sequence[tuple[Relation, ...]], first: int, output: Path, save: bool
+) -> pa.Table:
+    """The relations of consecutive captions. Where ``save``, the images with relations are written."""
     columns: dict[str, list[Any]] = {name: [] for name in RELATIONS.names}
-    for number, (captioned, relations) in enumerate(
-        zip(batch, parser(captioned.caption for captioned in batch), strict=True), first
-    ):
+    for number, (captioned, relations) in enumerate(zip(captions, parsed, strict=True), first):
         for relation in relations:
             row = (number, captioned.image, relation.subject, relation.predicate, relation.object, relation.object_head)
             for column, value in zip(columns.values(), row, strict=True):

@@ -71,7 +71,13 @@ class SceneGraphRelations:
         self.objects, self.compounds, self.attributes, self.lists = objects, compounds, attributes, lists
         self.ignore = frozenset(ignore)
         self.batch_size = batch_size
+        self.model = model
         self._nlp, self._parser = _load(model)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Its settings: each worker of an engine loads the model itself."""
+        extensions = self.objects, self.compounds, self.attributes, self.lists
+        return SceneGraphRelations, (*extensions, self.ignore, self.model, self.batch_size)
 
     @property
     def identity(self) -> Mapping[str, Any]:

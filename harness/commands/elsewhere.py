@@ -1,12 +1,13 @@
-"""The jobs of `condsim bench` on the workers of an engine; what is finished is found here, and starts no worker."""
+"""Commands on the workers of an engine. What `condsim bench` has finished is found here, and starts no worker."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from condsim.harness.commands.outcomes import Event, Failed, Finished, Outcomes, Pending, Ran
 from condsim.harness.commands.runs import BenchJob, RunState, run_job, start_runs
@@ -14,8 +15,30 @@ from condsim.harness.configs import make_once
 from condsim.harness.engine.engine import Engine, Lost
 from condsim.harness.errors import BackboneError, CondsimError, UnusableRowsError
 from condsim.harness.progress import track
+from condsim.harness.settings.composition import run_jobs
 from condsim.harness.task import ImageTable
 from condsim.harness.tracker import Tracker
+
+
+def run_on_engine(command: str, argv: Sequence[str], run: Callable[[Mapping[str, Any], Engine], int]) -> int:
+    """Run the jobs of a command whose settings name an engine; one that several jobs name is started once."""
+    engines: dict[int, Engine] = {}
+
+    def run_job(settings: Mapping[str, Any]) -> int:
+        engine: Engine = make_once(settings["engine"], "engine")
+        if not engine.interactive:
+            raise CondsimError(
+                f"`condsim {command}` needs workers that answer while it waits: use engine=local or engine=ray; on "
+                "SLURM, start Ray in one allocation (docs/scale.md)"
+            )
+        engines[id(engine)] = engine
+        return run(settings, engine)
+
+    try:
+        return run_jobs(command, argv, run_job)
+    finally:
+        for engine in engines.values():
+            engine.close()
 
 
 def run_elsewhere(engine: Engine, jobs: Sequence[tuple[BenchJob, Tracker]], outcomes: Outcomes) -> None:

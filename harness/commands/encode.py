@@ -6,33 +6,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from condsim.harness.commands.elsewhere import run_on_engine
 from condsim.harness.configs import make_once
 from condsim.harness.console import console, print_note, warn
 from condsim.harness.engine.engine import Engine
-from condsim.harness.errors import CondsimError, UnusableRowsError
+from condsim.harness.errors import UnusableRowsError
 from condsim.harness.settings.chosen import chosen_benchmark
-from condsim.harness.settings.composition import run_jobs
 from condsim.harness.task import Benchmark, ImageTable
 
 
 def main(argv: Sequence[str]) -> int:
-    engines: dict[int, Engine] = {}
-
-    def run(settings: Mapping[str, Any]) -> int:
-        engine: Engine = make_once(settings["engine"], "engine")
-        if not engine.interactive:
-            raise CondsimError(
-                "`condsim encode` needs workers that answer while it waits: use engine=local or engine=ray; on SLURM, "
-                "start Ray in one allocation (docs/scale.md)"
-            )
-        engines[id(engine)] = engine
-        return encode(settings, engine)
-
-    try:
-        return run_jobs("encode", argv, run)
-    finally:
-        for engine in engines.values():
-            engine.close()
+    return run_on_engine("encode", argv, encode)
 
 
 def encode(settings: Mapping[str, Any], engine: Engine) -> int:

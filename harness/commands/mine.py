@@ -7,16 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from condsim.datasets.mining.mine import mine_triplets
+from condsim.harness.commands.elsewhere import run_on_engine
 from condsim.harness.configs import make
 from condsim.harness.console import console
-from condsim.harness.settings.composition import run_jobs
+from condsim.harness.engine.engine import Engine
 
 
 def main(argv: Sequence[str]) -> int:
-    return run_jobs("mine", argv, run)
+    return run_on_engine("mine", argv, run)
 
 
-def run(settings: Mapping[str, Any]) -> int:
+def run(settings: Mapping[str, Any], engine: Engine) -> int:
     """Mine by the settings of conf/mine.yaml, and print the counts."""
     summary = mine_triplets(
         make(settings["captions"], "captions"),
@@ -28,6 +29,7 @@ def run(settings: Mapping[str, Any]) -> int:
         limit=settings["limit"],
         shard=settings["shard"],
         recipe=settings["recipe"],
+        engine=engine,
     )
     for key in ("captions", "relations", "rated", "kept", "subjects", "triplets"):
         console.print(f"{key:<10} {summary[key]:>12,}")

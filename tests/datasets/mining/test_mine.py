@@ -3,10 +3,12 @@
 import csv
 import io
 import json
+import pickle
 import subprocess
 import sys
 import tarfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +22,12 @@ from condsim.datasets.mining.captions import FolderCaptions, HubCaptions, TableC
 from condsim.datasets.mining.concreteness import brysbaert
 from condsim.datasets.mining.known_truth import precision_recall, said_relations
 from condsim.datasets.mining.mine import mine_triplets
-from condsim.datasets.mining.relations import Relation, SceneGraphRelations
+from condsim.datasets.mining.relations import MODEL, Relation, SceneGraphRelations
 from condsim.datasets.mining.triplets import sample_released, sample_triplets
 from condsim.datasets.shapes.captions import caption_scenes
 from condsim.datasets.shapes.world import sample_scenes
+from condsim.harness.engine.engine import Item, Lost, Result
+from condsim.harness.engine.local import LocalEngine
 from condsim.harness.errors import CondsimError
 
 pytestmark = pytest.mark.slow
@@ -60,6 +64,7 @@ def test_relations_of_the_papers_example(parser: SceneGraphRelations) -> None:
 
 def test_our_extensions_add_attributes_lists_and_phrases() -> None:
     ours = SceneGraphRelations(objects="phrase", compounds=False, attributes=True, lists=True, ignore=["photo"])
+    assert ours.__reduce__() == (SceneGraphRelations, ("phrase", False, True, True, {"photo"}, MODEL, 256))
     found = relations(ours, "a photo of a striped red circle, a star and a large square on a wavy gray background")
     assert {("circle", "", "striped"), ("circle", "", "red"), ("square", "", "large")} <= found
     assert {("circle", "and", "star"), ("star", "and", "striped red circle"), ("star", "and", "large square")} <= found
@@ -280,6 +285,49 @@ def test_a_stopped_run_continues_and_ends_in_the_same_bytes(
     again = Counting(parser)
     mine_triplets(TableCaptions(table), again, tmp_path / "whole", **{**settings, "seed": 5})
     assert again.seen == 0  # another draw parses nothing again
+
+
+class Words:
+    """A parser of "SUBJECT in OBJECT"."""
+
+    identity = {"parser": "words"}  # noqa: RUF012
+
+    def __call__(self, captions: Iterable[str]) -> Iterator[tuple[Relation, ...]]:
+        for caption in captions:
+            first, *_, last = caption.split(" ")
+            yield (Relation(first, "in", last, last),)
+
+
+class Backwards(LocalEngine):
+    """Three workers whose first results come last first; that of place ``lost`` dies. All travels by pickle."""
+
+    def __init__(self, lost: int = -1) -> None:
+        self.lost = lost
+
+    def work(
+        self, make: Callable[[], Callable[[Item], Result]], items: Iterable[Item]
+    ) -> Iterator[tuple[Item, Result | Lost]]:
+        do, waiting = pickle.loads(pickle.dumps(make))(), iter(items)
+        while three := list(islice(waiting, 3)):
+            for place in reversed(range(len(three))):
+                result: Result = pickle.loads(pickle.dumps(do(pickle.loads(pickle.dumps(three[place])))))
+                yield three[place], Lost("it ran out of memory") if place == self.lost else result
+            self.lost = -1
+
+
+def test_workers_of_an_engine_leave_the_bytes_of_one_process(table: Path, tmp_path: Path) -> None:
+    def mine(folder: str, engine: LocalEngine | None = None) -> dict[str, bytes]:
+        settings: dict[str, Any] = {"concreteness": 0, "count": 9, "shard": 2, "rating": lambda word: 5.0}
+        mine_triplets(TableCaptions(table), Words(), tmp_path / folder, engine=engine, **settings)
+        return {path.name: path.read_bytes() for path in (tmp_path / folder).rglob("*") if path.is_file()}
+
+    alone = mine("alone")
+    assert mine("shared", Backwards()) == alone
+    with pytest.raises(CondsimError, match=r"1 shards died:\n  captions 2 to 3: it ran out of memory\nRun the same"):
+        mine("again", Backwards(lost=1))
+    shards = sorted(path.name for path in (tmp_path / "again" / "relations").iterdir())
+    assert shards == [f"part-0000{number}.parquet" for number in (0, 2, 3, 4)], "the others are written"
+    assert mine("again", Backwards()) == alone
 
 
 def test_relations_of_other_settings_are_not_mixed_in(table: Path, parser: SceneGraphRelations, tmp_path: Path) -> None:
