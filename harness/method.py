@@ -231,6 +231,39 @@ class Method(ABC):
         return None if self.reads_conditions else scorer
 
 
+class TwoSteps(Method):
+    """A method on top of ``base`` that needs only the base's best items of a query: on a gallery in parts, the workers
+    find these first (exactly), and the second step is done where the backbone is. Subclass one of the two kinds."""
+
+    base: Method
+
+    @property
+    def in_two_steps(self) -> bool:
+        """Whether these settings need only the base's best items."""
+        return self.base.sharded and not self.needs_row
+
+
+class Reranks(TwoSteps):
+    """It scores the ``shortlist`` best items of its base again, above all others, which keep the base's scores.
+
+    The new scores depend on the query and the ``shortlist`` + 1 best items alone. ``prepare`` then gets a gallery of
+    such items, with the base's statistics of the whole gallery.
+    """
+
+    shortlist: int
+
+
+class Expands(TwoSteps):
+    """It ranks as its base, with queries that their ``neighbors`` best items have changed."""
+
+    neighbors: int
+
+    @abstractmethod
+    def expanded(self, queries: Queries, items: Tensor, scores: Tensor) -> Queries:
+        """The changed queries, from the raw features ``items`` [B, n, D] of the base's best items of each, without its
+        own picture, and their ``scores`` [B, n]; -inf: there is no such item."""
+
+
 def prepared_scorer(method: Method, gallery: Gallery) -> Scorer:
     """``method.prepare(gallery)``. Raises CondsimError where that is no function."""
     scorer: object = method.prepare(gallery)

@@ -15,7 +15,7 @@ import torch
 
 from condsim.harness.categories import categories_of, read_categories
 from condsim.harness.errors import CondsimError, NotApplicable, did_you_mean
-from condsim.harness.method import Gallery, Method, Queries, Scorer
+from condsim.harness.method import Gallery, Method, Queries, Reranks, Scorer
 from condsim.harness.one_vector import unit
 from condsim.harness.paths import resolve
 from condsim.harness.task import ImageTable, Ragged, Task, condition_text
@@ -42,7 +42,7 @@ _ELEMENTS_AT_ONCE = 1 << 20
 """Pairwise similarities at a time: 8 MiB in float64, within a core's cache or near it."""
 
 
-class NeighborhoodRerank(Wrapper):
+class NeighborhoodRerank(Wrapper, Reranks):
     """s' = (1 - weight) z(s) + weight z(H) within the shortlist, which stays above everything else. [ours]
 
     Args:
@@ -113,6 +113,10 @@ class NeighborhoodRerank(Wrapper):
         self.needs_condition = self.needs_condition or around != "reference"
         self.needs_text = self.needs_text or weight > 0
         self.needs_row = self.needs_row or (mode in BY_OBJECT and around != "text")
+
+    @property
+    def in_two_steps(self) -> bool:
+        return super().in_two_steps and self.solver != "random"  # it shuffles the items of the whole gallery
 
     def check(self, task: Task) -> None:
         super().check(task)
@@ -192,9 +196,11 @@ class Neighborhoods:
     def of(self, queries: Queries, around: str, k: int) -> Tensor:
         """int64 [B, k or fewer]: the sets of queries, padded with -1 at their end."""
         if self.references is not None and self.conditions is not None:
-            own = self.references[queries.reference_row]
-            named = self.conditions[queries.condition]
-            sides = {"reference": (own,), "text": (named,), "both": (named, own)}[around]
+            sides = []
+            if around != "reference":
+                sides.append(self.conditions[queries.condition])
+            if around != "text":
+                sides.append(self.references[queries.reference_row])
             joined = torch.cat(sides, dim=1)
             return joined.gather(1, (joined < 0).long().argsort(dim=1, stable=True))  # padding to the end
         k = min(k, len(self.bank))

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from condsim.harness.errors import CondsimError
-from condsim.harness.method import Gallery, Method, Queries, Scorer, TwoSided, query_side, score_side
+from condsim.harness.method import Expands, Gallery, Method, Queries, Scorer, TwoSided, query_side, score_side
 from condsim.harness.one_vector import unit
 from condsim.methods.inner_product import ImageOnly
 from condsim.methods.shared.base_method import Wrapper
@@ -22,7 +22,7 @@ _ELEMENTS_AT_ONCE = 1 << 23
 """Scores of the whole gallery at a time: 32 MiB."""
 
 
-class AlphaQueryExpansion(Wrapper):
+class AlphaQueryExpansion(Wrapper, Expands):
     """ref' = unit(unit(ref) + sum over the base's best n items of max(ref . d, 0)^alpha d), then the base again.
 
     With the base ``image_only`` this is the published method. With any other base the neighbours are the base's best
@@ -47,6 +47,16 @@ class AlphaQueryExpansion(Wrapper):
         base = self.base.prepare(gallery)
         return base if self.neighbors == 0 else ExpandedScorer(self, base, gallery)
 
+    def expanded(self, queries: Queries, items: Tensor, scores: Tensor) -> Queries:
+        reference, items = unit(queries.reference), unit(items)
+        moved = reference.clone()
+        for place in range(items.shape[1]):
+            neighbour = items[:, place]
+            weight = (reference * neighbour).sum(dim=1).clamp(min=0).pow(self.alpha)
+            moved += weight.masked_fill(scores[:, place].isinf(), 0.0)[:, None] * neighbour
+        lengths: Tensor = queries.reference.norm(dim=1, keepdim=True)
+        return dataclasses.replace(queries, reference=unit(moved) * lengths)
+
 
 class ExpandedScorer(TwoSided):
     """A base scorer that gets expanded references."""
@@ -54,7 +64,7 @@ class ExpandedScorer(TwoSided):
     def __init__(self, method: AlphaQueryExpansion, base: Scorer, gallery: Gallery) -> None:
         self.method = method
         self.base = base
-        self.items = unit(gallery.features)
+        self.items = gallery.features
         place = np.full(len(gallery.table), -1, dtype=np.int64)
         place[gallery.rows] = np.arange(len(gallery.rows))
         self.place = torch.from_numpy(place).to(self.items.device)
@@ -79,11 +89,6 @@ class ExpandedScorer(TwoSided):
         inside = (own >= 0).nonzero()[:, 0]
         scores[inside, own[inside]] = -torch.inf
         best, rows = scores.topk(min(self.method.neighbors, scores.shape[1]), dim=1)
-        reference = unit(queries.reference)
-        moved = reference.clone()
-        for place in range(rows.shape[1]):
-            neighbour = self.items[rows[:, place]]
-            weight = (reference * neighbour).sum(dim=1).clamp(min=0).pow(self.method.alpha)
-            moved += weight.masked_fill(best[:, place].isinf(), 0.0)[:, None] * neighbour
-        lengths: Tensor = queries.reference.norm(dim=1, keepdim=True)
-        return unit(moved) * lengths
+        step = max(1, _ELEMENTS_AT_ONCE // max(1, rows.shape[1] * self.items.shape[1]))
+        some = [slice(start, start + step) for start in range(0, len(queries), step)]
+        return torch.cat([self.method.expanded(queries.part(s), self.items[rows[s]], best[s]).reference for s in some])

@@ -15,11 +15,12 @@ from condsim.harness.backbone import ImageParts
 from condsim.harness.engine.engine import Engine, divided
 from condsim.harness.errors import CondsimError, NotApplicable
 from condsim.harness.gallery_parts import Parts
-from condsim.harness.method import Gallery, Method, TrainFeatures, prepared_scorer
+from condsim.harness.method import Expands, Gallery, Method, Reranks, TrainFeatures, TwoSteps, prepared_scorer
 from condsim.harness.ranking.candidates import CandidateLists
 from condsim.harness.ranking.counting import Floats
 from condsim.harness.ranking.engine import BUDGET, Grid, Ranking, queries_of, rank_shards
-from condsim.harness.ranking.shards import Batch, HeldShards, Scan, Shard, joined, merged
+from condsim.harness.ranking.shards import Batch, HeldShards, Scan, Shard, Shards, joined, merged
+from condsim.harness.run.two_steps import Reranked, expanded
 from condsim.harness.task import ImageTable, Rows, Task
 
 
@@ -43,36 +44,48 @@ def rank_parts(
     """
     require_sharded(method)
     parts = images.parts
-    settings = _Settings(parts, method, task.full_name, gallery)
+    base = method.base if isinstance(method, TwoSteps) and not method.sharded else method
+    settings = _Settings(parts, base, task.full_name, gallery)
     shares = divided(len(parts.files), max(1, min(len(parts.files), engine.workers)))
     held = engine.hold([partial(_PartShards, settings, which) for which in shares])
     try:
         statistics = _summed(held.all("statistics"))
         recorded = _Recorded(gallery)
-        scorer = prepared_scorer(method, replace(recorded.gallery, statistics=statistics))
+        scorer = prepared_scorer(base, replace(recorded.gallery, statistics=statistics))
         held.all("prepare", statistics, recorded.answers)
         lists = CandidateLists.of(task)
         grid = Grid.of(task, lists, parts.width, True, budget_bytes, whole=False, parts=True)
         asking = Shard(scorer, 0, 0, torch.device("cpu"), task.full_name)
+        shards: Shards = HeldShards(held)
+        if base is not method and isinstance(method, Reranks):
+            shards = Reranked(shards, method, images, replace(gallery, statistics=statistics), task)
 
         def side(which: Rows) -> Any:
             reference = images.gather(torch.from_numpy(task.reference[which]))
-            return asking.query_side(queries_of(task, which, reference, gallery.condition_features))
+            queries = queries_of(task, which, reference, gallery.condition_features)
+            if isinstance(shards, Reranked):
+                shards.queries = queries
+            if base is not method and isinstance(method, Expands):
+                with held.batch():
+                    queries = expanded(method, queries, images, shards, asking.query_side(queries), grid.chunk)
+            return asking.query_side(queries)
 
-        return rank_shards(task, lists, grid, HeldShards(held), side, top=top, progress=progress)
+        return rank_shards(task, lists, grid, shards, side, top=top, progress=progress)
     finally:
         held.release()
 
 
 def require_sharded(method: Method) -> None:
     """Raises NotApplicable, with the reason, for a method that cannot rank a gallery in parts."""
-    if method.sharded:
+    if method.sharded or (isinstance(method, TwoSteps) and method.in_two_steps):
         return
     name = type(method).__name__
-    if not method.pointwise:
-        reason = "it scores the candidates of a query together"
+    if isinstance(method, TwoSteps) and not method.base.sharded:
+        reason = f"its base {type(method.base).__name__} does not"
     elif method.needs_row:
         reason = "it looks up what it needs by the row of an image"
+    elif not method.pointwise and not isinstance(method, TwoSteps):
+        reason = "it scores the candidates of a query together"
     else:
         reason = "with these settings it needs the whole gallery at once (condsim.Method.sharded)"
     raise NotApplicable(f"{name} does not rank a gallery in parts: {reason}")

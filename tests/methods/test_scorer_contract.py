@@ -27,7 +27,7 @@ from condsim.harness.engine.engine import Held
 from condsim.harness.engine.local import LocalEngine
 from condsim.harness.errors import NotApplicable
 from condsim.harness.gallery_parts import write_parts
-from condsim.harness.method import Explains, Gallery, Method, Queries
+from condsim.harness.method import Explains, Gallery, Method, Queries, TwoSteps
 from condsim.harness.ranking.engine import Ranking, rank_task
 from condsim.harness.run.run import rank
 from condsim.harness.run.sharded import rank_parts
@@ -234,6 +234,7 @@ QUICK: dict[str, dict[str, object]] = {
     "specific_focus_attribute": {"tasks": ("search",)},
     "specific_change_attribute": {"tasks": ("search",), "templates": "plain"},
     "specific_object": {"tasks": ("search",)},
+    "neighborhood_rerank": {"shortlist": 7},
 }
 
 
@@ -242,6 +243,9 @@ SHARDED = {
     "indirect", "joint", "lincir", "linear_adapter", "local_steering", "pic2word", "product", "quari",
     "query_adaptive", "searle", "slerp", "specific_change_attribute", "specific_focus_attribute", "text_only", "texts",
 }  # fmt: skip
+
+
+TWO_STEPS = {"alpha_query_expansion", "neighborhood_rerank", "rerank_oracle", "rerank_regions"}
 
 
 class Pickled(LocalEngine):
@@ -295,7 +299,9 @@ def test_a_gallery_in_parts_is_ranked_as_one_or_refused(
         return rank_parts(task, method, images, without, Pickled(workers), top=ITEMS, budget_bytes=640)
 
     assert method.sharded == (name in SHARDED)
-    if not method.sharded:
+    in_two_steps = isinstance(method, TwoSteps) and method.in_two_steps
+    assert in_two_steps == (name in TWO_STEPS)
+    if not method.sharded and not in_two_steps:
         with pytest.raises(NotApplicable, match="does not rank a gallery in parts: "):
             in_parts(1)
         return
