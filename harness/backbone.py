@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from condsim.harness.task import ImageTable
+from condsim.harness.task import ImageTable, Task
 
 if TYPE_CHECKING:  # readers of records need the contract but not torch
     import torch
@@ -110,6 +110,12 @@ class HasParts(Protocol):
     def image_parts(self, table: ImageTable) -> ImageParts | None:
         """The features of ``table``; None where its first rows are not a gallery in parts."""
         ...
+
+
+def parts_of(backbone: Backbone, task: Task) -> ImageParts | None:
+    """The task's images where its gallery is in parts, and None where it is ranked in one process."""
+    images = backbone.image_parts(task.images) if isinstance(backbone, HasParts) else None
+    return images if images is not None and task.gallery_range == range(len(images.parts)) else None
 
 
 @runtime_checkable

@@ -19,6 +19,10 @@ class BackboneError(CondsimError):
     """A backbone cannot be loaded, so every run that needs it fails in the same way. It is reported once."""
 
 
+class EngineError(CondsimError):
+    """The workers of an engine do not start, so nothing that needs them can be done."""
+
+
 class UserCodeError(CondsimError):
     """Code of the user raised an exception that is not made for readers, its ``__cause__``."""
 

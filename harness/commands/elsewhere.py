@@ -42,23 +42,29 @@ def run_on_engine(command: str, argv: Sequence[str], run: Callable[[Mapping[str,
 
 
 def run_elsewhere(engine: Engine, jobs: Sequence[tuple[BenchJob, Tracker]], outcomes: Outcomes) -> None:
-    """Run the jobs on ``engine``: the images that no store holds are encoded first."""
+    """Run the jobs on ``engine``: the images that no store holds are encoded first.
+
+    A job is one worker's, except where the gallery is in parts: all workers rank one such run after the other.
+    """
     trackers: dict[int, Tracker] = {}
     todo: list[BenchJob] = []
+    in_parts: list[BenchJob] = []
     tables: list[tuple[str, ImageTable]] = []
     looking = RunState(measure=False)
     for job, tracker in jobs:
-        tasks = []
+        whole, divided = [], []
         for event in run_job(job, looking):
             if isinstance(event, Pending):
-                tasks.append(event.task)
+                (divided if event.in_parts and engine.interactive else whole).append(event.task)
                 tables += [(_text(job, "backbone"), table) for table in event.tables]
             else:
                 outcomes.add(event)
-        if tasks:
-            todo.append(job.packed(tuple(tasks)))
-            trackers[id(todo[-1])] = tracker
-    if not todo or not outcomes.writable:
+        for chosen, tasks in ((todo, whole), (in_parts, divided)):
+            if tasks:
+                chosen.append(job.packed(tuple(tasks)))
+                trackers[id(chosen[-1])] = tracker
+    count = len(todo) + len(in_parts)
+    if not count or not outcomes.writable:
         return
     todo.sort(key=lambda job: (_text(job, "benchmark"), _text(job, "backbone")))  # a worker keeps what it has loaded
     answered = 0
@@ -66,15 +72,20 @@ def run_elsewhere(engine: Engine, jobs: Sequence[tuple[BenchJob, Tracker]], outc
         with closing(engine):
             if engine.interactive:
                 _encode(engine, tables)
-            with track(len(todo), "jobs") as advance:
+            with track(count, "jobs") as advance:
                 for job, result in engine.work(start_runs, todo):
                     events = _lost(job, result) if isinstance(result, Lost) else result
                     outcomes.collect(map(_made_now, events), trackers[id(job)])
                     answered += 1
                     advance(1)
-        outcomes.submitted += len(todo) - answered
+                state = RunState(engine=engine)
+                for job in in_parts:
+                    outcomes.collect(run_job(job, state), trackers[id(job)])
+                    answered += 1
+                    advance(1)
+        outcomes.submitted += count - answered
     except CondsimError as error:
-        outcomes.add(Failed(f"{len(todo) - answered} of {len(todo)} jobs", "", str(error)))
+        outcomes.add(Failed(f"{count - answered} of {count} jobs", "", str(error)))
 
 
 def _encode(engine: Engine, tables: Sequence[tuple[str, ImageTable]]) -> None:

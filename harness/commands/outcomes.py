@@ -41,6 +41,8 @@ class Pending:
     task: str
     tables: tuple[ImageTable, ...] = field(default=(), compare=False)
     """Whose features it needs."""
+    in_parts: bool = field(default=False, compare=False)
+    """Whether its gallery is in parts, which the workers of an engine share."""
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from condsim.harness.backbone import parts_of
 from condsim.harness.commands.outcomes import (
     Damaged,
     Event,
@@ -24,7 +25,8 @@ from condsim.harness.commands.outcomes import (
     Unwritable,
 )
 from condsim.harness.configs import make, make_once, plain
-from condsim.harness.errors import BackboneError, CondsimError, NotApplicable, UnusableRowsError
+from condsim.harness.engine.engine import Engine
+from condsim.harness.errors import BackboneError, CondsimError, EngineError, NotApplicable, UnusableRowsError
 from condsim.harness.run.pictures import SeenPictures
 from condsim.harness.run.record import Record, RecordError, read_record
 from condsim.harness.run.task_file import save_task, task_path
@@ -86,6 +88,8 @@ class RunState:
     """Whether the folder of results can be written; None: not tried, since nothing had to be run."""
     pictures: SeenPictures = field(default_factory=SeenPictures)
     """Those of the finished runs since something was run: a sweep that is done looks at each file once."""
+    engine: Engine | None = None
+    """Whose workers rank a gallery in parts; None: this process."""
     spare: Path | None = None
     """Where records go that cannot be written to the folder of results."""
 
@@ -153,6 +157,8 @@ def run_job(job: BenchJob, state: RunState) -> Iterator[Event]:
                 events = [Pending(task.full_name, (task.images,))]
             except UNEXPECTED as reason:
                 events = [Failed.by(reason, job.label, results, task.full_name)]
+        except EngineError:
+            raise
         except BackboneError as error:
             events = [Unloadable(backbone.name, str(error))]
         except NotApplicable as reason:
@@ -179,13 +185,16 @@ def _run(
     if unwritable := state.unwritable(job.results):
         return [*damaged, *unwritable]
     if not state.measure:
-        return [*damaged, Pending(task.full_name, _tables(benchmark, task, method, settings))]
+        in_parts = parts_of(backbone, task) is not None
+        return [*damaged, Pending(task.full_name, _tables(benchmark, task, method, settings), in_parts)]
     from condsim.harness.run.run import measure_task  # imports torch, which a finished run does not need
 
     if not fresh:
         identity = identify(benchmark, task, method, backbone, settings)  # of the pictures as they are now
     state.pictures.seen.clear()
-    measured = measure_task(benchmark, task, method, backbone, replace(settings, settings=job.changed()), identity)
+    measured = measure_task(
+        benchmark, task, method, backbone, replace(settings, settings=job.changed()), identity, state.engine
+    )
     return [*damaged, *keep(measured, job.results, folder, state)]
 
 

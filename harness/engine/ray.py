@@ -16,7 +16,7 @@ from typing import Any, Literal
 from condsim.harness.console import console, warn
 from condsim.harness.engine.engine import Held, Item, Lost, Result
 from condsim.harness.engine.worker import Surroundings, answer, packed, result_of, unpacked
-from condsim.harness.errors import CondsimError, first_line
+from condsim.harness.errors import CondsimError, EngineError, first_line
 
 _ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 """Set where the user has not: nothing is reported to Ray's makers, and no advice on future versions is printed."""
@@ -133,7 +133,7 @@ class RayEngine:
         try:
             import ray
         except ImportError:
-            raise CondsimError("engine=ray needs Ray: pip install 'condsim[ray]'") from None
+            raise EngineError("engine=ray needs Ray: pip install 'condsim[ray]'") from None
         started = time.monotonic()
         if not ray.is_initialized():
             own: dict[str, Any] = {}
@@ -149,7 +149,7 @@ class RayEngine:
                         ray.shutdown()
                     if "timed out" in str(error) and time.monotonic() < started + self.patience:
                         continue  # a machine under load: Ray waits 30 seconds for its own processes
-                    raise CondsimError(
+                    raise EngineError(
                         f"engine.address={self._address}: Ray cannot be started there: {first_line(error)}"
                     ) from error
             self._own = True
@@ -229,7 +229,7 @@ class _Worker:
 
 
 class _Starts:
-    """Waits for calls and for workers to come up; raises CondsimError if no worker does."""
+    """Waits for calls and for workers to come up; raises EngineError if no worker does."""
 
     def __init__(self, engine: RayEngine) -> None:
         self.engine = engine
@@ -247,7 +247,7 @@ class _Starts:
         if not done and not busy:
             needs = f"{self.engine._cpus} CPUs" + f" and {self.engine._gpus:g} GPUs" * bool(self.engine._gpus)
             here = {name: int(number) for name, number in ray.cluster_resources().items() if name in ("CPU", "GPU")}
-            raise CondsimError(
+            raise EngineError(
                 f"no worker of Ray was up after engine.patience={self.engine.patience:g} seconds. A worker needs "
                 f"{needs}, and the cluster has {here or 'nothing'}. Lower engine.cpus or engine.gpus, or increase "
                 "engine.patience"
@@ -255,7 +255,7 @@ class _Starts:
         return list(done)
 
     def finish(self, worker: _Worker) -> bool:
-        """Whether a worker is up. Raises what its start raised, and CondsimError if starts fail again and again."""
+        """Whether a worker is up. Raises what its start raised, and EngineError if starts fail again and again."""
         import ray
 
         try:
@@ -264,7 +264,7 @@ class _Starts:
             reason = self.engine._lose(worker, error)
             self.failures += 1
             if self.failures > self.engine.retries:
-                raise CondsimError(f"{self.failures} workers of Ray died while they started: {reason}") from error
+                raise EngineError(f"{self.failures} workers of Ray died while they started: {reason}") from error
             return False
         self.failures = 0
         return True

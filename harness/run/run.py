@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from condsim.harness.backbone import Backbone, HasParts, ImageParts, MapsImages, NotesInputs
+from condsim.harness.backbone import Backbone, MapsImages, NotesInputs, parts_of
 from condsim.harness.condition_features import condition_features
 from condsim.harness.encoding import encode_images, encode_texts, jointly, pseudo_words
 from condsim.harness.engine.engine import Engine
@@ -63,17 +63,19 @@ def measure_task(
     backbone: Backbone,
     settings: RunSettings,
     identity: Identity | None = None,
+    engine: Engine | None = None,
 ) -> MeasuredRun:
     """Score, rank and measure. Raises NotApplicable before anything is encoded.
 
     ``identity``: what :func:`condsim.harness.run.identity.identify` says of these arguments, where the caller knows it.
+    ``engine``: as in ``rank``.
     """
     method.check(task)
     identity = identity or identify(benchmark, task, method, backbone, settings)
-    method, choice = chosen_method(benchmark, task, method, backbone, settings)
+    method, choice = chosen_method(benchmark, task, method, backbone, settings, engine)
     with isolated():
         texts: list[str] = []
-        ranking, seconds = rank(benchmark, task, method, backbone, settings.top, texts)
+        ranking, seconds = rank(benchmark, task, method, backbone, settings.top, texts, engine)
     if images_digest(backbone, task.images) != identity.config["images"]:
         raise CondsimError(f"pictures below {task.images.root} changed during the run: run the same command again")
     record = Record(
@@ -103,19 +105,26 @@ def measure_task(
 
 
 def chosen_method(
-    benchmark: Benchmark, task: Task, method: Method, backbone: Backbone, settings: RunSettings
+    benchmark: Benchmark,
+    task: Task,
+    method: Method,
+    backbone: Backbone,
+    settings: RunSettings,
+    engine: Engine | None = None,
 ) -> tuple[Method, dict[str, Any]]:
     """The method with the settings that are chosen on validation data, and what was compared; ``method`` and nothing
     where no setting is open."""
     if settings.choice is None:
         return method, {}
-    return settings.choice.best(task, partial(_score, benchmark, backbone))
+    return settings.choice.best(task, partial(_score, benchmark, backbone, engine))
 
 
-def _score(benchmark: Benchmark, backbone: Backbone, method: Method, task: Task, metric: str) -> float:
+def _score(
+    benchmark: Benchmark, backbone: Backbone, engine: Engine | None, method: Method, task: Task, metric: str
+) -> float:
     """The mean of a metric on a validation task; what a method looks up is the training split of ``benchmark``."""
     with isolated():
-        ranking, _ = rank(benchmark, task, method, backbone, top=1)
+        ranking, _ = rank(benchmark, task, method, backbone, top=1, engine=engine)
     return float(per_query(metric, ranking.ranks, ranking.subset_ranks, task.clusters).mean())
 
 
@@ -159,7 +168,7 @@ def rank(
             encoded_texts.extend(texts)
         return encode_texts(backbone, texts)
 
-    parts = _image_parts(backbone, task)
+    parts = parts_of(backbone, task)
     images: Tensor | None = None
     if parts is not None:
         require_sharded(method)
@@ -202,12 +211,6 @@ def rank(
                 )
     scored = time.perf_counter()
     return ranking, {"encode": encoded - started, "prepare": prepared - encoded, "score": scored - prepared}
-
-
-def _image_parts(backbone: Backbone, task: Task) -> ImageParts | None:
-    """The task's images where its gallery is in parts, and None where it is ranked in this process."""
-    images = backbone.image_parts(task.images) if isinstance(backbone, HasParts) else None
-    return images if images is not None and task.gallery_range == range(len(images.parts)) else None
 
 
 def measure(task: Task, ranking: Ranking, resamples: int, seed: int) -> dict[str, Measurement]:

@@ -30,6 +30,7 @@ from condsim.methods.clay import Clay
 from condsim.methods.fusion import WeiCom
 from condsim.methods.inner_product import ImageOnly, TextOnly
 from encoders import Space, make_gallery_in_parts
+from running import run_condsim
 
 pytestmark = pytest.mark.slow
 
@@ -185,3 +186,35 @@ def test_other_tables_on_a_gallery_in_parts_are_looked_up_by_name(benchmark: Ben
     expected = parts.gather(torch.from_numpy(rows))
     torch.testing.assert_close(backbone.encode_images(table.take(rows)), expected)
     assert backbone.image_parts(table.take(rows)) is None
+
+
+TWO = """
+from condsim.harness.engine.local import LocalEngine
+
+class Two(LocalEngine):
+    workers = 2
+
+    def hold(self, makes):
+        print(f"{len(makes)} workers share the gallery")
+        return super().hold(makes)
+"""
+
+
+def test_bench_divides_the_gallery_of_a_run_between_the_workers_of_an_engine(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "engine").mkdir()
+    (tmp_path / "engine" / "two.yaml").write_text("_target_: two.Two\n")
+    (tmp_path / "two.py").write_text(TWO)
+    settings = (
+        "bench", "--config-dir", ".", "-m", "method=image_only,weicom", "benchmark=instance",
+        f"benchmark.queries={folder / 'queries.csv'}", f"benchmark.gallery={folder / 'gallery'}",
+        "backbone=precomputed", f"backbone.images=[{folder / 'gallery'},{folder / 'others.npy'}]",
+        f"cache_dir={folder}", "statistics.resamples=100",
+    )  # fmt: skip
+    alone = run_condsim(*settings, "results=alone", folder=tmp_path)
+    shared = run_condsim(*settings, "results=shared", "engine=two", folder=tmp_path)
+    assert "workers share" not in alone
+    assert shared.count("2 workers share the gallery") == 1
+    assert "1 run, 0 already done, 1 not applicable" in shared
+    for name in ("ranks.npz", "top.npy"):
+        one, two = (next((tmp_path / results).glob(f"runs/*/*/*/{name}")) for results in ("alone", "shared"))
+        assert one.read_bytes() == two.read_bytes()
