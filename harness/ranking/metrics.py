@@ -187,8 +187,8 @@ def _recall(ranks: Ranks, k: int | None) -> Values:
     m, n = first.relevant, first.irrelevant
     places = np.clip(k - first.above, 0, m + n)
     hit = np.minimum(places / (n + 1.0), 1.0)
-    for i in np.flatnonzero((m > 1) & (n > 0) & (places > 0)):
-        hit[i] = 1.0 - _miss(int(m[i]), int(n[i]), int(places[i]))
+    tied = np.flatnonzero((m > 1) & (n > 0) & (places > 0))
+    hit[tied] = 1.0 - _of_each(_miss, m[tied], n[tied], places[tied])
     return hit
 
 
@@ -206,11 +206,16 @@ def _reciprocal(ranks: Ranks, k: int | None) -> Values:
     places = _places(first.above, first.relevant + first.irrelevant, k)
     value = _harmonic(first.above, places) / (first.irrelevant + 1.0)
     tied = np.flatnonzero(first.relevant > 1)
-    keys = np.stack([first.above[tied], first.relevant[tied], first.irrelevant[tied]], axis=1)
-    distinct, which = np.unique(keys, axis=0, return_inverse=True)
-    expected = [_first_of_tied(above, m, n, k) for above, m, n in distinct.tolist()]
-    value[tied] = np.array(expected, dtype=np.float64)[which.reshape(-1)]
+    groups = first.above[tied], first.relevant[tied], first.irrelevant[tied]
+    value[tied] = _of_each(lambda above, m, n: _first_of_tied(above, m, n, k), *groups)
     return value
+
+
+def _of_each(function: Callable[..., float], *columns: NDArray[np.int64]) -> Values:
+    """[N] ``function`` of the N rows of ``columns``, called once for each distinct row: many queries are alike."""
+    distinct, which = np.unique(np.stack(columns, axis=1), axis=0, return_inverse=True)
+    values = [function(*row) for row in distinct.tolist()]
+    return np.array(values, dtype=np.float64)[which.reshape(-1)]
 
 
 def _first_of_tied(above: int, m: int, n: int, k: int | None) -> float:
