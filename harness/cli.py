@@ -8,7 +8,6 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from importlib import import_module
-from importlib.metadata import version
 
 from condsim.harness.errors import CondsimError, did_you_mean
 from condsim.harness.names import escaped
@@ -71,6 +70,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(usage(), end="")
         return 0
     if arguments[0] == "--version":
+        from importlib.metadata import version
+
         print(version("condsim"))
         return 0
     name, *rest = arguments

@@ -7,9 +7,10 @@ import os
 import pickle
 from contextlib import suppress
 from hashlib import blake2b
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 import condsim
 from condsim.harness.files import atomic
@@ -33,7 +34,7 @@ CLASSES = {
 def state_of(root: Path, *settings: str) -> bytes:
     """A digest of all that the loaded tasks depend on: it changes with every annotation, name of a picture, and line
     of code."""
-    state = blake2b(repr((str(root), *settings, version("numpy"))).encode(), digest_size=DIGEST)
+    state = blake2b(repr((str(root), *settings, np.__version__)).encode(), digest_size=DIGEST)
     for folder, folders, files in os.walk(root):
         folders.sort()
         state.update(repr((os.path.relpath(folder, root), sorted(files))).encode("utf-8", "surrogatepass"))

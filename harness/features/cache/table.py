@@ -21,7 +21,6 @@ from pathlib import Path
 from threading import RLock
 
 import numpy as np
-from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from condsim.harness.console import warn, warn_once
@@ -193,6 +192,8 @@ class FeatureTable:
     @contextmanager
     def _locked(self, purpose: str) -> Iterator[None]:
         """Hold the exclusive write lock of the folder, waiting for it; the system frees it if its holder dies."""
+        from filelock import FileLock, Timeout  # imports asyncio, which a run on stored features does not need
+
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             lock = FileLock(self.path / LOCK)

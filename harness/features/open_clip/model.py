@@ -9,9 +9,9 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from hashlib import blake2b
-from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
+from runpy import run_path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
@@ -109,7 +109,7 @@ class ModelSpec:
             "model": self.model,
             "architecture": blake2b(config, digest_size=8).hexdigest(),
             # Its stock transforms and tokenizers have changed between releases, though not between patches.
-            "open_clip": ".".join(version("open_clip_torch").split(".")[:2]),
+            "open_clip": ".".join(_release().split(".")[:2]),
         }
         if self.weights is None:
             identity["pretrained"] = str(self.pretrained)
@@ -222,11 +222,21 @@ def pretrained_tags(model: str) -> list[str]:
     return tags
 
 
-def _config_folder() -> Path:
+def _package_folder() -> Path:
     found = find_spec("open_clip")
     if found is None or not found.submodule_search_locations:
         raise BackboneError("the package open_clip_torch is not installed: pip install open_clip_torch")
-    return Path(found.submodule_search_locations[0]) / "model_configs"
+    return Path(found.submodule_search_locations[0])
+
+
+def _config_folder() -> Path:
+    return _package_folder() / "model_configs"
+
+
+def _release() -> str:
+    """The release of open_clip. A finished run needs it, and open_clip itself and importlib.metadata are slow to
+    import."""
+    return str(run_path(str(_package_folder() / "version.py"))["__version__"])
 
 
 def _tag_config(model: str, tag: str) -> dict[str, Any]:
