@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from condsim.harness.results.question_set import QuestionSet
 from condsim.harness.results.stored_run import StoredRun
-from condsim.harness.statistics.composition_gap import composition_gaps
-from condsim.harness.statistics.intervals import Interval, mean_intervals
+
+if TYPE_CHECKING:
+    from condsim.harness.statistics.intervals import Interval
 
 BASELINES = ("image_only", "text_only")
 GAP_NOTE = (
@@ -23,6 +25,9 @@ def run_gaps(question_set: QuestionSet, values: Mapping[StoredRun, NDArray[np.fl
 
     ``values``: run -> [Q] one metric of every query, with the baselines' own. They have no gap themselves.
     """
+    from condsim.harness.statistics.composition_gap import composition_gaps  # imports SciPy
+    from condsim.harness.statistics.intervals import mean_intervals
+
     known = {(run.record.backbone, run.record.method): column for run, column in values.items()}
     gaps = {}
     for run, column in values.items():

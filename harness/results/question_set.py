@@ -6,7 +6,7 @@ from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from condsim.harness.errors import CondsimError
 from condsim.harness.ranking.metric_names import headline_metric, in_order
@@ -71,6 +71,17 @@ class QuestionSet:
         """The metric that represents the task where only one is shown."""
         names = (name for run in self.runs for name in run.record.metrics)
         return headline_metric(names) if self.chosen is None else self.chosen
+
+    @property
+    def state(self) -> list[Any]:
+        """Everything that a statistic of the headline metric depends on, as JSON."""
+        runs = sorted([run.run, *map(list, sorted(run.record.files.items()))] for run in self.runs)
+        return [self.headline, runs, self.task_path is not None]
+
+    @property
+    def shown_state(self) -> list[Any]:
+        """``state``, and the names under which the runs are shown."""
+        return [[run.label for run in self.runs], *self.state]
 
     @property
     def task_path(self) -> Path | None:

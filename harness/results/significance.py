@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from condsim.harness.errors import CondsimError
-from condsim.harness.files import atomic
-from condsim.harness.hashing import canonical_json, content_digest
 from condsim.harness.ranking.metric_names import headline_metric
 from condsim.harness.results.entry import Entry
+from condsim.harness.results.kept import kept_in
 from condsim.harness.results.question_set import QuestionSet
 from condsim.harness.statistics.letters import share_letter
 
@@ -34,17 +31,9 @@ def significance_letters(sets: Sequence[QuestionSet], notes: list[str]) -> dict[
             folders.setdefault(question_set.folder, []).append(question_set)
     letters: dict[str, str] = {}
     for folder, members in folders.items():
-        kept = _read(folder / LETTERS_FILE)
-        current: dict[str, Any] = {}
-        for question_set in members:
-            key = _key(question_set)
-            valid = kept.get(question_set.id)
-            if valid is None or valid["key"] != key:
-                valid = {"key": key, "letters": _compared(question_set, notes)}
-            current[question_set.id] = valid
-            letters |= valid["letters"]
-        if current != kept:
-            _write(folder / LETTERS_FILE, current)
+        with kept_in(folder / LETTERS_FILE, notes) as remember:
+            for question_set in members:
+                letters |= remember([METHOD, *question_set.state], partial(_compared, question_set, notes))
     return letters
 
 
@@ -76,29 +65,3 @@ def _compared(question_set: QuestionSet, notes: list[str]) -> dict[str, str]:
         notes.append(f"{question_set.full_name} is not compared: {error}")
         return {}
     return dict(zip(comparison.runs, comparison.letters, strict=True))
-
-
-def _key(question_set: QuestionSet) -> list[Any]:
-    """Everything that the letters depend on."""
-    runs = sorted([run.run, *map(list, sorted(run.record.files.items()))] for run in question_set.runs)
-    return [METHOD, question_set.headline, runs, question_set.task_path is not None]
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """The kept letters by question set; nothing where the file is missing, damaged or of another form."""
-    try:
-        kept = json.loads(path.read_text(encoding="utf-8"))
-        sets = kept["question_sets"]
-        return dict(sets) if kept["digest"] == _digest(sets) else {}
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return {}
-
-
-def _write(path: Path, sets: dict[str, Any]) -> None:
-    """A results folder that cannot be written to can still be read: the letters are then computed every time."""
-    with suppress(OSError), atomic(path) as scratch:
-        scratch.write_text(json.dumps({"digest": _digest(sets), "question_sets": sets}), encoding="utf-8")
-
-
-def _digest(sets: Any) -> str:
-    return content_digest(canonical_json(sets).encode())

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from math import isfinite
+from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
@@ -12,6 +14,7 @@ from condsim.harness.errors import CondsimError
 from condsim.harness.results.breakdown import (
     FEW_QUERIES,
     GroupRow,
+    Values,
     by_condition,
     by_label,
     conditions_repeat,
@@ -21,8 +24,10 @@ from condsim.harness.results.breakdown import (
 from condsim.harness.results.composition import GAP_NOTE, run_gaps
 from condsim.harness.results.costs import cost_plots
 from condsim.harness.results.entry import Entry
+from condsim.harness.results.kept import Remember
 from condsim.harness.results.percent import percent
 from condsim.harness.results.question_set import QuestionSet
+from condsim.harness.results.report.charts import chart
 from condsim.harness.results.spread import find_spreads, spread_table
 from condsim.harness.results.sweeps import find_sweeps
 from condsim.harness.results.table import (
@@ -39,8 +44,14 @@ from condsim.harness.results.table import (
     task_columns,
 )
 from condsim.harness.run.record import Measurement
+from condsim.harness.task import Task
+
+if TYPE_CHECKING:
+    from condsim.harness.statistics.intervals import Interval
 
 CONDITIONS_SHOWN = 40
+GAPS, MEANS, BARS = "composition gaps, 10,000 resamples, seed 0", "means 1", "kinds of distractors 1"
+"""Part of what kept parts of a page are valid for: change it whenever their computation changes."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +121,9 @@ class KindBars:
         return any(shares[-1] > 0 for _, shares in self.bars)
 
 
-def context(groups: Sequence[QuestionSet], entries: Sequence[Entry], notes: list[str]) -> dict[str, Any]:
+def context(
+    groups: Sequence[QuestionSet], entries: Sequence[Entry], notes: list[str], remember: Remember
+) -> dict[str, Any]:
     """All that the template reads, except the page of queries. ``notes`` gets what cannot be shown."""
     first = {benchmark: genecis_tasks(own) for benchmark, own in _by_benchmark(entries).items()}
 
@@ -122,14 +135,14 @@ def context(groups: Sequence[QuestionSet], entries: Sequence[Entry], notes: list
     shown = [group for group in groups if group.is_newest]
     return {
         "boards": boards(entries),
-        "tasks": task_tables(groups, entries, notes),
+        "tasks": task_tables(groups, entries, notes, remember),
         "spreads": spread_table(find_spreads(groups, notes)),
-        "sweeps": sweep_figures(shown),
+        "sweeps": sweep_figures(shown, remember),
         "few_queries": FEW_QUERIES,
-        "heats": heat_maps(shown, notes),
-        "labels": label_maps(shown, notes),
-        "kinds": kind_bars(shown, notes),
-        "costs": cost_figures(shown),
+        "heats": heat_maps(shown, notes, remember),
+        "labels": label_maps(shown, notes, remember),
+        "kinds": kind_bars(shown, notes, remember),
+        "costs": cost_figures(shown, remember),
         "without_task": [group.full_name for group in shown if group.task_path is None],
         "versions": versions(groups),
         "records": sum(len(group.runs) for group in groups),
@@ -159,7 +172,9 @@ def _by_benchmark(entries: Iterable[Entry]) -> dict[str, list[Entry]]:
     return groups
 
 
-def task_tables(groups: Sequence[QuestionSet], entries: Sequence[Entry], notes: list[str]) -> list[TaskTable]:
+def task_tables(
+    groups: Sequence[QuestionSet], entries: Sequence[Entry], notes: list[str], remember: Remember
+) -> list[TaskTable]:
     """One table per question set: runs down, best first, every metric across, and the composition gap."""
     by_run = {entry.run: entry for entry in entries if entry.run}
     tables = []
@@ -171,7 +186,7 @@ def task_tables(groups: Sequence[QuestionSet], entries: Sequence[Entry], notes: 
         own.sort(key=lambda entry: entry.metrics[headline].value if headline in entry.metrics else -1.0, reverse=True)
         letters = tuple(entry.letters for entry in own)
         chance = next((e.metrics[headline].chance for e in own if headline in e.metrics), None)
-        gaps = _gaps(group, notes)
+        gaps = _gaps(group, notes, remember)
         tables.append(
             TaskTable(
                 name=group.title if group.is_newest else f"{group.title} (older)",
@@ -187,7 +202,7 @@ def task_tables(groups: Sequence[QuestionSet], entries: Sequence[Entry], notes: 
     return tables
 
 
-def sweep_figures(groups: Sequence[QuestionSet]) -> list[PageFigure]:
+def sweep_figures(groups: Sequence[QuestionSet], remember: Remember) -> list[PageFigure]:
     """One chart per swept setting, one curve per task."""
     page_figures = []
     for sweep in find_sweeps(groups):
@@ -197,73 +212,78 @@ def sweep_figures(groups: Sequence[QuestionSet]) -> list[PageFigure]:
         rows = tuple((f"{x:g}", *(line.get(x, "") for line in lines.values())) for x in values)
         name = f"{sweep.title}: {', '.join(lines)} against {sweep.setting}"
         page_figures.append(
-            PageFigure(sweep.title, _chart("sweep_curve", sweep, name), numbers=Table(sweep.title, head, rows))
+            PageFigure(sweep.title, chart("sweep_curve", sweep, name, remember), numbers=Table(sweep.title, head, rows))
         )
     return page_figures
 
 
-def cost_figures(groups: Sequence[QuestionSet]) -> list[PageFigure]:
+def cost_figures(groups: Sequence[QuestionSet], remember: Remember) -> list[PageFigure]:
     """Seconds against quality, one or more plots per benchmark."""
     page_figures = []
     for plot in cost_plots(groups):
         head = (Column("run", number=False), Column("seconds"), Column(plot.y_name.removesuffix(", percent")))
         rows = tuple((point.label, f"{point.seconds:.2f}", Cell(point.mean)) for point in plot.points)
-        chart = _chart("cost_scatter", plot, f"{plot.title}: {plot.y_name} against seconds")
-        page_figures.append(PageFigure(plot.title, chart, plot.note, Table(plot.title, head, rows)))
+        drawn = chart("cost_scatter", plot, f"{plot.title}: {plot.y_name} against seconds", remember)
+        page_figures.append(PageFigure(plot.title, drawn, plot.note, Table(plot.title, head, rows)))
     return page_figures
 
 
-def heat_maps(groups: Sequence[QuestionSet], notes: list[str]) -> list[Heat]:
+def heat_maps(groups: Sequence[QuestionSet], notes: list[str], remember: Remember) -> list[Heat]:
     """One heat map per task that has several conditions, each with several queries."""
-    maps = []
-    for group in groups:
-        if group.task is None or group.headline is None or not conditions_repeat(group.task):
-            continue
-        values = {run.label: value for run, value in group.values(group.headline, notes).items()}
-        if values:
-            maps.append(_heat(group, by_condition(group.task, values), tuple(values)))
-    return maps
+    repeated = [group for group in groups if group.task is not None and conditions_repeat(group.task)]
+    return [heat for group in repeated for heat in _heat(group, by_condition, notes, remember)]
 
 
-def label_maps(groups: Sequence[QuestionSet], notes: list[str]) -> list[Heat]:
+def label_maps(groups: Sequence[QuestionSet], notes: list[str], remember: Remember) -> list[Heat]:
     """One heat map per task whose queries have labels."""
-    maps = []
-    for group in groups:
-        if group.task is None or group.task.labels is None or group.headline is None:
-            continue
+    labelled = [group for group in groups if group.task is not None and group.task.labels is not None]
+    return [heat for group in labelled for heat in _heat(group, by_label, notes, remember)]
+
+
+def _heat(
+    group: QuestionSet, split: Callable[[Task, Values], list[GroupRow]], notes: list[str], remember: Remember
+) -> list[Heat]:
+    """The heat map of a group whose task is there; none where no run has the headline metric."""
+
+    def compute() -> list[Any]:
         values = {run.label: value for run, value in group.values(group.headline, notes).items()}
-        if values:
-            maps.append(_heat(group, by_label(group.task, values), tuple(values)))
-    return maps
+        rows = split(group.task, values) if group.task is not None and values else []
+        return [len(rows), [[row.name, row.queries, row.means] for row in rows[:CONDITIONS_SHOWN]]]
+
+    total, rows = remember([MEANS, split.__name__, CONDITIONS_SHOWN, *group.shown_state], compute)
+    shown = tuple(GroupRow(*row) for row in rows)
+    if not shown:
+        return []
+    reach = max(mean for row in shown for mean in row.means.values())
+    return [Heat(group.title, str(group.headline), tuple(shown[0].means), shown, total, reach or 1.0)]
 
 
-def _heat(group: QuestionSet, rows: Sequence[GroupRow], runs: tuple[str, ...]) -> Heat:
-    shown = tuple(rows[:CONDITIONS_SHOWN])
-    reach = max((mean for row in shown for mean in row.means.values()), default=0.0)
-    return Heat(group.title, str(group.headline), runs, shown, len(rows), reach or 1.0)
-
-
-def kind_bars(groups: Sequence[QuestionSet], notes: list[str]) -> list[KindBars]:
+def kind_bars(groups: Sequence[QuestionSet], notes: list[str], remember: Remember) -> list[KindBars]:
     """Bars for the tasks whose distractors are of known kinds."""
     charts = []
     for group in groups:
-        task = group.task
-        if task is None or task.kinds is None or task.candidates is None:
+        if group.task is None or group.task.kinds is None or group.task.candidates is None:
             continue
-        bars = []
-        for run in group.runs:
-            try:
-                top = run.top
-            except CondsimError as error:
-                notes.append(f"left out: {error}")
-                continue
-            if top is not None and top.shape[1]:
-                shares = fooled(task, top[:, 0])
-                bars.append((run.label, tuple(map(percent, (shares.right, *shares.by_kind.values(), shares.unknown)))))
+        bars, guess = remember([BARS, *group.shown_state], partial(_kind_bars, group, group.task, notes))
         if bars:
-            guess = tuple(map(percent, kind_shares(task).values()))
-            charts.append(KindBars(group.full_name, task.kinds.names, tuple(bars), guess))
+            shares = tuple((label, tuple(own)) for label, own in bars)
+            charts.append(KindBars(group.full_name, group.task.kinds.names, shares, tuple(guess)))
     return charts
+
+
+def _kind_bars(group: QuestionSet, task: Task, notes: list[str]) -> list[Any]:
+    """[(run, shares of each), share of each kind among all distractors], in percent."""
+    bars = []
+    for run in group.runs:
+        try:
+            top = run.top
+        except CondsimError as error:
+            notes.append(f"left out: {error}")
+            continue
+        if top is not None and top.shape[1]:
+            shares = fooled(task, top[:, 0])
+            bars.append([run.label, [*map(percent, (shares.right, *shares.by_kind.values(), shares.unknown))]])
+    return [bars, [*map(percent, kind_shares(task).values())]]
 
 
 def versions(groups: Sequence[QuestionSet]) -> list[str]:
@@ -271,16 +291,6 @@ def versions(groups: Sequence[QuestionSet]) -> list[str]:
     return sorted(
         {f"{name} {version}" for group in groups for run in group.runs for name, version in run.record.versions.items()}
     )
-
-
-def _chart(drawing: str, content: object, name: str) -> Markup:
-    """The drawing of :mod:`condsim.harness.results.figures` with this name; without matplotlib, what it needs."""
-    try:
-        from condsim.harness.results import figures
-        from condsim.harness.results.report.inline_svg import inline_svg
-    except ImportError:  # the extra condsim[plot]
-        return Markup("<p class=\"facts\">The chart needs matplotlib: pip install 'condsim[plot]'.</p>")
-    return inline_svg(lambda: getattr(figures, drawing)(content), name)
 
 
 def _facts(group: QuestionSet, tested: bool) -> str:
@@ -297,13 +307,22 @@ def _facts(group: QuestionSet, tested: bool) -> str:
     )
 
 
-def _gaps(group: QuestionSet, notes: list[str]) -> dict[str, Cell]:
+def _gaps(group: QuestionSet, notes: list[str], remember: Remember) -> dict[str, Cell]:
     """Run -> its composition gap on the headline metric; none where its interval cannot be computed."""
-    try:
+
+    def compute() -> dict[str, Any]:
         gaps = run_gaps(group, group.values(group.headline, notes))
+        return {run.run: [gap.value, *_finite_ends(gap)] for run, gap in gaps.items()}
+
+    try:
+        gaps = remember([GAPS, *group.state], compute)
     except CondsimError:  # the file of a clustered task is missing, which `notes` says already
         return {}
-    return {run.run: Cell(Measurement(gap.value, gap.low, gap.high)) for run, gap in gaps.items()}
+    return {run: Cell(Measurement(*gap)) for run, gap in gaps.items()}
+
+
+def _finite_ends(gap: Interval) -> tuple[float | None, float | None]:
+    return (gap.low, gap.high) if isfinite(gap.low) else (None, None)
 
 
 def _every_metric(group: QuestionSet, entries: Sequence[Entry], gaps: Mapping[str, Cell]) -> Table:

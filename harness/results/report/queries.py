@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,12 +14,14 @@ from numpy.typing import NDArray
 from condsim.harness.errors import CondsimError
 from condsim.harness.progress import track
 from condsim.harness.results.breakdown import informative_order, query_condition, wins
+from condsim.harness.results.kept import Remember
 from condsim.harness.results.question_set import QuestionSet
 from condsim.harness.results.report.thumbnails import thumbnail_key, thumbnail_uri
-from condsim.harness.results.stored_run import StoredRun
-from condsim.harness.task import ImageTable, Task
+from condsim.harness.task import ImageTable, Rows, Task
 
 RELEVANT_SHOWN = 3
+SHELF = "queries 1"
+"""Part of what kept queries are valid for: change it whenever their choice or form changes."""
 PictureEntry = tuple[str, str | None, str]
 
 
@@ -55,92 +58,97 @@ class Pictures:
 
 
 def queries_page(
-    groups: Sequence[QuestionSet], pictures: Pictures, queries: int, top: int, notes: list[str]
+    groups: Sequence[QuestionSet], pictures: Pictures, queries: int, top: int, notes: list[str], remember: Remember
 ) -> dict[str, Any]:
     """What the page's script shows, as plain JSON data: tasks with their queries, and the pictures.
 
     At most ``queries`` of each task, those with the most disagreement between methods first; the tasks take turns until
     the ``pictures`` and texts are over their budget. ``notes`` names runs that cannot be read.
     """
-    shelves = [shelf for shelf in (_Shelf.of(group, notes) for group in groups) if shelf is not None]
-    waiting = [(place, shelf) for place in range(queries) for shelf in shelves if place < len(shelf.order)]
+    shelves = []
+    for group in groups:
+        if group.task is not None and group.task.relevant.lengths.any():
+            depends_on = [SHELF, queries, top, *group.shown_state]
+            shelf = remember(depends_on, partial(_shelf, group, group.task, queries, top, notes))
+            if shelf is not None:
+                shelves.append((group.task.images, {"name": group.full_name, **shelf, "queries": []}, shelf["queries"]))
+    waiting = [
+        (images, shelf, entries[place])
+        for place in range(queries)
+        for images, shelf, entries in shelves
+        if place < len(entries)
+    ]
     full = False
     with track(len(waiting), "pictures of the report") as advance:
-        for place, shelf in waiting:
-            entry = shelf.entry(int(shelf.order[place]), top, pictures)
-            if entry is None:
+        for images, shelf, entry in waiting:
+            shown = _with_pictures(entry, images, pictures)
+            if shown is None:
                 full = True
                 break
-            pictures.spent += len(json.dumps(entry))
-            shelf.shown.append(entry)
+            pictures.spent += len(json.dumps(shown))
+            shelf["queries"].append(shown)
             advance(1)
     return {
-        "tasks": [shelf.payload() for shelf in shelves],
+        "tasks": [shelf for _, shelf, _ in shelves],
         "pictures": pictures.entries,
         "missing": pictures.missing,
         "full": full,
     }
 
 
-@dataclass
-class _Shelf:
-    """A task that can be shown: its task file exists, and runs recorded their best candidates."""
+def _shelf(group: QuestionSet, task: Task, queries: int, top: int, notes: list[str]) -> dict[str, Any] | None:
+    """What the page shows of a task, with rows of its image table instead of pictures; None where no run recorded its
+    best candidates."""
+    runs, ranks, best = [], [], []
+    for run in group.runs:
+        try:
+            if run.top is not None:
+                ranks.append(run.ranks.rank)
+                best.append(run.top[:, :top])
+                runs.append(run)
+        except CondsimError as error:
+            notes.append(f"left out: {error}")
+    if not runs:
+        return None
+    right = [rank == 1 for rank in ranks]
+    order = informative_order(task, right)[:queries].tolist()
+    return {
+        "total": len(task),
+        "runs": [run.label for run in runs],
+        "wins": wins(right),
+        "queries": [_entry(task, query, ranks, best, int(runs[0].ranks.candidates[query])) for query in order],
+    }
 
-    name: str
-    task: Task
-    runs: list[StoredRun]
-    ranks: list[NDArray[np.float64]]
-    """[Q] of every run"""
-    order: NDArray[np.int64]
-    shown: list[dict[str, Any]] = field(default_factory=list)
 
-    @classmethod
-    def of(cls, group: QuestionSet, notes: list[str]) -> _Shelf | None:
-        task, runs, ranks = group.task, [], []
-        if task is None or not task.relevant.lengths.any():
-            return None
-        for run in group.runs:
-            try:
-                if run.top is not None:
-                    ranks.append(run.ranks.rank)
-                    runs.append(run)
-            except CondsimError as error:
-                notes.append(f"left out: {error}")
-        if not runs:
-            return None
-        return cls(group.full_name, task, runs, ranks, informative_order(task, [rank == 1 for rank in ranks]))
+def _entry(
+    task: Task, query: int, ranks: Sequence[NDArray[np.float64]], best: Sequence[Rows], candidates: int
+) -> dict[str, Any]:
+    """A query with, of each run, its [Q] ``ranks`` and [Q, top] ``best`` candidates."""
+    relevant = task.relevant[query].tolist()
+    answers = set(relevant)
+    rows = [[row for row in own[query].tolist() if row >= 0] for own in best]
+    return {
+        "id": task.query_ids[query] if task.query_ids else str(query),
+        "condition": query_condition(task, int(task.condition[query])),
+        "reference": [row for row in (int(task.reference[query]),) if row >= 0],
+        "relevant": relevant[:RELEVANT_SHOWN],
+        "relevantTotal": len(relevant),
+        "candidates": candidates,
+        "ranks": [float(rank[query]) for rank in ranks],
+        "top": rows,
+        "hits": [[int(row in answers) for row in own] for own in rows],
+    }
 
-    def entry(self, query: int, top: int, pictures: Pictures) -> dict[str, Any] | None:
-        task = self.task
-        relevant = task.relevant[query]
-        answers = set(relevant.tolist())
-        reference = [row for row in (int(task.reference[query]),) if row >= 0]
-        shown = relevant[:RELEVANT_SHOWN].tolist()
-        best = [[int(row) for row in run.top[query, :top] if row >= 0] for run in self.runs if run.top is not None]
-        indices = pictures.add(task.images, [*reference, *shown, *(row for rows in best for row in rows)])
-        if indices is None:
-            return None
-        places = iter(indices)
-        return {
-            "id": task.query_ids[query] if task.query_ids else str(query),
-            "condition": query_condition(task, int(task.condition[query])),
-            "reference": [next(places) for _ in reference],
-            "relevant": [next(places) for _ in shown],
-            "relevantTotal": len(relevant),
-            "candidates": int(self.runs[0].ranks.candidates[query]),
-            "ranks": [float(rank[query]) for rank in self.ranks],
-            "top": [[next(places) for _ in rows] for rows in best],
-            "hits": [[int(row in answers) for row in rows] for rows in best],
-        }
 
-    def payload(self) -> dict[str, Any]:
-        return {
-            "name": self.name,
-            "total": len(self.task),
-            "runs": [run.label for run in self.runs],
-            "wins": wins([rank == 1 for rank in self.ranks]),
-            "queries": self.shown,
-        }
+def _with_pictures(entry: dict[str, Any], images: ImageTable, pictures: Pictures) -> dict[str, Any] | None:
+    """``entry`` with places in ``pictures`` instead of rows of ``images``; None where they are over the budget."""
+    rows = [entry["reference"], entry["relevant"], *entry["top"]]
+    indices = pictures.add(images, [row for own in rows for row in own])
+    if indices is None:
+        return None
+    places = iter(indices)
+    reference, relevant, *top = ([next(places) for _ in own] for own in rows)
+    return {**entry, "reference": reference, "relevant": relevant, "top": top}
 
 
 def _box(table: ImageTable, row: int) -> bytes:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import base64
 import io
 import json
+import os
 import re
 from pathlib import Path
 
 import PIL
 from PIL import Image
 
-from condsim.harness.hashing import digest
+from condsim.harness.hashing import digest, digest_now
 from condsim.harness.images import Picture, crop_by_rule, in_eight_bits
 from condsim.harness.task import ImageTable
 
@@ -25,7 +26,7 @@ _URI = re.compile("data:image/webp;base64,[A-Za-z0-9+/=]+")
 def thumbnail_key(table: ImageTable, row: int, side: int) -> str:
     """A digest of all that the thumbnail depends on; "" where the file cannot be read."""
     try:
-        content = digest(table.path(row).read_bytes())
+        content = digest_now(os.path.join(table.root, table.file(table.names[row])))
     except (OSError, ValueError):  # a name that no file can have
         return ""
     box = b"" if table.boxes is None else table.boxes[row].tobytes()

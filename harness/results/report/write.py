@@ -18,12 +18,16 @@ from markupsafe import Markup
 from condsim.harness.errors import CondsimError, did_you_mean
 from condsim.harness.names import escaped
 from condsim.harness.results.entry import Entry
+from condsim.harness.results.kept import Remember, kept_in
 from condsim.harness.results.output import write_text
 from condsim.harness.results.question_set import QuestionSet, older_sets
 from condsim.harness.results.report.page import context
 from condsim.harness.results.report.queries import Pictures, queries_page
 from condsim.harness.results.report.thumbnails import thumbnails_of
 from condsim.harness.results.table import Cell
+
+REPORT_FILE = "report.json"
+"""Beside the records: the parts of the last report that are made of records alone, charts among them."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,8 @@ def write_report(
                 raise CondsimError(f"there are no records of benchmark {name!r}. {did_you_mean(name, known)}")
         groups = [group for group in groups if group.benchmark in settings.benchmarks]
         entries = [entry for entry in entries if entry.benchmark in settings.benchmarks]
-    page, facts = render(groups, entries, settings, notes, thumbnails_of(path))
+    with kept_in(groups[0].folder.parents[1] / REPORT_FILE, notes) as remember:
+        page, facts = render(groups, entries, settings, notes, thumbnails_of(path), remember)
     write_text(path, page)
     return facts
 
@@ -68,14 +73,16 @@ def render(
     settings: ReportSettings,
     notes: list[str],
     thumbnails: Mapping[str, str],
+    remember: Remember,
 ) -> tuple[str, dict[str, Any]]:
     """The page, and what it holds in numbers. ``notes``: what was left out so far; the page lists it.
 
-    ``thumbnails``: data URIs of thumbnails that exist already, by ``thumbnail_key``.
+    ``thumbnails``: data URIs of thumbnails that exist already, by ``thumbnail_key``. ``remember`` gives what is the
+    same as in an earlier report.
     """
     parts = files("condsim.harness.results.report")
     script = parts.joinpath("report.js").read_text(encoding="utf-8")
-    facts: dict[str, Any] = context(groups, entries, notes)
+    facts: dict[str, Any] = context(groups, entries, notes, remember)
     budget = int(settings.budget_mb * 1e6)
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["breakable"] = breakable
@@ -94,7 +101,7 @@ def render(
     nothing: dict[str, Any] = {"tasks": [], "pictures": [], "missing": 0, "full": False}
     bare = len(template.render(**page, left_out=notes, **_shown(nothing)).encode())
     pictures = Pictures(max(0, budget - bare - 10_000), settings.thumbnail, thumbnails)
-    queries = queries_page(shown_groups, pictures, settings.queries, settings.top, notes)
+    queries = queries_page(shown_groups, pictures, settings.queries, settings.top, notes, remember)
     shown = _shown(queries)
     notes[:] = dict.fromkeys(notes)
     html = template.render(**page, left_out=[_without_folders(note) for note in notes], **shown)

@@ -255,7 +255,7 @@ def test_damaged_letters_are_computed_again(tmp_path: Path) -> None:
     kept = results / "runs/toy/focus/letters.json"
     good = kept.read_bytes()
     content = json.loads(good)
-    (letters,) = (entry["letters"] for entry in content["question_sets"].values())
+    (letters,) = content["kept"].values()
     letters.update(dict.fromkeys(letters, "a"))
     for damaged in (b"{", b"[" * 100_000, json.dumps(content).encode(), good.replace(b'"b"', b'"a"'), b"\xff", b"null"):
         kept.write_bytes(damaged)
@@ -324,5 +324,5 @@ def test_genecis_comes_first_in_the_order_of_its_mean(tmp_path: Path) -> None:
         write_run(results, task, "clay", 1.0, {}, 0, headlines=headlines)
     entries = Results(results).leaderboard().entries
     assert list(task_columns(entries)) == ["genecis_average", "zebra", "ant", "bee"]
-    shown = context(Results(results).question_sets, entries, [])
+    shown = context(Results(results).question_sets, entries, [], lambda depends_on, compute: compute())
     assert [table.name for table in shown["tasks"]] == ["toy/zebra", "toy/ant", "toy/bee"]

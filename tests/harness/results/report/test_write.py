@@ -25,7 +25,7 @@ from condsim.harness.results.breakdown import by_condition, fooled, informative_
 from condsim.harness.results.costs import CostPlot, CostPoint, cost_plots
 from condsim.harness.results.figures import cost_scatter
 from condsim.harness.results.question_set import group_runs
-from condsim.harness.results.report import queries
+from condsim.harness.results.report import charts, page, queries
 from condsim.harness.results.report.inline_svg import inline_svg
 from condsim.harness.results.report.thumbnails import thumbnail_uri
 from condsim.harness.results.report.write import embedded_json
@@ -232,11 +232,19 @@ def test_its_numbers_are_those_of_the_records(results_folder: Path, whole: tuple
                 assert hits == [int(row in group.task.relevant[number]) for row in run.top[number, : len(top)]]
 
 
-def test_the_same_records_give_the_same_bytes(
-    results_folder: Path, tmp_path: Path, whole: tuple[Path, dict[str, Any]]
+def test_the_same_records_give_the_same_bytes_also_from_what_is_kept(
+    results_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    Results(results_folder).report(tmp_path / "again.html")
-    assert (tmp_path / "again.html").read_bytes() == whole[0].read_bytes()
+    kept = results_folder / "runs/report.json"
+    kept.unlink(missing_ok=True)
+    Results(results_folder).report(tmp_path / "first.html", queries=5)
+    for module, name in ((charts, "_drawn"), (page, "run_gaps"), (page, "fooled"), (queries, "_entry")):
+        monkeypatch.setattr(module, name, None)
+    Results(results_folder).report(tmp_path / "again.html", queries=5)
+    monkeypatch.undo()
+    kept.write_text(kept.read_text().replace("recall", "recoil"))
+    Results(results_folder).report(tmp_path / "damaged.html", queries=5)
+    assert len({(tmp_path / f"{name}.html").read_bytes() for name in ("first", "again", "damaged")}) == 1
 
 
 @pytest.mark.usefixtures("no_charts")
