@@ -71,7 +71,7 @@ def test_the_wheel_holds_what_the_repository_ships(wheel_environment: Path) -> N
 def test_every_package_of_the_repository_is_in_the_wheel(wheel_environment: Path) -> None:
     """A folder forgotten in pyproject.toml would be missing only for those who install the wheel."""
     packages = Path(next((wheel_environment / "lib").iterdir())) / "site-packages" / "condsim"
-    for part in ("harness", "methods", "datasets", "conf"):
+    for part in ("harness", "methods", "datasets", "conf", "results/reference"):
         tracked = run("git", "ls-files", "--cached", "--others", "--exclude-standard", part, cwd=ROOT).splitlines()
         missing = [name for name in tracked if not (packages / name).exists()]
         assert missing == []
