@@ -206,7 +206,7 @@ def test_nobody_there_and_nothing_there(server: Server, tmp_path: Path) -> None:
 
 def test_an_archive_becomes_its_folder(server: Server, tmp_path: Path) -> None:
     content = zipped({"VG/1.jpg": b"one", "VG/deep/2.jpg": b"two", "__MACOSX/x": b""})
-    asked_for = remote(server, "vg.zip", content, place="images/VG", unpack=True)
+    asked_for = remote(server, "vg.zip", content, place="images/VG")
     path = fetch(asked_for, tmp_path)
     assert {p.relative_to(path).as_posix(): p.read_bytes() for p in path.rglob("*.jpg")} == {
         "1.jpg": b"one",
@@ -223,7 +223,7 @@ def test_an_archive_becomes_its_folder(server: Server, tmp_path: Path) -> None:
 def test_members_that_would_leave_the_folder_are_refused(server: Server, tmp_path: Path, name: str) -> None:
     content = zipped({"VG/1.jpg": b"one", name: b"evil"})
     with pytest.raises(CondsimError, match=r"is refused: .* would leave the folder"):
-        fetch(remote(server, "vg.zip", content, place="a/b/VG", unpack=True), tmp_path / "data")
+        fetch(remote(server, "vg.zip", content, place="a/b/VG"), tmp_path / "data")
     assert not [path for path in tmp_path.rglob("*") if "evil" in path.name or path.name == "VG"]
     assert leftovers(tmp_path) == []
 
@@ -231,7 +231,7 @@ def test_members_that_would_leave_the_folder_are_refused(server: Server, tmp_pat
 def test_links_are_refused(server: Server, tmp_path: Path) -> None:
     content = zipped({"VG/1.jpg": b"one"}, links={"VG/out": "/etc"})
     with pytest.raises(CondsimError, match="'VG/out' would leave the folder"):
-        fetch(remote(server, "vg.zip", content, place="VG", unpack=True), tmp_path)
+        fetch(remote(server, "vg.zip", content, place="VG"), tmp_path)
 
 
 def test_an_archive_that_is_none_or_damaged_or_another(server: Server, tmp_path: Path) -> None:
@@ -243,7 +243,7 @@ def test_an_archive_that_is_none_or_damaged_or_another(server: Server, tmp_path:
         ("c.zip", zipped({"other/1.jpg": b"one"}), "holds no folder VG"),
     ):
         with pytest.raises(CondsimError, match=message):
-            fetch(remote(server, name, content, place="VG", unpack=True), tmp_path)
+            fetch(remote(server, name, content, place="VG"), tmp_path)
         assert not (tmp_path / "VG").exists()
         assert leftovers(tmp_path) == []
 
@@ -270,7 +270,7 @@ def test_any_damage_is_one_message(tmp_path: Path, method: int, place: float, by
 
 
 def test_a_full_disk_is_no_damage(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked_for = remote(server, "vg.zip", zipped({"VG/1.jpg": b"x"}), place="VG", unpack=True)
+    asked_for = remote(server, "vg.zip", zipped({"VG/1.jpg": b"x"}), place="VG")
 
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -286,7 +286,7 @@ def test_a_full_disk_is_no_damage(server: Server, tmp_path: Path, monkeypatch: p
 def test_an_interrupted_unpacking_leaves_no_half_folder(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked_for = remote(server, "vg.zip", zipped({f"VG/{i}.jpg": b"x" for i in range(9)}), place="VG", unpack=True)
+    asked_for = remote(server, "vg.zip", zipped({f"VG/{i}.jpg": b"x" for i in range(9)}), place="VG")
 
     def killed(*_: object) -> None:
         raise KeyboardInterrupt
@@ -306,7 +306,7 @@ def test_an_archive_that_unpacks_to_too_much_is_refused_and_removed(
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("VG/1.jpg", bytes(20_000_000))
-    bomb = remote(server, "vg.zip", buffer.getvalue(), place="VG", unpack=True)
+    bomb = remote(server, "vg.zip", buffer.getvalue(), place="VG")
     with pytest.raises(
         CondsimError, match=r"unpack to 20,000,000, [\d,]+ times as many \(at most 50 times and 200,0"
     ) as bad:
@@ -316,14 +316,14 @@ def test_an_archive_that_unpacks_to_too_much_is_refused_and_removed(
     assert not (tmp_path / "VG").exists()
     monkeypatch.setattr(downloading, "MAX_UNPACKED", 100)
     with pytest.raises(CondsimError, match=r"at most 50 times and 100 bytes"):
-        fetch(remote(server, "b.zip", zipped({"VG/1.jpg": b"x" * 101}), place="VG", unpack=True), tmp_path)
-    fetch(remote(server, "c.zip", zipped({"VG/1.jpg": b"x" * 100}), place="VG", unpack=True), tmp_path)
+        fetch(remote(server, "b.zip", zipped({"VG/1.jpg": b"x" * 101}), place="VG"), tmp_path)
+    fetch(remote(server, "c.zip", zipped({"VG/1.jpg": b"x" * 100}), place="VG"), tmp_path)
 
 
 def test_an_archive_needs_room_before_it_is_unpacked(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked_for = remote(server, "vg.zip", zipped({"VG/1.jpg": b"x" * 1000}), place="VG", unpack=True)
+    asked_for = remote(server, "vg.zip", zipped({"VG/1.jpg": b"x" * 1000}), place="VG")
     with monkeypatch.context() as context:
         context.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10_000, 9_001, 999))  # type: ignore[attr-defined]
         with pytest.raises(CondsimError, match=r"1,000 bytes are needed to unpack it, 999 are free"):
@@ -337,7 +337,7 @@ def test_an_archive_whose_names_cannot_be_written_is_removed(
     server: Server, tmp_path: Path, members: dict[str, bytes]
 ) -> None:
     with pytest.raises(CondsimError, match=r"is damaged: .*it is removed"):
-        fetch(remote(server, "vg.zip", zipped(members), place="VG", unpack=True), tmp_path)
+        fetch(remote(server, "vg.zip", zipped(members), place="VG"), tmp_path)
     assert leftovers(tmp_path) == []
 
 
@@ -356,7 +356,7 @@ def test_a_planted_link_is_not_followed(server: Server, tmp_path: Path, planted:
 def test_a_planted_folder_is_not_unpacked_into(server: Server, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / ".VG.unpacking").symlink_to(tmp_path / "elsewhere")
-    fetch(remote(server, "vg.zip", zipped({"VG/1.jpg": b"one"}), place="VG", unpack=True), tmp_path)
+    fetch(remote(server, "vg.zip", zipped({"VG/1.jpg": b"one"}), place="VG"), tmp_path)
     assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
