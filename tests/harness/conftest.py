@@ -27,7 +27,7 @@ def results_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def no_charts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reports without their drawings, which take most of the time."""
-    monkeypatch.setattr("condsim.harness.results.report.page._chart", lambda *_: "")
+    monkeypatch.setattr("condsim.harness.results.report.page.chart", lambda *_: "")
 
 
 @pytest.fixture(scope="module")
