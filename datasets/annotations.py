@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
@@ -13,6 +13,9 @@ from condsim.harness.json_files import read_json, read_text
 from condsim.harness.names import clean_label, unusable_character
 from condsim.harness.task import OnError
 
+Handling = OnError | Literal["survey"]
+"""What happens to a faulty entry or a missing image: ``on_error`` as the user sets it, or "survey" (``condsim check``):
+faulty entries are left out as with "skip", missing images stay in the task."""
 Raw = TypeVar("Raw")
 Read = TypeVar("Read")
 Schema = TypeVar("Schema", bound="Entry")
@@ -66,13 +69,13 @@ def validate(schema: type[Schema], raw: object, where: str) -> Schema:
 
 
 def keep_valid(
-    raws: Iterable[Raw], read: Callable[[int, Raw], Read], on_error: OnError
+    raws: Iterable[Raw], read: Callable[[int, Raw], Read], on_error: Handling
 ) -> tuple[list[Read], tuple[str, ...]]:
     """``read(index, raw)`` of every entry, and one message per entry that is left out.
 
-    Raises CondsimError for the first entry that ``read`` refuses, unless ``on_error`` is "skip".
+    Raises CondsimError for the first entry that ``read`` refuses if ``on_error`` is "raise".
     """
-    if on_error not in ("raise", "skip"):
+    if on_error not in (*get_args(OnError), "survey"):
         raise CondsimError(f"on_error is {on_error!r}. {did_you_mean(str(on_error), ('raise', 'skip'))}")
     kept: list[Read] = []
     skipped: list[str] = []
@@ -87,7 +90,7 @@ def keep_valid(
 
 
 def keep_some(
-    raws: Iterable[Raw], read: Callable[[int, Raw], Read], on_error: OnError, path: Path, what: str = "query"
+    raws: Iterable[Raw], read: Callable[[int, Raw], Read], on_error: Handling, path: Path, what: str = "query"
 ) -> tuple[list[Read], tuple[str, ...]]:
     """``keep_valid`` of the entries of the file ``path``. Raises CondsimError if none is left."""
     kept, skipped = keep_valid(raws, read, on_error)
@@ -98,7 +101,7 @@ def keep_some(
 
 
 def read_each_line(
-    path: Path, what: str, read: Callable[[int, str], Read], on_error: OnError
+    path: Path, what: str, read: Callable[[int, str], Read], on_error: Handling
 ) -> tuple[list[Read], tuple[str, ...]]:
     """``keep_valid`` of the lines of a text file that are not blank. Raises CondsimError if no line is left."""
     raws = [line for line in read_text(path, what).splitlines() if line.strip()]

@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from condsim.datasets.inventory import survey
 from condsim.datasets.sources import SOURCES, Source
-from condsim.datasets.survey import Part
+from condsim.datasets.survey import Part, survey
 from condsim.harness.errors import CondsimError
 from condsim.harness.images import ImageNote, crop_by_rule, decode_noted
 from condsim.harness.progress import track
@@ -62,17 +61,17 @@ def check(config: Mapping[str, Any], *, read_images: bool = True, workers: int =
     ``read_images``: decode each image and check its boxes, in ``workers`` threads; False checks only that it exists.
     """
     target = str(config.get("_target_", ""))
-    inventory = survey(config)
-    name = str(config.get("name") or inventory.name or _loader(target))
-    boxes = needed_boxes(inventory.tables)
+    surveyed = survey(config)
+    name = str(config.get("name") or surveyed.name or _loader(target))
+    boxes = needed_boxes(surveyed.tables)
     missing = tuple(str(path) for path in boxes if not path.is_file())
     existing = [path for path in boxes if path.is_file()]
     unreadable, as_read = read_all(existing, boxes, workers) if read_images else ((), ())
     return Report(
         benchmark=name,
-        parts=inventory.parts,
-        problems=inventory.problems,
-        notes=(*inventory.notes, *as_read),
+        parts=surveyed.parts,
+        problems=surveyed.problems,
+        notes=(*surveyed.notes, *as_read),
         images=len(boxes),
         missing=missing,
         unreadable=unreadable,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 from pydantic import Field
@@ -12,11 +12,10 @@ from pydantic import Field
 from condsim.datasets.annotations import Entry, Line, Text, keep_some, read_list, shown, validate
 from condsim.datasets.circo_submission import LENGTH, write_submission
 from condsim.datasets.grouping import label_lists, word_codes
-from condsim.datasets.image_files import folder_of, image_index, relative_file
+from condsim.datasets.image_files import folder_of, image_index, inner, relative_file, required_images, with_files
 from condsim.harness.errors import CondsimError, did_you_mean
 from condsim.harness.json_files import read_json
 from condsim.harness.task import Benchmark, ImageTable, OnError, Ragged, Submission, Task
-from condsim.harness.without_images import without_images
 
 SPLITS = ("val", "test")
 CUTS = (5, 10, 25, 50)
@@ -65,26 +64,65 @@ def load(
     tasks: Sequence[str] | None = None,
     name: str = "circo",
 ) -> Benchmark:
-    """One task, named after the split. ``text``: one of ``TEXTS``. ``metrics`` None: all that the split allows.
+    """One task, named after the split: the gallery is every image of COCO's list, the query's reference among them.
+
+    ``text``: one of ``TEXTS``. ``metrics`` None: all that the split allows. With "skip" an image without a file leaves
+    the gallery, and so do the queries that need it.
 
     ``image_info`` None: COCO's list is in the image folder's annotations/, or beside it. On test the ground truth is
     withheld, so it has no metrics: ``datasets.circo_submission`` writes the file for the official server instead.
     """
-    folder = annotation_root(folder_of(annotations, "benchmark.annotations", ANNOTATIONS))
-    root = folder_of(images, "benchmark.images", IMAGES)
-    info = image_info_file(image_info, root)
-    task = read_task(folder, info, picture_folder(root), split, name, text=text, metrics=metrics, on_error=on_error)
+    if split not in SPLITS:
+        raise CondsimError(f"CIRCO has no split {split!r}. {did_you_mean(str(split), SPLITS)}")
+    if text not in TEXTS:
+        raise CondsimError(f"benchmark.text={text!r} is no form of CIRCO's text. {did_you_mean(str(text), TEXTS)}")
+    withheld = split == "test"
+    if withheld and metrics:
+        raise CondsimError(
+            f"CIRCO's test split has no public ground truth, so {', '.join(metrics)} cannot be computed here: leave "
+            "benchmark.metrics out and the file for the official server is written, or use split=val"
+        )
+    folder = inner(folder_of(annotations, "benchmark.annotations", ANNOTATIONS), "annotations")
+    above = required_images(images, IMAGES, on_error)
+    root, info = inner(above, "unlabeled2017"), image_info_file(image_info, above)
+    files = read_gallery(info)
+    rows = {image: row for row, image in enumerate(files)}
+    path = folder / f"{split}.json"
+    first: dict[int, int] = {}
+
+    def read(i: int, raw: object) -> Query:
+        where = f"{path}: entry {i}"
+        query = validate(Query if withheld else QueryWithTarget, raw, where)
+        _consistent(query, rows, where, info)
+        if first.setdefault(query.id, i) != i:
+            raise CondsimError(f"{where}: id {query.id} is already the id of entry {first[query.id]}")
+        return query
+
+    queries, skipped = keep_some(read_list(path, "a list of CIRCO queries"), read, on_error, path)
+    texts, condition = word_codes(TEXTS[text](query.relative_caption, query.shared_concept) for query in queries)
+    reference = np.array([rows[query.reference_img_id] for query in queries], dtype=np.int64)
+    known = [query for query in queries if isinstance(query, QueryWithTarget)]
+    task = Task(
+        benchmark=name,
+        name=split,
+        images=ImageTable(root, tuple(files.values())),
+        conditions=tuple((words,) for words in texts),
+        condition=condition,
+        reference=reference,
+        relevant=Ragged.of([[rows[image] for image in query.gt_img_ids] for query in known] or [[] for _ in queries]),
+        metrics=() if withheld else METRICS if metrics is None else tuple(metrics),
+        gallery=np.arange(len(rows), dtype=np.int64),
+        clusters=reference,
+        cluster_name="reference",
+        query_ids=tuple(str(query.id) for query in queries),
+        labels=label_lists([query.semantic_aspects for query in known]) if known else None,
+        target=np.array([rows[query.target_img_id] for query in known], dtype=np.int64) if known else None,
+        variant="" if text == DEFAULT_TEXT else f"text={text}",
+        submission=Submission(LENGTH, write_submission) if withheld else None,
+        skipped=skipped,
+    )
+    task = with_files(task, image_index(root), on_error, IMAGES)
     return Benchmark(name, (task,), on_error=on_error).select(tasks)
-
-
-def annotation_root(folder: Path) -> Path:
-    """``folder`` or its ``annotations/``, whichever holds the two files."""
-    return folder / "annotations" if (folder / "annotations").is_dir() else folder
-
-
-def picture_folder(root: Path) -> Path:
-    """``root`` or its ``unlabeled2017/``, whichever holds the images."""
-    return root / "unlabeled2017" if (root / "unlabeled2017").is_dir() else root
 
 
 def image_info_file(value: str | None, root: Path) -> Path:
@@ -113,86 +151,7 @@ def read_gallery(path: Path) -> dict[int, str]:
     return files
 
 
-def read_task(
-    folder: Path,
-    info: Path,
-    root: Path,
-    split: str,
-    benchmark: str = "circo",
-    *,
-    text: str = DEFAULT_TEXT,
-    metrics: Sequence[str] | None = None,
-    on_error: OnError = "raise",
-    find_images: bool = True,
-) -> Task:
-    """A split as a task: gallery = every image of ``info``, the query's reference among them.
-
-    ``find_images`` False looks no image up. With ``on_error="skip"`` an image without a file leaves the gallery, and
-    so do the queries that need it.
-    """
-    if split not in SPLITS:
-        raise CondsimError(f"CIRCO has no split {split!r}. {did_you_mean(str(split), SPLITS)}")
-    if text not in TEXTS:
-        raise CondsimError(f"benchmark.text={text!r} is no form of CIRCO's text. {did_you_mean(str(text), TEXTS)}")
-    withheld = split == "test"
-    if withheld and metrics:
-        raise CondsimError(
-            f"CIRCO's test split has no public ground truth, so {', '.join(metrics)} cannot be computed here: leave "
-            "benchmark.metrics out and the file for the official server is written, or use split=val"
-        )
-    files = read_gallery(info)
-    rows = {image: row for row, image in enumerate(files)}
-    path = folder / f"{split}.json"
-    first: dict[int, int] = {}
-
-    def read(i: int, raw: object) -> Query:
-        where = f"{path}: entry {i}"
-        query = validate(Query if withheld else QueryWithTarget, raw, where)
-        _consistent(query, rows, where, info)
-        if first.setdefault(query.id, i) != i:
-            raise CondsimError(f"{where}: id {query.id} is already the id of entry {first[query.id]}")
-        return query
-
-    queries, skipped = keep_some(read_list(path, "a list of CIRCO queries"), read, on_error, path)
-    texts, condition = word_codes(TEXTS[text](query.relative_caption, query.shared_concept) for query in queries)
-    reference = np.array([rows[query.reference_img_id] for query in queries], dtype=np.int64)
-    known = [query for query in queries if isinstance(query, QueryWithTarget)]
-    task = Task(
-        benchmark=benchmark,
-        name=split,
-        images=ImageTable(root, tuple(files.values())),
-        conditions=tuple((words,) for words in texts),
-        condition=condition,
-        reference=reference,
-        relevant=Ragged.of([[rows[image] for image in query.gt_img_ids] for query in known] or [[] for _ in queries]),
-        metrics=() if withheld else METRICS if metrics is None else tuple(metrics),
-        gallery=np.arange(len(rows), dtype=np.int64),
-        clusters=reference,
-        cluster_name="reference",
-        query_ids=tuple(str(query.id) for query in queries),
-        labels=label_lists([query.semantic_aspects for query in known]) if known else None,
-        target=np.array([rows[query.target_img_id] for query in known], dtype=np.int64) if known else None,
-        variant="" if text == DEFAULT_TEXT else f"text={text}",
-        submission=Submission(LENGTH, write_submission) if withheld else None,
-        skipped=skipped,
-    )
-    return _with_files(task, info, on_error) if find_images else task
-
-
-def _with_files(task: Task, info: Path, on_error: OnError) -> Task:
-    index = image_index(task.images.root)
-    missing = [row for row, name in enumerate(task.images.names) if name not in index]
-    if missing and on_error == "raise":
-        raise CondsimError(
-            f"{len(missing):,} of the {len(task.images):,} images of {info} are not in {task.images.root}; the first: "
-            f"{task.images.names[missing[0]]} (expected {IMAGES}). `condsim check` lists every missing image, and with "
-            "benchmark.on_error=skip they are left out"
-        )
-    faults = dict.fromkeys(missing, f"there is no such file (listed in {info.name})")
-    return without_images(task, faults) if faults else task
-
-
-def _consistent(query: Query, rows: Mapping[int, Any], where: str, info: Path) -> None:
+def _consistent(query: Query, rows: Mapping[int, int], where: str, info: Path) -> None:
     """What a query says of images agrees with COCO's list and with itself."""
     named = [("reference_img_id", query.reference_img_id)]
     if isinstance(query, QueryWithTarget):

@@ -9,10 +9,10 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from condsim.datasets.annotations import Entry, Line, Text, keep_some, keep_valid, read_list, shown, validate
+from condsim.datasets.annotations import Entry, Line, Text, keep_some, read_list, shown, validate
 from condsim.datasets.cirr_submission import LENGTHS, VERSION, write_submission
 from condsim.datasets.grouping import word_codes
-from condsim.datasets.image_files import NamedFiles, folder_of, relative_file
+from condsim.datasets.image_files import NamedFiles, folder_of, inner, relative_file, required_images, with_files
 from condsim.harness.errors import CondsimError, did_you_mean
 from condsim.harness.json_files import read_json
 from condsim.harness.names import clean_path
@@ -49,14 +49,65 @@ def load(
     tasks: Sequence[str] | None = None,
     name: str = "cirr",
 ) -> Benchmark:
-    """One task, named after the split. ``metrics`` None: all that the split allows.
+    """One task, named after the split: the gallery is every name of the split file except the query's own reference.
+
+    ``metrics`` None: all that the split allows. ``subset`` of the task is the five other members of the query's image
+    set, in file order. With "skip" an image without a file leaves the gallery, and so do the queries that need it.
 
     On test1 the targets are withheld, so it has no metrics: ``datasets.cirr_submission`` writes the files for the
     official server instead.
     """
+    if split not in SPLITS:
+        raise CondsimError(f"CIRR has no split {split!r}. {did_you_mean(str(split), SPLITS)}")
+    withheld = split == "test1"
+    if withheld and metrics:
+        raise CondsimError(
+            f"CIRR's test1 has no public targets, so {', '.join(metrics)} cannot be computed here: leave "
+            "benchmark.metrics out and two submission files for the official server are written, or use split=val"
+        )
     folder = annotation_root(folder_of(annotations, "benchmark.annotations", ANNOTATIONS))
-    root = image_root(folder_of(images, "benchmark.images", IMAGES))
-    task = read_task(folder, root, split, name, metrics=metrics, on_error=on_error)
+    root = inner(required_images(images, IMAGES, on_error), "img_raw")
+    files = read_split(folder, split)
+    on_disk = NamedFiles(root)
+    existing = {file: on_disk.files.get(file, file) for file in files.values() if on_disk.find(file)}
+    rows = {image: row for row, image in enumerate(files)}
+    path = caption_file(folder, split)
+    seen: dict[int, int] = {}
+
+    def read(i: int, raw: object) -> Query:
+        where = f"{path}: entry {i}"
+        query = validate(Query if withheld else QueryWithTarget, raw, where)
+        _consistent(query, files, where)
+        if seen.setdefault(query.pairid, i) != i:
+            raise CondsimError(f"{where}: pairid {query.pairid} is already the id of entry {seen[query.pairid]}")
+        return query
+
+    queries, skipped = keep_some(read_list(path, "a list of CIRR queries"), read, on_error, path)
+    captions, condition = word_codes(query.caption for query in queries)
+    reference = np.array([rows[query.reference] for query in queries], dtype=np.int64)
+    task = Task(
+        benchmark=name,
+        name=split,
+        images=ImageTable(root, tuple(files.values()), files=on_disk.files),
+        conditions=tuple((caption,) for caption in captions),
+        condition=condition,
+        reference=reference,
+        relevant=Ragged.of(
+            [rows[query.target_hard]] if isinstance(query, QueryWithTarget) else [] for query in queries
+        ),
+        metrics=() if withheld else METRICS if metrics is None else tuple(metrics),
+        gallery=np.arange(len(rows), dtype=np.int64),
+        excluded=Ragged.of(reference[:, None]),
+        subset=Ragged.of(
+            [rows[member] for member in query.img_set.members if member != query.reference] for query in queries
+        ),
+        clusters=reference,
+        cluster_name="reference",
+        query_ids=tuple(str(query.pairid) for query in queries),
+        submission=Submission(max(LENGTHS.values()), write_submission) if withheld else None,
+        skipped=skipped,
+    )
+    task = with_files(task, existing, on_error, IMAGES)
     headline = {"average": ((split, "recall@5"), (split, "subset_recall@1"))}
     headlines = headline if {"recall@5", "subset_recall@1"} <= set(task.metrics) else {}
     return Benchmark(name, (task,), read_train(folder, root), headlines, on_error).select(tasks)
@@ -65,11 +116,6 @@ def load(
 def annotation_root(folder: Path) -> Path:
     """``folder`` or its ``cirr/``, whichever holds captions/."""
     return folder / "cirr" if not (folder / "captions").is_dir() and (folder / "cirr").is_dir() else folder
-
-
-def image_root(folder: Path) -> Path:
-    """``folder`` or its ``img_raw/``, whichever holds train/, dev/ and test1/."""
-    return folder / "img_raw" if (folder / "img_raw").is_dir() else folder
 
 
 def caption_file(folder: Path, split: str) -> Path:
@@ -93,85 +139,7 @@ def read_split(folder: Path, split: str) -> dict[str, str]:
     return files
 
 
-def read_task(
-    folder: Path,
-    root: Path,
-    split: str,
-    benchmark: str = "cirr",
-    *,
-    metrics: Sequence[str] | None = None,
-    on_error: OnError = "raise",
-    find_images: bool = True,
-    name: str | None = None,
-) -> Task:
-    """A split as a task: gallery = every name of the split file except the query's own reference.
-
-    ``subset`` is the five other members of the query's image set, in file order. ``find_images`` False skips the
-    look-up of image files. With ``on_error="skip"`` an image without a file is left out of the gallery, and so are the
-    queries that need it.
-    """
-    if split not in SPLITS:
-        raise CondsimError(f"CIRR has no split {split!r}. {did_you_mean(str(split), SPLITS)}")
-    withheld = split == "test1"
-    if withheld and metrics:
-        raise CondsimError(
-            f"CIRR's test1 has no public targets, so {', '.join(metrics)} cannot be computed here: leave "
-            "benchmark.metrics out and two submission files for the official server are written, or use split=val"
-        )
-    files = read_split(folder, split)
-    on_disk = NamedFiles(root)
-
-    def existing(_: int, image: str) -> str:
-        if find_images and not on_disk.find(files[image]):
-            raise CondsimError(
-                f"{split_file(folder, split)}: image {image}: there is no {files[image]} in {root} (expected {IMAGES})"
-                ". `condsim check` lists every missing image"
-            )
-        return image
-
-    names, no_file = keep_valid(files, existing, on_error)
-    if not names:
-        raise CondsimError(f"the gallery is empty: no image of {split_file(folder, split)} is under {root}")
-    rows = {image: row for row, image in enumerate(names)}
-    path = caption_file(folder, split)
-    seen: dict[int, int] = {}
-
-    def read(i: int, raw: object) -> Query:
-        where = f"{path}: entry {i}"
-        query = validate(Query if withheld else QueryWithTarget, raw, where)
-        _consistent(query, rows, files, where)
-        if seen.setdefault(query.pairid, i) != i:
-            raise CondsimError(f"{where}: pairid {query.pairid} is already the id of entry {seen[query.pairid]}")
-        return query
-
-    queries, skipped = keep_some(read_list(path, "a list of CIRR queries"), read, on_error, path)
-    captions, condition = word_codes(query.caption for query in queries)
-    reference = np.array([rows[query.reference] for query in queries], dtype=np.int64)
-    return Task(
-        benchmark=benchmark,
-        name=name or split,
-        images=ImageTable(root, tuple(files[image] for image in names), files=on_disk.files),
-        conditions=tuple((caption,) for caption in captions),
-        condition=condition,
-        reference=reference,
-        relevant=Ragged.of(
-            [rows[query.target_hard]] if isinstance(query, QueryWithTarget) else [] for query in queries
-        ),
-        metrics=() if withheld else METRICS if metrics is None else tuple(metrics),
-        gallery=np.arange(len(rows), dtype=np.int64),
-        excluded=Ragged.of(reference[:, None]),
-        subset=Ragged.of(
-            [rows[member] for member in query.img_set.members if member != query.reference] for query in queries
-        ),
-        clusters=reference,
-        cluster_name="reference",
-        query_ids=tuple(str(query.pairid) for query in queries),
-        submission=Submission(max(LENGTHS.values()), write_submission) if withheld else None,
-        skipped=no_file + skipped,
-    )
-
-
-def _consistent(query: Query, rows: dict[str, int], files: dict[str, str], where: str) -> None:
+def _consistent(query: Query, files: dict[str, str], where: str) -> None:
     """Raises CondsimError unless a query's images are in the split file and in its own image set."""
     named = [
         ("reference", query.reference),
@@ -182,9 +150,8 @@ def _consistent(query: Query, rows: dict[str, int], files: dict[str, str], where
         if query.target_hard == query.reference:
             raise CondsimError(f"{where}: target_hard is the reference itself, which is never in its own gallery")
     for label, image in named:
-        if image not in rows:
-            reason = "has no image file" if image in files else "is not in the split file"
-            raise CondsimError(f"{where}: {label}: {shown(image)} {reason}")
+        if image not in files:
+            raise CondsimError(f"{where}: {label}: {shown(image)} is not in the split file")
     members = query.img_set.members
     if len(set(members)) < len(members):
         raise CondsimError(f"{where}: img_set.members: duplicate image (expected six different ones)")

@@ -7,21 +7,19 @@ a caption, which is only a distractor.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from condsim.datasets.annotations import Entry, ImageName, Text, keep_some, read_list, shown, validate
 from condsim.datasets.grouping import label_lists, word_codes
-from condsim.datasets.image_files import folder_of, image_index, moved, require_image
-from condsim.datasets.survey import Options, Part, Survey, images_part, located
+from condsim.datasets.image_files import image_index, moved, require_image, required_images
 from condsim.harness.errors import CondsimError
 from condsim.harness.json_files import read_json
 from condsim.harness.task import Benchmark, ImageTable, OnError, Ragged, Task
 
 METRICS = ("grouped_recall@1", "recall@1")
-PAIRS = 210
 SUBFOLDERS = ("VG_100K", "VG_100K_2")
 IMAGE_FOLDER = "a folder with the images that the entries name, or Visual Genome's with VG_100K/ and VG_100K_2/ in it"
 FORM = "a list of entries [image, caption, image, caption], as in COLA_multiobjects_matching_benchmark.json"
@@ -43,37 +41,16 @@ def load(
     tasks: Sequence[str] | None = None,
     name: str = "cola",
 ) -> Benchmark:
-    """One task, ``multi_object``. ``annotations``: COLA's file of pairs.
+    """One task, ``multi_object``: one query per caption, whose candidates are the images of its entry.
 
+    ``annotations``: COLA's file of pairs. Clusters are the entries, over which ``grouped_recall@1`` counts. A file
+    ``<stem>.labels.json`` beside the annotations, one list of names per entry, labels the queries of each entry.
     With ``on_error="skip"`` an entry that cannot be used is left out whole: with fewer candidates it would be easier.
     """
-    root = folder_of(images, "benchmark.images", IMAGE_FOLDER)
-    path = annotation_file(annotations)
-    task = read_task(path, root, image_index(root, SUBFOLDERS), name, metrics=metrics, on_error=on_error)
-    return Benchmark(name, (task,), on_error=on_error).select(tasks)
-
-
-def annotation_file(value: str | None) -> Path:
-    if not value:
+    root = required_images(images, IMAGE_FOLDER, on_error)
+    if not annotations:
         raise CondsimError(f"benchmark.annotations is not set: it should name a JSON file with {FORM}")
-    return Path(value).expanduser()
-
-
-def read_task(
-    path: Path,
-    root: Path,
-    index: Mapping[str, str] | None,
-    benchmark: str = "cola",
-    *,
-    metrics: Sequence[str] = METRICS,
-    on_error: OnError = "raise",
-) -> Task:
-    """The entries of ``path`` as a task: one query per caption, whose candidates are the images of its entry.
-
-    ``index`` maps the file names of the images to their paths under ``root`` (``image_files.image_index``); None skips
-    the look-up. Clusters are the entries, over which ``grouped_recall@1`` counts. A file ``<stem>.labels.json`` beside
-    the annotations, one list of names per entry, labels the queries of each entry.
-    """
+    path, index = Path(annotations).expanduser(), image_index(root, SUBFOLDERS)
     entries = read_list(path, FORM)
     beside = path.with_suffix(SUFFIX)
     entry_labels = read_labels(beside, len(entries)) if beside.exists() else None
@@ -81,7 +58,7 @@ def read_task(
     def read(i: int, raw: object) -> tuple[int, list[Shown]]:
         entry = read_entry(raw, f"{path}: entry {i}")
         for item in entry:
-            require_image(item.image, index, root, f"{path}: entry {i}")
+            require_image(item.image, index, root, f"{path}: entry {i}", on_error)
         return i, entry
 
     kept, skipped = keep_some(entries, read, on_error, path, "entry")
@@ -89,8 +66,8 @@ def read_task(
     lists = [[rows.setdefault(item.image, len(rows)) for item in entry] for _, entry in kept]
     queries = [(e, place) for e, (_, entry) in enumerate(kept) for place, item in enumerate(entry) if item.caption]
     texts, condition = word_codes(str(kept[e][1][place].caption) for e, place in queries)
-    return Task(
-        benchmark=benchmark,
+    task = Task(
+        benchmark=name,
         name="multi_object",
         images=ImageTable(root, tuple(rows), files=moved(rows, index)),
         conditions=tuple((text,) for text in texts),
@@ -105,6 +82,7 @@ def read_task(
         labels=None if entry_labels is None else label_lists([entry_labels[kept[e][0]] for e, _ in queries]),
         skipped=skipped,
     )
+    return Benchmark(name, (task,), on_error=on_error).select(tasks)
 
 
 def read_entry(raw: object, where: str) -> list[Shown]:
@@ -138,24 +116,3 @@ def read_labels(path: Path, count: int) -> list[list[str]]:
         if not isinstance(names, list) or not all(isinstance(name, str) and name.strip() for name in names):
             raise CondsimError(f"{path}: entry {i}: expected a list of labels, found {shown(names)}")
     return value
-
-
-def survey(options: Options) -> Survey:
-    """What ``condsim check`` reports."""
-    value = options.get("images")
-    root = Path(value).expanduser() if value else None
-    index = image_index(root, SUBFOLDERS) if root is not None and root.is_dir() else None
-    if not options.get("annotations"):
-        pairs = Part("entries", "benchmark.annotations is not set", None, PAIRS)
-        return Survey((pairs, images_part("images", (), root, index)), ())
-    path = annotation_file(options["annotations"])
-    try:
-        task = read_task(path, root or Path(), None, on_error="skip")
-    except CondsimError as error:
-        pairs = Part("entries", str(path), None, PAIRS)
-        return Survey((pairs, images_part("images", (), root, index)), (), (str(error),))
-    names = task.images.names
-    assert task.clusters is not None
-    entries = Part("entries", str(path), len(np.unique(task.clusters)), PAIRS, f"{len(task):,} queries")
-    tables = () if root is None or index is None else (located(names, root, index),)
-    return Survey((entries, images_part("images", names, root, index)), tables, task.skipped)

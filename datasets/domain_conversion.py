@@ -10,8 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from condsim.datasets.annotations import read_each_line, shown
-from condsim.datasets.image_files import files_below, folder_of, moved, relative_file, with_files
-from condsim.datasets.survey import Options, Part, Survey, images_part, located
+from condsim.datasets.image_files import files_below, folder_of, image_folder, inner, moved, relative_file, with_files
 from condsim.harness.errors import CondsimError, did_you_mean
 from condsim.harness.names import unusable_character
 from condsim.harness.task import Benchmark, Headline, ImageTable, Labels, OnError, Ragged, Task
@@ -45,8 +44,6 @@ class Dataset:
     """Names of the list of its gallery, the first that is there counts."""
     domains: tuple[Domain, ...]
     cuts: tuple[int, int]
-    counts: tuple[int, int | None]
-    """Published number of query images, and of images in the gallery (None: not known)."""
     queries: tuple[str, ...] | None = None
     """None: every image of the gallery is a query too."""
     source: str | None = None
@@ -69,23 +66,21 @@ _IMAGENET = _domains("cartoon", "origami", "toy", "sculpture", real="photo")
 DATASETS: Mapping[str, Dataset] = {
     "imagenet_r": Dataset(
         ("imagenet_r", "imgnet"), ("full_files.csv", "imgnet_targets.txt", "targets.txt"), _IMAGENET, (10, 50),
-        (16_983, 16_983),
     ),
     "minidomainnet": Dataset(
         ("minidn",), ("database_files.csv",), _domains("clipart", "painting", "sketch", real="photo"), (50, 100),
-        (2_520, None), ("query_files.csv",),
+        ("query_files.csv",),
     ),
     "nico_pp": Dataset(
         ("nico",), ("database_files.csv",),
         (*_domains("autumn", "grass", "outdoor", "rock", "water"), Domain("dim", "dim", "dimlight")), (50, 100),
-        (8_723, 80_134), ("query_files.csv",),
+        ("query_files.csv",),
     ),
     "ltll": Dataset(
         ("ltll",), ("full_files.csv",), (Domain("New", "today", "Today"), Domain("Old", "archive", "Archive")), (5, 10),
-        (488, 488),
     ),
     "imagenet_pic2word": Dataset(
-        ("imgnet", "imagenet_r"), ("imgnet_targets.txt", "targets.txt"), _IMAGENET, (10, 50), (10_000, 16_983),
+        ("imgnet", "imagenet_r"), ("imgnet_targets.txt", "targets.txt"), _IMAGENET, (10, 50),
         ("imgnet_real_query.txt", "real_query.txt"), "real", "pic2word",
     ),
 }  # fmt: skip
@@ -116,21 +111,17 @@ def load(
     there is one task per target domain instead, from photographs alone. ``text``: one of ``TEXTS``; None, like
     ``metrics`` None: the dataset's own. ``images`` None: no image is looked up, to run from precomputed features.
     """
-    chosen = dataset_of(dataset)
+    if not dataset:
+        raise CondsimError(f"benchmark.dataset is not set: it should be one of {', '.join(DATASETS)}")
+    if dataset not in DATASETS:
+        raise CondsimError(f"benchmark.dataset={dataset!r} is no domain conversion. {did_you_mean(dataset, DATASETS)}")
+    chosen = DATASETS[dataset]
     folder = folder_of(annotations, "benchmark.annotations", ANNOTATIONS)
-    root = folder_of(images, "benchmark.images", IMAGES) if images else None
-    name = name or str(dataset)
+    root = image_folder(images, IMAGES, on_error)
+    name = name or dataset
     measured = chosen.metrics if metrics is None else tuple(metrics)
     read = read_tasks(folder, root, chosen, name, text=text or chosen.text, metrics=measured, on_error=on_error)
     return Benchmark(name, read, headlines=headlines(chosen, read, measured), on_error=on_error).select(tasks)
-
-
-def dataset_of(name: str | None) -> Dataset:
-    if not name:
-        raise CondsimError(f"benchmark.dataset is not set: it should be one of {', '.join(DATASETS)}")
-    if name not in DATASETS:
-        raise CondsimError(f"benchmark.dataset={name!r} is no domain conversion. {did_you_mean(str(name), DATASETS)}")
-    return DATASETS[name]
 
 
 def headlines(dataset: Dataset, tasks: Sequence[Task], metrics: Sequence[str]) -> dict[str, Headline]:
@@ -219,7 +210,7 @@ def read_tasks(
         listed.setdefault((line.domain, line.label), []).append(rows[line.image])
     of_class = {key: np.array(found, dtype=np.int64) for key, found in listed.items()}
     names = tuple(rows)
-    place = None if root is None else image_folder(root, dataset)
+    place = None if root is None else inner(root, *dataset.folders)
     index = None if place is None else index_images(place)
     images = ImageTable(place or folder, names, files=moved(names, index))
     gallery = np.arange(len(database), dtype=np.int64)
@@ -249,7 +240,7 @@ def read_tasks(
             variant="" if text == dataset.text else f"text={text}",
             skipped=skipped,
         )
-        return whole if index is None else with_files(whole, index, on_error, IMAGES)
+        return with_files(whole, index, on_error, IMAGES)
 
     there = {query.domain for query in queries}
     sources = [domain for domain in dataset.domains if domain.listed in there]
@@ -261,11 +252,6 @@ def read_tasks(
     return tuple(
         task(target.name, [(source, target)]) for source in sources for target in dataset.domains if target != source
     )
-
-
-def image_folder(root: Path, dataset: Dataset) -> Path:
-    """``root``, or the folder of the dataset's name in it."""
-    return next((root / name for name in dataset.folders if (root / name).is_dir()), root)
 
 
 def index_images(root: Path) -> dict[str, str]:
@@ -281,33 +267,3 @@ def index_images(root: Path) -> dict[str, str]:
             for blank in ("", "_"):
                 below.setdefault(f"{parent.replace(' ', blank)}/{file}", below[path])
     return below
-
-
-def survey(options: Options) -> Survey:
-    """What ``condsim check`` reports."""
-    dataset = dataset_of(options.get("dataset"))
-    folder, value = options.get("annotations"), options.get("images")
-    root = image_folder(Path(value).expanduser(), dataset) if value else None
-    published = dict(zip(("query images", "gallery"), dataset.counts, strict=True))
-    if not folder:
-        unset = "benchmark.annotations is not set"
-        parts = tuple(Part(what, unset, None, count) for what, count in published.items())
-        return Survey((*parts, images_part("images", (), root, None)), ())
-    places = {
-        "query images": list_file(Path(folder).expanduser(), dataset, dataset.queries or dataset.database),
-        "gallery": list_file(Path(folder).expanduser(), dataset, dataset.database),
-    }
-    read: dict[str, tuple[list[Listed], tuple[str, ...]]] = {}
-    problems: list[str] = []
-    for what, path in places.items():
-        try:
-            read[what] = read_list_file(path, dataset, "skip")
-        except CondsimError as error:
-            problems.append(str(error))
-    problems += [message for _, skipped in read.values() for message in skipped]
-    found = {what: len(lines) for what, (lines, _) in read.items()}
-    parts = tuple(Part(what, str(path), found.get(what), published[what]) for what, path in places.items())
-    names = tuple(dict.fromkeys(line.image for lines, _ in read.values() for line in lines))
-    index = index_images(root) if root is not None and root.is_dir() else None
-    tables = () if root is None or index is None else (located(names, root, index),)
-    return Survey((*parts, images_part("images", names, root, index)), tables, tuple(dict.fromkeys(problems)))

@@ -11,13 +11,12 @@ import numpy as np
 from pydantic import Field
 
 from condsim.datasets.annotations import Entry, ImageName, Line, keep_some, read_list, shown, validate
-from condsim.datasets.image_files import folder_of, image_index, moved
+from condsim.datasets.image_files import folder_of, image_folder, image_index, moved, with_files
 from condsim.harness.errors import CondsimError, did_you_mean
 from condsim.harness.fewer_queries import join_variants
 from condsim.harness.images import IMAGE_SUFFIXES
 from condsim.harness.json_files import read_json, read_text
 from condsim.harness.task import Benchmark, Headline, ImageTable, OnError, Ragged, Task, TrainSplit
-from condsim.harness.without_images import without_images
 
 CATEGORIES = ("dress", "shirt", "toptee")
 METRICS = ("recall@10", "recall@50")
@@ -25,6 +24,10 @@ GALLERIES = ("original", "val")
 DEFAULT_TEXT = "searle"
 ANNOTATIONS = "FashionIQ's annotation folder, with captions/ and image_splits/"
 IMAGES = "the folder of FashionIQ's images (<name>.png or .jpg), in it, in its images/ or in a folder per category"
+FILES = (
+    "a file of that name in any image format. Many of FashionIQ's links are dead: benchmark.available=FILE names the "
+    "images that a group of people have, for comparable numbers"
+)
 SPLIT = 'a list of image names, ["B005X4PL1G", ...]'
 AVAILABLE = "the names of the images that everyone has: one per line, or a JSON list"
 
@@ -76,7 +79,7 @@ def load(
     the queries that need them. ``images`` None: no image is looked up, to run from precomputed features.
     """
     folder = folder_of(annotations, "benchmark.annotations", ANNOTATIONS)
-    root = folder_of(images, "benchmark.images", IMAGES) if images else None
+    root = image_folder(images, IMAGES, on_error)
     index = None if root is None else index_images(root)
     chosen = tuple(tasks or CATEGORIES)
     for category in chosen:
@@ -204,7 +207,7 @@ def read_task(
         variant=join_variants(*variants),
         skipped=skipped,
     )
-    return task if index is None else _with_files(task, index, on_error)
+    return with_files(task, index, on_error, FILES)
 
 
 def _task(
@@ -260,18 +263,6 @@ def _only_available(
         f"{len(queries)} queries are left out"
     )
     return kept, answerable, message
-
-
-def _with_files(task: Task, index: Mapping[str, str], on_error: OnError) -> Task:
-    missing = [row for row, name in enumerate(task.images.names) if name not in index]
-    if missing and on_error == "raise":
-        raise CondsimError(
-            f"{task.full_name}: {len(missing):,} of its {len(task.images):,} images are not in {task.images.root}; the "
-            f"first: {task.images.names[missing[0]]}, in no image format. Many of FashionIQ's links are dead: "
-            "with benchmark.on_error=skip such images and the queries that need them are left out, and "
-            "benchmark.available=FILE names those that a group of people have, for comparable numbers"
-        )
-    return without_images(task, dict.fromkeys(missing, "there is no such file")) if missing else task
 
 
 def blank_captions(folder: Path, category: str) -> list[str]:

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from condsim.datasets.annotations import Entry, ImageName, Text, keep_some, read_list, validate
 from condsim.datasets.grouping import word_codes
-from condsim.datasets.image_files import folder_of, image_index, moved, require_image
+from condsim.datasets.image_files import folder_of, image_index, moved, require_image, required_images
 from condsim.harness.errors import CondsimError, did_you_mean
 from condsim.harness.json_files import read_json
 from condsim.harness.task import Benchmark, ImageTable, Kinds, OnError, Ragged, Task
@@ -72,30 +72,25 @@ def load(
     """
     chosen = tuple(tasks or TASKS)
     for task in chosen:
-        image_folder(task)
+        image_option(task)
     folder = folder_of(
         templates, "benchmark.templates", "the folder of GeneCIS's template files, focus_attribute.json ..."
     )
-    folders = {"visual_genome": visual_genome, "coco": coco}
-    roots = {key: folder_of(folders[key], f"benchmark.{key}", FOLDERS[key]) for key in map(image_folder, chosen)}
-    indices = {key: image_index(root, SUBFOLDERS[key]) for key, root in roots.items()}
+    values = {"visual_genome": visual_genome, "coco": coco}
+    folders: dict[str, tuple[Path, dict[str, str]]] = {}
+    for key in dict.fromkeys(map(image_option, chosen)):
+        root = required_images(values[key], FOLDERS[key], on_error, f"benchmark.{key}")
+        folders[key] = root, image_index(root, SUBFOLDERS[key])
     read = tuple(
-        read_task(
-            folder / f"{task}.json",
-            roots[image_folder(task)],
-            indices[image_folder(task)],
-            task,
-            name,
-            on_error=on_error,
-        )
+        read_task(folder / f"{task}.json", *folders[image_option(task)], task, name, on_error=on_error)
         for task in chosen
     )
     headlines = {"average": tuple((task, "recall@1") for task in TASKS)} if set(chosen) == set(TASKS) else {}
     return Benchmark(name, read, headlines=headlines, on_error=on_error)
 
 
-def image_folder(task: str) -> str:
-    """Which of the two image folders a task's pictures come from."""
+def image_option(task: str) -> str:
+    """The setting that names the folder of a task's pictures."""
     if task not in TASKS:
         raise CondsimError(f"GeneCIS has no task {task!r}. {did_you_mean(str(task), TASKS)}")
     return "visual_genome" if task.endswith("attribute") else "coco"
@@ -118,7 +113,7 @@ def read_task(
     distractor. The image table holds each distinct picture (file and box) once; the candidates are the
     target and then the distractors in file order, repeated ones repeated.
     """
-    attribute = image_folder(name) == "visual_genome"
+    attribute = image_option(name) == "visual_genome"
     entries = read_list(path, "a list of GeneCIS templates")
     kinds_path = path.with_suffix(".kinds.json")
     entry_kinds = _read_kinds(kinds_path, len(entries)) if kinds_path.exists() else None
@@ -129,7 +124,7 @@ def read_task(
         pictures = []
         for label, item in _labelled_items(template):
             file, box = _picture(item, f"{here}: {label}")
-            require_image(file, index, root, f"{here}: {label}")
+            require_image(file, index, root, f"{here}: {label}", on_error)
             pictures.append((file, box))
         if entry_kinds is not None and len(entry_kinds[i]) != len(template.gallery):
             raise CondsimError(

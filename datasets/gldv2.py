@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import numpy as np
 
 from condsim.datasets.annotations import keep_some, shown
-from condsim.datasets.image_files import files_below, folder_of, with_files
-from condsim.datasets.survey import Options, Survey, survey_lists
+from condsim.datasets.image_files import files_below, folder_of, image_folder, with_files
 from condsim.harness.errors import CondsimError
 from condsim.harness.tables import read_frame
 from condsim.harness.task import Benchmark, ImageTable, OnError, Ragged, Task
@@ -20,7 +18,6 @@ USAGES = ("Private", "Public")
 INDEX, SOLUTION = "index.csv", "retrieval_solution_v2.1.csv"
 ANNOTATIONS = f"the folder of {INDEX} and {SOLUTION}"
 IMAGES = "the folder of index/ and test/, with an image abc... in a/b/c/abc....jpg of either"
-EXPECTED: Mapping[str, int | None] = {"private: queries": 750, "public: queries": 379, "gallery": 761_757}
 
 
 def load(
@@ -33,23 +30,11 @@ def load(
 ) -> Benchmark:
     """Two tasks, "private" and "public": the two parts of the test images, against every index image.
 
-    ``images`` None: no image is looked up, to run from precomputed features.
+    Test images whose Usage is Ignored, or whose images are None, are no queries. ``images`` None: no image is looked
+    up, to run from precomputed features.
     """
     folder = folder_of(annotations, "benchmark.annotations", ANNOTATIONS)
-    root = folder_of(images, "benchmark.images", IMAGES) if images else None
-    read = read_tasks(folder, root, name, metrics=metrics, on_error=on_error)
-    return Benchmark(name, read, on_error=on_error).select(tasks)
-
-
-def read_tasks(
-    folder: Path,
-    root: Path | None,
-    benchmark: str = "gldv2",
-    *,
-    metrics: Sequence[str] = METRICS,
-    on_error: OnError = "raise",
-) -> tuple[Task, ...]:
-    """Test images whose Usage is Ignored, or whose images are None, are no queries."""
+    root = image_folder(images, IMAGES, on_error)
     path = folder / SOLUTION
     listed = read_frame(folder / INDEX, "a table with the column id", ["id"])["id"]
     gallery = {_image(ident, f"{folder / INDEX}: row {i}"): i for i, ident in enumerate(listed)}
@@ -75,15 +60,15 @@ def read_tasks(
 
     queries, skipped = keep_some(scored, read, on_error, path)
     names = (*(_place("index", ident) for ident in gallery), *(_place("test", ident) for _, ident, _ in queries))
-    images = ImageTable(root or folder, names)
+    table = ImageTable(root or folder, names)
     index = None if root is None else files_below(root)
 
     def task(usage: str) -> Task:
         which = [i for i, (part, *_) in enumerate(queries) if part == usage]
         whole = Task(
-            benchmark=benchmark,
+            benchmark=name,
             name=usage.lower(),
-            images=images,
+            images=table,
             conditions=(),
             condition=np.full(len(which), -1, dtype=np.int64),
             reference=len(gallery) + np.array(which, dtype=np.int64),
@@ -93,10 +78,11 @@ def read_tasks(
             query_ids=tuple(queries[i][1] for i in which),
             skipped=skipped,
         )
-        return whole if index is None else with_files(whole, index, on_error, IMAGES)
+        return with_files(whole, index, on_error, IMAGES)
 
     there = {usage for usage, *_ in queries}
-    return tuple(task(usage) for usage in USAGES if usage in there)
+    read_tasks = tuple(task(usage) for usage in USAGES if usage in there)
+    return Benchmark(name, read_tasks, on_error=on_error).select(tasks)
 
 
 def _image(ident: object, where: str) -> str:
@@ -107,13 +93,3 @@ def _image(ident: object, where: str) -> str:
 
 def _place(folder: str, ident: str) -> str:
     return f"{folder}/{'/'.join(ident[:3])}/{ident}.jpg"
-
-
-def survey(options: Options) -> Survey:
-    """What ``condsim check`` reports."""
-    return survey_lists(
-        options,
-        lambda folder, root: read_tasks(folder, None, on_error="skip"),
-        EXPECTED,
-        lambda root, names: files_below(root),
-    )

@@ -10,8 +10,7 @@ import numpy as np
 
 from condsim.datasets.annotations import keep_some, read_each_line
 from condsim.datasets.grouping import word_codes
-from condsim.datasets.image_files import files_below, folder_of, moved, relative_file, with_files
-from condsim.datasets.survey import Options, Survey, survey_lists
+from condsim.datasets.image_files import files_below, folder_of, image_folder, inner, moved, relative_file, with_files
 from condsim.harness.errors import CondsimError
 from condsim.harness.names import unusable_character
 from condsim.harness.task import Benchmark, ImageTable, OnError, Ragged, Task
@@ -23,7 +22,6 @@ QUERIES, DATABASE = "query_files.csv", "database_files.csv"
 ANNOTATIONS = f"i-CIR's folder, with {QUERIES} and {DATABASE} in it or in its annotations/"
 IMAGES = "i-CIR's folder, with query/ and database/ in it, or the folder above"
 ROWS = "lines of path,text,instance without a header"
-EXPECTED = {"queries": 1_883, "instances": 202}
 
 
 class Line(NamedTuple):
@@ -44,50 +42,13 @@ def load(
 ) -> Benchmark:
     """One task, "test": the candidates of a query are the database images of its instance.
 
-    ``images`` None: no image is looked up, to run from precomputed features.
+    Positive is a database image of the query's instance with the query's text, letter by letter. A database image that
+    is listed under several instances or texts is one row of the image table, and one candidate per line. With "skip", a
+    missing image takes all queries of its instance with it. ``images`` None: no image is looked up, to run from
+    precomputed features.
     """
-    folder = annotation_root(folder_of(annotations, "benchmark.annotations", ANNOTATIONS))
-    root = folder_of(images, "benchmark.images", IMAGES) if images else None
-    task = read_task(folder, root, name, metrics=metrics, on_error=on_error)
-    return Benchmark(name, (task,), on_error=on_error).select(tasks)
-
-
-def annotation_root(folder: Path) -> Path:
-    """``folder``, or its ``annotations/`` where the lists are in there (the copy on Hugging Face)."""
-    return folder / "annotations" if (folder / "annotations" / QUERIES).is_file() else folder
-
-
-def read_lines(path: Path, on_error: OnError = "raise") -> tuple[list[Line], tuple[str, ...]]:
-    """The lines of a list in file order, and one message for each that is left out."""
-
-    def read(i: int, raw: str) -> Line:
-        where = f"{path}: line {i + 1}"
-        cells = [cell.strip() for cell in raw.split(",")]  # the released code splits so, quotes are letters
-        if len(cells) != 3:
-            raise CondsimError(f"{where}: expected path,text,instance, found {len(cells)} cells")
-        image, text, instance = cells
-        if not instance:
-            raise CondsimError(f"{where}: there is no instance")
-        if (fault := unusable_character(text + instance)) is not None:
-            raise CondsimError(f"{where}: a cell contains {fault}")
-        return Line(relative_file(image, where), text, instance)
-
-    return read_each_line(path, ROWS, read, on_error)
-
-
-def read_task(
-    folder: Path,
-    root: Path | None,
-    benchmark: str = "icir",
-    *,
-    metrics: Sequence[str] = METRICS,
-    on_error: OnError = "raise",
-) -> Task:
-    """Positive is a database image of the query's instance with the query's text, letter by letter.
-
-    A database image that is listed under several instances or texts is one row of the image table, and one candidate
-    per line. ``root`` None looks no image up. With "skip", a missing image takes all queries of its instance with it.
-    """
+    folder = inner(folder_of(annotations, "benchmark.annotations", ANNOTATIONS), "annotations")
+    root = image_folder(images, IMAGES, on_error)
     database, skipped = read_lines(folder / DATABASE, on_error)
     queries_path = folder / QUERIES
     entries: dict[str, list[Line]] = {}
@@ -112,12 +73,12 @@ def read_task(
     rows: dict[str, int] = {}
     for line in (*database, *queries):
         rows.setdefault(line.image, len(rows))
-    candidates = {name: np.array([rows[line.image] for line in lines]) for name, lines in entries.items()}
+    candidates = {instance: np.array([rows[line.image] for line in own]) for instance, own in entries.items()}
     texts, condition = word_codes(query.text for query in queries)
     names = tuple(rows)
     index = None if root is None else index_images(root, names)
     task = Task(
-        benchmark=benchmark,
+        benchmark=name,
         name="test",
         images=ImageTable(root or folder, names, files=moved(names, index)),
         conditions=tuple((text,) for text in texts),
@@ -131,7 +92,25 @@ def read_task(
         query_ids=tuple(f"{query.image} {query.text}" for query in queries),
         skipped=(*skipped, *unusable, *unanswerable),
     )
-    return task if index is None else with_files(task, index, on_error, IMAGES)
+    return Benchmark(name, (with_files(task, index, on_error, IMAGES),), on_error=on_error).select(tasks)
+
+
+def read_lines(path: Path, on_error: OnError = "raise") -> tuple[list[Line], tuple[str, ...]]:
+    """The lines of a list in file order, and one message for each that is left out."""
+
+    def read(i: int, raw: str) -> Line:
+        where = f"{path}: line {i + 1}"
+        cells = [cell.strip() for cell in raw.split(",")]  # the released code splits so, quotes are letters
+        if len(cells) != 3:
+            raise CondsimError(f"{where}: expected path,text,instance, found {len(cells)} cells")
+        image, text, instance = cells
+        if not instance:
+            raise CondsimError(f"{where}: there is no instance")
+        if (fault := unusable_character(text + instance)) is not None:
+            raise CondsimError(f"{where}: a cell contains {fault}")
+        return Line(relative_file(image, where), text, instance)
+
+    return read_each_line(path, ROWS, read, on_error)
 
 
 def index_images(root: Path, names: Sequence[str]) -> dict[str, str]:
@@ -143,12 +122,3 @@ def index_images(root: Path, names: Sequence[str]) -> dict[str, str]:
     below = files_below(root)
     places = ((name, below.get(name) or below.get(name.partition("/")[2])) for name in names)
     return {name: place for name, place in places if place is not None}
-
-
-def survey(options: Options) -> Survey:
-    """What ``condsim check`` reports."""
-
-    def read(folder: Path, root: Path | None) -> tuple[Task, ...]:
-        return (read_task(annotation_root(folder), None, on_error="skip"),)
-
-    return survey_lists(options, read, EXPECTED, index_images)

@@ -12,11 +12,12 @@ from pathlib import Path
 
 from PIL import Image
 
+from condsim.datasets.annotations import Handling
 from condsim.harness.errors import CondsimError
 from condsim.harness.images import IMAGE_SUFFIXES
 from condsim.harness.names import clean_path, unusable_character
 from condsim.harness.tables import is_missing
-from condsim.harness.task import ImageTable, OnError, Task
+from condsim.harness.task import ImageTable, Task
 from condsim.harness.without_images import without_images
 
 _FORMAT_SUFFIXES = {"MPO": "jpeg", "JPEG2000": "jp2"}
@@ -30,6 +31,26 @@ def folder_of(value: str | Path | None, option: str, what: str) -> Path:
     if not path.is_dir():
         raise CondsimError(f"{option}={path} is not a folder: it should be {what}")
     return path
+
+
+def inner(folder: Path, *names: str) -> Path:
+    """The first of its subfolders ``names`` that exists, else ``folder`` itself."""
+    return next((folder / name for name in names if (folder / name).is_dir()), folder)
+
+
+def required_images(value: str | None, what: str, on_error: Handling, option: str = "benchmark.images") -> Path:
+    """The existing folder of images that ``option`` names.
+
+    With "survey" it need not exist, and where it is not set the path says so.
+    """
+    if on_error == "survey":
+        return Path(value).expanduser() if value else Path(f"{option} is not set")
+    return folder_of(value, option, what)
+
+
+def image_folder(value: str | None, what: str, on_error: Handling) -> Path | None:
+    """``required_images``; None where it is not set: then no image is looked up, to run from precomputed features."""
+    return required_images(value, what, on_error) if value or on_error == "survey" else None
 
 
 class ImageIndex(dict[str, str]):
@@ -56,9 +77,9 @@ def image_index(root: Path, subfolders: Sequence[str] = ()) -> ImageIndex:
     return found
 
 
-def require_image(name: str, index: Mapping[str, str] | None, root: Path, where: str) -> None:
-    """Raises CondsimError where ``name`` is not in the ``index`` of ``root``; None skips the look-up."""
-    if index is None or name in index:
+def require_image(name: str, index: Mapping[str, str] | None, root: Path, where: str, on_error: Handling) -> None:
+    """Raises CondsimError where ``name`` is not in the ``index`` of ``root``; None and "survey" skip the look-up."""
+    if index is None or name in index or on_error == "survey":
         return
     twin = index.by_folded_name.get(name.casefold()) if isinstance(index, ImageIndex) else None
     hint = f" (there is {twin}, which differs in case)" if twin else ""
@@ -100,11 +121,13 @@ def index_below(root: Path, *folders: str) -> dict[str, str]:
     return {name: folder + path for name, path in files_below(root / folder).items()}
 
 
-def with_files(task: Task, index: Mapping[str, str], on_error: OnError, expected: str) -> Task:
-    """``task`` if every image of it is in ``index``; with "skip" the task without those that are not.
+def with_files(task: Task, index: Mapping[str, str] | None, on_error: Handling, expected: str) -> Task:
+    """``task`` if every image of it is in ``index`` (None: none is looked up); with "skip" the task without the others.
 
     ``expected``: what the image folder should be, for the message.
     """
+    if index is None or on_error == "survey":
+        return task
     missing = [row for row, name in enumerate(task.images.names) if name not in index]
     if missing and on_error == "raise":
         raise CondsimError(

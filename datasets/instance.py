@@ -56,6 +56,10 @@ def load(
 ) -> Benchmark:
     """One task, called ``task``: ``queries`` against the whole ``gallery`` (tables, see ``cards/instance.md``).
 
+    A query image that is in the gallery too is taken out of its own gallery and positives. With "skip", missing images
+    are left out of the gallery, and so are queries that have no other positive. Names of images are compared in the
+    spelling of ``names.clean_path``, in both tables.
+
     ``clusters="reference"``: queries of one image are a cluster of the intervals and tests; None: all are independent.
     Without ``images`` no image file is looked up: names are then keys into a precomputed backbone's feature files.
     """
@@ -63,76 +67,48 @@ def load(
         if not value:
             raise CondsimError(f"benchmark.{option} is not set: it should name {what}")
     root = folder_of(images, "benchmark.images", IMAGES) if images else None
-    read = read_task(
-        Path(str(queries)).expanduser(),
-        Path(str(gallery)).expanduser(),
-        root,
-        task,
-        name,
-        metrics=metrics,
-        on_error=on_error,
-        clusters=clusters,
-    )
-    return Benchmark(name, (read,), on_error=on_error).select(tasks)
-
-
-def read_task(
-    queries: Path,
-    gallery: Path,
-    root: Path | None,
-    name: str = "test",
-    benchmark: str = "instance",
-    *,
-    metrics: Sequence[str] = METRICS,
-    on_error: OnError = "raise",
-    clusters: Literal["reference"] | None = None,
-) -> Task:
-    """Both tables as a task. A query image that is in the gallery too is taken out of its own gallery and positives.
-
-    With "skip", missing images are left out of the gallery, and so are queries that have no other positive. Names of
-    images are compared in the spelling of ``names.clean_path``, in both tables.
-    """
+    path, gallery_path = Path(str(queries)).expanduser(), Path(str(gallery)).expanduser()
     files = NamedFiles(root) if root else None
-    frame = read_frame(queries, QUERIES, ["id", "positives"])
+    frame = read_frame(path, QUERIES, ["id", "positives"])
     records = [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
     names: Sequence[str]
     unusable: tuple[str, ...] = ()
     table_row: dict[str, int] = {}
-    if is_parts(gallery):
-        names = in_parts = read_parts(gallery).names
+    if is_parts(gallery_path):
+        names = in_parts = read_parts(gallery_path).names
         rows = in_parts.places(_mentioned(records, files))
     else:
-        names, unusable, table_row = _read_gallery(gallery, files, on_error)
+        names, unusable, table_row = _read_gallery(gallery_path, files, on_error)
         rows = {image: row for row, image in enumerate(names)}
     in_gallery = frozenset(rows)
     if not {"image", "text", "conditions"} & set(frame.columns):
-        raise CondsimError(f"{queries}: there is neither a column image nor text (expected {QUERIES})")
+        raise CondsimError(f"{path}: there is neither a column image nor text (expected {QUERIES})")
     first_row: dict[str, int] = {}
 
     def read(i: int, raw: dict[str, object]) -> Query:
-        query = _query(raw, f"{queries}: row {i}", files)
+        query = _query(raw, f"{path}: row {i}", files)
         if first_row.setdefault(query.id, i) != i:
-            raise CondsimError(f"{queries}: row {i}: duplicate id {query.id!a} (first in row {first_row[query.id]})")
+            raise CondsimError(f"{path}: row {i}: duplicate id {query.id!a} (first in row {first_row[query.id]})")
         for positive in query.positives:
             if positive not in in_gallery:
-                raise CondsimError(f"{queries}: row {i}: the positive {positive!a} is not in the gallery {gallery}")
+                raise CondsimError(f"{path}: row {i}: the positive {positive!a} is not in the gallery {gallery_path}")
         if set(query.positives) <= {query.image}:
-            raise CondsimError(f"{queries}: row {i}: expected a positive other than the query image itself")
+            raise CondsimError(f"{path}: row {i}: expected a positive other than the query image itself")
         return query
 
-    usable, skipped = keep_some(records, read, on_error, queries)
+    usable, skipped = keep_some(records, read, on_error, path)
     others = list(dict.fromkeys(query.image for query in usable if query.image and query.image not in in_gallery))
     rows |= {image: len(names) + i for i, image in enumerate(others)}
     texts, text_codes = word_codes("\n".join(query.condition) for query in usable)  # no text holds a line break
     shift = 1 if texts[0] == "" else 0  # the empty text sorts first and is no condition
     reference = np.array([rows[query.image] if query.image else -1 for query in usable], dtype=np.int64)
     every = names + others if isinstance(names, NameList) else (*names, *others)
-    images = ImageTable(root or gallery.parent, every, files=files.files if files else {})
-    missing = missing_images(images, table_row, str(gallery)) if root and on_error == "skip" else {}
-    task = Task(
-        benchmark=benchmark,
-        name=name,
-        images=images,
+    table = ImageTable(root or gallery_path.parent, every, files=files.files if files else {})
+    missing = missing_images(table, table_row, str(gallery_path)) if root and on_error == "skip" else {}
+    whole = Task(
+        benchmark=name,
+        name=task,
+        images=table,
         conditions=tuple(tuple(text.split("\n")) for text in texts[shift:]),
         condition=text_codes - shift,
         reference=reference,
@@ -145,7 +121,8 @@ def read_task(
         cluster_name=clusters or "query",
         skipped=unusable + skipped,
     )
-    return without_images(task, missing) if missing else task
+    read_task = without_images(whole, missing) if missing else whole
+    return Benchmark(name, (read_task,), on_error=on_error).select(tasks)
 
 
 def _by_image(reference: Rows) -> Rows:

@@ -46,6 +46,12 @@ def load(
     names the label columns (None: see ``label_columns``) or maps each to its text; the default text is the column's
     name. The headline "average" is the mean over the single conditions of the first of ``metrics``. Names of columns
     and labels are compared in the spelling of ``names.clean_label``.
+
+    The tasks share one image table, one split and one gallery. The split query : database = ``queries`` : 1 -
+    ``queries`` is drawn by ``seed`` over the image names in order, so the order of the table's rows does not matter;
+    images that are missing are left out after it (with "skip"), so that the split of the others does not change. A
+    query whose label no database image has is left out of that task, and the task's ``skipped`` says how many were.
+    ``leave_one_out``: instead, every image is a query and ranks all others (InDiReCT's and DIOR's protocol).
     """
     dataset = {key: value for key, value in (dataset or {}).items() if value is not None} or None
     if table is None and dataset is None:
@@ -64,17 +70,63 @@ def load(
         root = folder_of(images, "benchmark.images", IMAGES) if images else Path(table).expanduser().parent
     image_column = clean_label(image_column)
     notes: tuple[str, ...] = ()
+    require_columns(frame.columns, [image_column], where)
     if conditions is None:
-        require_columns(frame.columns, [image_column], where)
         conditions, notes = label_columns(frame, image_column, where)
-    read = read_tasks(
-        frame, root, name, where=where, image_column=image_column, conditions=conditions, together=together,
-        queries=queries, seed=seed, leave_one_out=leave_one_out, metrics=metrics, on_error=on_error,
-    )  # fmt: skip
-    single = tuple((task.name, metrics[0]) for task in read if len(task.conditions[0]) == 1)
+    texts = _condition_texts(frame, image_column, conditions)
+    columns = list(texts)
+    require_columns(frame.columns, columns, where)
+    if not columns:
+        raise CondsimError(f"{where}: there is no column of labels beside {image_column!r}")
+    for column in columns:
+        if not column or (fault := unusable_character(column)):
+            reason = f"holds {fault}" if column else "is empty"
+            raise CondsimError(f"{where}: the column name {column!a} {reason}, so it cannot name a task: rename it")
+    groups = {column: [column] for column in columns} | _joined(together, columns)
+    files = NamedFiles(root)
+    rows, skipped, table_row = _read_rows(frame[[image_column, *columns]], files, where, on_error)
+    every = np.arange(len(rows), dtype=np.int64)
+    query_rows, database = (every, every) if leave_one_out else split_rows(len(rows), queries, seed)
+    if not len(query_rows) or not len(database):
+        raise CondsimError(f"{where}: {len(rows)} images are too few to split into queries and a database")
+    shared = ImageTable(root, tuple(row[0] for row in rows), files=files.files)
+    missing = missing_images(shared, table_row, where) if on_error == "skip" else {}
+    codes = {column: word_codes(row[1 + j] for row in rows)[1] for j, column in enumerate(columns)}
+
+    def task(label: str, group: Sequence[str]) -> Task:
+        _, code = np.unique(np.stack([codes[column] for column in group]), axis=1, return_inverse=True)
+        in_database = rows_by_code(code.reshape(-1)[database], int(code.max()) + 1)
+        relevant = in_database.take(code.reshape(-1)[query_rows])
+        relevant = Ragged(relevant.offsets, database[relevant.values])
+        if leave_one_out:
+            relevant = relevant.keep(relevant.values != np.repeat(query_rows, relevant.lengths))
+        answerable = np.flatnonzero(relevant.lengths)
+        lost = len(query_rows) - len(answerable)
+        if len(answerable) == 0:
+            raise CondsimError(f"{where}: under {label!r} no query shares its label with a database image")
+        note = f"{label}: {lost} of {len(query_rows)} queries have no image of their label in the database"
+        whole = Task(
+            benchmark=name,
+            name=label,
+            images=shared,
+            conditions=(tuple(texts[column] for column in group),),
+            condition=np.zeros(len(answerable), dtype=np.int64),
+            reference=query_rows[answerable],
+            relevant=relevant.take(answerable),
+            metrics=tuple(metrics),
+            gallery=database,
+            excluded=Ragged.of([row] for row in query_rows[answerable]) if leave_one_out else None,
+            variant="leave_one_out" if leave_one_out else "",
+            query_ids=tuple(shared.names[row] for row in query_rows[answerable]),
+            skipped=(*skipped, *([note] if lost else [])),
+        )
+        return without_images(whole, missing) if missing else whole
+
+    read_tasks = tuple(task(label, group) for label, group in groups.items())
+    single = tuple((task.name, metrics[0]) for task in read_tasks if len(task.conditions[0]) == 1)
     headlines = {"average": single} if tasks is None and metrics else {}
-    notes += _notes_on_labels(frame, list(_condition_texts(frame, image_column, conditions)), where)
-    return Benchmark(name, read, headlines=headlines, on_error=on_error, notes=notes).select(tasks)
+    notes += _notes_on_labels(frame, columns, where)
+    return Benchmark(name, read_tasks, headlines=headlines, on_error=on_error, notes=notes).select(tasks)
 
 
 def label_columns(frame: pd.DataFrame, image_column: str, where: str) -> tuple[list[str], tuple[str, ...]]:
@@ -123,83 +175,6 @@ def _notes_on_labels(frame: pd.DataFrame, columns: Sequence[str], where: str) ->
         labels = {label(cell, column) for cell in frame[column].unique() if not is_missing(cell)}
         notes += notes_on_alike(labels, f"{where}: labels of {column!r}")
     return notes
-
-
-def read_tasks(
-    frame: pd.DataFrame,
-    root: Path,
-    benchmark: str = "labelled",
-    *,
-    where: str = "table",
-    image_column: str = "image",
-    conditions: Sequence[str] | Mapping[str, str] | None = None,
-    together: Sequence[Sequence[str] | str] = (),
-    queries: float = 0.1,
-    seed: int = 0,
-    leave_one_out: bool = False,
-    metrics: Sequence[str] = METRICS,
-    on_error: OnError = "raise",
-) -> tuple[Task, ...]:
-    """A table of labels as tasks that share one image table, one split and one gallery.
-
-    The split query : database = ``queries`` : 1 - ``queries`` is drawn by ``seed`` over the image names in order, so
-    the order of the table's rows does not matter; images that are missing are left out after it (with "skip"), so that
-    the split of the others does not change. A query whose label no database image has is left out of that task, and the
-    task's ``skipped`` says how many were.
-
-    ``leave_one_out``: instead, every image is a query and ranks all others (InDiReCT's and DIOR's protocol).
-    """
-    require_columns(frame.columns, [image_column], where)
-    texts = _condition_texts(frame, image_column, conditions)
-    columns = list(texts)
-    require_columns(frame.columns, columns, where)
-    if not columns:
-        raise CondsimError(f"{where}: there is no column of labels beside {image_column!r}")
-    for column in columns:
-        if not column or (fault := unusable_character(column)):
-            reason = f"holds {fault}" if column else "is empty"
-            raise CondsimError(f"{where}: the column name {column!a} {reason}, so it cannot name a task: rename it")
-    groups = {column: [column] for column in columns} | _joined(together, columns)
-    files = NamedFiles(root)
-    rows, skipped, table_row = _read_rows(frame[[image_column, *columns]], files, where, on_error)
-    every = np.arange(len(rows), dtype=np.int64)
-    query_rows, database = (every, every) if leave_one_out else split_rows(len(rows), queries, seed)
-    if not len(query_rows) or not len(database):
-        raise CondsimError(f"{where}: {len(rows)} images are too few to split into queries and a database")
-    images = ImageTable(root, tuple(row[0] for row in rows), files=files.files)
-    missing = missing_images(images, table_row, where) if on_error == "skip" else {}
-    codes = {column: word_codes(row[1 + j] for row in rows)[1] for j, column in enumerate(columns)}
-
-    def task(name: str, group: Sequence[str]) -> Task:
-        _, label = np.unique(np.stack([codes[column] for column in group]), axis=1, return_inverse=True)
-        in_database = rows_by_code(label.reshape(-1)[database], int(label.max()) + 1)
-        relevant = in_database.take(label.reshape(-1)[query_rows])
-        relevant = Ragged(relevant.offsets, database[relevant.values])
-        if leave_one_out:
-            relevant = relevant.keep(relevant.values != np.repeat(query_rows, relevant.lengths))
-        answerable = np.flatnonzero(relevant.lengths)
-        lost = len(query_rows) - len(answerable)
-        if len(answerable) == 0:
-            raise CondsimError(f"{where}: under {name!r} no query shares its label with a database image")
-        note = f"{name}: {lost} of {len(query_rows)} queries have no image of their label in the database"
-        whole = Task(
-            benchmark=benchmark,
-            name=name,
-            images=images,
-            conditions=(tuple(texts[column] for column in group),),
-            condition=np.zeros(len(answerable), dtype=np.int64),
-            reference=query_rows[answerable],
-            relevant=relevant.take(answerable),
-            metrics=tuple(metrics),
-            gallery=database,
-            excluded=Ragged.of([row] for row in query_rows[answerable]) if leave_one_out else None,
-            variant="leave_one_out" if leave_one_out else "",
-            query_ids=tuple(images.names[row] for row in query_rows[answerable]),
-            skipped=(*skipped, *([note] if lost else [])),
-        )
-        return without_images(whole, missing) if missing else whole
-
-    return tuple(task(name, group) for name, group in groups.items())
 
 
 def _condition_texts(

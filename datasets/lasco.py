@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from collections.abc import Sequence
+from pathlib import PurePosixPath
 from typing import Annotated
 
 import numpy as np
@@ -11,8 +11,7 @@ from pydantic import BeforeValidator, Field
 
 from condsim.datasets.annotations import Entry, Line, Text, keep_some, read_list, validate
 from condsim.datasets.grouping import word_codes
-from condsim.datasets.image_files import folder_of, image_index, moved, relative_file, with_files
-from condsim.datasets.survey import Options, Survey, survey_lists
+from condsim.datasets.image_files import folder_of, image_folder, image_index, inner, moved, relative_file, with_files
 from condsim.harness.errors import CondsimError
 from condsim.harness.task import Benchmark, ImageTable, OnError, Ragged, Task
 
@@ -20,7 +19,6 @@ METRICS = tuple(f"recall@{k}" for k in (1, 5, 10, 50, 100))
 QUERIES, CORPUS = "lasco_val.json", "lasco_val_corpus.json"
 ANNOTATIONS = f"the folder of {QUERIES} and {CORPUS}, or LaSCo's repository (downloads/)"
 IMAGES = "COCO's folder val2014/, or the folder above"
-EXPECTED: Mapping[str, int | None] = {"queries": 30_037, "gallery": 39_826}
 
 
 class Image(Entry):
@@ -48,26 +46,12 @@ def load(
     tasks: Sequence[str] | None = None,
     name: str = "lasco",
 ) -> Benchmark:
-    """One task, "val". ``images`` None: no image is looked up, to run from precomputed features."""
-    folder = annotation_root(folder_of(annotations, "benchmark.annotations", ANNOTATIONS))
-    root = folder_of(images, "benchmark.images", IMAGES) if images else None
-    task = read_task(folder, root, name, metrics=metrics, on_error=on_error)
-    return Benchmark(name, (task,), on_error=on_error).select(tasks)
+    """One task, "val": the queries against every image of the corpus. The reference stays in the gallery.
 
-
-def annotation_root(folder: Path) -> Path:
-    return folder / "downloads" if (folder / "downloads").is_dir() else folder
-
-
-def read_task(
-    folder: Path,
-    root: Path | None,
-    benchmark: str = "lasco",
-    *,
-    metrics: Sequence[str] = METRICS,
-    on_error: OnError = "raise",
-) -> Task:
-    """The queries against every image of the corpus. The reference stays in the gallery."""
+    ``images`` None: no image is looked up, to run from precomputed features.
+    """
+    folder = inner(folder_of(annotations, "benchmark.annotations", ANNOTATIONS), "downloads")
+    root = image_folder(images, IMAGES, on_error)
     path, corpus = folder / QUERIES, folder / CORPUS
     rows: dict[str, int] = {}
     for i, raw in enumerate(read_list(corpus, 'a list of images, {"id": 42, "path": "val2014/..."}')):
@@ -87,18 +71,18 @@ def read_task(
 
     queries, skipped = keep_some(read_list(path, "a list of LaSCo's queries"), read, on_error, path)
     texts, condition = word_codes(query.text for query, *_ in queries)
-    reference = np.array([rows[name] for _, name, _ in queries], dtype=np.int64)
+    reference = np.array([rows[file] for _, file, _ in queries], dtype=np.int64)
     idents = [str(query.qid) for query, *_ in queries]
     names = tuple(rows)
-    index = None if root is None else index_images(root)
+    index = None if root is None else image_index(root, ("val2014", "val/val2014"))
     task = Task(
-        benchmark=benchmark,
+        benchmark=name,
         name="val",
         images=ImageTable(root or folder, names, files=moved(names, index)),
         conditions=tuple((text,) for text in texts),
         condition=condition,
         reference=reference,
-        relevant=Ragged.of([rows[name]] for *_, name in queries),
+        relevant=Ragged.of([rows[file]] for *_, file in queries),
         metrics=tuple(metrics),
         gallery=np.arange(size, dtype=np.int64),
         clusters=reference,
@@ -106,7 +90,7 @@ def read_task(
         query_ids=tuple(idents) if len(set(idents)) == len(idents) else None,
         skipped=skipped,
     )
-    return task if index is None else with_files(task, index, on_error, IMAGES)
+    return Benchmark(name, (with_files(task, index, on_error, IMAGES),), on_error=on_error).select(tasks)
 
 
 def _file(image: Image, where: str) -> str:
@@ -115,17 +99,3 @@ def _file(image: Image, where: str) -> str:
     if not PurePosixPath(file).stem.endswith(f"{image.id:012d}"):
         raise CondsimError(f"{where}: the file of image {image.id} should end in {image.id:012d}.jpg, found {file!a}")
     return file
-
-
-def index_images(root: Path) -> dict[str, str]:
-    return image_index(root, ("val2014", "val/val2014"))
-
-
-def survey(options: Options) -> Survey:
-    """What ``condsim check`` reports."""
-    return survey_lists(
-        options,
-        lambda folder, root: (read_task(annotation_root(folder), None, on_error="skip"),),
-        EXPECTED,
-        lambda root, names: index_images(root),
-    )

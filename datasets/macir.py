@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,8 +10,7 @@ import numpy as np
 
 from condsim.datasets.annotations import Entry, Line, Text, keep_some, read_list, validate
 from condsim.datasets.grouping import word_codes
-from condsim.datasets.image_files import folder_of, index_below, moved, relative_file, with_files
-from condsim.datasets.survey import Options, Survey, survey_lists
+from condsim.datasets.image_files import folder_of, image_folder, index_below, inner, moved, relative_file, with_files
 from condsim.harness.errors import CondsimError, did_you_mean
 from condsim.harness.task import Benchmark, ImageTable, Labels, OnError, Ragged, Task
 
@@ -54,17 +52,27 @@ def load(
     """One task per type of composition, with the mean over them.
 
     ``candidates``: "full" (every image), or "restricted" (the images made from the reference's own image); then there
-    is one task per type of composition and of change, such as "color_remove". ``images`` None: no image is looked up.
+    is one task per type of composition and of change, such as "color_remove". The reference is removed from the
+    ranking. Labels of the queries are their types of change. ``images`` None: no image is looked up.
     """
-    folder = annotation_root(folder_of(annotations, "benchmark.annotations", ANNOTATIONS))
-    root = folder_of(images, "benchmark.images", IMAGES) if images else None
-    read = read_tasks(folder, root, name, candidates=candidates, metrics=metrics, on_error=on_error)
+    if candidates not in CANDIDATES:
+        raise CondsimError(f"benchmark.candidates={candidates!r}. {did_you_mean(str(candidates), CANDIDATES)}")
+    folder = inner(folder_of(annotations, "benchmark.annotations", ANNOTATIONS), "meta_data")
+    root = image_folder(images, IMAGES, on_error)
+    index = None if root is None else index_below(root, "images")
+    place = root or folder, index
+    made: list[Task] = []
+    if candidates == "full":
+        made = _tasks(read_lists(folder, "full", "image_ids.json", on_error), *place, name, metrics)
+    else:
+        for change in CHANGES:
+            lists = read_lists(folder, change, f"image_ids_{change}.json", on_error)
+            made += _tasks(lists, *place, name, metrics, f"_{change}", restricted=True)
+        if not made:
+            raise CondsimError(f"{folder}: no query has two candidates, so restricted candidates rank nothing")
+    read = tuple(with_files(task, index, on_error, IMAGES) for task in made)
     headlines = {"average": tuple((task.name, metrics[0]) for task in read)} if tasks is None and metrics else {}
     return Benchmark(name, read, headlines=headlines, on_error=on_error).select(tasks)
-
-
-def annotation_root(folder: Path) -> Path:
-    return folder / "meta_data" if (folder / "meta_data").is_dir() else folder
 
 
 def read_lists(folder: Path, suffix: str, gallery: str, on_error: OnError) -> Lists:
@@ -87,50 +95,19 @@ def read_lists(folder: Path, suffix: str, gallery: str, on_error: OnError) -> Li
     return Lists(queries, images, skipped)
 
 
-def read_tasks(
-    folder: Path,
-    root: Path | None,
-    benchmark: str = "macir",
-    *,
-    candidates: str = "full",
-    metrics: Sequence[str] = METRICS,
-    on_error: OnError = "raise",
-) -> tuple[Task, ...]:
-    """The reference is removed from the ranking. Labels of the queries are their types of change."""
-    if candidates not in CANDIDATES:
-        raise CondsimError(f"benchmark.candidates={candidates!r}. {did_you_mean(str(candidates), CANDIDATES)}")
-    index = None if root is None else index_below(root, "images")
-    if candidates == "full":
-        lists = read_lists(folder, "full", "image_ids.json", on_error)
-        read = _tasks(lists, root or folder, benchmark, metrics, "", restricted=False)
-    else:
-        read = [
-            task
-            for change in CHANGES
-            for task in _tasks(
-                read_lists(folder, change, f"image_ids_{change}.json", on_error),
-                root or folder,
-                benchmark,
-                metrics,
-                f"_{change}",
-                restricted=True,
-            )
-        ]
-        if not read:
-            raise CondsimError(f"{folder}: no query has two candidates, so restricted candidates rank nothing")
-    if index is None:
-        return tuple(read)
-    placed = (replace(task, images=replace(task.images, files=moved(task.images.names, index))) for task in read)
-    return tuple(with_files(task, index, on_error, IMAGES) for task in placed)
-
-
 def _tasks(
-    lists: Lists, root: Path, benchmark: str, metrics: Sequence[str], suffix: str, *, restricted: bool
+    lists: Lists,
+    root: Path,
+    index: Mapping[str, str] | None,
+    benchmark: str,
+    metrics: Sequence[str],
+    suffix: str = "",
+    restricted: bool = False,
 ) -> list[Task]:
     rows = {name: row for row, name in enumerate(lists.gallery)}
     for query in lists.queries:
         rows.setdefault(query.reference_image, len(rows))
-    images = ImageTable(root, tuple(rows))
+    images = ImageTable(root, tuple(rows), files=moved(rows, index))
     queries = lists.queries
     own = [_own_candidates(query, lists.gallery) if restricted else [] for query in queries]
     types = sorted({query.composition_type for query in queries}, key=_place)
@@ -185,15 +162,3 @@ def _own_candidates(query: Query, gallery: Sequence[str]) -> list[str]:
 
 def _place(kind: str) -> tuple[int, str]:
     return (COMPOSITIONS.index(kind) if kind in COMPOSITIONS else len(COMPOSITIONS), kind)
-
-
-def survey(options: Options) -> Survey:
-    """What ``condsim check`` reports."""
-    candidates = str(options.get("candidates") or "full")
-    kinds = {f"{kind}: queries": None for kind in COMPOSITIONS} if candidates == "full" else {}
-    return survey_lists(
-        options,
-        lambda folder, root: read_tasks(annotation_root(folder), None, candidates=candidates, on_error="skip"),
-        {**kinds, "gallery": None},
-        lambda root, names: index_below(root, "images"),
-    )

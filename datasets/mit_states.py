@@ -11,7 +11,7 @@ import numpy as np
 
 from condsim.datasets.annotations import keep_valid
 from condsim.datasets.grouping import rows_by_code, word_codes
-from condsim.datasets.image_files import folder_of, shown_path
+from condsim.datasets.image_files import folder_of, inner, shown_path
 from condsim.harness.errors import CondsimError, did_you_mean
 from condsim.harness.images import IMAGE_SUFFIXES
 from condsim.harness.json_files import read_json
@@ -60,7 +60,7 @@ def load(
     ``test_nouns`` is the list of the test split's nouns, a JSON file with it, or None for the published list.
     """
     chosen = tuple(tasks or TASKS)
-    root = image_root(folder_of(images, "benchmark.images", LAYOUT))
+    root = inner(folder_of(images, "benchmark.images", LAYOUT), "images")
     nouns = read_nouns(test_nouns)
     test, train = (read_split(root, nouns, inside, on_error) for inside in (True, False))
     if len(test.images) == 0:
@@ -75,11 +75,6 @@ def load(
         on_error=on_error,
         notes=_notes(root, nouns, test, train),
     )
-
-
-def image_root(folder: Path) -> Path:
-    """``folder`` or its ``images/``, whichever holds the '<adjective> <noun>' folders."""
-    return folder / "images" if (folder / "images").is_dir() else folder
 
 
 def read_nouns(nouns: Sequence[str] | str | Path | None) -> tuple[str, ...]:

@@ -11,8 +11,7 @@ import numpy as np
 
 from condsim.datasets.annotations import keep_some, read_each_line, shown
 from condsim.datasets.grouping import word_codes
-from condsim.datasets.image_files import folder_of, index_below, moved, with_files
-from condsim.datasets.survey import Options, Survey, survey_lists
+from condsim.datasets.image_files import folder_of, image_folder, index_below, inner, moved, with_files
 from condsim.harness.errors import CondsimError, did_you_mean
 from condsim.harness.images import IMAGE_SUFFIXES
 from condsim.harness.json_files import read_text
@@ -63,25 +62,39 @@ def load(
 ) -> Benchmark:
     """One task per attribute, and the mean over them.
 
+    Every line of an attribute's file is a query for each other value of the attribute in its class. Positive is an
+    image of the same class, in the merged sense, with that value. The query image stays in the gallery.
+
     ``gallery``: a file with the names of PatternNet's images, one per line; None: every image in ``images``. ``images``
     None: no image is looked up, to run from precomputed features; then ``gallery`` is needed.
     """
-    folder = annotation_root(folder_of(annotations, "benchmark.annotations", ANNOTATIONS))
-    root = folder_of(images, "benchmark.images", IMAGES) if images else None
+    folder = inner(folder_of(annotations, "benchmark.annotations", ANNOTATIONS), "PatternCom")
+    root = image_folder(images, IMAGES, on_error)
     chosen = tuple(tasks or ATTRIBUTES)
     for attribute in chosen:
         if attribute not in ATTRIBUTES:
             raise CondsimError(f"PatternCom has no task {attribute!r}. {did_you_mean(str(attribute), ATTRIBUTES)}")
-    read = read_tasks(folder, root, name, gallery=gallery, attributes=chosen, metrics=metrics, on_error=on_error)
+    index = None if root is None else index_images(root)
+    if gallery:
+        path = Path(gallery).expanduser()
+        listed = read_text(path, "names of PatternNet's images, one per line").splitlines()
+        names = tuple(dict.fromkeys(PurePosixPath(line.strip()).name for line in listed if line.strip()))
+    elif index is None:
+        raise CondsimError(
+            f"benchmark.images is not set: it should name {IMAGES}. To run from feature files, set benchmark.gallery "
+            "to a file with the names of all images of PatternNet"
+        )
+    else:
+        names = tuple(sorted(index))
+    rows = {image: row for row, image in enumerate(names)}
+    table = ImageTable(root or folder, names, files=moved(names, index))
+    read = (_task(folder / f"{attribute}.csv", attribute, table, rows, name, metrics, on_error) for attribute in chosen)
+    found = tuple(with_files(task, index, on_error, IMAGES) for task in read)
     whole = set(chosen) == set(ATTRIBUTES)
     headlines = {"average": tuple((attribute, metrics[0]) for attribute in ATTRIBUTES)} if whole and metrics else {}
-    size = len(read[0].gallery_rows)
+    size = len(found[0].gallery_rows)
     notes = () if size == SIZE else (f"the gallery has {size:,} images, and PatternNet has {SIZE:,}: see the card",)
-    return Benchmark(name, read, headlines=headlines, on_error=on_error, notes=notes)
-
-
-def annotation_root(folder: Path) -> Path:
-    return folder / "PatternCom" if (folder / "PatternCom").is_dir() else folder
+    return Benchmark(name, found, headlines=headlines, on_error=on_error, notes=notes)
 
 
 def read_lines(path: Path, on_error: OnError = "raise") -> tuple[list[Line], tuple[str, ...]]:
@@ -95,41 +108,6 @@ def read_lines(path: Path, on_error: OnError = "raise") -> tuple[list[Line], tup
         return Line(*cells)
 
     return read_each_line(path, ROWS, read, on_error)
-
-
-def read_tasks(
-    folder: Path,
-    root: Path | None,
-    benchmark: str = "patterncom",
-    *,
-    gallery: str | None = None,
-    attributes: Sequence[str] = ATTRIBUTES,
-    metrics: Sequence[str] = METRICS,
-    on_error: OnError = "raise",
-) -> tuple[Task, ...]:
-    """Every line of an attribute's file is a query for each other value of the attribute in its class.
-
-    Positive is an image of the same class, in the merged sense, with that value. The query image stays in the gallery.
-    """
-    index = None if root is None else index_images(root)
-    if gallery:
-        path = Path(gallery).expanduser()
-        listed = read_text(path, "names of PatternNet's images, one per line").splitlines()
-        names = tuple(dict.fromkeys(PurePosixPath(line.strip()).name for line in listed if line.strip()))
-    elif index is None:
-        raise CondsimError(
-            f"benchmark.images is not set: it should name {IMAGES}. To run from feature files, set benchmark.gallery "
-            "to a file with the names of all images of PatternNet"
-        )
-    else:
-        names = tuple(sorted(index))
-    rows = {name: row for row, name in enumerate(names)}
-    images = ImageTable(root or folder, names, files=moved(names, index))
-    read = (
-        _task(folder / f"{attribute}.csv", attribute, images, rows, benchmark, metrics, on_error)
-        for attribute in attributes
-    )
-    return tuple(task if index is None else with_files(task, index, on_error, IMAGES) for task in read)
 
 
 def _task(
@@ -196,15 +174,3 @@ def index_images(root: Path) -> dict[str, str]:
     """Name of an image file -> its path below ``root``. PatternNet's names differ between its folders."""
     paths = index_below(root, "images").values()
     return {PurePosixPath(path).name: path for path in paths if path.lower().endswith(IMAGE_SUFFIXES)}
-
-
-def survey(options: Options) -> Survey:
-    """What ``condsim check`` reports."""
-    expected: dict[str, int | None] = {f"{attribute}: queries": None for attribute in ATTRIBUTES}
-    gallery = options.get("gallery")
-    return survey_lists(
-        {**options, "annotations": options.get("annotations") or None},
-        lambda folder, root: read_tasks(annotation_root(folder), root, gallery=gallery, on_error="skip"),
-        {**expected, "gallery": SIZE},
-        lambda root, names: index_images(root),
-    )

@@ -11,8 +11,15 @@ import numpy as np
 
 from condsim.datasets.annotations import keep_some
 from condsim.datasets.ground_truth import Query, TruthOfPaths, read_query, read_truth
-from condsim.datasets.image_files import folder_of, image_index, index_below, moved, relative_file, with_files
-from condsim.datasets.survey import Options, Survey, survey_lists
+from condsim.datasets.image_files import (
+    folder_of,
+    image_folder,
+    image_index,
+    index_below,
+    moved,
+    relative_file,
+    with_files,
+)
 from condsim.harness.errors import CondsimError, did_you_mean
 from condsim.harness.json_files import read_text
 from condsim.harness.task import Benchmark, ImageTable, OnError, Ragged, Task
@@ -28,10 +35,6 @@ class Distractors:
 
 @dataclass(frozen=True)
 class Dataset:
-    """``queries`` and ``gallery`` are published counts."""
-
-    queries: int
-    gallery: int
     relevant: Mapping[str, tuple[str, ...]]
     """Task -> the lists that are relevant in it. The other lists of a query are taken out of its gallery."""
     lists: tuple[str, ...]
@@ -46,11 +49,11 @@ _LEVEL_LISTS = ("easy", "hard", "junk")
 _MILLION = Distractors("revisitop1m", "_1m", 1_001_001)
 _FLICKR = Distractors("flickr100k", "_100k", 100_071)
 DATASETS: Mapping[str, Dataset] = {
-    "roxford5k": Dataset(70, 4_993, _LEVELS, _LEVEL_LISTS, _MILLION),
-    "rparis6k": Dataset(70, 6_322, _LEVELS, _LEVEL_LISTS, _MILLION),
-    "oxford5k": Dataset(55, 5_063, {"test": ("ok",)}, ("ok", "junk"), _FLICKR),
-    "paris6k": Dataset(55, 6_392, {"test": ("ok",)}, ("ok", "junk"), _FLICKR),
-    "instre": Dataset(1_250, 27_293, {"test": ("ok",)}, ("ok",), images=("{}", "INSTRE_release")),
+    "roxford5k": Dataset(_LEVELS, _LEVEL_LISTS, _MILLION),
+    "rparis6k": Dataset(_LEVELS, _LEVEL_LISTS, _MILLION),
+    "oxford5k": Dataset({"test": ("ok",)}, ("ok", "junk"), _FLICKR),
+    "paris6k": Dataset({"test": ("ok",)}, ("ok", "junk"), _FLICKR),
+    "instre": Dataset({"test": ("ok",)}, ("ok",), images=("{}", "INSTRE_release")),
 }
 METRICS = ("map_trapezoid", "mp@1", "mp@5", "mp@10")
 IMAGES = (
@@ -72,55 +75,24 @@ def load(
 ) -> Benchmark:
     """The tasks easy, medium and hard of ROxford and RParis, or the one task "test" of the other datasets.
 
+    The same queries and gallery in every task; a query that has nothing relevant in a task is left out of it. Query
+    pictures are cropped by their boxes.
+
     The benchmark is named after ``dataset``, with ``_1m`` or ``_100k`` if it has ``distractors``. ``annotations`` None:
     the ground truth is in ``images``. ``images`` None: no image is looked up, to run from precomputed features (of
     cropped query pictures).
     """
-    dataset = dataset_of(dataset)
-    root = folder_of(images, "benchmark.images", IMAGES) if images or not annotations else None
-    folder = root if not annotations and root else folder_of(annotations, "benchmark.annotations", ANNOTATIONS)
-    more = distractors_of(dataset) if distractors else None
-    benchmark = (name or dataset) + (more.suffix if more else "")
-    read = read_tasks(folder, root, dataset, benchmark, distractors=more, metrics=metrics, on_error=on_error)
-    return Benchmark(benchmark, read, on_error=on_error).select(tasks)
-
-
-def dataset_of(name: str | None) -> str:
-    if not name:
+    if not dataset:
         raise CondsimError(f"benchmark.dataset is not set: it should be one of {', '.join(DATASETS)}")
-    if name not in DATASETS:
-        raise CondsimError(f"benchmark.dataset={name!r} is not a dataset here. {did_you_mean(name, DATASETS)}")
-    return name
-
-
-def distractors_of(dataset: str) -> Distractors:
-    more = DATASETS[dataset].distractors
-    if more is None:
+    if dataset not in DATASETS:
+        raise CondsimError(f"benchmark.dataset={dataset!r} is not a dataset here. {did_you_mean(dataset, DATASETS)}")
+    more = DATASETS[dataset].distractors if distractors else None
+    if distractors and more is None:
         raise CondsimError(f"benchmark.distractors=true: {dataset} has no distractors; set it to false")
-    return more
-
-
-def truth_file(folder: Path, dataset: str) -> Path:
-    """The ground truth in ``folder`` or in its folder of the dataset's name."""
-    suffixes = ("mat",) if dataset == "instre" else ("pkl", "json")
-    names = [place / f"gnd_{dataset}.{suffix}" for suffix in suffixes for place in (folder, folder / dataset)]
-    return next((path for path in names if path.is_file()), names[0])
-
-
-def read_tasks(
-    folder: Path,
-    root: Path | None,
-    dataset: str,
-    benchmark: str,
-    *,
-    distractors: Distractors | None = None,
-    metrics: Sequence[str] = METRICS,
-    on_error: OnError = "raise",
-) -> tuple[Task, ...]:
-    """The same queries and gallery in every task. A query that has nothing relevant in a task is left out of it.
-
-    Query pictures are cropped by their boxes. ``root`` None looks no image up.
-    """
+    root = image_folder(images, IMAGES, on_error)
+    option, what = ("annotations", ANNOTATIONS) if annotations else ("images", IMAGES)
+    folder = folder_of(annotations or images, f"benchmark.{option}", what)
+    benchmark = (name or dataset) + (more.suffix if more else "")
     path = truth_file(folder, dataset)
     truth = read_truth(path)
     lists = DATASETS[dataset].lists
@@ -132,27 +104,26 @@ def read_tasks(
         return relative_file(name, str(path)) if isinstance(truth, TruthOfPaths) else f"{name}.jpg"
 
     queries, skipped = keep_some(truth.gnd, read, on_error, path)
-    more = read_distractors(root or folder, distractors) if distractors else ()
-    gallery = (*map(file, truth.imlist), *more)
+    gallery = (*map(file, truth.imlist), *(read_distractors(root or folder, more) if more else ()))
     names = (*gallery, *(file(name) for name, _ in queries))
     boxes = np.full((len(names), 4), np.nan)
     boxes[len(gallery) :] = [query.bbx for _, query in queries]
-    index = None if root is None else index_images(root, dataset, distractors)
-    images = ImageTable(root or folder, names, boxes, files=moved(names, index), crop="plain")
+    index = None if root is None else index_images(root, dataset, more)
+    table = ImageTable(root or folder, names, boxes, files=moved(names, index), crop="plain")
 
-    def task(name: str, relevant_lists: tuple[str, ...]) -> Task:
+    def task(level: str, relevant_lists: tuple[str, ...]) -> Task:
         relevant = [[row for kind in relevant_lists for row in getattr(query, kind)] for _, query in queries]
         others = [kind for kind in lists if kind not in relevant_lists]
         excluded = [[row for kind in others for row in getattr(query, kind)] for _, query in queries]
         kept = np.flatnonzero([len(rows) for rows in relevant])
         if not len(kept):
-            raise CondsimError(f"{path}: no query has anything relevant in the task {name}")
+            raise CondsimError(f"{path}: no query has anything relevant in the task {level}")
         lost = len(queries) - len(kept)
-        note = f"{name}: {lost} of {len(queries)} queries have nothing relevant in this task"
+        note = f"{level}: {lost} of {len(queries)} queries have nothing relevant in this task"
         whole = Task(
             benchmark=benchmark,
-            name=name,
-            images=images,
+            name=level,
+            images=table,
             conditions=(),
             condition=np.full(len(kept), -1, dtype=np.int64),
             reference=len(gallery) + kept,
@@ -163,9 +134,17 @@ def read_tasks(
             query_ids=tuple(queries[i][0] for i in kept),
             skipped=(*skipped, *([note] if lost else [])),
         )
-        return whole if index is None else with_files(whole, index, on_error, IMAGES)
+        return with_files(whole, index, on_error, IMAGES)
 
-    return tuple(task(name, relevant) for name, relevant in DATASETS[dataset].relevant.items())
+    read_tasks = tuple(task(level, relevant) for level, relevant in DATASETS[dataset].relevant.items())
+    return Benchmark(benchmark, read_tasks, on_error=on_error).select(tasks)
+
+
+def truth_file(folder: Path, dataset: str) -> Path:
+    """The ground truth in ``folder`` or in its folder of the dataset's name."""
+    suffixes = ("mat",) if dataset == "instre" else ("pkl", "json")
+    names = [place / f"gnd_{dataset}.{suffix}" for suffix in suffixes for place in (folder, folder / dataset)]
+    return next((path for path in names if path.is_file()), names[0])
 
 
 def read_distractors(root: Path, distractors: Distractors) -> tuple[str, ...]:
@@ -194,16 +173,3 @@ def index_images(root: Path, dataset: str, distractors: Distractors | None = Non
         below = index_below(root, f"{distractors.folder}/jpg", distractors.folder)
         index |= {f"{distractors.folder}/{name}": path for name, path in below.items()}
     return index
-
-
-def survey(options: Options) -> Survey:
-    """What ``condsim check`` reports: the task with the most queries, which has every image."""
-    dataset = dataset_of(options.get("dataset"))
-    more = distractors_of(dataset) if options.get("distractors") else None
-
-    def read(folder: Path, root: Path | None) -> tuple[Task, ...]:
-        tasks = read_tasks(folder, None, dataset, dataset, distractors=more, on_error="skip")
-        return (max(tasks, key=len),)
-
-    counts = {"queries": DATASETS[dataset].queries, "gallery": DATASETS[dataset].gallery + (more.count if more else 0)}
-    return survey_lists(options, read, counts, lambda root, names: index_images(root, dataset, more))

@@ -1,20 +1,73 @@
-"""What is found of a benchmark's files, part by part, beside what is expected: the answer of a loader's survey."""
+"""What ``condsim check`` finds of a benchmark's files, part by part, beside what is published.
+
+A benchmark is surveyed by loading it with ``on_error="survey"``: what is faulty is reported, and every image that a
+task names is counted, whether it is there or not.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from hydra.utils import get_method
 
-from condsim.datasets.image_files import moved
 from condsim.harness.errors import CondsimError
-from condsim.harness.task import ImageTable, Task
+from condsim.harness.task import Benchmark, ImageTable, Task
 
-Options = Mapping[str, Any]
-"""A benchmark's config, as its YAML and the user's overrides make it."""
+_MILLION, _FLICKR = 1_001_001, 100_071
+PUBLISHED: Mapping[str, Mapping[str, int]] = {
+    "genecis": {
+        "focus_attribute: queries": 2_000, "change_attribute: queries": 2_112, "focus_object: queries": 1_960,
+        "change_object: queries": 1_960,
+    },
+    "cirr": {
+        "val: queries": 4_181, "val: gallery": 2_297, "test1: queries": 4_148, "test1: gallery": 2_315,
+        "train: gallery": 16_939,
+    },
+    "circo": {
+        "val: queries": 220, "val: gallery": 123_403, "test: queries": 800, "test: gallery": 123_403,
+    },
+    "cola": {"queries": 420},
+    "fashioniq": {
+        "dress: queries": 2_017, "dress: gallery": 3_817, "shirt: queries": 2_038, "shirt: gallery": 6_346,
+        "toptee: queries": 1_961, "toptee: gallery": 5_373,
+    },
+    "fashioniq, gallery val": {
+        "dress: queries": 2_017, "dress: gallery": 2_628, "shirt: queries": 2_038, "shirt: gallery": 3_089,
+        "toptee: queries": 1_961, "toptee: gallery": 2_902,
+    },
+    "icir": {"queries": 1_883, "instances": 202},
+    "imagenet_r": {"references": 16_983, "gallery": 16_983},
+    "imagenet_pic2word": {"references": 10_000, "gallery": 16_983},
+    "minidomainnet": {"references": 2_520},
+    "nico_pp": {"references": 8_723, "gallery": 80_134},
+    "ltll": {"references": 488, "gallery": 488},
+    "roxford5k": {"queries": 70, "gallery": 4_993},
+    "rparis6k": {"queries": 70, "gallery": 6_322},
+    "oxford5k": {"queries": 55, "gallery": 5_063},
+    "paris6k": {"queries": 55, "gallery": 6_392},
+    "roxford5k_1m": {"queries": 70, "gallery": 4_993 + _MILLION},
+    "rparis6k_1m": {"queries": 70, "gallery": 6_322 + _MILLION},
+    "oxford5k_100k": {"queries": 55, "gallery": 5_063 + _FLICKR},
+    "paris6k_100k": {"queries": 55, "gallery": 6_392 + _FLICKR},
+    "instre": {"queries": 1_250, "gallery": 27_293},
+    "gldv2": {"private: queries": 750, "public: queries": 379, "gallery": 761_757},
+    "patterncom": {"gallery": 30_400},
+    "lasco": {"queries": 30_037, "gallery": 39_826},
+    "cars196": {"gallery": 8_131},
+    "cub200": {"gallery": 4_462},
+    "deepfashion_inshop": {"gallery": 4_000},
+    "movie_posters": {"gallery": 8_052},
+    "synthetic_cars": {"gallery": 1_000},
+}  # fmt: skip
+"""Benchmark -> what is counted: the queries or the gallery of a task, those of the largest task, or the distinct
+clusters of all tasks ("instances", "references"). InDiReCT's are in the outputs of its notebooks."""
+_LISTS = ("annotations", "templates", "table", "queries", "images")
+"""Settings that name a benchmark's lists."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +80,6 @@ class Part:
     """None: it is missing or cannot be read."""
     expected: int | None = None
     """None: nothing is published, or it is the user's own."""
-    note: str = ""
 
     @property
     def complete(self) -> bool:
@@ -36,65 +88,110 @@ class Part:
 
 @dataclass(frozen=True)
 class Survey:
-    """``tables``: every image that the benchmark needs, found or not. ``problems``: what a loader refuses."""
-
+    name: str
+    """The benchmark's."""
     parts: tuple[Part, ...]
     tables: tuple[ImageTable, ...]
-    problems: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-    """``Benchmark.notes``."""
-    name: str = ""
-    """The benchmark's, where the survey has loaded it."""
+    """Every image that the benchmark needs, found or not, where its folder is set."""
+    problems: tuple[str, ...]
+    """What the loader refuses."""
+    notes: tuple[str, ...]
+    """``Benchmark.notes``, and what the loader says of a whole task, such as how many queries have no answer in it."""
 
 
-def images_part(what: str, names: Sequence[str], root: Path | None, index: Mapping[str, str] | None) -> Part:
-    """How many of the images ``names`` are in the ``index`` of the folder ``root``; None: there is no such folder."""
-    if root is None or index is None:
-        place = f"{root} is not a folder" if root else "benchmark.images is not set"
-        return Part(what, place, None, len(names) or None)
-    return Part(what, str(root), len(set(names) & index.keys()), len(names))
+def survey(config: Mapping[str, Any]) -> Survey:
+    """Survey the files of the benchmark that ``config`` describes. Raises nothing: every error becomes a problem."""
+    name = str(config.get("name") or "")
+    published = _published(name, config)
+    named = dict.fromkeys(what.split(": ")[0] for what in published if ": " in what)
+    chosen = list(config.get("tasks") or ([config["split"]] if config.get("split") in named else named))
+    loaded, problems = _load(config, chosen)
+    name = loaded[0].name if loaded else name
+    published = _published(name, config)
+    tasks = [task for benchmark in loaded for task in benchmark.tasks]
+    found = _counts(tasks)
+    place = next((_place(config, setting) for setting in _LISTS if setting in config), str(config.get("_target_")))
+    expected: dict[str, int | None] = {
+        what: count for what, count in published.items() if ": " not in what or what.split(": ")[0] in chosen
+    }
+    for task in tasks:
+        for counted in ("queries", *(["gallery"] if task.candidates is None else [])):
+            if not expected.keys() & {counted, f"{task.name}: {counted}"}:
+                expected[f"{task.name}: {counted}"] = None
+    parts = [Part(what, place, found.get(what), count) for what, count in expected.items()]
+    trained = [benchmark.train.images for benchmark in loaded if benchmark.train is not None]
+    tables = tuple({id(table): table for table in (*(task.images for task in tasks), *trained)}.values())
+    roots = dict.fromkeys(table.root for table in tables)
+    parts += [_images(root, [table for table in tables if table.root == root]) for root in roots]
+    skipped = dict.fromkeys(
+        (message, message.startswith(f"{task.name}: ")) for task in tasks for message in task.skipped
+    )
+    return Survey(
+        name,
+        tuple(parts),
+        tuple(table for table in tables if not _is_unset(table.root)),
+        tuple(dict.fromkeys((*(message for message, of_task in skipped if not of_task), *problems))),
+        (*(note for benchmark in loaded for note in benchmark.notes), *(note for note, of_task in skipped if of_task)),
+    )
 
 
-def located(names: Sequence[str], root: Path, index: Mapping[str, str]) -> ImageTable:
-    """``names`` with the places of their files."""
-    return ImageTable(root, names, files=moved(names, index))
+def _published(name: str, config: Mapping[str, Any]) -> Mapping[str, int]:
+    return PUBLISHED.get(f"{name}, gallery {config.get('gallery')}", PUBLISHED.get(name, {}))
 
 
-def survey_lists(
-    options: Options,
-    read: Callable[[Path, Path | None], Sequence[Task]],
-    expected: Mapping[str, int | None],
-    index_images: Callable[[Path, tuple[str, ...]], Mapping[str, str]],
-) -> Survey:
-    """The survey of a benchmark whose lists are in the folder ``annotations``, or else in the folder ``images``.
+def _load(config: Mapping[str, Any], tasks: Sequence[str]) -> tuple[list[Benchmark], list[str]]:
+    """The benchmark, or where it cannot be loaded whole those of ``tasks`` that can; and what is refused."""
+    arguments = {key: value for key, value in config.items() if key != "_target_"}
+    target = str(config.get("_target_", ""))
+    if not target:
+        return [], ["the benchmark's config has no _target_: set it to the function that loads the benchmark"]
+    loaded: list[Benchmark] = []
+    problems: list[str] = []
 
-    ``read``: (that folder, image folder or None) -> tasks, with no image looked up and faulty entries left out.
-    ``expected``: published numbers by "queries" and "gallery" (of the largest task), "<task>: queries", or the name of
-    the clusters ("instances"); None: not known. ``index_images``: (image folder, image names) -> where each image is.
-    """
-    folder, value = options.get("annotations") or options.get("images"), options.get("images")
-    root = Path(value).expanduser() if value else None
-    tasks: Sequence[Task] = ()
-    problems: tuple[str, ...] = ()
-    if folder:
+    def attempt(**more: object) -> None:
         try:
-            tasks = read(Path(folder).expanduser(), root if root is not None and root.is_dir() else None)
+            loader = get_method(target)
+            if "on_error" in signature(loader).parameters:
+                arguments["on_error"] = "survey" if target.startswith("condsim.datasets.") else "skip"
+            loaded.append(loader(**arguments | more))
         except CondsimError as error:
-            problems = (str(error),)
-    found = {f"{task.name}: queries": len(task) for task in tasks}
-    if tasks:
-        found |= {
-            "queries": max(len(task) for task in tasks),
-            "gallery": max(len(task.gallery_rows) for task in tasks),
-            **{f"{task.cluster_name}s": len(np.unique(task.clusters)) for task in tasks if task.clusters is not None},
-        }
-    place = str(Path(folder).expanduser()) if folder else "benchmark.annotations is not set"
-    parts = tuple(Part(what, place, found.get(what), count) for what, count in expected.items())
-    names = tuple(dict.fromkeys(name for task in tasks for name in task.images.names))
-    index = index_images(root, names) if root is not None and root.is_dir() else None
-    tables: tuple[ImageTable, ...] = ()
-    if root is not None and index is not None:
-        distinct = {id(task.images): task.images for task in tasks}.values()
-        tables = tuple(replace(table, root=root, files=moved(table.names, index)) for table in distinct)
-    problems += tuple(dict.fromkeys(message for task in tasks for message in task.skipped))
-    return Survey((*parts, images_part("images", names, root, index)), tables, problems)
+            problems.append(str(error))
+        except Exception as error:  # a user's loader may raise anything, and the survey reports it
+            problems.append(f"{target}: {type(error).__name__}: {error}")
+
+    attempt()
+    if problems and "tasks" in arguments and len(tasks) > 1:
+        for task in tasks:
+            attempt(tasks=[task])
+    return loaded, problems
+
+
+def _counts(tasks: Iterable[Task]) -> dict[str, int]:
+    """What is counted, by the names that ``PUBLISHED`` has."""
+    counts: dict[str, int] = {}
+    clusters: dict[str, set[int]] = {}
+    sizes: Mapping[str, Callable[[Task], int]] = {"queries": len, "gallery": lambda task: task.gallery_size}
+    for task in tasks:
+        for what, size in sizes.items():
+            counts[f"{task.name}: {what}"] = count = size(task)
+            counts[what] = max(count, counts.get(what, 0))
+        if task.clusters is not None:
+            clusters.setdefault(f"{task.cluster_name}s", set()).update(np.unique(task.clusters).tolist())
+    return counts | {name: len(distinct) for name, distinct in clusters.items()}
+
+
+def _place(config: Mapping[str, Any], setting: str) -> str:
+    return str(Path(config[setting]).expanduser()) if config[setting] else f"benchmark.{setting} is not set"
+
+
+def _images(root: Path, tables: Sequence[ImageTable]) -> Part:
+    paths = {table.path(row) for table in tables for row in range(len(table))}
+    if not root.is_dir():
+        place = str(root) if _is_unset(root) else f"{root} is not a folder"
+        return Part("images", place, None, len(paths))
+    return Part("images", str(root), sum(path.is_file() for path in paths), len(paths))
+
+
+def _is_unset(root: Path) -> bool:
+    """Whether ``image_files.required_images`` had no folder."""
+    return str(root).endswith(" is not set")

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from condsim.datasets import cirr as cirr_format
 from condsim.datasets.annotations import keep_valid, read_list, validate
 from condsim.datasets.grouping import word_codes
-from condsim.datasets.image_files import NamedFiles, relative_file
+from condsim.datasets.image_files import NamedFiles, inner, relative_file
 from condsim.harness.errors import CondsimError, did_you_mean
 from condsim.harness.tables import cell_text, is_missing, label, read_frame
 from condsim.harness.task import ImageTable, Rows
@@ -64,7 +64,7 @@ def cirr(
 ) -> Triplets:
     """CIRR's annotated edits: (reference, caption, target_hard). ``images`` None: in the annotations' folder."""
     folder = cirr_format.annotation_root(Path(annotations).expanduser())
-    root = cirr_format.image_root(Path(images or annotations).expanduser())
+    root = inner(Path(images or annotations).expanduser(), "img_raw")
     files = cirr_format.read_split(folder, split)
     path = cirr_format.caption_file(folder, split)
 

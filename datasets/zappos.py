@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 
 from condsim.datasets.annotations import read_each_line, shown
-from condsim.datasets.image_files import folder_of, index_below, moved, relative_file, with_files
-from condsim.datasets.survey import Options, Survey, survey_lists
+from condsim.datasets.image_files import folder_of, image_folder, index_below, moved, relative_file, with_files
 from condsim.harness.errors import CondsimError, did_you_mean
 from condsim.harness.json_files import read_text
 from condsim.harness.task import Benchmark, ImageTable, OnError, Ragged, Task
@@ -39,30 +37,18 @@ def load(
 ) -> Benchmark:
     """One task per condition, and the mean over them. Recall@1 over the two candidates is the triplet accuracy.
 
+    A line "anchor far close" of a triplet list is a query: the anchor ranks close and far, and close is relevant.
+
     ``conditions``: task -> the text of its condition; None: ``CONDITIONS``. ``images`` None: no image is looked up.
     """
     folder = folder_of(annotations, "benchmark.annotations", ANNOTATIONS)
-    root = folder_of(images, "benchmark.images", IMAGES) if images else None
+    root = image_folder(images, IMAGES, on_error)
     texts = {**CONDITIONS, **(conditions or {})}
-    for task in texts:
-        if task not in CONDITIONS:
-            raise CondsimError(f"benchmark.conditions: {task!r} is no condition. {did_you_mean(task, CONDITIONS)}")
-    read = read_tasks(folder, root, split, name, texts=texts, metrics=metrics, on_error=on_error)
-    headlines = {"average": tuple((task.name, metrics[0]) for task in read)} if tasks is None and metrics else {}
-    return Benchmark(name, read, headlines=headlines, on_error=on_error).select(tasks)
-
-
-def read_tasks(
-    folder: Path,
-    root: Path | None,
-    split: str = "test",
-    benchmark: str = "zappos",
-    *,
-    texts: Mapping[str, str] = CONDITIONS,
-    metrics: Sequence[str] = METRICS,
-    on_error: OnError = "raise",
-) -> tuple[Task, ...]:
-    """A line "anchor far close" of a triplet list is a query: the anchor ranks close and far, and close is relevant."""
+    for condition in texts:
+        if condition not in CONDITIONS:
+            raise CondsimError(
+                f"benchmark.conditions: {condition!r} is no condition. {did_you_mean(condition, CONDITIONS)}"
+            )
     if split not in SPLITS:
         raise CondsimError(f"benchmark.split={split!r} is no split of the triplets. {did_you_mean(str(split), SPLITS)}")
     listing = folder / "filenames.json"
@@ -72,8 +58,8 @@ def read_tasks(
         raise CondsimError(f"{listing}: {max(files, key=files.count)} is listed twice")
     index = None if root is None else index_below(root, "ut-zap50k-images")
 
-    def task(name: str) -> Task:
-        path = folder / "tripletlists" / f"{name}_tripletlist_{split}.txt"
+    def task(condition: str) -> Task:
+        path = folder / "tripletlists" / f"{condition}_tripletlist_{split}.txt"
 
         def read(i: int, raw: str) -> tuple[int, int, int]:
             cells = raw.split()
@@ -93,10 +79,10 @@ def read_tasks(
         anchor, far, close = rows.reshape(-1, 3).astype(np.int64).T
         names = tuple(files[row] for row in used)
         whole = Task(
-            benchmark=benchmark,
-            name=name,
+            benchmark=name,
+            name=condition,
             images=ImageTable(root or folder, names, files=moved(names, index)),
-            conditions=((texts[name],),),
+            conditions=((texts[condition],),),
             condition=np.zeros(len(triplets), dtype=np.int64),
             reference=anchor,
             relevant=Ragged.of(close[:, None]),
@@ -107,17 +93,8 @@ def read_tasks(
             variant="" if split == "test" else f"split={split}",
             skipped=skipped,
         )
-        return whole if index is None else with_files(whole, index, on_error, IMAGES)
+        return with_files(whole, index, on_error, IMAGES)
 
-    return tuple(task(name) for name in CONDITIONS)
-
-
-def survey(options: Options) -> Survey:
-    """What ``condsim check`` reports."""
-    split = str(options.get("split") or "test")
-    return survey_lists(
-        options,
-        lambda folder, root: read_tasks(folder, None, split, on_error="skip"),
-        {f"{name}: queries": None for name in CONDITIONS},
-        lambda root, names: index_below(root, "ut-zap50k-images"),
-    )
+    read_tasks = tuple(map(task, CONDITIONS))
+    headlines = {"average": tuple((task.name, metrics[0]) for task in read_tasks)} if tasks is None and metrics else {}
+    return Benchmark(name, read_tasks, headlines=headlines, on_error=on_error).select(tasks)

@@ -16,7 +16,7 @@ DOMAINS = (
 """The word of a domain is the texture of its objects, which the backbone knows."""
 FOLDER = "domains"
 DATASET = Dataset(
-    (FOLDER,), ("database_files.csv",), DOMAINS, (5, 10), (180, 360), ("query_files.csv",),
+    (FOLDER,), ("database_files.csv",), DOMAINS, (5, 10), ("query_files.csv",),
 )  # fmt: skip
 
 

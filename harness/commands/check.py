@@ -36,8 +36,7 @@ def render(report: Report, list_path: Path | None = None) -> RenderableType:
     for part in report.parts:
         found = "none" if part.found is None else f"{part.found:,}"
         expected = "" if part.expected is None else f"{part.expected:,}"
-        place = f"{part.place}\n{part.note}" if part.note else part.place
-        table.add_row(Text("ok" if part.complete else "missing"), Text(part.what), Text(place), found, expected)
+        table.add_row(Text("ok" if part.complete else "missing"), Text(part.what), Text(part.place), found, expected)
     how = "each read to its end" if report.decoded else "not read, only looked for"
     faults = f"{len(report.missing):,} missing, {len(report.unreadable):,} unreadable"
     lines = [

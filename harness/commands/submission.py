@@ -72,8 +72,10 @@ def check(path: Path, annotations: Path | None, image_info: Path | None) -> bool
         task = None
         looked_up = "pairs, references and image sets were not looked up, name CIRR's folder with --annotations"
         if annotations is not None:
-            folder, looked_up = cirr.annotation_root(annotations), ""
-            task = cirr.read_task(folder, Path(), "test1", find_images=False)
+            looked_up = ""
+            (task,) = cirr.load(str(annotations), split="test1", on_error="survey").tasks  # type: ignore[arg-type]
+            for fault in task.skipped:
+                raise CondsimError(fault)
         faults, name = cirr_submission.faults(value, task), f"CIRR test1, {value.get('metric')}"
         size = path.stat().st_size
         if size > cirr_submission.MAX_BYTES:

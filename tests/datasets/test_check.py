@@ -14,7 +14,7 @@ from rich.console import Console
 
 from builders import GeneCIS, make_cirr, put
 from condsim.datasets import check as checking
-from condsim.datasets import inventory
+from condsim.datasets import survey
 from condsim.datasets.check import Report, check
 from condsim.harness.commands.check import render
 from condsim.harness.commands.check import run as command
@@ -60,11 +60,9 @@ def test_nothing_is_there_yet(name: str) -> None:
 
 def test_published_counts_are_reported_before_any_file_exists() -> None:
     genecis = counts(check(config_of("genecis")))
-    assert genecis["change_attribute: templates"] == (None, 2_112)
-    assert genecis["visual_genome: images that the templates name"] == (None, 23_640)
-    assert genecis["coco: images that the templates name"] == (None, 3_033)
+    assert genecis["change_attribute: queries"] == (None, 2_112)
     cirr = counts(check(config_of("cirr", split="test1")))
-    assert cirr == {"test1: queries": (None, 4_148), "test1: images": (None, 2_315)}
+    assert cirr == {"test1: queries": (None, 4_148), "test1: gallery": (None, 2_315)}
     assert "condsim download benchmark=genecis 'parts=[coco]'" in text_of(check(config_of("genecis")))
     assert "CC BY-NC 4.0" in text_of(check(config_of("genecis")))
 
@@ -72,7 +70,8 @@ def test_published_counts_are_reported_before_any_file_exists() -> None:
 @pytest.fixture
 def whole(genecis_files: GeneCIS, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The small GeneCIS, and its numbers taken for the published ones."""
-    monkeypatch.setattr(inventory, "TEMPLATES", {task: len(value) for task, value in genecis_files.templates.items()})
+    counted = {f"{task}: queries": len(value) for task, value in genecis_files.templates.items()}
+    monkeypatch.setattr(survey, "PUBLISHED", {"genecis": counted})
     return genecis_files
 
 
@@ -80,8 +79,8 @@ def test_a_whole_benchmark_is_complete(whole: Any) -> None:
     report = check(config_of("genecis", **whole.arguments))
     assert report.complete
     assert (report.images, report.missing, report.unreadable, report.problems) == (12, (), (), ())
-    assert counts(report)["visual_genome: images that the templates name"] == (6, 6)
-    assert counts(report)["focus_object: templates"] == (2, 2)
+    assert sorted((part.found, part.expected) for part in report.parts if part.what == "images") == [(6, 6), (6, 6)]
+    assert counts(report)["focus_object: queries"] == (2, 2)
     assert "genecis is complete" in text_of(report)
 
 
@@ -92,7 +91,7 @@ def test_missing_and_unreadable_images_are_counted_and_named(whole: Any, tmp_pat
     (whole.root / "coco" / "000000000003.jpg").write_bytes(b"")
     report = check(config_of("genecis", **whole.arguments))
     assert not report.complete
-    assert counts(report)["visual_genome: images that the templates name"] == (5, 6)
+    assert sorted((part.found, part.expected) for part in report.parts if part.what == "images") == [(5, 6), (6, 6)]
     assert [Path(path).name for path in report.missing] == ["11.jpg"]
     assert len(report.unreadable) == 2
     assert any("12.jpg" in fault and "does not decode" in fault for fault in report.unreadable)
@@ -119,10 +118,10 @@ def test_faulty_entries_and_files_are_problems_and_the_rest_is_still_checked(
     whole.write("focus_attribute", put(whole.templates["focus_attribute"], (1, "condition"), 7))
     (whole.root / "templates" / "focus_object.json").write_text("[{")
     report = check(config_of("genecis", **whole.arguments, tasks=["focus_attribute", "focus_object", "change_object"]))
-    assert counts(report)["focus_attribute: templates"] == (2, 3)
-    assert counts(report)["focus_object: templates"] == (None, 2)
-    assert counts(report)["change_object: templates"] == (2, 2)
-    assert "change_attribute: templates" not in counts(report), "only the chosen tasks"
+    assert counts(report)["focus_attribute: queries"] == (2, 3)
+    assert counts(report)["focus_object: queries"] == (None, 2)
+    assert counts(report)["change_object: queries"] == (2, 2)
+    assert "change_attribute: queries" not in counts(report), "only the chosen tasks"
     assert len(report.problems) == 2
     assert "entry 1: condition" in report.problems[0]
     assert "focus_object.json: malformed or truncated JSON" in report.problems[1]
@@ -149,8 +148,7 @@ def test_a_whole_cirr_is_complete_by_its_exit_status(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     files = make_cirr(tmp_path / "cirr")
-    monkeypatch.setattr(inventory, "QUERIES", {"val": 8})
-    monkeypatch.setattr(inventory, "NAMES", {"val": 14})
+    monkeypatch.setattr(survey, "PUBLISHED", {"cirr": {"val: queries": 8, "val: gallery": 14}})
     monkeypatch.chdir(tmp_path)
     settings = {"benchmark": config_of("cirr", **files.arguments), "decode": True, "workers": 2, "output": None}
     assert command(settings) == 0
@@ -171,8 +169,8 @@ def test_loaders_that_need_everything_are_checked_by_loading(tmp_path: Path) -> 
         (tmp_path / f"{name}.png").write_bytes(PNG if pixel else b"no picture")
     (tmp_path / "labels.csv").write_text("image,color\na.png,red\nb.png,red\nc.png,red\nd.png,red\ne.png,red\n")
     report = check(config_of("labelled", table=str(tmp_path / "labels.csv")))
-    assert counts(report) == {"color: queries": (1, None), "color: names in the gallery": (3, None)}
-    assert ["e.png: there is no such file (row 4 of" in problem for problem in report.problems] == [True]
+    assert counts(report) == {"color: queries": (1, None), "color: gallery": (4, None), "images": (4, 5)}
+    assert [Path(path).name for path in report.missing] == ["e.png"]
     assert [Path(fault.split(":")[0]).name for fault in report.unreadable] == ["d.png"]
 
 
@@ -186,7 +184,7 @@ def test_the_report_is_about_the_benchmark_that_a_users_loader_returns(
     monkeypatch.syspath_prepend(tmp_path)
     report = check({"_target_": "loader_of_a_user.load"})
     assert report.benchmark == "mine"
-    assert counts(report) == {"toy: queries": (1, None), "toy: names in the gallery": (5, None)}
+    assert counts(report)["toy: queries"] == (1, None)
     assert len(report.missing) == 5
 
 

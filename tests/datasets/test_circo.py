@@ -92,7 +92,7 @@ def test_each_form_of_the_text_is_another_question(files: Files) -> None:
 def test_an_image_without_a_file_is_counted_or_left_out(files: Files) -> None:
     for number in (0, 11, 50):
         (files.images / "unlabeled2017" / f"{IDS[number]:012d}.jpg").unlink()
-    with pytest.raises(CondsimError, match=rf"3 of the 60 images .* the first: {IDS[0]:012d}\.jpg"):
+    with pytest.raises(CondsimError, match=rf"3 of its 60 images .* the first: {IDS[0]:012d}\.jpg"):
         files.load()
     task = files.load(on_error="skip")
     assert task.query_ids == ("2", "3"), "query 0 lost its reference, query 1 its target"

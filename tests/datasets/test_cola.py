@@ -138,11 +138,11 @@ def test_check_counts_entries_and_images(files: Files) -> None:
               "images": str(files.root / "images")}  # fmt: skip
     (files.root / "images/VG_100K/2.jpg").unlink()
     report = check(config)
-    assert [(part.what, part.found, part.expected) for part in report.parts] == [("entries", 2, 210), ("images", 2, 3)]
+    assert [(part.what, part.found, part.expected) for part in report.parts] == [("queries", 4, 420), ("images", 2, 3)]
     assert [Path(path).name for path in report.missing] == ["2.jpg"]
     assert report.card.startswith("# COLA")
     assert not report.complete
     unset = check({**config, "annotations": None, "images": None})
-    assert [(part.found, part.expected) for part in unset.parts] == [(None, 210), (None, None)]
+    assert [(part.found, part.expected) for part in unset.parts] == [(None, 420)]
     (files.root / "pairs.json").write_text("{}")
     assert "expected a list of entries" in check(config).problems[0]

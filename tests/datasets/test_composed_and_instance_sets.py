@@ -450,7 +450,7 @@ def test_label_sets_leave_each_image_out(name: str, texts: list[str], tmp_path: 
         assert [task.relevant[i].tolist() for i in range(4)] == [[1], [0], [3], [2]]
         assert task.metrics == ("map_r", "precision@1", "r_precision")
         assert task.variant == "leave_one_out"
-    (part,) = (part for part in check(files.config()).parts if part.what == "images with labels")
+    (part,) = (part for part in check(files.config()).parts if part.what == "gallery")
     assert part.found == 4
     assert part.expected is not None
     assert part.expected >= 1_000

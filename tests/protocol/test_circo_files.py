@@ -54,7 +54,9 @@ def info(circo_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @cache
 def read(folder: Path, info: Path, split: str, **options: Any) -> Task:
-    return circo.read_task(folder / "annotations", info, Path("images"), split, find_images=False, **options)
+    arguments: dict[str, Any] = {"image_info": str(info), "split": split, "on_error": "survey", **options}
+    (task,) = circo.load(str(folder), **arguments).tasks
+    return task
 
 
 @pytest.mark.parametrize(("split", "queries", "references"), [("val", 220, 220), ("test", 800, 798)])

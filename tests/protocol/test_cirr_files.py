@@ -19,7 +19,8 @@ pytestmark = pytest.mark.slow
 
 @cache
 def read(folder: Path, split: str) -> Task:
-    return cirr.read_task(folder, Path("images"), split, find_images=False)
+    (task,) = cirr.load(str(folder), split=split, on_error="survey").tasks  # type: ignore[arg-type]
+    return task
 
 
 @pytest.mark.parametrize(("split", "counts"), [("val", (4_181, 2_297, 2_165)), ("test1", (4_148, 2_315, 2_178))])
@@ -57,7 +58,7 @@ def test_test1_has_no_recalls_but_submission_files(cirr_annotations: Path, tmp_p
     assert task.metrics == ()
     assert not task.relevant.lengths.any()
     with pytest.raises(CondsimError, match="no public targets"):
-        cirr.read_task(cirr_annotations, Path("images"), "test1", metrics=["recall@5"], find_images=False)
+        cirr.load(str(cirr_annotations), split="test1", metrics=["recall@5"])
     rng = np.random.default_rng(0)
     top = np.array([[r for r in rng.choice(2_315, 51, replace=False) if r != q][:50] for q in task.reference])
     subset = np.array([rng.permutation(task.subset[i])[:3] for i in range(len(task))])

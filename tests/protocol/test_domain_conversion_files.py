@@ -10,6 +10,7 @@ import pytest
 
 from condsim.datasets import domain_conversion
 from condsim.datasets.domain_conversion import DATASETS
+from condsim.datasets.survey import PUBLISHED
 from condsim.harness.task import Benchmark
 
 pytestmark = pytest.mark.slow
@@ -90,5 +91,5 @@ def test_query_lists(domain_conversion_lists: Path, tmp_path: Path, dataset: str
         (tmp_path / f"{file}_{name}_files.csv").write_text(content)
     tasks = load(tmp_path, dataset).tasks
     others = len(DATASETS[dataset].domains) - 1
-    assert sum(len(task) for task in tasks) == DATASETS[dataset].counts[0] * others
+    assert sum(len(task) for task in tasks) == PUBLISHED[dataset]["references"] * others
     assert all(task.relevant.lengths.all() for task in tasks)
