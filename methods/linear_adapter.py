@@ -4,24 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from condsim.harness.errors import CondsimError
 from condsim.harness.gallery_parts import GRAIN
-from condsim.harness.method import (
-    Gallery,
-    Method,
-    Queries,
-    Scorer,
-    TrainFeatures,
-    TwoSided,
-    query_side,
-    score_side,
-)
+from condsim.harness.method import Gallery, Method, Queries, Scorer, TrainFeatures
 from condsim.harness.one_vector import unit
 from condsim.harness.task import Task
 from condsim.methods.inner_product import ImageOnly
-from condsim.methods.shared.base_method import Wrapper
+from condsim.methods.shared.base_method import ChangedQueries, Wrapper
 from condsim.methods.training.checkpoints import fit_names, read_checkpoint
 
 if TYPE_CHECKING:  # torch is imported when it is used: harness/deferred.py
@@ -55,7 +46,11 @@ class LinearAdapter(Wrapper):
 
     def prepare(self, gallery: Gallery) -> Scorer:
         adapted_gallery, adapted = self._adapted(gallery)
-        return _Adapted(self.base.prepare(adapted_gallery), adapted)
+
+        def change(queries: Queries) -> Queries:
+            return dataclasses.replace(queries, reference=adapted(queries.reference), text=adapted(queries.text))
+
+        return ChangedQueries(self.base.prepare(adapted_gallery), change)
 
     def _adapted(self, gallery: Gallery) -> tuple[Gallery, Callable[[Tensor], Tensor]]:
         """The gallery with adapted features, and the adapter."""
@@ -108,17 +103,3 @@ class LinearAdapter(Wrapper):
                 f"checkpoint {checkpoint.path}: layer.weight has {len(weight)} outputs and layer.bias {len(bias)}"
             )
         return weight, bias
-
-
-class _Adapted(TwoSided):
-    """A base scorer that receives adapted queries."""
-
-    def __init__(self, base: Scorer, adapted: Callable[[Tensor], Tensor]) -> None:
-        self.base, self.adapted = base, adapted
-
-    def query_side(self, queries: Queries) -> Any:
-        reference, text = self.adapted(queries.reference), self.adapted(queries.text)
-        return query_side(self.base, dataclasses.replace(queries, reference=reference, text=text))
-
-    def score(self, side: Any, rows: Tensor | None = None) -> Tensor:
-        return score_side(self.base, side, rows)

@@ -9,14 +9,15 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 import torch
 
 from condsim.harness.errors import CondsimError
-from condsim.harness.method import Gallery, Method, Queries, Scorer, TwoSided, query_side, score_side
+from condsim.harness.method import Gallery, Method, Queries, Scorer
 from condsim.harness.one_vector import unit
-from condsim.methods.shared.base_method import Wrapper
+from condsim.methods.shared.base_method import ChangedQueries, Wrapper
 from condsim.methods.shared.checks import one_of
 
 if TYPE_CHECKING:  # torch is imported when it is used: harness/deferred.py
@@ -115,36 +116,21 @@ class LocalSteering(Wrapper):
         features = unit(gallery.encode_texts([*texts, self.neutral]).to(pool))
         contrast = dict(zip(texts, features[:-1] - features[-1], strict=True))
         steps = [[contrast[text] for text in condition] for condition in gallery.conditions]
-        return SteeredScorer(self, base, pool, steps)
+        return ChangedQueries(base, partial(self.steered_queries, pool, steps))
 
+    def steered_queries(self, pool: Tensor, steps: Sequence[Sequence[Tensor]], queries: Queries) -> Queries:
+        """The queries with turned references; one step after another where a condition has several texts.
 
-class SteeredScorer(TwoSided):
-    """A base scorer that receives steered references; one step after another where a condition has several texts."""
-
-    def __init__(self, method: LocalSteering, base: Scorer, pool: Tensor, steps: Sequence[Sequence[Tensor]]) -> None:
-        self.method = method
-        self.base = base
-        self.pool = pool
-        self.steps = steps
-
-    def query_side(self, queries: Queries) -> Any:
-        return query_side(self.base, dataclasses.replace(queries, reference=self.steer(queries)))
-
-    def score(self, side: Any, rows: Tensor | None = None) -> Tensor:
-        return score_side(self.base, side, rows)
-
-    def steer(self, queries: Queries) -> Tensor:
-        """[B, D] the turned references."""
-        method, reference = self.method, queries.reference.clone()
-        at_once = max(1, _ELEMENTS_AT_ONCE // len(self.pool))
+        ``steps``: for each condition the contrast [D] of each of its texts.
+        """
+        reference = queries.reference.clone()
+        at_once = max(1, _ELEMENTS_AT_ONCE // len(pool))
         for condition in torch.unique(queries.condition).tolist():
             of_condition = (queries.condition == condition).nonzero()[:, 0]
             for start in range(0, len(of_condition), at_once):
                 mine = of_condition[start : start + at_once]
-                for contrast in self.steps[condition]:
+                for contrast in steps[condition]:
                     query = unit(reference[mine])
-                    direction = local_directions(
-                        query, contrast.expand_as(query), self.pool, method.neighbors, method.ends
-                    )
-                    reference[mine] = steered(reference[mine], direction, method.theta)
-        return reference
+                    direction = local_directions(query, contrast.expand_as(query), pool, self.neighbors, self.ends)
+                    reference[mine] = steered(reference[mine], direction, self.theta)
+        return dataclasses.replace(queries, reference=reference)

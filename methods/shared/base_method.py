@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
 from condsim.harness.errors import CondsimError
-from condsim.harness.method import Method
+from condsim.harness.method import Method, Queries, Scorer, TwoSided, query_side, score_side
 from condsim.harness.task import Task
 from condsim.methods.inner_product import ImagePlusText
+
+if TYPE_CHECKING:  # torch is imported when it is used: harness/deferred.py
+    from torch import Tensor
 
 
 def base_method(base: Method | None) -> Method:
@@ -35,3 +42,17 @@ class Wrapper(Method):
     def check(self, task: Task) -> None:
         super().check(task)
         self.base.check(task)
+
+
+@dataclass(frozen=True)
+class ChangedQueries(TwoSided):
+    """The scorer of a base that receives ``change``(queries)."""
+
+    base: Scorer
+    change: Callable[[Queries], Queries]
+
+    def query_side(self, queries: Queries) -> Any:
+        return query_side(self.base, self.change(queries))
+
+    def score(self, side: Any, rows: Tensor | None = None) -> Tensor:
+        return score_side(self.base, side, rows)

@@ -64,7 +64,7 @@ def test_only_the_query_moves_and_towards_the_condition(space: Space) -> None:
     gallery = space.gallery()
     queries = space.queries(gallery, [1, 2, 3], [0, 1, 0])
     scorer: Any = LocalSteering(ImageOnly(), theta=0.5, neighbors=20, ends=5).prepare(gallery)
-    moved = scorer.steer(queries)
+    moved = scorer.change(queries).reference
     torch.testing.assert_close(
         scorer(queries), torch.cosine_similarity(moved[:, None], gallery.features[None], dim=-1), atol=1e-6, rtol=0
     )
@@ -79,10 +79,10 @@ def test_only_the_query_moves_and_towards_the_condition(space: Space) -> None:
 def test_several_conditions_are_steered_one_after_another(space: Space) -> None:
     gallery = space.gallery()
     scorer: Any = LocalSteering(ImageOnly()).prepare(gallery)
-    both = scorer.steer(space.queries(gallery, [1], [3]))
-    first = scorer.steer(space.queries(gallery, [1], [0]))
+    both = scorer.change(space.queries(gallery, [1], [3])).reference
+    first = scorer.change(space.queries(gallery, [1], [0])).reference
     second = dataclasses.replace(space.queries(gallery, [1], [1]), reference=first)
-    torch.testing.assert_close(both, scorer.steer(second))
+    torch.testing.assert_close(both, scorer.change(second).reference)
 
 
 def test_a_pool_from_the_gallery_is_another_pool(space: Space) -> None:
