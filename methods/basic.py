@@ -16,7 +16,7 @@ from condsim.harness.paths import resolve
 from condsim.harness.task import condition_text
 from condsim.methods.phrases.lexicon import phrase_source
 from condsim.methods.phrases.source import Phrases
-from condsim.methods.shared.checks import at_least
+from condsim.methods.shared.checks import at_least, share
 from condsim.methods.shared.nearest import nearest
 from condsim.methods.shared.sphere import direction_sum, mean_of_directions
 from condsim.methods.shared.word_list import word_list
@@ -98,8 +98,7 @@ class Basic(Method):
         offset_matrix: bool = False,
         phrases: Phrases | None = None,
     ) -> None:
-        if not 0 <= style_weight <= 1:
-            raise CondsimError(f"method.style_weight must be in [0, 1], not {style_weight}")
+        share(style_weight=style_weight)
         at_least(0, rank=rank, expansion=expansion, context=context)
         for name, minimum in (("image_minimum", image_minimum), ("text_minimum", text_minimum)):
             if minimum == 0:

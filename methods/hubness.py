@@ -12,6 +12,7 @@ import torch
 from condsim.harness.errors import CondsimError, NotApplicable
 from condsim.harness.method import Gallery, Method, Queries, Scorer, TwoSided, query_side, score_side
 from condsim.methods.shared.base_method import Wrapper
+from condsim.methods.shared.checks import above_zero, at_least
 
 if TYPE_CHECKING:  # torch is imported when it is used: harness/deferred.py
     from torch import Tensor
@@ -39,8 +40,7 @@ class WithBank(Wrapper):
     """True: the bank is the test gallery's own images. Such a method has a name of its own."""
 
     def __init__(self, base: Method | None, size: int | None) -> None:
-        if size is not None and size < 1:
-            raise CondsimError(f"method.size must be 1 or more, not {size}")
+        at_least(1, size=size)
         super().__init__(base)
         self.size = size
         self.reads_train = self.reads_train or not self.transductive
@@ -126,8 +126,7 @@ class NearestNeighborNormalization(WithBank):
         self, base: Method | None = None, alpha: float = 0.75, neighbors: int = 128, size: int | None = 1024
     ) -> None:
         super().__init__(base, size)
-        if neighbors < 1:
-            raise CondsimError(f"method.neighbors must be 1 or more, not {neighbors}")
+        at_least(1, neighbors=neighbors)
         self.alpha = alpha
         self.neighbors = neighbors
 
@@ -189,10 +188,8 @@ class QueryBankNormalization(WithBank):
         self, base: Method | None = None, beta: float = 20.0, neighbors: int = 1, size: int | None = 1024
     ) -> None:
         super().__init__(base, size)
-        if beta <= 0:
-            raise CondsimError(f"method.beta must be above 0, not {beta}")
-        if neighbors < 1:
-            raise CondsimError(f"method.neighbors must be 1 or more, not {neighbors}")
+        above_zero(beta=beta)
+        at_least(1, neighbors=neighbors)
         self.beta = beta
         self.neighbors = neighbors
 

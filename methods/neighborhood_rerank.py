@@ -14,13 +14,14 @@ import numpy as np
 import torch
 
 from condsim.harness.categories import categories_of, read_categories
-from condsim.harness.errors import CondsimError, NotApplicable, did_you_mean
+from condsim.harness.errors import CondsimError, NotApplicable
 from condsim.harness.method import Gallery, Method, Queries, Reranks, Scorer
 from condsim.harness.one_vector import unit
 from condsim.harness.paths import resolve
 from condsim.harness.task import ImageTable, Ragged, Task, condition_text
 from condsim.methods.shared.assignment import all_pairs, chamfer, fused_gromov_wasserstein, hungarian, in_order
 from condsim.methods.shared.base_method import Wrapper
+from condsim.methods.shared.checks import at_least, one_of, share
 from condsim.methods.shared.object_parts import grid_regions, object_phrases, words
 
 if TYPE_CHECKING:  # torch is imported when it is used: harness/deferred.py
@@ -79,22 +80,14 @@ class NeighborhoodRerank(Wrapper, Reranks):
         grid: int = 2,
         seed: int = 0,
     ) -> None:
-        for name, value, known in (
-            ("mode", mode, MODES),
-            ("solver", solver, (*SOLVERS, "fgw")),
-            ("around", around, AROUND),
-            ("split", split, tuple(SPLITS)),
-        ):
-            if value not in known:
-                raise CondsimError(f"method.{name}={value}: unknown. {did_you_mean(value, known)}")
-        for name, share in (("weight", weight), ("structure", structure)):
-            if not 0 <= share <= 1:
-                raise CondsimError(f"method.{name} must be in [0, 1], not {share}")
-        for name, size in (("shortlist", shortlist), ("neighbors", neighbors), ("grid", grid)):
-            if size < 1:
-                raise CondsimError(f"method.{name} must be 1 or more, not {size}")
-        if (mode == "parts") != (parts is not None):
-            raise CondsimError("method.mode=parts and method.parts=FILE (a table image -> categories) go together")
+        one_of(MODES, mode=mode)
+        one_of((*SOLVERS, "fgw"), solver=solver)
+        one_of(AROUND, around=around)
+        one_of(SPLITS, split=split)
+        share(weight=weight, structure=structure)
+        at_least(1, shortlist=shortlist, neighbors=neighbors, grid=grid)
+        if mode != "parts" and parts is not None:
+            raise CondsimError("method.parts=FILE (a table image -> categories) is for method.mode=parts")
         super().__init__(base)
         self.mode = mode
         self.solver = solver
@@ -120,6 +113,8 @@ class NeighborhoodRerank(Wrapper, Reranks):
 
     def check(self, task: Task) -> None:
         super().check(task)
+        if self.mode == "parts" and self.parts is None:
+            raise NotApplicable("method.mode=parts needs method.parts=FILE, a table (image, category) of the objects")
         if self.parts is not None:
             _listed(self.parts, task.images)
         if self.mode == "regions" and any(task.images.box(row) is not None for row in range(len(task.images))):
@@ -143,7 +138,8 @@ class NeighborhoodRerank(Wrapper, Reranks):
 
     def _by_object(self, gallery: Gallery) -> Neighborhoods:
         """Every picture's parts or regions, and the members of each condition's text as texts."""
-        if self.parts is not None:
+        if self.mode == "parts":
+            assert self.parts is not None  # ``check``
             listed = _listed(self.parts, gallery.table)
             names = sorted({name for categories in listed for name in categories})
             number = {name: i for i, name in enumerate(names)}

@@ -13,7 +13,7 @@ from condsim.harness.method import Gallery, Method, Queries, Scorer, TwoSided
 from condsim.harness.one_vector import inner_products, unit
 from condsim.harness.outside import TextTable, reference_rows
 from condsim.harness.task import Rows, Task
-from condsim.methods.shared.checks import one_of
+from condsim.methods.shared.checks import one_of, share
 
 if TYPE_CHECKING:  # torch is imported when it is used: harness/deferred.py
     from torch import Tensor
@@ -42,9 +42,7 @@ class WeiMoCIR(Method):
         caption_query: Literal["fused", "own"] = "fused",
         normalize: bool = True,
     ) -> None:
-        for name, weight in (("alpha", alpha), ("beta", beta)):
-            if not 0 <= weight <= 1:
-                raise CondsimError(f"method.{name} must be in [0, 1], not {weight}")
+        share(alpha=alpha, beta=beta)
         one_of(("fused", "own"), caption_query=caption_query)
         self.captions = None if captions is None else TextTable(captions, "image")
         self.alpha, self.beta, self.caption_query, self.normalize = alpha, beta, caption_query, normalize

@@ -20,6 +20,13 @@ def above_zero(**settings: float) -> None:
             raise CondsimError(f"method.{name} must be above 0, not {value}")
 
 
+def share(**settings: float) -> None:
+    """In [0, 1]."""
+    for name, value in settings.items():
+        if not 0 <= value <= 1:
+            raise CondsimError(f"method.{name} must be in [0, 1], not {value}")
+
+
 def one_of(known: Collection[str], **settings: str) -> None:
     for name, value in settings.items():
         if value not in known:

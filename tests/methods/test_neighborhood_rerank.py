@@ -19,7 +19,6 @@ from condsim.harness.task import ImageTable
 from condsim.methods.clay import Clay
 from condsim.methods.inner_product import ImageOnly, ImagePlusText, TextOnly
 from condsim.methods.neighborhood_rerank import NeighborhoodRerank, standardized
-from condsim.methods.rerank_objects import RerankOracle, RerankRegions
 from condsim.methods.shared.assignment import hungarian
 from condsim.methods.shared.object_parts import grid_regions, object_phrases
 from encoders import Space
@@ -206,7 +205,6 @@ def test_without_a_vocabulary_it_says_so(space: Space) -> None:
         ({"structure": -1}, "structure"),
         ({"neighbors": 0}, "neighbors"),
         ({"shortlist": 0}, "shortlist"),
-        ({"mode": "parts"}, "parts=FILE"),
         ({"parts": "file.csv"}, "parts=FILE"),
         ({"split": "word"}, "'words'"),
         ({"grid": 0}, "grid"),
@@ -251,6 +249,11 @@ def colored(space: Space, tmp_path: Path) -> Gallery:
     )  # fmt: skip
 
 
+def on_text(mode: str, **settings: Any) -> NeighborhoodRerank:
+    """As conf/method/rerank_regions.yaml and rerank_oracle.yaml have it, by the matching alone."""
+    return NeighborhoodRerank(TextOnly(), mode=mode, around="text", weight=1.0, **settings)
+
+
 def quarter_features(gallery: Gallery, image: int) -> Tensor:
     boxes = gallery.encode_images(grid_regions(gallery.table, 2))
     return unit(boxes)[4 * image : 4 * image + 4]
@@ -258,7 +261,7 @@ def quarter_features(gallery: Gallery, image: int) -> Tensor:
 
 def test_phrases_are_matched_with_regions_one_to_one(space: Space, colored: Gallery) -> None:
     """By trying every assignment of phrases to quarters."""
-    scores = RerankRegions(weight=1.0).prepare(colored)(space.queries(colored, [0, 0, 0], [0, 1, 2]))
+    scores = on_text("regions").prepare(colored)(space.queries(colored, [0, 0, 0], [0, 1, 2]))
     for query, (text,) in enumerate(colored.conditions):
         phrases = unit(colored.encode_texts(object_phrases(text)))
         expected = []
@@ -276,7 +279,7 @@ def test_phrases_are_matched_with_regions_one_to_one(space: Space, colored: Gall
 
 def test_the_controls_of_regions_have_no_matching(space: Space, colored: Gallery) -> None:
     def scores(**settings: Any) -> Tensor:
-        return RerankRegions(weight=1.0, **settings).prepare(colored)(space.queries(colored, [0], [2]))[0].double()
+        return on_text("regions", **settings).prepare(colored)(space.queries(colored, [0], [2]))[0].double()
 
     phrases = unit(colored.encode_texts(["red", "green", "blue"]))
     mean = torch.stack([(phrases @ quarter_features(colored, image).T).mean() for image in range(4)])
@@ -297,16 +300,14 @@ def test_true_parts_beside_the_images_are_an_oracle(space: Space, colored: Galle
     shown = {0: ["red", "green"], 1: ["blue", "red"], 2: ["green", "blue"], 3: ["red", "green", "blue"]}
     rows = "".join(f"{i}.png,{color}\n" for i, colors in shown.items() for color in colors)
     (colored.table.root / "parts.csv").write_text("image,category\n" + rows)
-    scores = RerankOracle(parts="images://parts.csv", weight=1.0).prepare(colored)(
-        space.queries(colored, [0, 0], [0, 2])
-    )
+    scores = on_text("parts", parts="images://parts.csv").prepare(colored)(space.queries(colored, [0, 0], [0, 2]))
     assert scores[0].topk(2).indices.sort().values.tolist() == [0, 3]  # both have red and green
     torch.testing.assert_close(scores[0, 0], scores[0, 3])
     assert scores[1].argmax().item() == 3
 
 
 def test_regions_need_whole_pictures_and_an_encoder(colored: Gallery) -> None:
-    method = RerankRegions()
+    method = on_text("regions")
     with pytest.raises(NotApplicable, match="encodes regions"):
         method.prepare(dataclasses.replace(colored, encode_images=None))
     task = make_task(("a red, a blue",), reference=-1)
@@ -317,7 +318,7 @@ def test_regions_need_whole_pictures_and_an_encoder(colored: Gallery) -> None:
     with pytest.raises(NotApplicable, match="crops"):
         method.check(crops)
     with pytest.raises(NotApplicable, match=r"method\.parts=FILE"):
-        RerankOracle().check(task)
+        on_text("parts").check(task)
 
 
 def test_why_names_the_best_pairs_of_the_optimal_matching(space: Any) -> None:
