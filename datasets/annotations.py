@@ -55,6 +55,17 @@ def read_list(path: Path, what: str) -> list[Any]:
     return value
 
 
+def read_name_lists(path: Path, count: int, names: str, entry: str) -> list[list[str]]:
+    """A JSON file with one list of ``names`` ("labels") for each of ``count`` entries, which are a ``entry`` each."""
+    value = read_json(path, f"a list of lists of {names}, one list per {entry}")
+    if not isinstance(value, list) or len(value) != count:
+        raise CondsimError(f"{path}: expected {count} lists of {names}, one per {entry}, found {shown(value)}")
+    for i, own in enumerate(value):
+        if not isinstance(own, list) or not all(isinstance(name, str) and name.strip() for name in own):
+            raise CondsimError(f"{path}: entry {i}: expected a list of {names}, found {shown(own)}")
+    return value
+
+
 def validate(schema: type[Schema], raw: object, where: str) -> Schema:
     """``raw`` as a ``schema``, or one message: ``where``, the place in the entry, the expectation, what was found."""
     try:

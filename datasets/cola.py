@@ -12,11 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from condsim.datasets.annotations import Entry, ImageName, Text, keep_some, read_list, shown, validate
+from condsim.datasets.annotations import Entry, ImageName, Text, keep_some, read_list, read_name_lists, shown, validate
 from condsim.datasets.grouping import label_lists, word_codes
 from condsim.datasets.image_files import image_index, moved, require_image, required_images
 from condsim.harness.errors import CondsimError
-from condsim.harness.json_files import read_json
 from condsim.harness.task import Benchmark, ImageTable, OnError, Ragged, Task
 
 METRICS = ("grouped_recall@1", "recall@1")
@@ -53,7 +52,7 @@ def load(
     path, index = Path(annotations).expanduser(), image_index(root, SUBFOLDERS)
     entries = read_list(path, FORM)
     beside = path.with_suffix(SUFFIX)
-    entry_labels = read_labels(beside, len(entries)) if beside.exists() else None
+    entry_labels = read_name_lists(beside, len(entries), "labels", "entry") if beside.exists() else None
 
     def read(i: int, raw: object) -> tuple[int, list[Shown]]:
         entry = read_entry(raw, f"{path}: entry {i}")
@@ -105,14 +104,3 @@ def read_entry(raw: object, where: str) -> list[Shown]:
 def _file_name(image: object) -> object:
     """The last part of a link or path; what is no text is left to the schema."""
     return image.rsplit("/", 1)[-1] if isinstance(image, str) else image
-
-
-def read_labels(path: Path, count: int) -> list[list[str]]:
-    """One list of names per entry."""
-    value = read_json(path, "a list of lists of labels, one list per entry")
-    if not isinstance(value, list) or len(value) != count:
-        raise CondsimError(f"{path}: expected {count} lists of labels, one per entry, found {shown(value)}")
-    for i, names in enumerate(value):
-        if not isinstance(names, list) or not all(isinstance(name, str) and name.strip() for name in names):
-            raise CondsimError(f"{path}: entry {i}: expected a list of labels, found {shown(names)}")
-    return value

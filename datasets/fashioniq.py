@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Annotated
 
@@ -201,24 +200,6 @@ def read_task(
         names, queries, message = _only_available(names, queries, have, f"{category}: benchmark.available={label}")
         variants.append(f"available={label}")
         skipped = (*skipped, message)
-    task = replace(
-        _task(f"{benchmark}/{category}", queries, names, root, index, text),
-        metrics=tuple(metrics),
-        variant=join_variants(*variants),
-        skipped=skipped,
-    )
-    return with_files(task, index, on_error, FILES)
-
-
-def _task(
-    full_name: str,
-    queries: Sequence[tuple[int, Query]],
-    names: Sequence[str],
-    root: Path,
-    index: Mapping[str, str] | None,
-    text: str,
-) -> Task:
-    """The queries as they are, in the order of the file."""
     rows = {name: row for row, name in enumerate(names)}
     entries: list[tuple[str, int, int, tuple[str, ...]]] = []
     for i, query in queries:
@@ -232,8 +213,7 @@ def _task(
     code = {texts: i for i, texts in enumerate(distinct)}
     ids, reference, target, _ = zip(*entries, strict=True)
     files = tuple(f"{name}.png" for name in names)
-    benchmark, _, category = full_name.partition("/")
-    return Task(
+    task = Task(
         benchmark=benchmark,
         name=category,
         images=ImageTable(root, files, files=moved(files, None if index is None else dict(index))),
@@ -242,12 +222,15 @@ def _task(
         condition=np.array([code[texts] for *_, texts in entries], dtype=np.int64),
         reference=np.array(reference, dtype=np.int64),
         relevant=Ragged.of([row] for row in target),
-        metrics=(),
+        metrics=tuple(metrics),
         gallery=np.arange(len(names), dtype=np.int64),
         clusters=np.array(reference, dtype=np.int64),
         cluster_name="reference",
         query_ids=ids,
+        variant=join_variants(*variants),
+        skipped=skipped,
     )
+    return with_files(task, index, on_error, FILES)
 
 
 def _only_available(

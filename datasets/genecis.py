@@ -12,11 +12,10 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from condsim.datasets.annotations import Entry, ImageName, Text, keep_some, read_list, validate
+from condsim.datasets.annotations import Entry, ImageName, Text, keep_some, read_list, read_name_lists, validate
 from condsim.datasets.grouping import word_codes
 from condsim.datasets.image_files import folder_of, image_index, moved, require_image, required_images
 from condsim.harness.errors import CondsimError, did_you_mean
-from condsim.harness.json_files import read_json
 from condsim.harness.task import Benchmark, ImageTable, Kinds, OnError, Ragged, Task
 
 TASKS = ("focus_attribute", "change_attribute", "focus_object", "change_object")
@@ -116,7 +115,9 @@ def read_task(
     attribute = image_option(name) == "visual_genome"
     entries = read_list(path, "a list of GeneCIS templates")
     kinds_path = path.with_suffix(".kinds.json")
-    entry_kinds = _read_kinds(kinds_path, len(entries)) if kinds_path.exists() else None
+    entry_kinds = None
+    if kinds_path.exists():
+        entry_kinds = read_name_lists(kinds_path, len(entries), "kind names", "template")
 
     def read(i: int, raw: object) -> tuple[int, list[Picture], str]:
         here = f"{path}: entry {i}"
@@ -178,18 +179,6 @@ def _picture(item: Crop | WholeImage, where: str) -> Picture:
     if x + w <= 0 or y + h <= 0:
         raise CondsimError(f"{where}: the box [{x:g}, {y:g}, {w:g}, {h:g}] lies wholly outside its image")
     return f"{item.image_id}.jpg", (x, y, w, h)
-
-
-def _read_kinds(path: Path, count: int) -> list[list[str]]:
-    """One list of kind names per template."""
-    value = read_json(path, "a list of lists of kind names, aligned with the templates and their galleries")
-    if not isinstance(value, list) or len(value) != count:
-        found = f"{len(value)} lists" if isinstance(value, list) else type(value).__name__
-        raise CondsimError(f"{path}: expected {count} lists, one per template, found {found}")
-    for i, kinds in enumerate(value):
-        if not isinstance(kinds, list) or not all(isinstance(kind, str) for kind in kinds):
-            raise CondsimError(f"{path}: entry {i}: expected a list of kind names")
-    return value
 
 
 def _kinds(lists: list[list[str]]) -> Kinds:
