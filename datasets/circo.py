@@ -83,7 +83,8 @@ def load(
             "benchmark.metrics out and the file for the official server is written, or use split=val"
         )
     folder = inner(folder_of(annotations, "benchmark.annotations", ANNOTATIONS), "annotations")
-    above = required_images(images, IMAGES, on_error)
+    # COCO's list is the gallery: without it there is nothing to survey.
+    above = required_images(images, IMAGES, on_error if images or image_info else "raise")
     root, info = inner(above, "unlabeled2017"), image_info_file(image_info, above)
     files = read_gallery(info)
     rows = {image: row for row, image in enumerate(files)}
