@@ -59,12 +59,6 @@ def warn(message: str) -> None:
 
 
 @cache
-def warn_once(message: str) -> None:
-    """``warn`` the first time that the process has this message."""
-    warn(message)
-
-
-@cache
 def print_note(message: str) -> None:
     """Print ``message`` the first time that the process has it: the jobs of a sweep share benchmarks."""
     console.print(f"note: {message}", style="yellow")

@@ -22,7 +22,6 @@ def as_new_process(folder: Path, environment: Mapping[str, str] | None = None) -
     """In ``folder``, without what an earlier command of this process left in memory, its user's modules among it."""
     _forget()
     console.print_note.cache_clear()
-    console.warn_once.cache_clear()
     importlib.invalidate_caches()
     modules = set(sys.modules)
     with pytest.MonkeyPatch.context() as patch:

@@ -116,7 +116,6 @@ class DigestIndex:
         def write() -> None:
             self.file.parent.mkdir(parents=True, exist_ok=True)
             with self._connection("rwc") as connection:
-                connection.execute("DROP TABLE IF EXISTS files")  # of an older version, whose rows have no checksum
                 connection.execute(_TABLE)
                 connection.executemany("INSERT OR REPLACE INTO digests VALUES (?, ?, ?, ?)", rows)
 

@@ -19,8 +19,6 @@ from condsim.harness.hashing import DIGEST
 
 SUFFIX = ".safetensors"
 FORMAT = "condsim features 2"
-_OLD_FORMATS = ("condsim features 1",)
-OLD_FORMAT = "it has an older format, which does not say which backbone its features belong to"
 ROWS_DAMAGED = "{} of its {} rows do not match their checksums"
 KEYS_DAMAGED = "its keys or its header have changed since they were written"
 _DTYPES: dict[str, np.dtype[Any]] = {
@@ -155,8 +153,6 @@ def _metadata(owner: str, keys: Keys, checksums: Checksums) -> dict[str, str]:
 
 
 def _check_owner(metadata: dict[str, Any], owner: str) -> None:
-    if metadata.get("format") in _OLD_FORMATS:
-        raise DamagedSegmentError(OLD_FORMAT)
     found = metadata.get("owner")
     if found != owner and isinstance(found, str) and metadata.get("format") == FORMAT:
         raise DamagedSegmentError("its features belong to another backbone or another kind of input")

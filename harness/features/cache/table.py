@@ -23,12 +23,11 @@ from threading import RLock
 import numpy as np
 from numpy.typing import NDArray
 
-from condsim.harness.console import warn, warn_once
+from condsim.harness.console import warn
 from condsim.harness.errors import CondsimError, UnusableRowsError
 from condsim.harness.features.cache.request import Encode, Encoded, Request
 from condsim.harness.features.cache.segment import (
     KEYS_DAMAGED,
-    OLD_FORMAT,
     ROWS_DAMAGED,
     SUFFIX,
     DamagedSegmentError,
@@ -349,10 +348,7 @@ class FeatureTable:
         delete_old(self.path)
         self._refresh()
         for name, fault in self._damaged.items():
-            if fault == OLD_FORMAT:
-                warn_once(f"the features in {self.path.parent} have an older format and are encoded again")
-            else:
-                warn(f"{self.path / name} is not used: {fault}. Its features are encoded again when they are needed")
+            warn(f"{self.path / name} is not used: {fault}. Its features are encoded again when they are needed")
             if name in self._segments:
                 segment = self._segments[name]
                 intact = segment.intact(np.arange(len(segment)))

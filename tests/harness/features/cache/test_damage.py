@@ -6,7 +6,6 @@ import random
 import shutil
 from collections.abc import Generator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -120,25 +119,6 @@ def test_a_checksum_depends_on_the_owner(tmp_path: Path) -> None:
         (two / file.name).write_bytes(content)
         assert not Segment(two / file.name, WIDTH, owners[1]).intact(np.arange(1)).any()
     assert all_right(tmp_path)
-
-
-def test_segments_of_the_older_format_are_encoded_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """They do not say which backbone they belong to, and pictures of 16 bits were encoded as all white."""
-    from safetensors.numpy import save_file
-
-    assert all_right(tmp_path)
-    folder = next(tmp_path.glob("features/one-*/text"))
-    for file in folder.glob("*.safetensors"):
-        file.unlink()
-    keys = np.frombuffer(b"".join(text_keys(TEXTS)), np.uint8).reshape(-1, 16)
-    arrays: dict[str, NDArray[Any]] = {"keys": keys, "features": np.zeros((len(keys), WIDTH), np.float32)}
-    arrays["checksums"] = np.zeros(len(keys), np.uint32)
-    for name in ("old", "older"):
-        save_file(arrays, folder / f"{name}.safetensors", {"format": "condsim features 1", "keys": "00000000"})
-    capsys.readouterr()
-    assert all_right(tmp_path)
-    line = f"the features in {folder.parent} have an older format and are encoded again\n"
-    assert capsys.readouterr().err == line, "one plain line per folder of the cache"
 
 
 def test_a_digest_index_in_a_folder_that_does_not_exist_is_empty(tmp_path: Path) -> None:

@@ -77,17 +77,6 @@ def test_exchanged_digests_are_found(index: Path, paths: list[str], capsys: pyte
     assert capsys.readouterr().err.count("is damaged") == 1
 
 
-def test_an_index_of_the_older_version_is_replaced(tmp_path: Path, paths: list[str]) -> None:
-    file = tmp_path / "digests.sqlite"
-    with sqlite3.connect(file) as connection:
-        connection.execute("CREATE TABLE files (path TEXT PRIMARY KEY, stamp BLOB, digest BLOB) WITHOUT ROWID")
-        rows = [(path, stamp.tobytes(), bytes(16)) for path, stamp in zip(paths, stamp_files(paths), strict=True)]
-        connection.executemany("INSERT INTO files VALUES (?, ?, ?)", rows)
-    assert digests(file, paths) == EXPECTED
-    with sqlite3.connect(file) as connection:
-        assert [name for (name,) in connection.execute("SELECT name FROM sqlite_master")] == ["digests"]
-
-
 def flip(content: bytearray, rng: random.Random) -> bytearray:
     for _ in range(rng.choice((1, 1, 5, 50))):
         content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
