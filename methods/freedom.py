@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -79,17 +80,15 @@ class Freedom(Method):
         return InnerProduct(items, _Composer(self, gallery, items, vocabulary, features))
 
 
+@dataclass(frozen=True)
 class _Composer:
     """From queries to their vectors [B, D]."""
 
-    def __init__(
-        self, method: Freedom, gallery: Gallery, items: Tensor, vocabulary: Sequence[str], features: Tensor
-    ) -> None:
-        self.method = method
-        self.gallery = gallery
-        self.items = items
-        self.vocabulary = vocabulary
-        self.features = features
+    method: Freedom
+    gallery: Gallery
+    items: Tensor
+    vocabulary: Sequence[str]
+    features: Tensor
 
     def __call__(self, queries: Queries) -> Tensor:
         chosen = most_frequent(self.words_around(unit(queries.reference)), self.method.words)

@@ -14,6 +14,7 @@ import math
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from sys import intern
 from typing import IO, Any
@@ -97,12 +98,8 @@ def _parsed(path: Path, lines: Iterator[tuple[int, str]]) -> Iterator[QueryRanki
     first = next(lines, None)
     if first is None:
         raise CondsimError(f"{path}: the file holds no ranking")
-
-    def every() -> Iterator[tuple[int, str]]:
-        yield first
-        yield from lines
-
-    yield from _json_lines(path, every()) if first[1].startswith("{") else _trec_lines(path, every())
+    read = _json_lines if first[1].startswith("{") else _trec_lines
+    yield from read(path, chain([first], lines))
 
 
 def _trec_lines(path: Path, lines: Iterator[tuple[int, str]]) -> Iterator[QueryRanking]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import types
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -67,28 +66,22 @@ def _convert(value: Any, expected: Any, exact: bool) -> Any:
     elif expected is type(None) or expected is None:
         if value is None:
             return None
-    elif expected is bool:
-        if isinstance(value, bool):
-            return value
-    elif expected is int:
-        if isinstance(value, int) and not isinstance(value, bool):
+    elif expected in (bool, int, str):
+        if type(value) is expected:
             return value
     elif expected is float:
-        if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
-            return value
-    elif expected is str:
-        if isinstance(value, str):
+        if type(value) in (int, float) and math.isfinite(value):
             return value
     elif expected is Path:
         if isinstance(value, str) and value:
             return str(Path(value).expanduser()) if value.startswith("~") else value
-    elif origin in (list, tuple, Sequence) or _abc(origin) == "Sequence":
+    elif _abc(origin) == "Sequence":
         element = arguments[0] if arguments else Any
         if isinstance(value, list):
             return [convert(entry, element) for entry in value]
         if not exact and isinstance(value, (str, int, float)) and not isinstance(value, bool):
             return [convert(value, element)]
-    elif origin in (dict, Mapping) or _abc(origin) == "Mapping":
+    elif _abc(origin) == "Mapping":
         if isinstance(value, dict):
             return value
     else:
@@ -108,11 +101,8 @@ def _describe(expected: Any) -> str:
     if origin is Annotated:
         words = describe(arguments[0])
         for bound in arguments[1:]:
-            words = (
-                f"{words}{bound}"
-                if isinstance(bound, Range)
-                else words.replace("list", "list with at least one entry", 1)
-            )
+            is_range = isinstance(bound, Range)
+            words = f"{words}{bound}" if is_range else words.replace("list", "list with at least one entry", 1)
         return words
     if origin is Literal:
         return " or ".join(map(str, arguments))
@@ -123,13 +113,7 @@ def _describe(expected: Any) -> str:
         example = "[1,2]" if {int, float} & set(members(arguments[0] if arguments else Any)) else "[a,b]"
         entries = {"a whole number": " of whole numbers", "a number": " of numbers"}.get(element, "")
         return f"a list{entries}, such as {example}"
-    names: dict[Any, str] = {
-        int: "a whole number",
-        float: "a number",
-        bool: "true or false",
-        str: "text",
-        Path: "a path",
-    }
+    names = {int: "a whole number", float: "a number", bool: "true or false", str: "text", Path: "a path"}
     return "null" if expected in (None, type(None)) else names.get(expected, "a value")
 
 
