@@ -96,7 +96,8 @@ class Composer:
         listed = create_defaults_list(yamls, self.name, overrides, prepend_hydra=False, skip_missing=False)
         config = self._loader._compose_config_from_defaults_list(listed.defaults, yamls)
         multirun = OmegaConf.select(config, "hydra.mode") == "MULTIRUN"
-        swept = OmegaConf.select(config, "hydra.sweeper.params") or {}
+        params = OmegaConf.select(config, "hydra.sweeper.params")
+        swept = {} if params is None else plain(params)
         config.pop("hydra", None)
         OmegaConf.set_struct(config, True)
         self._loader._apply_overrides_to_config(listed.config_overrides, config)
