@@ -211,7 +211,10 @@ def test_a_value_in_a_users_yaml_is_checked_too(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("command", sorted(OWN))
 def test_every_setting_of_a_command_has_a_type(command: str) -> None:
-    config = OmegaConf.to_container(OmegaConf.load(CONF / f"{command}.yaml"))
+    own = OmegaConf.load(CONF / f"{command}.yaml")
+    defaults = OmegaConf.select(own, "defaults") or []
+    shared = [OmegaConf.load(CONF / f"{name}.yaml") for name in defaults if str(name) == "_choice"]
+    config = OmegaConf.to_container(OmegaConf.merge(own, *shared))
     assert isinstance(config, dict)
     names = set(flat({key: entry for key, entry in config.items() if key not in ("defaults", "triplets", "choose")}))
     assert names - {"validation.benchmark"} == set(OWN[command]) - {"choose"}
