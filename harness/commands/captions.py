@@ -49,7 +49,7 @@ def ask(settings: Mapping[str, Any], requests: Sequence[Request]) -> int:
 
 def caption_requests(tasks: Sequence[Task], prompts: Sequence[str], side: int, references: bool) -> list[Request]:
     """One request per image and prompt."""
-    image_rows(tasks)  # refuses two pictures with one name
+    image_rows((task.name, task.images) for task in tasks)  # refuses two pictures with one name
     images: dict[str, tuple[ImageTable, int]] = {}
     for task in tasks:
         rows: Iterable[int] = range(len(task.images))
