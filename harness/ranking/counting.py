@@ -99,12 +99,11 @@ def count(scores: Tensor | Floats, thresholds: Floats) -> Counts:
     """Count [B, N] scores against [B, G] thresholds. Scores of -inf and thresholds of +inf add no counts."""
     if isinstance(scores, np.ndarray):
         scores = torch.from_numpy(scores)
+    if not scores.numel() or not thresholds.size:
+        return Counts(*np.zeros((2, *thresholds.shape), dtype=np.int64), float(scores.sum()))
     limits = torch.from_numpy(np.ascontiguousarray(thresholds)).to(scores.device)
     if limits.dtype != scores.dtype:
         limits, scores = limits.double(), scores.double()
-    if not scores.numel() or not limits.numel():
-        zeros = np.zeros(thresholds.shape, dtype=np.int64)
-        return Counts(zeros, zeros.copy(), float(scores.sum()))
     if scores.device.type != "cpu":
         return count_torch(scores, limits)
     return _compare(scores, limits) if limits.shape[1] <= _FEW else _sort(scores.numpy(), limits)
@@ -178,6 +177,8 @@ def _count_sorted(ascending: Tensor, thresholds: Tensor) -> Counts:
 def pick(scores: Tensor, owner: Rows, position: Rows) -> Floats:
     """The scores [owner[i], position[i]] of a [B, N] block, flat."""
     device = scores.device
+    if device.type == "cpu":
+        return np.asarray(scores.numpy()[owner, position])
     return np.asarray(scores[torch.from_numpy(owner).to(device), torch.from_numpy(position).to(device)].cpu().numpy())
 
 

@@ -132,7 +132,7 @@ class Shard:
         out, types = np.zeros(len(position), dtype=np.float64), set()
         for start in range(0, len(items), batch.chunk):
             here = items[start : start + batch.chunk]
-            scores = self._items(batch, torch.from_numpy(here).to(self._device), batch.chunk)
+            scores = self._items(batch, torch.from_numpy(here - self._start).to(self._device), batch.chunk)
             self._require_finite(scores, float(scores.sum()), here)
             inside = (place >= start) & (place < start + batch.chunk)
             out[inside] = pick(scores, owner[inside], place[inside] - start)
@@ -159,6 +159,7 @@ class Shard:
             if batch.top:
                 best.add(scores, start)
             empty = False
+            del scores  # the next chunk takes its memory, which is still in the cache
         if not batch.top or empty:
             return Scan(higher, equal, None)
         top = best.top()
@@ -170,9 +171,10 @@ class Shard:
             yield 0, self._whole
             return
         assert batch.chunk is not None
-        for start in range(self._start, self._stop, batch.chunk):
-            positions = torch.arange(start, min(start + batch.chunk, self._stop), device=self._device)
-            yield start, self._items(batch, positions, batch.chunk)
+        items = self._stop - self._start
+        for first in range(0, items, batch.chunk):
+            rows = torch.arange(first, min(first + batch.chunk, items), device=self._device)
+            yield self._start + first, self._items(batch, rows, batch.chunk)
 
     def _all(self, batch: Batch) -> Tensor:
         """[B, N] scores of the whole gallery, unchecked, or [B, L] of the queries' own lists, padded with -inf."""
@@ -185,12 +187,12 @@ class Shard:
             scores = scores.gather(1, torch.from_numpy(batch.twins).to(self._device))
         return scores.masked_fill(torch.from_numpy(batch.own < 0).to(self._device), -torch.inf)
 
-    def _items(self, batch: Batch, positions: Tensor, size: int) -> Tensor:
-        """[B, len(positions)] scores. Every call scores ``size`` items: with the same kernel, equal items score
-        equally."""
-        short = size - len(positions)
-        padded = torch.cat((positions, positions[-1:].expand(short))) if short else positions
-        return self._score(batch, padded - self._start, size)[:, : len(positions)]
+    def _items(self, batch: Batch, rows: Tensor, size: int) -> Tensor:
+        """[B, len(rows)] scores of the shard's ``rows``. Every call scores ``size`` items: with the same kernel, equal
+        items score equally."""
+        short = size - len(rows)
+        padded = torch.cat((rows, rows[-1:].expand(short))) if short else rows
+        return self._score(batch, padded, size)[:, : len(rows)]
 
     def _score(self, batch: Batch, rows: Tensor | None, width: int) -> Tensor:
         with self._watch(batch.side, rows), torch.no_grad():

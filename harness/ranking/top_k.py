@@ -88,6 +88,8 @@ class Best:
         self._k = k
         self._owner, self._position = owner, position
         self._top: Top | None = None
+        self._last: Floats | None = None
+        """[B, 1] the k-th best, where every row has k on the CPU."""
         # Rows, positions and scores since the last merge, in buffers of fixed size: many small arrays would fragment
         # the heap, and memory would grow with the gallery.
         self._buffers: tuple[Rows, Rows, Floats] | None = None
@@ -95,10 +97,8 @@ class Best:
 
     def add(self, scores: Tensor, start: int) -> None:
         """Add the next [B, n] scores, from position ``start`` on."""
-        # On other devices the best of a chunk are quicker than the search below, which waits for the device.
-        on_cpu = scores.device.type == "cpu"
-        if on_cpu and self._top is not None and bool((self._top.scores[:, -1] > -torch.inf).all()):
-            higher = _above(self._top.scores[:, -1:], scores)
+        if self._last is not None:
+            higher = _above(self._last, scores)
             if higher is not None:
                 row, place, score = higher
                 self._collect(row, place + start, score)
@@ -108,7 +108,7 @@ class Best:
         owner, place = self._owner[inside], self._position[inside] - start
         most = int(np.bincount(owner).max(initial=0))
         piece = drop(top_positions(scores, self._k + most), owner, place, self._k)
-        self._top = _merged(self._top, piece, start)
+        self._keep(_merged(self._top, piece, start))
 
     def top(self) -> Top:
         """The k best of all added scores. Needs at least one ``add``."""
@@ -143,30 +143,39 @@ class Best:
             ranked = ~_among(row, position, self._owner, self._position)
             row, position, score = row[ranked], position[ranked], score[ranked]
         if len(row):
-            self._top = _with(self._top, row, position, score)
+            self._keep(_with(self._top, row, position, score))
+
+    def _keep(self, top: Top) -> None:
+        self._top = top
+        last = top.scores[:, -1:]
+        # On other devices the best of a chunk are quicker than ``_above``, which waits for the device.
+        full = last.device.type == "cpu" and bool((last > -torch.inf).all())
+        self._last = last.numpy() if full else None
 
 
-def _above(last: Tensor, scores: Tensor) -> tuple[Rows, Rows, Floats] | None:
+def _above(last: Floats, scores: Tensor) -> tuple[Rows, Rows, Floats] | None:
     """Row, column and score of the scores above ``last`` [B, 1], flat; None if they are many."""
     rows, items = scores.shape
     folds = items // _WIDE_FOLD
     inside = folds * _WIDE_FOLD
     maxima = scores[:, :inside].reshape(rows, _WIDE_FOLD, folds).amax(dim=1)
-    row, fold = _places_above(last, maxima)
+    row, fold = _places_above(last, maxima.numpy())
     if 8 * _WIDE_FOLD * len(row) > scores.numel():
         return None
-    tail_row, tail = _places_above(last, scores[:, inside:])
-    places = fold[:, None] + folds * np.arange(_WIDE_FOLD)
-    row, place = np.append(np.repeat(row, _WIDE_FOLD), tail_row), np.append(places, tail + inside)
+    place = (fold[:, None] + folds * np.arange(_WIDE_FOLD)).ravel()
+    row = np.repeat(row, _WIDE_FOLD)
+    if inside < items:
+        tail_row, tail = _places_above(last, scores[:, inside:].numpy())
+        row, place = np.append(row, tail_row), np.append(place, tail + inside)
     score = pick(scores, row, place)
-    above = score > last[:, 0].numpy()[row]
+    above = score > last[row, 0]
     return row[above], place[above], score[above]
 
 
-def _places_above(last: Tensor, values: Tensor) -> tuple[Rows, Rows]:
+def _places_above(last: Floats, values: Floats) -> tuple[Rows, Rows]:
     """Rows and columns of the ``values`` above ``last``."""
     # NumPy vectorises the comparison, torch does not. NumPy's search is slow in a matrix and fast in a flat array.
-    flags = values.numpy() > last.numpy()
+    flags = values > last
     return np.divmod(np.flatnonzero(flags), max(1, flags.shape[1]))
 
 
