@@ -19,7 +19,7 @@ FEWEST_RESAMPLED = 10
 _MULTINOMIAL = 256
 """Up to this number of clusters, resamples are drawn exactly; above, Poisson weights are used, which are faster."""
 _WEIGHTS = 1 << 20
-"""Number of weights per batch: 8 MiB, which stays in the cache."""
+"""Number of weights per batch: 4 or 8 MiB, which stay in the cache."""
 _LARGEST_WEIGHT = 5
 """Bounds the mean weight of a resample: Poisson weights are at most 5, multinomial ones have the mean 1."""
 _CACHED = 24 << 20
@@ -68,15 +68,14 @@ def mean_intervals(
         return [Interval(float(value), np.nan, np.nan) for value in mean]
     tail = (1 - level) / 2
     freedom = max(queries**2 / float(np.square(sizes).sum()) - 1, 1.0)
-    # Resample residuals, not values: the mean stays exact, and constant values have an interval of width 0.
-    residuals = sums - mean * sizes[:, None]
     if number < FEWEST_RESAMPLED:
+        residuals = sums - mean * sizes[:, None]
         error = np.sqrt(np.square(residuals).sum(axis=0) * number / (number - 1)) / queries
         reach = float(-stdtrit(freedom, tail)) * error
         low, high = mean - reach, mean + reach
     else:
         expanded = float(ndtr(stdtrit(freedom, tail) * np.sqrt(number / (number - 1))))
-        deviations = _resampled(residuals, sizes, resamples, seed)
+        deviations = _resampled(sums, sizes, mean, resamples, seed)
         low, high = mean + np.quantile(deviations, [expanded, 1 - expanded], axis=0)
     low, high = np.maximum(low, limits[0]), np.minimum(high, limits[1])
     margin = (limits[1] - limits[0]) * (1 - tail ** (1 / number))
@@ -103,23 +102,43 @@ def cluster_sums(values: Values, clusters: NDArray[np.int64] | None) -> tuple[Va
     return np.bincount(cluster).astype(np.float64), sums.astype(np.float64)
 
 
-def _resampled(residuals: Values, sizes: Values, resamples: int, seed: int) -> Values:
-    """[resamples, M] deviations of the resampled means: weighted residuals over weighted sizes, by matrix products.
+def _resampled(sums: Values, sizes: Values, mean: Values, resamples: int, seed: int) -> Values:
+    """[resamples, M] deviations of the resampled means from ``mean`` [M], by matrix products with the weights.
 
-    The residuals are rounded to multiples of a power of two, which for a million clusters is 2^-29 of the largest.
-    Every partial sum is then exact, so neither the number of threads nor the processor changes a bit of the result.
+    Every partial sum is exact, so neither the number of threads nor the processor changes a bit of the result. Whole
+    numbers, such as sums of hits, are exact in float32 below 2^24. Of other columns the residuals are resampled, so
+    that constant values have an interval of width 0. They are rounded to multiples of a power of two, which for a
+    million clusters is 2^-29 of the largest.
     """
-    largest = np.abs(residuals).max(axis=0) * _LARGEST_WEIGHT * len(sizes)
-    step = 2.0 ** (np.frexp(largest)[1] - 52)  # [M]
-    columns = np.concatenate([np.round(residuals / step), sizes[:, None]], axis=1)
-    totals = np.concatenate([weights @ columns for weights in _weights(len(sizes), resamples, seed)])
-    return np.asarray(totals[:, :-1] * step / totals[:, -1:])
+    most = _LARGEST_WEIGHT * len(sizes)
+    largest = most * np.maximum(np.abs(sums).max(axis=0), sizes.max())
+    whole = (np.rint(sums) == sums).all(axis=0) & (largest < 1 << 24)
+    deviations = np.empty((resamples, len(mean)))
+    if whole.any():
+        totals, queries = _weighted(sums[:, whole], sizes, resamples, seed, np.float32)
+        deviations[:, whole] = totals / queries - mean[whole]
+    if not whole.all():
+        residuals = (sums - mean * sizes[:, None])[:, ~whole]
+        step = 2.0 ** (np.frexp(most * np.abs(residuals).max(axis=0))[1] - 52)
+        totals, queries = _weighted(np.round(residuals / step), sizes, resamples, seed, np.float64)
+        deviations[:, ~whole] = totals * step / queries
+    return deviations
 
 
-def _weights(clusters: int, resamples: int, seed: int) -> Iterator[Values]:
+def _weighted(
+    columns: Values, sizes: Values, resamples: int, seed: int, dtype: type[np.floating]
+) -> tuple[Values, Values]:
+    """Sums [resamples, M] of ``columns`` [clusters, M] over each resample, and its numbers of queries [resamples, 1],
+    exact if they are whole numbers that ``dtype`` can hold."""
+    both = np.concatenate([columns, sizes[:, None]], axis=1).astype(dtype)
+    totals = np.concatenate([weights @ both for weights in _weights(len(sizes), resamples, seed, dtype)])
+    return totals[:, :-1].astype(np.float64), totals[:, -1:].astype(np.float64)
+
+
+def _weights(clusters: int, resamples: int, seed: int, dtype: type[np.floating]) -> Iterator[NDArray[np.floating]]:
     """Batches [<= resamples, clusters] of how often each resample draws each cluster; the next one overwrites it."""
     small = clusters * resamples <= _CACHED
-    batch = np.empty((max(1, _WEIGHTS // clusters), clusters))  # one for all: new memory costs more than the numbers
+    batch = np.empty((max(1, _WEIGHTS // clusters), clusters), dtype)  # one for all: allocating costs more than filling
     for times in _cached_draws(clusters, resamples, seed) if small else _draws(clusters, resamples, seed):
         np.copyto(batch[: len(times)], times)
         yield batch[: len(times)]
