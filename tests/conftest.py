@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Iterator
@@ -9,6 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile(
+    # How long an example takes depends on the load, and a fixture of a function is shared by its examples.
+    "tests",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+settings.load_profile("tests")
 
 SLOW_MARK = "pytest.mark.slow"
 SLOW_MODULE = f"\npytestmark = {SLOW_MARK}\n"
@@ -21,6 +31,15 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
         return None
     text = collection_path.read_text(encoding="utf-8")
     return (SLOW_MODULE in text if config.option.markexpr == "not slow" else SLOW_MARK not in text) or None
+
+
+def pytest_configure() -> None:
+    gc.disable()  # nothing that is imported is garbage
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()  # no later collection looks through the modules and tests again
+    gc.enable()
 
 
 _OF_PYTEST = ("PYTEST_CURRENT_TEST", "COLUMNS", "LINES")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from builders import GeneCIS, make_cirr
@@ -20,7 +20,7 @@ from condsim.harness.tables import read_frame
 
 pytestmark = pytest.mark.slow
 
-fuzzed = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+fuzzed = settings(max_examples=30)
 
 odd_texts = st.sampled_from(
     ["", " ", "..", "../x", "/x.png", "a\x00b", "a\nb", "\ud800", "é", "dev-1-0-img0", "99", "x" * 300]

@@ -217,7 +217,7 @@ template_lists = st.lists(
 )
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(template_lists)
 def test_the_table_holds_each_picture_once_and_gives_every_list_back(
     tmp_path_factory: pytest.TempPathFactory, templates: list[dict[str, Any]]

@@ -478,7 +478,7 @@ def test_broken_and_empty_images_through_hugging_face(offline_hub: Path, tmp_pat
     assert len(broken) == 1, "written as it is, so that its decoder reports it"
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 300), st.floats(0.01, 0.99), st.integers(0, 5))
 def test_a_split_parts_the_rows(count: int, share: float, seed: int) -> None:
     queries, database = labelled.split_rows(count, share, seed)

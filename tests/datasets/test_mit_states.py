@@ -115,7 +115,7 @@ def test_faults(tmp_path: Path, arguments: dict[str, Any], message: str) -> None
         mit_states.load(**{"images": str(root), **arguments})
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     st.dictionaries(
         st.tuples(st.sampled_from(["old", "new", "wet", "adj"]), st.sampled_from(["sky", "sea", "sand"])).map(" ".join),

@@ -7,14 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from condsim.harness import name_list
 from condsim.harness.name_list import NameList, NameWriter, same_names
 
 
-@settings(deadline=None)
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=4), max_size=9), st.data())
 def test_it_has_the_names_in_order(names: list[str], data: st.DataObject) -> None:
     column = NameList.of(names)
@@ -32,7 +31,6 @@ def test_it_has_the_names_in_order(names: list[str], data: st.DataObject) -> Non
     assert column.places([*names[:3], "absent name"]) == {name: names.index(name) for name in names[:3]}
 
 
-@settings(deadline=None)
 @given(st.lists(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=4), max_size=9))
 def test_it_survives_being_joined(names: list[str]) -> None:
     assert NameList.split(NameList.of(names).joined()) == NameList.of(names)

@@ -80,7 +80,7 @@ def queries_of(task: Task) -> list[dict[str, Any]]:
     return out
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(tasks(), st.sets(st.integers(0, IMAGES - 1), max_size=4))
 def test_a_task_without_images_is_what_is_left_by_name(task: Task, bad: set[int]) -> None:
     gone = {NAMES[row] for row in bad}

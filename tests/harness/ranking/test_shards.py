@@ -85,7 +85,7 @@ def galleries(draw: st.DrawFn) -> tuple[Task, Tensor, list[int], int]:
     return task, torch.tensor(values, dtype=torch.float32).reshape(queries, items), cuts, chunk
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(galleries(), st.integers(0, 4), st.sampled_from([1, 3, 512]))
 def test_any_division_gives_the_ranking_of_the_whole(
     case: tuple[Task, Tensor, list[int], int], top: int, batch: int

@@ -123,7 +123,7 @@ def test_holm_by_hand() -> None:
     assert holm(np.zeros(0)).shape == (0,)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(1, 7), st.integers(0, 10**6))
 def test_runs_share_a_letter_exactly_where_they_are_alike(runs: int, seed: int) -> None:
     rng = np.random.default_rng(seed)

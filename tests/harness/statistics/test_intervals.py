@@ -133,7 +133,7 @@ def test_clusters_of_one_are_independent_queries_whatever_their_names() -> None:
     assert named.high == pytest.approx(plain.high, abs=0.002)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(1, 60), st.integers(1, 40), st.integers(0, 1000))
 def test_an_interval_surrounds_its_mean_within_the_limits(queries: int, clusters: int, seed: int) -> None:
     rng = np.random.default_rng(seed)

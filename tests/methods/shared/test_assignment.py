@@ -28,7 +28,7 @@ def sets(pairs: int, n: int, m: int, seed: int) -> tuple[torch.Tensor, torch.Ten
     return x @ y.mT, x @ x.mT, y @ y.mT
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(n=st.integers(1, 5), m=st.integers(1, 5), seed=st.integers(0, 10**6))
 def test_hungarian_equals_brute_force_over_permutations(n: int, m: int, seed: int) -> None:
     similarity, _, _ = sets(3, n, m, seed)
@@ -36,7 +36,7 @@ def test_hungarian_equals_brute_force_over_permutations(n: int, m: int, seed: in
     np.testing.assert_allclose(hungarian(similarity).numpy(), expected, atol=1e-12)
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(n=st.integers(1, 5), m=st.integers(1, 5), seed=st.integers(0, 10**6))
 def test_padding_changes_nothing(n: int, m: int, seed: int) -> None:
     similarity, x, y = sets(2, n, m, seed)
@@ -69,7 +69,7 @@ def test_the_order_of_the_members_changes_nothing() -> None:
     )
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(n=st.integers(1, 6), seed=st.integers(0, 10**6))
 def test_fused_gromov_wasserstein_without_structure_equals_hungarian_for_equal_sizes(n: int, seed: int) -> None:
     pytest.importorskip("ot")

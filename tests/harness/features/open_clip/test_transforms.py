@@ -74,7 +74,7 @@ def test_target_pad_by_hand(size: tuple[int, int], padded: tuple[int, int]) -> N
     assert np.asarray(result, dtype=np.int64).sum() == np.asarray(image, dtype=np.int64).sum(), "the padding is black"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(1, 300), st.integers(1, 300))
 def test_target_pad_never_shrinks_and_leaves_the_longer_side(width: int, height: int) -> None:
     padded = target_pad(Image.new("L", (width, height)))
