@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from condsim.datasets.image_files import folder_of
 from condsim.harness.backbone import Backbone
 from condsim.harness.configs import make, make_once, plain
 from condsim.harness.console import warn
+from condsim.harness.engine.engine import Engine
 from condsim.harness.errors import ROWS_SHOWN, CondsimError, did_you_mean
+from condsim.harness.gallery_parts import is_parts, read_parts
 from condsim.harness.json_files import read_text
 from condsim.harness.method import Method
 from condsim.harness.names import clean_label
@@ -51,13 +54,15 @@ class Index:
     Features come from the feature store: a picture is encoded once, and again only if its file changes.
 
     Args:
-        pictures: a folder, or a table such as ``task.images`` of a benchmark.
+        pictures: a folder, or a table such as ``task.images`` of a benchmark; or a gallery in parts
+            (``condsim.write_parts``) of features of the same backbone, which stay in their files.
         backbone: a name (`condsim ls backbones`) or an object (``condsim.Backbone``).
         train: for methods that look things up in a training split (nnn, local_steering): a folder with its pictures,
             or the ``train`` of a benchmark.
         phrases: of that split: texts, or a file with one text per line.
         benchmark: the name of one whose defaults methods get, such as the section of the lexicon (shapes).
         config_dir: a folder of your own choices, laid out like ``conf/``.
+        engine: whose workers search a gallery in parts (docs/scale.md); None: this process.
         settings: of a backbone that is chosen by name: ``device="cpu"``.
 
     Raises CondsimError where the folder holds no picture that can be read, or the backbone cannot be loaded.
@@ -72,8 +77,10 @@ class Index:
         phrases: str | Path | Sequence[str] = (),
         benchmark: str | None = None,
         config_dir: str | Path | None = None,
+        engine: Engine | None = None,
         **settings: Any,
     ) -> None:
+        self._engine = engine
         self._table = sorted_by_key(pictures) if isinstance(pictures, ImageTable) else None
         if isinstance(pictures, ImageTable):
             self.root = pictures.root
@@ -156,6 +163,15 @@ class Index:
     def _load(self) -> Searcher:
         table = self._table
         self._stamps: Stamps = {}
+        if table is None and is_parts(self.root):
+            parts = read_parts(self.root)
+            if parts.width != self.backbone.width:
+                raise CondsimError(
+                    f"{self.root} has features of width {parts.width}, but {self.backbone.name} of "
+                    f"{self.backbone.width}: choose the backbone that made them"
+                )
+            pictures = Pictures(ImageTable(self.root, parts.names), torch.zeros(0, parts.width), {}, parts)
+            return Searcher(self.backbone, pictures, self._train, self._engine)
         if table is None:
             names, self._stamps = pictures_below(self.root)
             table = ImageTable(self.root, names)
@@ -192,7 +208,7 @@ class Index:
                 raise CondsimError("a query needs a picture, a condition, or both")
             return Query(condition=condition)
         picture = self._found(picture)
-        row = row_of(self.pictures.table, picture.keys[0]) if picture.root == self.root else -1
+        row = self.pictures.row_of(picture.keys[0]) if picture.root == self.root else -1
         return Query(picture, row, encode_one(picture, self.backbone) if row < 0 else None, condition)
 
     def _found(self, picture: Picture) -> ImageTable:
@@ -200,9 +216,12 @@ class Index:
         if isinstance(picture, ImageTable):
             return picture
         table = self.pictures.table
-        if self._table is not None and (row := row_of(table, str(picture))) >= 0:
+        named = self._table is not None or self.pictures.parts is not None  # not by files in the folder
+        if named and (row := self.pictures.row_of(str(picture))) >= 0:
             return table.take(np.array([row]))
         path = self._path(picture)
+        if self.pictures.parts is not None:
+            return ImageTable(path.parent, (path.name,))
         for of in (os.path.abspath, os.path.realpath):
             name = os.path.relpath(of(path), of(self.root)).replace(os.sep, "/")
             if row_of(table, name) >= 0:

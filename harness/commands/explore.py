@@ -62,6 +62,8 @@ def _target(options: argparse.Namespace) -> Target:
     first = options.source[0]
     if len(options.source) == 1 and ("=" not in first or Path(first).is_dir()):
         index = Index(first, options.backbone, config_dir=options.config_dir, **train)
+        if index.pictures.parts is not None:
+            raise CondsimError(f"{first} has features alone, and this page shows pictures: use `condsim search`")
         words = [word for name, value in train.items() for word in (f"--{name}", str(value))]
         return Target(index, (first,), options.backbone, options.config_dir, tuple(words))
     if train:

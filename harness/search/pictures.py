@@ -14,6 +14,7 @@ from torch import Tensor
 from condsim.harness.backbone import Backbone
 from condsim.harness.encoding import encode_images
 from condsim.harness.errors import CondsimError, UnusableRowsError
+from condsim.harness.gallery_parts import Parts
 from condsim.harness.images import IMAGE_SUFFIXES
 from condsim.harness.task import ImageTable
 
@@ -31,6 +32,12 @@ class Pictures:
     """[N, D] raw float32, on the backbone's device."""
     unreadable: Mapping[str, str]
     """Name -> what is wrong, of the pictures that are left out."""
+    parts: Parts | None = None
+    """Where the features are, if not in memory: then ``features`` is [0, D], and the keys are not sorted."""
+
+    def row_of(self, key: str) -> int:
+        """The row with this key; -1: there is none."""
+        return row_of(self.table, key) if self.parts is None else self.parts.names.places([key]).get(key, -1)
 
 
 def pictures_below(root: Path) -> tuple[tuple[str, ...], Stamps]:

@@ -5,20 +5,25 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from condsim.harness.backbone import Backbone
+from condsim.harness.backbone import Backbone, ImageParts
 from condsim.harness.condition_features import condition_features
 from condsim.harness.encoding import encode_images, encode_texts, jointly, pseudo_words
+from condsim.harness.engine.engine import Engine
+from condsim.harness.engine.local import LocalEngine
 from condsim.harness.errors import NotApplicable
+from condsim.harness.gallery_parts import Parts
 from condsim.harness.method import Explains, Gallery, Method, Queries, Scorer, TrainFeatures, prepared_scorer
-from condsim.harness.ranking.engine import rank_task
+from condsim.harness.ranking.engine import Ranking, rank_task
 from condsim.harness.ranking.gallery import make_gallery
 from condsim.harness.run.isolation import isolated
 from condsim.harness.run.read_only import read_only
+from condsim.harness.run.sharded import rank_parts
 from condsim.harness.search.matches import Matches
 from condsim.harness.search.pictures import Pictures, encode_readable
 from condsim.harness.task import Condition, ImageTable, Ragged, Rows, Task, TrainSplit
@@ -75,8 +80,16 @@ class Searcher:
     alone. ``Method.with_conditions`` makes a new condition cheap.
     """
 
-    def __init__(self, backbone: Backbone, pictures: Pictures, train: TrainSplit | None = None) -> None:
+    def __init__(
+        self,
+        backbone: Backbone,
+        pictures: Pictures,
+        train: TrainSplit | None = None,
+        engine: Engine | None = None,
+    ) -> None:
+        """``engine``: whose workers rank pictures whose features are in parts; None: this process."""
         self.backbone = backbone
+        self.engine = engine or LocalEngine()
         self.pictures = pictures
         self.train = train
         self.rows = np.arange(len(pictures.table))
@@ -94,6 +107,11 @@ class Searcher:
         """
         conditions = tuple(dict.fromkeys(query.condition for query in queries if query.condition))
         task = self._task(queries, conditions)
+        k = min(k, len(self.rows))
+        if self.pictures.parts is not None:
+            with isolated(), read_only(type(method).__name__, self.backbone):
+                ranking = self._rank_parts(self.pictures.parts, method, task, queries, k)
+            return self._matches(queries, ranking, None, name or type(method).__name__)
         features = torch.stack([self._reference(query) for query in queries])
         outside = np.array([query.features is not None for query in queries])
         label = type(method).__name__
@@ -115,14 +133,20 @@ class Searcher:
                     prepared = self._prepared[key]
                     ranking = rank_task(
                         task, prepared.scorer, self.pictures.features, prepared.condition_features,
-                        references=features, pointwise=method.pointwise, top=min(k, len(self.rows)),
+                        references=features, pointwise=method.pointwise, top=k,
                     )  # fmt: skip
                     assert ranking.top is not None
-                    assert ranking.top_scores is not None
                     reasons = self._why(prepared, task, features, ranking.top) if why else None
             except BaseException:
                 self.written = watch.changed() is not None
                 raise
+        return self._matches(queries, ranking, reasons, name or label)
+
+    def _matches(
+        self, queries: Sequence[Query], ranking: Ranking, reasons: list[list[str]] | None, name: str
+    ) -> Matches:
+        assert ranking.top is not None
+        assert ranking.top_scores is not None
         return Matches(
             self.pictures.table,
             tuple((query.name, query.condition) for query in queries),
@@ -130,9 +154,24 @@ class Searcher:
             ranking.top,
             ranking.top_scores,
             reasons,
-            name or label,
+            name,
             self.backbone.name,
         )
+
+    def _rank_parts(self, parts: Parts, method: Method, task: Task, queries: Sequence[Query], k: int) -> Ranking:
+        """The ``k`` best of each query. Query pictures from elsewhere are rows of the image table after the parts."""
+        outside = [query for query in queries if query.features is not None]
+        others = [query.features.float().cpu() for query in outside if query.features is not None]
+        row = count(len(parts))
+        task = replace(
+            task,
+            images=replace(task.images, names=parts.names + [query.name or "" for query in outside]),
+            reference=np.array([query.row if query.features is None else next(row) for query in queries]),
+            gallery=range(len(parts)),
+        )
+        method.check(task)
+        images = ImageParts(parts, torch.stack(others) if others else torch.zeros(0, parts.width))
+        return rank_parts(task, method, images, self._gallery(method, task, None), self.engine, top=k)
 
     def _task(self, queries: Sequence[Query], conditions: tuple[Condition, ...]) -> Task:
         place = {condition: i for i, condition in enumerate(conditions)}
@@ -159,13 +198,22 @@ class Searcher:
     def _prepare(self, key: _Key, method: Method, task: Task) -> None:
         """Keep the scorer for the task's conditions, made from one for other conditions if possible."""
         method.check(task)
+        gallery = self._gallery(method, task, self.pictures.features)
+        scorer = self._with_conditions(method, gallery)
+        if scorer is None:
+            scorer = prepared_scorer(method, gallery)
+        self._prepared[key] = _Prepared(method, scorer, gallery.condition_features)
+        while len(self._prepared) > self._kept:
+            self._prepared.popitem(last=False)
+
+    def _gallery(self, method: Method, task: Task, features: Tensor | None) -> Gallery:
         if method.needs_text:
             texts = condition_features(task, self._encode_texts)
         else:
             texts = torch.zeros(len(task.conditions), self.backbone.width, device=self.backbone.device)
-        gallery = make_gallery(
+        return make_gallery(
             task,
-            self.pictures.features,
+            features,
             texts,
             lambda names: self._encode_texts(names).clone(),
             lambda: self._train_features(method),
@@ -173,12 +221,6 @@ class Searcher:
             encode_texts_with=pseudo_words(self.backbone),
             encode_jointly=jointly(self.backbone, task),
         )
-        scorer = self._with_conditions(method, gallery)
-        if scorer is None:
-            scorer = prepared_scorer(method, gallery)
-        self._prepared[key] = _Prepared(method, scorer, texts)
-        while len(self._prepared) > self._kept:
-            self._prepared.popitem(last=False)
 
     def _with_conditions(self, method: Method, gallery: Gallery) -> Scorer | None:
         for prepared in self._prepared.values():

@@ -97,6 +97,30 @@ def test_a_picture_from_elsewhere_and_a_text_alone(index: condsim.Index, tmp_pat
     assert (names(matches)[0], matches.method, len(matches)) == ("sky", "text_only", 5)
 
 
+def test_features_in_parts_are_searched_where_they_are(index: condsim.Index, folder: Path, tmp_path: Path) -> None:
+    table, features = index.pictures.table, index.pictures.features
+    order = [3, 0, 4, 2, 1]  # not that of the names
+    condsim.write_parts(tmp_path / "parts", [([table.names[i] for i in order], features[order])], dtype="float32")
+    parts = condsim.Index(tmp_path / "parts", Colours())
+    assert len(parts) == 5
+    Image.new("RGB", (9, 9), (10, 220, 60)).save(tmp_path / "leaf.png")
+    values = {"tint": ["red", "blue", "green"]}
+    pairs: list[Any] = [("warm/red.png", "tint"), (tmp_path / "leaf.png", "tint")]
+    for method in ("image_plus_text", "clay", "alpha_query_expansion"):
+        settings: dict[str, Any] = {"values": values} if method == "clay" else {}
+        found, expected = (one.search(pairs, method=method, k=3, **settings) for one in (parts, index))
+        assert names(found) == names(expected)
+        assert [match.score for match in found] == pytest.approx([match.score for match in expected], abs=1e-5)
+    assert names(parts.search(condition="sky", k=1)) == ["sky"]
+    with pytest.raises(NotApplicable, match="WeiCom does not rank a gallery in parts"):
+        parts.search(*pairs[0], method="weicom")
+    with pytest.raises(CondsimError, match=r"warm/redd.png: there is no such file.* Did you mean 'warm/red.png'"):
+        parts.search("warm/redd.png")
+    condsim.write_parts(tmp_path / "wide", [(["a"], [[1.0] * 5])])
+    with pytest.raises(CondsimError, match="wide has features of width 5, but colours of 4: choose the backbone"):
+        condsim.Index(tmp_path / "wide", Colours())
+
+
 def test_a_list_of_queries_gives_what_each_gives_alone(index: condsim.Index, folder: Path) -> None:
     pairs: list[Any] = [("warm/red.png", "blue"), ("green.png", ["sky", "pink"])]
     matches = index.search(pairs, k=3)
