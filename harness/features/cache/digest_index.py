@@ -12,6 +12,9 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from condsim.harness.console import warn
 from condsim.harness.errors import CondsimError, UnusableRowsError
 from condsim.harness.features.cache.file_digests import Stamps, digest_files, stamp_files
@@ -36,6 +39,8 @@ _NOT_ACCESSIBLE = {
 _TABLE = (
     "CREATE TABLE IF NOT EXISTS digests (path TEXT PRIMARY KEY, stamp BLOB, digest BLOB, checksum BLOB) WITHOUT ROWID"
 )
+_TABLE_NAME = "table "
+"""Start of what is in place of a path for the digest of a whole image table."""
 _READ = "SELECT path, stamp, digest, checksum FROM digests WHERE path IN (SELECT value FROM json_each(?))"
 
 Result = TypeVar("Result")
@@ -67,7 +72,7 @@ class DigestIndex:
             stored = self._read([paths[i] for i in unknown])
             self._known.update(stored)
             unknown = [i for i in unknown if stored.get(paths[i], (b"",))[0] != seen[i]]
-        settled = stamps[:, 1:3].max(axis=1) < time.time_ns() - RACY_NS
+        settled = _settled(stamps)
         fresh = dict(zip(unknown, digest_files([paths[i] for i in unknown]), strict=True))
         digests = [fresh[i] if i in fresh else self._known[path][1] for i, path in enumerate(paths)]
         new = {paths[i]: (seen[i], value) for i, value in fresh.items() if settled[i]}
@@ -76,6 +81,20 @@ class DigestIndex:
         self._known.update(new)
         self._write(new)
         return digests
+
+    def of_table(self, fingerprint: bytes) -> bytes | None:
+        """The digest that ``keep_table`` got for an image table with this fingerprint; None: unknown."""
+        name = _TABLE_NAME + fingerprint.hex()
+        if name not in self._known:
+            self._known.update(self._read([name]))
+        return self._known[name][1] if name in self._known else None
+
+    def keep_table(self, fingerprint: bytes, digest: bytes, stamps: Stamps) -> None:
+        """Keep the digest of a whole table, unless one of its files has just changed."""
+        if len(stamps) and _settled(stamps).all():
+            entry = {_TABLE_NAME + fingerprint.hex(): (b"", digest)}
+            self._known.update(entry)
+            self._write(entry)
 
     def digest_file(self, path: Path) -> bytes:
         """The digest of one file, such as a file of weights. Raises CondsimError if it cannot be read."""
@@ -86,7 +105,7 @@ class DigestIndex:
             raise CondsimError(f"{path}: {error.faults[0]}") from None
 
     def forget_missing(self) -> int:
-        """Delete the entries of files that no longer exist; returns how many there were."""
+        """Delete the entries of files that no longer exist, and of all tables; returns how many files there were."""
 
         def forget() -> int:
             with self._connection("rw") as connection:
@@ -94,7 +113,7 @@ class DigestIndex:
                 paths = [path for (path,) in connection.execute("SELECT path FROM digests")]
                 gone = [(path,) for path in paths if not isinstance(path, str) or not os.path.exists(path)]
                 connection.executemany("DELETE FROM digests WHERE path = ?", gone)
-            return len(gone)
+            return sum(not str(path).startswith(_TABLE_NAME) for (path,) in gone)
 
         return self._attempt(forget, 0) if self.file.exists() else 0
 
@@ -150,6 +169,11 @@ class DigestIndex:
         address = f"{self.file.absolute().as_uri()}?mode={mode}"
         with closing(sqlite3.connect(address, uri=True, timeout=LOCK_SECONDS)) as connection, connection:
             yield connection
+
+
+def _settled(stamps: Stamps) -> NDArray[np.bool_]:
+    """[n] whether a file that changes from now on gets another stamp."""
+    return np.asarray(stamps[:, 1:3].max(axis=1) < time.time_ns() - RACY_NS)
 
 
 def _checked(row: tuple[object, ...]) -> tuple[str, Entry]:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from condsim.harness.errors import UnusableRowsError
-from condsim.harness.hashing import digest_now, stamp_of
+from condsim.harness.hashing import Stamp, digest_now, stamp_of
 from condsim.harness.progress import track
 
 Stamps = NDArray[np.int64]
@@ -19,17 +19,17 @@ Stamps = NDArray[np.int64]
 
 def stamp_files(paths: Sequence[str]) -> Stamps:
     """The stamp of every file. Raises UnusableRowsError (by position in ``paths``) for missing files."""
-    stamps = np.empty((len(paths), 4), dtype=np.int64)
+    stamps: list[Stamp] = []
     faults = {}
     for i, path in enumerate(paths):
         try:
-            stamps[i] = stamp_of(path)
+            stamps.append(stamp_of(path))
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
             faults[i] = "there is no such file" if isinstance(error, FileNotFoundError) else str(reason)
     if faults:
         raise UnusableRowsError(len(paths), faults, lambda i: paths[i])
-    return stamps
+    return np.array(stamps, dtype=np.int64).reshape(-1, 4)
 
 
 def available_cores() -> int:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from condsim.harness.errors import UnusableRowsError
 from condsim.harness.features.cache.digest_index import DigestIndex
-from condsim.harness.features.cache.file_digests import stamp_files
+from condsim.harness.features.cache.file_digests import Stamps, stamp_files
 from condsim.harness.features.cache.table import FeatureTable
 from condsim.harness.hashing import digest
 from condsim.harness.task import ImageTable
@@ -64,10 +64,28 @@ class FeatureStore:
         """
         with _by_row(table) as (names, paths):
             stamps = stamp_files(paths)
+            return self._keys(table, names, paths, stamps, _fingerprint(table, stamps.tobytes()))
+
+    def images_digest(self, table: ImageTable) -> bytes:
+        """The digest of all keys of ``image_keys``, in the order of the table. Raises what it raises.
+
+        It is stored under the stamps of the files, so it takes a tenth of the time of the keys while no file changes.
+        """
+        with _by_row(table) as (names, paths):
+            stamps = stamp_files(paths)
             fingerprint = _fingerprint(table, stamps.tobytes())
-            if fingerprint not in self._image_keys:
-                contents = dict(zip(names, self.digests.digests(paths, stamps), strict=True))
-                self._remember_keys(fingerprint, table, [contents[name] for name in table.names])
+            known = self.digests.of_table(fingerprint)
+            if known is None:
+                known = digest(b"".join(self._keys(table, names, paths, stamps, fingerprint).keys))
+                self.digests.keep_table(fingerprint, known, stamps)
+        return known
+
+    def _keys(
+        self, table: ImageTable, names: Sequence[str], paths: Sequence[str], stamps: Stamps, fingerprint: bytes
+    ) -> ImageKeys:
+        if fingerprint not in self._image_keys:
+            contents = dict(zip(names, self.digests.digests(paths, stamps), strict=True))
+            self._remember_keys(fingerprint, table, [contents[name] for name in table.names])
         self._image_keys.move_to_end(fingerprint)
         return self._image_keys[fingerprint]
 
@@ -91,7 +109,7 @@ def _by_row(table: ImageTable) -> Iterator[tuple[list[str], list[str]]]:
     names = list(dict.fromkeys(table.names))
     folder = os.path.join(table.root, "")
     try:
-        yield names, [folder + table.file(name) for name in names]
+        yield names, [folder + file for file in _files(table, names)]
     except UnusableRowsError as error:
         by_name = {names[i]: fault for i, fault in error.faults.items()}
         faults = {row: by_name[name] for row, name in enumerate(table.names) if name in by_name}
@@ -145,18 +163,23 @@ def _keys_of_rows(table: ImageTable, digests: list[bytes]) -> list[bytes]:
     if table.boxes is None:
         return digests
     boxed = ~np.isnan(table.boxes).min(axis=1)
-    rule = PLAIN_RULE if table.crop == "plain" else CROP_RULE + np.float64(table.dilation).tobytes()
-    boxes = np.ascontiguousarray(table.boxes, dtype=np.float64)
+    rule, boxes = _rule(table), np.ascontiguousarray(table.boxes, dtype=np.float64)
     return [
         digest(b"".join((rule, boxes[row].tobytes(), content))) if boxed[row] else content
         for row, content in enumerate(digests)
     ]
 
 
+def _files(table: ImageTable, names: Sequence[str]) -> Sequence[str]:
+    return [table.file(name) for name in names] if table.files else names
+
+
+def _rule(table: ImageTable) -> bytes:
+    return PLAIN_RULE if table.crop == "plain" else CROP_RULE + np.float64(table.dilation).tobytes()
+
+
 def _fingerprint(table: ImageTable, stamps: bytes) -> bytes:
-    files = (table.file(name) for name in table.names)
-    names = "\0".join((str(table.root), *files)).encode("utf-8", "surrogatepass")
+    names = "\0".join((str(table.root), *_files(table, table.names))).encode("utf-8", "surrogatepass")
     boxes = b"" if table.boxes is None else table.boxes.tobytes()
-    rule = np.float64(table.dilation).tobytes() if table.crop == "genecis" else table.crop.encode()
-    parts = (names, boxes, rule, stamps)
+    parts = (names, boxes, _rule(table), stamps)
     return digest(b"".join(digest(part) for part in parts))

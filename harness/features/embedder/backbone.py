@@ -183,7 +183,7 @@ class Embedder:
 
     def images_digest(self, table: ImageTable) -> str:
         """A digest of every picture's content and crop, in the order of the table."""
-        return digest(b"".join(self.store.image_keys(table).keys)).hex()
+        return self.store.images_digest(table).hex()
 
     def forget_features(self) -> None:
         for kind in self.prompts:

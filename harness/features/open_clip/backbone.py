@@ -31,7 +31,6 @@ from condsim.harness.features.open_clip.batches import InPieces, Load, encode_pi
 from condsim.harness.features.open_clip.model import PRECISIONS, ClipModel, ModelSpec, load_model
 from condsim.harness.features.open_clip.preprocessing import TRANSFORMS, GivenPreprocessing
 from condsim.harness.features.pictures import read_picture
-from condsim.harness.hashing import content_digest
 from condsim.harness.images import ImageNote
 from condsim.harness.paths import default_cache_dir, resolve
 from condsim.harness.progress import track
@@ -190,7 +189,7 @@ class OpenClip:
 
     def images_digest(self, table: ImageTable) -> str:
         """A digest of every picture's content and crop, in the order of the table."""
-        return content_digest(b"".join(self.store.image_keys(table).keys))
+        return self.store.images_digest(table).hex()
 
     def forget_features(self) -> None:
         for kind in ("image", "text"):

@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Generator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -287,6 +288,27 @@ def test_unchanged_files_are_not_read_again(tmp_path: Path, pictures: Path, monk
     assert not read
     keys(tmp_path, pictures, "a.png", "sub/c.png")
     assert read == [str(pictures / "sub/c.png")]
+
+
+def test_the_digest_of_a_table_is_that_of_its_keys_whether_stored_or_not(
+    tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def digest_of(**more: Any) -> bytes:
+        table = ImageTable(pictures, ("a.png", "b.png"), **more)
+        known = FeatureStore(tmp_path).images_digest(table)
+        assert known == digest(b"".join(FeatureStore(tmp_path).image_keys(table).keys))
+        return known
+
+    boxes = np.array([[1.0, 2, 3, 4], [1, 2, 3, 4]])
+    first = [digest_of(), digest_of(boxes=boxes), digest_of(boxes=boxes, crop="plain")]
+    assert len(set(first)) == 3
+    with monkeypatch.context() as patch:
+        patch.setattr(FeatureStore, "_keys", None)
+        assert FeatureStore(tmp_path).images_digest(ImageTable(pictures, ("a.png", "b.png"))) == first[0]
+    (pictures / "b.png").write_text("CONTENT OF b.png")
+    assert digest_of() != first[0]
+    past(pictures)
+    assert digest_of() != first[0]
 
 
 def test_names_that_are_not_utf8_are_files_like_others(tmp_path: Path) -> None:
