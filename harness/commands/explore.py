@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from condsim.harness.commands.search import add_index_options
 from condsim.harness.console import console
 from condsim.harness.errors import CondsimError
 
@@ -93,18 +94,10 @@ def _parser() -> argparse.ArgumentParser:
         help="the folder with the pictures and its subfolders, or a task of a benchmark with its queries: "
         "benchmark=NAME and other settings, such as tasks=[focus_attribute]",
     )  # fmt: skip
-    parser.add_argument(
-        "--backbone", default="ViT-B-32/openai", help="`condsim ls backbones` lists them (default: %(default)s)"
-    )
+    add_index_options(parser)
     parser.add_argument(
         "--marks", type=Path, default=Path("marks"), metavar="FOLDER", help="for your marks (default: %(default)s)"
     )
-    parser.add_argument(
-        "--train", type=Path, metavar="FOLDER",
-        help="other pictures, for methods that look things up in a training split, such as nnn",
-    )  # fmt: skip
-    parser.add_argument("--phrases", type=Path, metavar="FILE", help="texts of that split, one per line")
     parser.add_argument("--port", type=int, help="default: the first free one from 7860 on")
     parser.add_argument("--no-browser", action="store_true", help="print the address and open no browser")
-    parser.add_argument("--config-dir", "-cd", metavar="FOLDER", help="a folder of your own choices")
     return parser

@@ -82,9 +82,6 @@ def _parser() -> argparse.ArgumentParser:
         "--method", help="`condsim ls methods` lists them (default: image_plus_text; image_only without a condition, "
         "text_only without a picture)",
     )  # fmt: skip
-    parser.add_argument(
-        "--backbone", default="ViT-B-32/openai", help="`condsim ls backbones` lists them (default: %(default)s)"
-    )
     parser.add_argument("--top", type=int, default=20, metavar="K", help="how many pictures to find (default: 20)")
     parser.add_argument("--why", action="store_true", help="explain each result, where the method can")
     parser.add_argument(
@@ -92,6 +89,17 @@ def _parser() -> argparse.ArgumentParser:
         help="values of a condition, for methods that need them and conditions that the lexicon lacks; quote a value "
         "with a comma: 'mood=happy,\"sad, calm\"'",
     )  # fmt: skip
+    add_index_options(parser)
+    parser.add_argument("--format", choices=("table", "json"), default="table", help="default: table")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="also write a contact sheet with the pictures")
+    return parser
+
+
+def add_index_options(parser: argparse.ArgumentParser) -> None:
+    """The options that say how an index of a folder is made, of `condsim search` and `condsim explore`."""
+    parser.add_argument(
+        "--backbone", default="ViT-B-32/openai", help="`condsim ls backbones` lists them (default: %(default)s)"
+    )
     parser.add_argument(
         "--train", type=Path, metavar="FOLDER",
         help="other pictures, for methods that look things up in a training split, such as nnn",
@@ -99,10 +107,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--phrases", type=Path, metavar="FILE", help="texts of that split, one per line, for neighborhood_rerank"
     )
-    parser.add_argument("--format", choices=("table", "json"), default="table", help="default: table")
-    parser.add_argument("--html", type=Path, metavar="FILE", help="also write a contact sheet with the pictures")
     parser.add_argument("--config-dir", "-cd", metavar="FOLDER", help="a folder of your own choices")
-    return parser
 
 
 def _setting(argument: str) -> tuple[str, str]:
