@@ -12,7 +12,7 @@ from condsim.harness.commands.runs import UNEXPECTED, BenchJob, RunState, run_jo
 from condsim.harness.configs import make, make_once
 from condsim.harness.console import console, warn
 from condsim.harness.deferred import defer
-from condsim.harness.errors import CondsimError
+from condsim.harness.errors import CondsimError, first_of
 from condsim.harness.results.leaderboard import Leaderboard
 from condsim.harness.results.results import Results
 from condsim.harness.settings.composition import Job, jobs
@@ -96,7 +96,7 @@ def conclude(outcomes: Outcomes) -> int:
     for note in results.notes:
         warn(note)
     for name, reasons in outcomes.not_applicable.items():
-        console.print(f"{name} does not apply to {', '.join(reasons)}: {next(iter(reasons.values()))}", style="dim")
+        console.print(f"{name} does not apply to {first_of(reasons)}: {next(iter(reasons.values()))}", style="dim")
     for reason in () if outcomes.only_one_failure else outcomes.failed:
         console.print(f"failed: {reason}", style="bold red")
     for folder in outcomes.spare:

@@ -158,9 +158,9 @@ class Outcomes:
         return results.leaderboard().of_runs({record.run for record in (*self.done, *self.skipped)})
 
     def summary(self) -> str:
-        parts = [f"{len(self.done)} run", f"{len(self.skipped)} already done"]
+        parts = [f"{_counted(len(self.done), 'run')} finished", f"{len(self.skipped)} already done"]
         if self.submitted:
-            parts.append(f"{self.submitted} jobs submitted")
+            parts.append(f"{_counted(self.submitted, 'job')} submitted")
         if self.not_applicable:
             parts.append(f"{sum(map(len, self.not_applicable.values()))} not applicable")
         if self.failures:
@@ -210,6 +210,10 @@ class Outcomes:
                 self.writable = False
                 where = f"results={results} cannot be written ({why})"
                 self.failures[where, "nothing was run. Choose another folder with results=FOLDER"] = []
+
+
+def _counted(count: int, name: str) -> str:
+    return f"{count} {name}" + "s" * (count != 1)
 
 
 def failure(what: str, tasks: Sequence[str], why: str = "") -> str:

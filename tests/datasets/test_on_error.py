@@ -55,12 +55,12 @@ def test_cirr(bench: Callable[..., str], tmp_path: Path) -> None:
     assert [message.split(" (")[0] for message in record["skipped"][:3]] == left_out
     assert [message[:10] for message in record["skipped"][3:]] == [f"query {100 + i}:" for i in (1, 3, 5, 7)]
     assert record["queries"] == 4
-    assert "0 run, 1 already done" in bench(*options, "method=image_only", "benchmark.on_error=skip")
+    assert "0 runs finished, 1 already done" in bench(*options, "method=image_only", "benchmark.on_error=skip")
 
     for name in ("7", "12", "13"):
         (images / f"dev-{name}-0-img0.png").unlink()
     output = bench(*options, "method=image_only", "benchmark.on_error=skip")
-    assert "0 run, 1 already done" in output, "a missing image is left out as one that does not decode is"
+    assert "0 runs finished, 1 already done" in output, "a missing image is left out as one that does not decode is"
 
 
 def test_a_positive_lost_of_several_loses_no_query(tmp_path: Path) -> None:

@@ -115,7 +115,7 @@ def it_runs(words: list[str], line: str) -> None:
     assert status == 0, output
     assert "Traceback" not in output
     if words[1] == "bench" and "force=true" in arguments:
-        assert re.search(r"[1-9]\d* run, 0 already done", output), output
+        assert re.search(r"[1-9]\d* runs? finished, 0 already done", output), output
 
 
 def the_file_runs(words: list[str], line: str) -> None:

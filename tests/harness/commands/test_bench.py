@@ -53,13 +53,13 @@ def test_a_constant_scorer_gets_exactly_chance(folder: Path) -> None:
 
 def test_a_sweep_leaves_one_record_a_value_and_runs_nothing_twice(folder: Path) -> None:
     sweep = ("-m", "method=constant", "method.value=1,2,3")
-    assert "6 run, 0 already done" in bench(folder, *sweep)
+    assert "6 runs finished, 0 already done" in bench(folder, *sweep)
     records = sorted(folder.glob("results/runs/toy/*/*/record.json"))
     assert len(records) == 6
     settings = [json.loads(path.read_text())["settings"] for path in records]
     assert sorted(entry.get("value", 1.0) for entry in settings) == [1, 1, 2, 2, 3, 3]
     before = [path.stat().st_mtime_ns for path in records]
-    assert "0 run, 6 already done" in bench(folder, *sweep)
+    assert "0 runs finished, 6 already done" in bench(folder, *sweep)
     assert [path.stat().st_mtime_ns for path in records] == before
     assert "2 run" in bench(folder, "method=constant", "force=true")
 
@@ -95,7 +95,7 @@ def test_a_refused_setting_is_one_message(folder: Path) -> None:
     assert "how=refuse was asked for" in bench(folder, "method=broken", "method.how=refuse", status=1)
     shown = bench(folder, "method=constant", "+method.valeu=1", status=1)
     assert shown.count("method.valeu: toy.Constant has no setting 'valeu'. Did you mean 'value'?") == 1
-    assert shown.strip().endswith("0 run, 0 already done, 1 FAILED")
+    assert shown.strip().endswith("0 runs finished, 0 already done, 1 FAILED")
     assert "nowhere_to_be_found" in bench(
         folder, "method=custom", "method._target_=nowhere_to_be_found.Method", status=1
     )
@@ -122,7 +122,7 @@ def test_a_backbone_that_cannot_be_loaded_is_reported_once(folder: Path) -> None
     assert shown.count("the weights are not on this machine") == 1
     assert shown.count("backbone unloadable cannot be loaded") == 2, "at once, and in the summary"
     assert {row["backbone"] for row in leaderboard(folder)} == {"toy"}
-    assert "4 run, 0 already done, 1 FAILED" in shown
+    assert "4 runs finished, 0 already done, 1 FAILED" in shown
 
 
 def test_what_does_not_apply_is_one_line_per_method(folder: Path) -> None:
@@ -133,7 +133,7 @@ def test_what_does_not_apply_is_one_line_per_method(folder: Path) -> None:
 def test_no_method_ends_a_sweep_or_changes_what_others_get(folder: Path) -> None:
     hows = "exit,hard_exit,generator_exit,close_output,odd_message,write,nothing"
     shown = bench(folder, "-m", "method=custom", "method._target_=evil.Evil", f"+method.how={hows}", status=1)
-    assert "2 run, 0 already done, 12 FAILED" in shown
+    assert "2 runs finished, 0 already done, 12 FAILED" in shown
     assert "it called sys.exit" in shown
     assert "Evil (how=hard_exit) on toy/few, toy/whole: a method must not end the process" in shown
     assert "GeneratorExit" in shown
@@ -171,8 +171,8 @@ def test_an_edited_method_is_run_again(folder: Path) -> None:
     own = ("method=custom", "method._target_=edited.Mine")
     for value in (1, 2):
         (folder / "edited.py").write_text(f"from toy import Constant\nclass Mine(Constant):\n    level = {value}\n")
-        assert "2 run, 0 already done" in bench(folder, *own)
-    assert "0 run, 2 already done" in bench(folder, *own)
+        assert "2 runs finished, 0 already done" in bench(folder, *own)
+    assert "0 runs finished, 2 already done" in bench(folder, *own)
 
 
 def test_a_damaged_run_is_named_and_run_again(folder: Path) -> None:
@@ -184,16 +184,16 @@ def test_a_damaged_run_is_named_and_run_again(folder: Path) -> None:
     task.write_bytes(b"damaged")
     shown = bench(folder, "method=constant")
     assert "ranks.npz is damaged" in shown
-    assert "1 run, 1 already done" in shown
+    assert "1 run finished, 1 already done" in shown
     assert leaderboard(folder) == before
     assert task.read_bytes() != b"damaged"
-    assert "0 run, 2 already done" in bench(folder, "method=constant")
+    assert "0 runs finished, 2 already done" in bench(folder, "method=constant")
 
 
 def test_more_best_candidates_replace_a_record(folder: Path) -> None:
     bench(folder, "method=constant", "top=2")
     assert "2 run" in bench(folder, "method=constant", "top=5")
-    assert "0 run, 2 already done" in bench(folder, "method=constant", "top=3")
+    assert "0 runs finished, 2 already done" in bench(folder, "method=constant", "top=3")
     assert len(list(folder.glob("results/runs/toy/*/*/record.json"))) == 2
 
 

@@ -48,12 +48,12 @@ def leaderboard(folder: Path) -> str:
 def test_pictures_that_change_and_keep_their_names_are_another_run(folder: Path) -> None:
     bench = ("bench", "method=image_only", "benchmark.queries=0.3")
     first = condsim(folder, *bench)
-    assert "1 run, 0 already done" in first
+    assert "1 run finished, 0 already done" in first
     before = {path: path.read_bytes() for path in (folder / "pictures").iterdir()}
     for i, path in enumerate(sorted(before)):
         draw(path, (120, 120, 120), i)
     second = condsim(folder, *bench)
-    assert "1 run, 0 already done" in second
+    assert "1 run finished, 0 already done" in second
     titles = [line for line in leaderboard(folder).splitlines() if line.startswith("**labelled/color")]
     newest, older = titles
     assert newest.startswith("**labelled/color, question set ")
@@ -62,7 +62,7 @@ def test_pictures_that_change_and_keep_their_names_are_another_run(folder: Path)
     for path, content in before.items():
         path.write_bytes(content)
     again = condsim(folder, *bench)
-    assert "0 run, 1 already done" in again
+    assert "0 runs finished, 1 already done" in again
     value, other = (text.partition(" map ")[2].split()[0] for text in (first, second))
     assert value in again
     assert value != other

@@ -31,9 +31,9 @@ def test_a_command_imports_only_what_its_runs_need(tmp_path: Path) -> None:
         subprocess.run([sys.executable, "-c", CODE, "bench", *more], capture_output=True, text=True, check=True)
         for more in (settings, [*settings[2:], "method=clay", "statistics.seed=1"])
     )
-    assert "7 run, 0 already done" in first
-    assert "0 run, 7 already done" in again.stdout
+    assert "7 runs finished, 0 already done" in first
+    assert "0 runs finished, 7 already done" in again.stdout
     assert again.stdout.endswith("imported: [] status: 0\n")
-    assert "1 run, 0 already done" in encoded.stdout
+    assert "1 run finished, 0 already done" in encoded.stdout
     assert "'torch'" in encoded.stdout
     assert not re.search("open_clip|torchvision", encoded.stdout), "for pictures and texts that are not encoded yet"

@@ -72,4 +72,4 @@ def test_results_that_cannot_be_written_are_one_event_of_a_process(folder: Path)
     outcomes = Outcomes()
     outcomes.collect([unwritable, unwritable])
     assert not outcomes.writable
-    assert outcomes.summary() == "0 run, 0 already done, 1 FAILED"
+    assert outcomes.summary() == "0 runs finished, 0 already done, 1 FAILED"

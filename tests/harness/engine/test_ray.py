@@ -233,15 +233,15 @@ def test_a_sweep_with_a_killed_worker_leaves_the_records_of_one_process(engine: 
     (alone / "died").touch()
     own = ("benchmark=toy", "backbone=toy", "method=custom", "method._target_=deadly.Deadly", "+method.value=1,2,3,4")
     sweep = ("bench", "--config-dir", ".", "-m", *own)
-    assert "8 run, 0 already done" in run_condsim(*sweep, folder=alone)
+    assert "8 runs finished, 0 already done" in run_condsim(*sweep, folder=alone)
     shown = run_condsim(*sweep, "engine=ray", "engine.workers=2", folder=shared)
-    assert "8 run, 0 already done" in shown
+    assert "8 runs finished, 0 already done" in shown
     assert shown.count("Ray: lost a worker on") == 1
     assert shown.count("recall@1") >= 4, "each run has its line"
     assert records(shared) == records(alone)
     assert (shared / "died").exists()
     again = run_condsim(*sweep, "engine=ray", folder=shared)
-    assert "0 run, 8 already done" in again
+    assert "0 runs finished, 8 already done" in again
     assert "Ray" not in again, "finished runs start no worker"
 
 
