@@ -62,11 +62,14 @@ def task_bars(groups: Sequence[QuestionSet]) -> Figure:
 
 
 def sweep_curve(sweep: Sweep) -> Figure:
-    """One curve per task with its 95 % band; a logarithmic axis where the values span more than a factor of eight."""
+    """One curve per task with its 95 % band, and a dot per seed where a point is a mean over seeds; a logarithmic axis
+    where the values span more than a factor of eight."""
     figure, axes = _chart(list(sweep.lines))
     for task, line in sweep.lines.items():
         x = [value for value, _ in line]
-        axes.plot(x, [100 * metric.value for _, metric in line], marker="o", markersize=3.5, label=task)
+        (curve,) = axes.plot(x, [100 * metric.value for _, metric in line], marker="o", markersize=3.5, label=task)
+        for value, of_seed in sweep.seeds.get(task, ()):
+            axes.scatter(value, 100 * of_seed, s=7, facecolors="none", edgecolors=curve.get_color(), linewidths=0.7)
         low, high = (np.array([100 * metric.ends[end] for _, metric in line]) for end in (0, 1))
         axes.fill_between(x, low, high, alpha=0.15, linewidth=0)
     xs = sorted({value for line in sweep.lines.values() for value, _ in line})
@@ -77,7 +80,7 @@ def sweep_curve(sweep: Sweep) -> Figure:
     axes.set_ylim(0)
     metrics = set(sweep.metrics.values())
     axes.set(xlabel=sweep.setting, ylabel=f"{metrics.pop() if len(metrics) == 1 else 'headline metric'}, percent")
-    axes.set_title(f"{sweep.method} {sweep.fixed}".strip(), loc="left")
+    axes.set_title(sweep.label, loc="left")
     _legend(figure, axes)
     return figure
 

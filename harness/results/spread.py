@@ -101,7 +101,15 @@ def find_spreads(groups: Sequence[QuestionSet], notes: list[str]) -> list[Spread
                 members.setdefault(key, {})[_wording(run)] = run, metric
     repeated = [(key[0], [*own.values()]) for key, own in members.items() if len(own) > 1]
     spreads = [Spread(over, own[0][1], tuple(run for run, _ in own), "") for over, own in repeated]
-    return [replace(spread, settings=_settings(spread, spreads)) for spread in spreads]
+    return [
+        replace(
+            spread,
+            settings=settings_apart(
+                spread.members[0], [other.members[0] for other in spreads if _named_as(other) == _named_as(spread)]
+            ),
+        )
+        for spread in spreads
+    ]
 
 
 def settings_of(run: StoredRun) -> dict[str, Any]:
@@ -169,16 +177,15 @@ def _wording(run: StoredRun) -> str:
     return run.record.variant.partition(MARK)[2]
 
 
-def _settings(spread: Spread, spreads: Sequence[Spread]) -> str:
-    """The settings of a spread; with those of its training in which others of the same task and method differ."""
-    first = spread.members[0]
-    trained = [flat(other.members[0].record.training) for other in spreads if _named_as(other) == _named_as(spread)]
+def settings_apart(run: StoredRun, others: Iterable[StoredRun], *without: str) -> str:
+    """``settings_but_files`` of a run, and the settings of its training, but the seed, in which ``others`` differ."""
+    trained = [flat(other.record.training) for other in others]
     own = {
         name: value
-        for name, value in flat(first.record.training).items()
-        if name != "seed" and any(other.get(name) != value for other in trained)
+        for name, value in flat(run.record.training).items()
+        if name != "seed" and f"training.{name}" not in without and any(other.get(name) != value for other in trained)
     }
-    return " ".join(filter(None, (settings_but_files(first), settings_text(own))))
+    return " ".join(filter(None, (settings_but_files(run, *without), settings_text(own))))
 
 
 def _named_as(spread: Spread) -> tuple[str, ...]:

@@ -96,14 +96,25 @@ def test_a_spread_is_shown_only_where_all_of_its_runs_are(tmp_path: Path) -> Non
     assert board.of_runs({first}).spreads == ()
 
 
-def test_a_training_setting_with_several_values_is_a_learning_curve(tmp_path: Path) -> None:
+def test_a_training_setting_with_several_values_is_a_learning_curve_of_the_mean_over_seeds(tmp_path: Path) -> None:
     results = tmp_path / "results"
-    for number in range(3):
-        trained(results, number, triplets=10 ** (number + 1))
-        trained(results, 5 + number, triplets=10, seed=7 + number)  # a seed is nothing to draw a curve over
-    (curve,) = find_sweeps(Results(results).question_sets)
-    assert curve.setting == "training.triplets"
-    assert [x for x, _ in curve.lines["focus"]] == [10, 100, 1000]
+    values: dict[int, list[float]] = {10: [], 100: [], 1000: []}
+    for number, triplets in enumerate((10, 100, 1000, 10)):
+        trained(results, number, triplets=triplets, seed=number // 3)  # two seeds of 10 triplets
+        trained(results, 10 + number, triplets=triplets, seed=number // 3, steps=200)
+    for run in Results(results).runs:
+        if run.record.training["steps"] == 100:
+            values[run.record.training["triplets"]].append(run.record.metrics["recall@1"].value)
+    curves = find_sweeps(Results(results).question_sets)
+    assert [(curve.setting, curve.fixed) for curve in curves] == [
+        ("training.triplets", "steps=100"), ("training.triplets", "steps=200")
+    ]  # fmt: skip
+    curve = curves[0]
+    assert {x: point.value for x, point in curve.lines["focus"]} == pytest.approx(
+        {x: sum(of_seeds) / len(of_seeds) for x, of_seeds in values.items()}
+    )
+    assert sorted(curve.seeds["focus"]) == sorted((10, value) for value in values[10])
+    assert curve.title.endswith("steps=100, mean over seeds, tiny")
 
 
 def test_the_report_has_the_table(tmp_path: Path) -> None:
