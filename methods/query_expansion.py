@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from condsim.harness.errors import CondsimError
-from condsim.harness.method import Expands, Gallery, Method, Queries, Scorer, TwoSided, query_side, score_side
+from condsim.harness.method import Expands, Gallery, Method, Queries, Scorer
 from condsim.harness.one_vector import unit
 from condsim.methods.inner_product import ImageOnly
-from condsim.methods.shared.base_method import Wrapper
+from condsim.methods.shared.base_method import ChangedQueries, Wrapper
 from condsim.methods.shared.checks import at_least
 
 if TYPE_CHECKING:  # torch is imported when it is used: harness/deferred.py
@@ -45,7 +45,7 @@ class AlphaQueryExpansion(Wrapper, Expands):
 
     def prepare(self, gallery: Gallery) -> Scorer:
         base = self.base.prepare(gallery)
-        return base if self.neighbors == 0 else ExpandedScorer(self, base, gallery)
+        return base if self.neighbors == 0 else ChangedQueries(base, _Expansion(self, base, gallery).expanded)
 
     def expanded(self, queries: Queries, items: Tensor, scores: Tensor) -> Queries:
         reference, items = unit(queries.reference), unit(items)
@@ -58,8 +58,8 @@ class AlphaQueryExpansion(Wrapper, Expands):
         return dataclasses.replace(queries, reference=unit(moved) * lengths)
 
 
-class ExpandedScorer(TwoSided):
-    """A base scorer that gets expanded references."""
+class _Expansion:
+    """Expands queries by the best of the base's items in a gallery."""
 
     def __init__(self, method: AlphaQueryExpansion, base: Scorer, gallery: Gallery) -> None:
         self.method = method
@@ -69,12 +69,6 @@ class ExpandedScorer(TwoSided):
         place[gallery.rows] = np.arange(len(gallery.rows))
         self.place = torch.from_numpy(place).to(self.items.device)
         """int64 [images of the table]: each image's place in the gallery, -1 where it is not in it."""
-
-    def query_side(self, queries: Queries) -> Any:
-        return query_side(self.base, self.expanded(queries))
-
-    def score(self, side: Any, rows: Tensor | None = None) -> Tensor:
-        return score_side(self.base, side, rows)
 
     def expanded(self, queries: Queries) -> Queries:
         """The queries with their expanded references."""
