@@ -52,7 +52,8 @@ def run_elsewhere(engine: Engine, jobs: Sequence[tuple[BenchJob, Tracker]], outc
     tables: list[tuple[str, ImageTable]] = []
     looking = RunState(measure=False)
     for job, tracker in jobs:
-        whole, divided = [], []
+        whole: list[str] = []
+        divided: list[str] = []
         for event in run_job(job, looking):
             if isinstance(event, Pending):
                 (divided if event.in_parts and engine.interactive else whole).append(event.task)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from condsim.harness.console import console
 from condsim.harness.errors import CondsimError
@@ -26,6 +27,8 @@ def main(argv: Sequence[str]) -> int:
     unknown = [name for name, _ in settings if not name.startswith(("method.", "backbone."))]
     if unknown:
         raise CondsimError(f"{unknown[0]}: expected a setting method.NAME=VALUE or backbone.NAME=VALUE")
+    of_backbone: dict[str, Any]
+    of_method: dict[str, Any]
     of_backbone, of_method = (
         {name.removeprefix(part): value for name, value in settings if name.startswith(part)}
         for part in ("backbone.", "method.")

@@ -65,14 +65,14 @@ class Reranked:
         equal = scan.equal - before.equal + after.equal
         if scan.best is None:
             return Scan(higher, equal, None)
-        scores, positions = scan.best
-        again = (positions[:, :, None] == self._positions[:, None, :]).any(axis=2)
+        others, places = scan.best
+        again = (places[:, :, None] == self._positions[:, None, :]).any(axis=2)
         ranked = np.where(self._among(batch.not_best), -np.inf, self._after)
-        scores = np.concatenate([ranked, np.where(again, -np.inf, scores)], axis=1).astype(self._after.dtype)
-        positions = np.concatenate([self._positions, positions], axis=1)
+        scores = np.concatenate([ranked, np.where(again, -np.inf, others)], axis=1).astype(self._after.dtype)
+        positions = np.concatenate([self._positions, places], axis=1)
         order = np.lexsort((positions, -scores), axis=1)[:, : batch.top]
-        scores, positions = (np.take_along_axis(values, order, axis=1) for values in (scores, positions))
-        return Scan(higher, equal, (scores, np.where(np.isinf(scores), -1, positions)))
+        best = np.take_along_axis(scores, order, axis=1)
+        return Scan(higher, equal, (best, np.where(np.isinf(best), -1, np.take_along_axis(positions, order, axis=1))))
 
     def _among(self, entries: Entries) -> NDArray[np.bool_]:
         """[B, shortlist + 1] which of the best items are among ``entries``."""
