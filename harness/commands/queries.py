@@ -97,8 +97,8 @@ def read_by_method(benchmark: Benchmark, settings: Mapping[str, Any]) -> dict[st
             reasons.append(f"{task.full_name}: {reason}")
     if not inputs:
         raise CondsimError("the method applies to none of the tasks:\n" + "\n".join(reasons))
-    for reason in reasons:
-        warn(f"not in the tables: {reason}")
+    for line in reasons:
+        warn(f"not in the tables: {line}")
     return inputs
 
 

@@ -27,8 +27,6 @@ def main(argv: Sequence[str]) -> int:
     unknown = [name for name, _ in settings if not name.startswith(("method.", "backbone."))]
     if unknown:
         raise CondsimError(f"{unknown[0]}: expected a setting method.NAME=VALUE or backbone.NAME=VALUE")
-    of_backbone: dict[str, Any]
-    of_method: dict[str, Any]
     of_backbone, of_method = (
         {name.removeprefix(part): value for name, value in settings if name.startswith(part)}
         for part in ("backbone.", "method.")
@@ -113,7 +111,7 @@ def add_index_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config-dir", "-cd", metavar="FOLDER", help="a folder of your own choices")
 
 
-def _setting(argument: str) -> tuple[str, str]:
+def _setting(argument: str) -> tuple[str, Any]:
     name, equals, value = argument.partition("=")
     if not equals:
         raise CondsimError(f"cannot read {argument!r}: expected SETTING=VALUE, such as method.rank=5")

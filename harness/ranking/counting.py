@@ -100,7 +100,8 @@ def count(scores: Tensor | Floats, thresholds: Floats) -> Counts:
     if isinstance(scores, np.ndarray):
         scores = torch.from_numpy(scores)
     if not scores.numel() or not thresholds.size:
-        return Counts(*np.zeros((2, *thresholds.shape), dtype=np.int64), float(scores.sum()))
+        none = np.zeros(thresholds.shape, dtype=np.int64)
+        return Counts(none, none.copy(), float(scores.sum()))
     limits = torch.from_numpy(np.ascontiguousarray(thresholds)).to(scores.device)
     if limits.dtype != scores.dtype:
         limits, scores = limits.double(), scores.double()

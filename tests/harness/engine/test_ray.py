@@ -199,7 +199,8 @@ def test_a_gallery_in_parts_has_the_bits_of_one_process_where_a_worker_is_killed
     benchmark = load(str(root / "queries.csv"), str(root / "gallery"), metrics=("map", "recall@10"))
     backbone = Precomputed([root / "gallery", root / "others.npy"], name="parts", cache_dir=root)
     backbone.encode_texts = Space(16).encode_texts  # type: ignore[method-assign]
-    hold, killed = engine.hold, []
+    hold = engine.hold
+    killed: list[Any] = []
 
     def hold_and_kill(makes: Sequence[Callable[[], object]]) -> Held:
         held: Any = hold(makes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,14 @@ from condsim.harness.results.kept import kept_in
 def test_a_result_is_computed_once_and_kept_while_it_is_used(tmp_path: Path) -> None:
     file, notes, computed = tmp_path / "kept.json", list[str](), list[Any]()
 
+    def twice(x: Any) -> dict[str, Any]:
+        computed.append(x)
+        return {"twice": 2 * x}
+
     def results(*inputs: Any) -> list[Any]:
         computed.clear()
         with kept_in(file, notes) as remember:
-            return [remember(x, lambda x=x: computed.append(x) or {"twice": 2 * x}) for x in inputs]
+            return [remember(x, partial(twice, x)) for x in inputs]
 
     assert results(1, 0.1) == results(1, 0.1) == [{"twice": 2}, {"twice": 0.2}]
     assert computed == []

@@ -214,7 +214,7 @@ def test_bench_divides_the_gallery_of_a_run_between_the_workers_of_an_engine(fol
     shared = run_condsim(*settings, "results=shared", "engine=two", folder=tmp_path)
     assert "workers share" not in alone
     assert shared.count("2 workers share the gallery") == 1
-    assert "1 run, 0 already done, 1 not applicable" in shared
+    assert "1 run finished, 0 already done, 1 not applicable" in shared
     for name in ("ranks.npz", "top.npy"):
         one, two = (next((tmp_path / results).glob(f"runs/*/*/*/{name}")) for results in ("alone", "shared"))
         assert one.read_bytes() == two.read_bytes()
