@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from condsim.harness.commands.elsewhere import run_elsewhere
-from condsim.harness.commands.outcomes import Failed, Outcomes
+from condsim.harness.commands.outcomes import Failed, Outcomes, report_run
 from condsim.harness.commands.runs import UNEXPECTED, BenchJob, RunState, run_job
 from condsim.harness.configs import make, make_once
 from condsim.harness.console import console, warn
@@ -93,6 +93,13 @@ def conclude(outcomes: Outcomes) -> int:
     results = Results(outcomes.results)
     if outcomes.writable:
         outcomes.leaderboard(results).print_overview()
+    hidden = {run.run for run in results.hidden}
+    for record in outcomes.skipped:
+        if record.run in hidden:
+            report_run(record)
+            warn(
+                "already done, but no table shows it: a newer run has the same settings. force=true makes it the newest"
+            )
     for note in results.notes:
         warn(note)
     for name, reasons in outcomes.not_applicable.items():

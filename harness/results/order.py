@@ -56,16 +56,25 @@ def tell_pictures_apart(runs: Sequence[StoredRun]) -> list[StoredRun]:
 def newest(runs: Iterable[StoredRun]) -> list[StoredRun]:
     """In the leaderboard's order, the newest of the runs alike in task, question set, method, backbone and settings.
 
-    Such runs differ in what the leaderboard does not show: a seed, the number of resamples, a protocol number.
+    Such runs differ in what the leaderboard does not show: the content of a file, the code of a class, the number of
+    resamples, a protocol number.
     """
     latest = {(run.record.task, run.question_set, *run.alike): run for run in _by_date(runs)}
     return sorted(latest.values(), key=run_order)
 
 
+def hidden_runs(runs: Iterable[StoredRun]) -> list[StoredRun]:
+    """The runs that :func:`newest` leaves out, which no table shows."""
+    runs = list(runs)
+    shown = {id(run) for run in newest(runs)}
+    return [run for run in runs if id(run) not in shown]
+
+
 def question_sets(runs: Sequence[StoredRun]) -> dict[tuple[str, str], list[str]]:
-    """(benchmark, task) -> its question sets, that of the newest run first."""
+    """(benchmark, task) -> its question sets, that of the newest run first; sets in other words come last."""
     sets: dict[tuple[str, str], list[str]] = {}
-    for run in reversed(_by_date(runs)):
+    newest_first = _by_date(runs)[::-1]
+    for run in sorted(newest_first, key=lambda run: bool(run.wording)):
         of_task = sets.setdefault((run.record.benchmark, run.record.task), [])
         if run.question_set not in of_task:
             of_task.append(run.question_set)
@@ -84,7 +93,7 @@ def set_name(question_set: str, variant: str) -> str:
 
 def older_set(task: str, name: str, runs: int, queries: int | None) -> str:
     """What is left out where only the newest question set of ``task`` is shown. ``name``: see :func:`set_name`."""
-    return f"{task}: {runs} run{'s'[: runs != 1]} on the older question set {name} ({queries} queries)"
+    return f"{task}: {runs} run{'s'[: runs != 1]} on the other question set {name} ({queries} queries)"
 
 
 def run_order(run: StoredRun) -> tuple[Any, ...]:

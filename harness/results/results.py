@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from condsim.harness.errors import CondsimError, did_you_mean
 from condsim.harness.results.leaderboard import Leaderboard, make_leaderboard
-from condsim.harness.results.order import is_misdated, short_id, tell_pictures_apart
+from condsim.harness.results.order import hidden_runs, is_misdated, short_id, tell_pictures_apart
 from condsim.harness.results.output import write_text
 from condsim.harness.results.published import find_published, read_published
 from condsim.harness.results.question_set import QuestionSet, group_runs, keep_runs, older_sets
@@ -41,6 +41,8 @@ class Results:
         self.published = None if published is None else Path(published)
         self.notes: list[str] = []
         """What is left out, or was not used as it is: one message per damaged record or file."""
+        self.hidden: list[StoredRun] = []
+        """Of ``runs``, those that no table shows: a newer run has the same name and settings."""
 
     @cached_property
     def runs(self) -> list[StoredRun]:
@@ -56,7 +58,14 @@ class Results:
             for run in runs
             if is_misdated(run)
         ]
-        return tell_pictures_apart(runs)
+        runs = tell_pictures_apart(runs)
+        self.hidden = hidden_runs(runs)
+        if self.hidden:
+            self.notes.append(
+                f"not shown: {len(self.hidden)} run{'s'[: len(self.hidden) != 1]}, such as {self.hidden[0].folder}. A "
+                "newer run has the same task, method, backbone and settings, with other content of its files or code"
+            )
+        return runs
 
     def _server_answer(self, folder: Path, record: Record) -> ServerAnswer | None:
         try:

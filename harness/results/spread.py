@@ -98,7 +98,7 @@ def find_spreads(groups: Sequence[QuestionSet], notes: list[str]) -> list[Spread
                 members.setdefault(("seeds", group.id, *alike), {})[str(seed)] = run, metric
             if questions is not None:
                 key = ("wordings", questions, *alike, seed)
-                members.setdefault(key, {})[_wording(run)] = run, metric
+                members.setdefault(key, {})[run.wording] = run, metric
     repeated = [(key[0], [*own.values()]) for key, own in members.items() if len(own) > 1]
     spreads = [Spread(over, own[0][1], tuple(run for run, _ in own), "") for over, own in repeated]
     return [
@@ -154,7 +154,7 @@ def spread_table(spreads: Iterable[Spread]) -> list[Table]:
 def _questions(group: QuestionSet, groups: Sequence[QuestionSet], notes: list[str]) -> str | None:
     """What question sets in other wordings have in common with this one; None where there is no other wording."""
     alike = [other for other in groups if other.full_name == group.full_name]
-    if not any(_wording(run) for other in alike for run in other.runs):
+    if not any(run.wording for other in alike for run in other.runs):
         return None
     from condsim.harness.wordings import without_words
 
@@ -166,15 +166,6 @@ def _questions(group: QuestionSet, groups: Sequence[QuestionSet], notes: list[st
     except CondsimError as error:
         notes.append(f"{group.title}: no spread over wordings: {error}")
         return None
-
-
-def _wording(run: StoredRun) -> str:
-    """The wording of the conditions that the run saw (``harness.wordings``); "" for the benchmark's own."""
-    if not run.record.variant:  # nearly always, and then NumPy need not be imported
-        return ""
-    from condsim.harness.wordings import MARK
-
-    return run.record.variant.partition(MARK)[2]
 
 
 def settings_apart(run: StoredRun, others: Iterable[StoredRun], *without: str) -> str:

@@ -65,6 +65,15 @@ class StoredRun:
         return "; ".join(filter(None, (self.record.variant, pictures)))
 
     @property
+    def wording(self) -> str:
+        """The wording of the conditions that it saw (:mod:`condsim.harness.wordings`); "" for the benchmark's own."""
+        if not self.record.variant:  # nearly always, and then NumPy need not be imported
+            return ""
+        from condsim.harness.wordings import MARK
+
+        return self.record.variant.partition(MARK)[2]
+
+    @property
     def label(self) -> str:
         """The method and its settings that are not the default: ``clay rank=5``, ``clay rank=5 (ViT-B-32/openai)``."""
         return self.named(with_backbone=self.with_backbone)

@@ -258,7 +258,7 @@ def _title(by: Sequence[str], entries: Sequence[Entry], all_entries: Sequence[En
     if "task" in by and "question_set" not in by:
         others = {other.question_set for other in all_entries if other.full_task == first.full_task}
         if len(others) > 1 or not first.is_newest:
-            parts.append(f"{'' if first.is_newest else 'older '}question set {first.set_name}")
+            parts.append(f"{'' if first.is_newest else 'other '}question set {first.set_name}")
         elif first.variant:
             parts.append(first.variant)
     labels = {"backbone": "backbone ", "question_set": "question set "}

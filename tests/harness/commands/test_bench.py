@@ -167,12 +167,16 @@ def test_a_method_that_does_not_apply_is_one_line_whatever_the_sweep(folder: Pat
     assert shown.count("Picky does not apply to toy/few, toy/whole: it is picky") == 1
 
 
-def test_an_edited_method_is_run_again(folder: Path) -> None:
+def test_an_edited_method_is_run_again_and_its_older_runs_are_named(folder: Path) -> None:
     own = ("method=custom", "method._target_=edited.Mine")
     for value in (1, 2):
         (folder / "edited.py").write_text(f"from toy import Constant\nclass Mine(Constant):\n    level = {value}\n")
         assert "2 runs finished, 0 already done" in bench(folder, *own)
-    assert "0 runs finished, 2 already done" in bench(folder, *own)
+    assert "not shown: 2 runs, such as" in bench(folder, *own)
+    (folder / "edited.py").write_text("from toy import Constant\nclass Mine(Constant):\n    level = 1\n")
+    again = bench(folder, *own)
+    assert "0 runs finished, 2 already done" in again
+    assert again.count("no table shows it: a newer run has the same settings") == 2
 
 
 def test_a_damaged_run_is_named_and_run_again(folder: Path) -> None:

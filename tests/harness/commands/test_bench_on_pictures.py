@@ -57,7 +57,7 @@ def test_pictures_that_change_and_keep_their_names_are_another_run(folder: Path)
     titles = [line for line in leaderboard(folder).splitlines() if line.startswith("**labelled/color")]
     newest, older = titles
     assert newest.startswith("**labelled/color, question set ")
-    assert older.startswith("**labelled/color, older question set ")
+    assert older.startswith("**labelled/color, other question set ")
     assert all(" pictures " in title for title in titles)
     for path, content in before.items():
         path.write_bytes(content)

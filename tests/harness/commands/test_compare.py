@@ -79,7 +79,7 @@ def test_a_list_of_queries_is_never_in_one_table_with_the_whole_task(
     assert "even (4†)" in shown.out
     assert "| part" in shown.out
     assert "| whole" not in shown.out
-    assert "not compared: toy/focus: 1 run on the older question set" in shown.err
+    assert "not compared: toy/focus: 1 run on the other question set" in shown.err
     Results(folder).report(tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
     labels = page[page.index('id="labels"') : page.index('id="distractors"')]

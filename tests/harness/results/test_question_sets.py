@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from builders import Methods, make_record, make_results
+from builders import Methods, make_record, make_results, make_task, write_run
 from condsim.harness.commands.compare import main as compare_main
 from condsim.harness.commands.leaderboard import main as leaderboard_main
 from condsim.harness.errors import CondsimError
@@ -46,7 +46,7 @@ def test_each_question_set_has_a_table_and_a_best_of_its_own() -> None:
     )
     newest, older = leaderboard.by()
     assert newest.title == "labelled/color, question set f2, backbone tiny, 10 queries"
-    assert older.title == "labelled/color, older question set f1, backbone tiny, 10 queries"
+    assert older.title == "labelled/color, other question set f1, backbone tiny, 10 queries"
     assert [len(table.rows) for table in (newest, older)] == [1, 2]
     assert [(e.method, e.question_set, e.standing) for e in leaderboard.entries] == [
         ("a", "f1", "best"), ("b", "f1", ""), ("a", "f2", ""),
@@ -61,9 +61,31 @@ def test_the_overview_shows_the_newest_question_set_and_names_the_others() -> No
     )
     (table,) = leaderboard.overview()
     assert [str(row[0]) for row in table.rows] == ["b"]
-    assert leaderboard.left_out_of_overview() == ["labelled/color: 1 run on the older question set f1 (10 queries)"]
+    assert leaderboard.left_out_of_overview() == ["labelled/color: 1 run on the other question set f1 (10 queries)"]
     (old,) = leaderboard.select(question_set="f1").overview()
-    assert "older question set f1" in old.title
+    assert "other question set f1" in old.title
+
+
+def test_a_set_in_other_words_does_not_take_the_place_of_the_usual_one() -> None:
+    leaderboard = make_leaderboard(
+        [run("color", "a", "f1", 0.5), run("color", "a", "f2", 0.9, 2, variant="wording=the {}")]
+    )
+    assert [entry.question_set for entry in leaderboard.entries if entry.is_newest] == ["f1"]
+    assert leaderboard.left_out_of_overview() == [
+        "labelled/color: 1 run on the other question set f2 wording=the {} (10 queries)"
+    ]
+
+
+def test_a_run_that_a_newer_one_replaces_in_all_tables_is_named(tmp_path: Path) -> None:
+    task = make_task(("color",))
+    first, second = (
+        write_run(tmp_path, task, "mine", 0.5, {}, seed, created=f"2020-01-0{seed}T00:00:00+00:00", headlines={})
+        for seed in (1, 2)
+    )
+    results = Results(tmp_path)
+    assert [entry.runs[0] for entry in results.leaderboard().entries] == [second.run]
+    assert [hidden.run for hidden in results.hidden] == [first.run]
+    assert [note for note in results.notes if "not shown: 1 run, such as" in note and first.run in note]
 
 
 def test_a_mean_is_over_tasks_of_one_version_of_the_benchmark() -> None:
@@ -132,7 +154,7 @@ def test_runs_on_other_pictures_of_the_same_names_are_another_question_set() -> 
               and entry.task == "color"}  # fmt: skip
     assert newest == {"a": 0.9, "published": 0.4}
     (color, shape) = leaderboard.left_out_of_overview()
-    assert color.startswith("labelled/color: 1 run on the older question set")
+    assert color.startswith("labelled/color: 1 run on the other question set")
     assert "pictures old" in color
     assert "pictures old" in shape
     of_old = leaderboard.of_runs({"c1-old", "s1-old"})
@@ -182,7 +204,7 @@ def test_commands_name_what_they_leave_out(
     assert compare_main(["--results", folder, "--task", "toy/focus"]) == 0
     shown = capsys.readouterr()
     assert "| old" not in shown.out
-    assert "not compared: toy/focus: 1 run on the older question set" in shown.err
+    assert "not compared: toy/focus: 1 run on the other question set" in shown.err
     older = two_question_sets.question_sets[1]
     assert older.full_name == "toy/find"
     assert compare_main(["--results", folder, "--task", "toy/find", "--question-set", older.id[:8]]) == 0
@@ -190,12 +212,12 @@ def test_commands_name_what_they_leave_out(
     with pytest.raises(CondsimError, match="has no question set"):
         compare_main(["--results", folder, "--task", "toy/find", "--question-set", "zzz"])
     assert leaderboard_main(["--results", folder, "--overview"]) == 0
-    assert "not in the overview: toy/find: 1 run on the older question set" in capsys.readouterr().err
+    assert "not in the overview: toy/find: 1 run on the other question set" in capsys.readouterr().err
     rows = list(csv.DictReader(io.StringIO((two_question_sets.folder / "leaderboard.csv").read_text())))
     assert len({row["question_set"] for row in rows if row["task"] == "focus"}) == 2
     two_question_sets.report(tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
-    assert "toy/focus: 1 run on the older question set" in page
+    assert "toy/focus: 1 run on the other question set" in page
     assert page.count("(older)") >= 2
 
 
