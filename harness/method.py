@@ -148,6 +148,15 @@ class Explains(Protocol):
         ...
 
 
+@runtime_checkable
+class NotesScores(Protocol):
+    """An optional part of a scorer: what a reader of the record should know about the scores that it gave."""
+
+    def notes(self) -> list[str]:
+        """One sentence each, after all queries are scored."""
+        ...
+
+
 class Method(ABC):
     """Scores candidates for queries from features alone.
 

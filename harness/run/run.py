@@ -22,7 +22,7 @@ from condsim.harness.encoding import encode_images, encode_texts, jointly, pseud
 from condsim.harness.engine.engine import Engine
 from condsim.harness.engine.local import LocalEngine
 from condsim.harness.errors import CondsimError, NotApplicable
-from condsim.harness.method import Method, TrainFeatures, prepared_scorer
+from condsim.harness.method import Method, NotesScores, TrainFeatures, prepared_scorer
 from condsim.harness.progress import track
 from condsim.harness.ranking.engine import Ranking, rank_task
 from condsim.harness.ranking.gallery import make_gallery
@@ -75,7 +75,8 @@ def measure_task(
     method, choice = chosen_method(benchmark, task, method, backbone, settings, engine)
     with isolated():
         texts: list[str] = []
-        ranking, seconds = rank(benchmark, task, method, backbone, settings.top, texts, engine)
+        notes: list[str] = []
+        ranking, seconds = rank(benchmark, task, method, backbone, settings.top, texts, engine, notes=notes)
     if images_digest(backbone, task.images) != identity.config["images"]:
         raise CondsimError(f"pictures below {task.images.root} changed during the run: run the same command again")
     record = Record(
@@ -94,7 +95,7 @@ def measure_task(
         versions=_versions(),
         headlines=headline_parts(benchmark),
         skipped=list(task.skipped),
-        notes=[*benchmark.notes, *_notes(backbone, task, texts), *([choice_note(choice)] if choice else [])],
+        notes=[*benchmark.notes, *_notes(backbone, task, texts), *notes, *([choice_note(choice)] if choice else [])],
         variant=task.variant,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         top=settings.top,
@@ -152,11 +153,12 @@ def rank(
     top: int,
     encoded_texts: list[str] | None = None,
     engine: Engine | None = None,
+    notes: list[str] | None = None,
 ) -> tuple[Ranking, dict[str, float]]:
     """The task's ranking by this method, and the wall seconds of its three stages.
 
-    ``encoded_texts`` gets every text that is encoded on the way. ``engine``: who ranks a gallery in parts; None: this
-    process.
+    ``encoded_texts`` gets every text that is encoded on the way, ``notes`` those of the scorer. ``engine``: who ranks
+    a gallery in parts; None: this process.
 
     Raises CondsimError, among others, where the method writes into features that it received.
     """
@@ -209,6 +211,8 @@ def rank(
                 ranking = rank_task(
                     task, scorer, images, conditions, pointwise=method.pointwise, top=wanted, progress=advance
                 )
+    if notes is not None and isinstance(scorer, NotesScores):
+        notes.extend(scorer.notes())
     scored = time.perf_counter()
     return ranking, {"encode": encoded - started, "prepare": prepared - encoded, "score": scored - prepared}
 

@@ -15,14 +15,17 @@ if TYPE_CHECKING:  # torch is imported when it is used: harness/deferred.py
     from torch import Tensor
 
 
-def base_method(base: Method | None) -> Method:
-    """``base``, or image + text if None. Raises CondsimError for the name of a method instead of a method."""
+def base_method(base: Method | None, setting: str = "base") -> Method:
+    """``base``, or image + text if None. Raises CondsimError for the name of a method instead of a method.
+
+    ``setting``: how it is called.
+    """
     if base is None:
         return ImagePlusText()
     if not isinstance(base, Method):
         raise CondsimError(
-            f"base={base!r} is a name, not a method: choose the base method with method.base={base} on the command "
-            "line, or with a defaults list in YAML"
+            f"{setting}={base!r} is a name, not a method: choose the {setting} method with method.{setting}={base} on "
+            "the command line, or with a defaults list in YAML"
         )
     return base
 

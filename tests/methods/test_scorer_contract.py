@@ -103,6 +103,8 @@ def make(tmp_path: Path, space: Space, monkeypatch: pytest.MonkeyPatch) -> Make:
         OmegaConf.set_struct(config, False)
         if "checkpoint" in config:
             config.checkpoint = str(checkpoint(name))
+        if name == "two_stage":
+            config.final.checkpoint = str(checkpoint("query_adaptive"))
         if name == "quari":
             config.config = str(tmp_path / "config.yml")
         if name == "specific_object":
@@ -235,6 +237,7 @@ QUICK: dict[str, dict[str, object]] = {
     "specific_change_attribute": {"tasks": ("search",), "templates": "plain"},
     "specific_object": {"tasks": ("search",)},
     "neighborhood_rerank": {"shortlist": 7},
+    "two_stage": {"shortlist": 9},
 }
 
 

@@ -85,6 +85,13 @@ class Mine(Method):
         return score
 
 
+class Noting(Mine):
+    def prepare(self, gallery: Gallery) -> Scorer:
+        scorer = super().prepare(gallery)
+        scorer.notes = lambda: ["a note of the scorer"]  # type: ignore[attr-defined]
+        return scorer
+
+
 class ReadsTrain(Mine):
     reads_train = True
 
@@ -223,12 +230,13 @@ def test_no_number_depends_on_the_runs_before_it() -> None:
 def test_a_record_is_written_with_its_files(tmp_path: Path) -> None:
     made = benchmark()
     settings = RunSettings("mine", {}, {}, 100, top=3)
-    record = measure_task(made, made.tasks[0], Mine(), Backbone(), settings).write(tmp_path)
+    record = measure_task(made, made.tasks[0], Noting(), Backbone(), settings).write(tmp_path)
     folder = record_folder(tmp_path, "toy", "one", "mine", record.run)
     assert read_record(folder) == record
     assert set(record.files) == {"ranks.npz", "top.npy"}
     assert np.load(folder / "top.npy").shape == (ITEMS, record.top) == (ITEMS, 3)
     assert record.versions["condsim"]
+    assert "a note of the scorer" in record.notes
     assert "0.1.0" not in str(record.config)
 
 
