@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import problems
 from measuring import Row, cost, gain, in_turn, memory, scaled, skipped, within
 
 from condsim.harness.engine.local import LocalEngine
@@ -113,6 +112,7 @@ def blocks() -> Iterator[tuple[Sequence[str], np.ndarray[tuple[int, int], np.dty
 
 def ranked(parts: Parts, queries: int, engine: Engine, cpu: list[float]) -> None:
     """Rank, and append this process's own seconds of processor time to ``cpu``."""
+    import problems  # it imports PyTorch, which `measure` times
     import torch
 
     from condsim.harness.backbone import ImageParts

@@ -23,7 +23,7 @@ def main(argv: Sequence[str]) -> int:
     options = _parser().parse_intermixed_args(argv)
     from condsim.harness.index import Index  # imports torch, which --help does not need
 
-    settings = [_setting(argument) for argument in options.settings]
+    settings: list[tuple[str, Any]] = [_setting(argument) for argument in options.settings]
     unknown = [name for name, _ in settings if not name.startswith(("method.", "backbone."))]
     if unknown:
         raise CondsimError(f"{unknown[0]}: expected a setting method.NAME=VALUE or backbone.NAME=VALUE")
