@@ -12,9 +12,9 @@ from condsim.harness.results.kept import kept_in
 def test_a_result_is_computed_once_and_kept_while_it_is_used(tmp_path: Path) -> None:
     file, notes, computed = tmp_path / "kept.json", list[str](), list[Any]()
 
-    def twice(x: Any) -> dict[str, Any]:
-        computed.append(x)
-        return {"twice": 2 * x}
+    def twice(value: Any) -> dict[str, Any]:
+        computed.append(value)
+        return {"twice": 2 * value}
 
     def results(*inputs: Any) -> list[Any]:
         computed.clear()
