@@ -54,14 +54,13 @@ def standings(entries: Sequence[Entry]) -> list[str]:
 
 
 def _compared(question_set: QuestionSet, notes: list[str]) -> dict[str, str]:
-    from condsim.harness.statistics.compare import compare  # NumPy and SciPy
+    from condsim.harness.statistics.compare import letters_of  # NumPy and SciPy
 
     try:
         values = question_set.values(question_set.headline, notes)
         if len(values) < 2:
             return {}
-        comparison = compare({run.run: value for run, value in values.items()}, question_set.clusters)
+        return letters_of({run.run: value for run, value in values.items()}, question_set.clusters)
     except CondsimError as error:
         notes.append(f"{question_set.full_name} is not compared: {error}")
         return {}
-    return dict(zip(comparison.runs, comparison.letters, strict=True))

@@ -61,24 +61,8 @@ def compare(
 
     Raises CondsimError, naming the run, if the runs differ in the number of queries or a value is not finite.
     """
-    if not values:
-        raise CondsimError("there is nothing to compare")
-    columns = {name: np.asarray(column, dtype=np.float64).reshape(-1) for name, column in values.items()}
-    queries = len(next(iter(columns.values())))
-    for name, column in columns.items():
-        if len(column) != queries:
-            raise CondsimError(f"run {name} has {len(column)} queries, the others {queries}: compare on the same task")
-        if not np.isfinite(column).all():
-            query = np.argmin(np.isfinite(column))
-            raise CondsimError(f"run {name}: the value of query {query} is not a finite number")
-    runs = sorted(columns, key=lambda name: (-columns[name].mean(), name))
-    matrix = np.stack([columns[name] for name in runs], axis=1)
-    index = list(combinations(range(len(runs)), 2))
-    p = sign_flip(matrix, index, clusters, max(permutations, 100 * len(index)), seed)
-    adjusted = holm(p)
-    alike = np.ones((len(runs), len(runs)), dtype=bool)
-    for (i, j), value in zip(index, adjusted, strict=True):
-        alike[i, j] = alike[j, i] = value > 1 - level
+    tested = _test(values, clusters, level, permutations, seed)
+    runs, matrix, index = tested.runs, tested.matrix, tested.pairs
 
     def intervals(table: Values, limits: tuple[float, float]) -> list[Interval]:
         if not table.shape[1]:
@@ -89,10 +73,61 @@ def compare(
     differences = intervals(matrix[:, first] - matrix[:, second], (-1.0, 1.0))
     pairs = [
         Pair(runs[i], runs[j], difference, float(p_pair), float(p_adjusted))
-        for (i, j), difference, p_pair, p_adjusted in zip(index, differences, p, adjusted, strict=True)
+        for (i, j), difference, p_pair, p_adjusted in zip(index, differences, tested.p, tested.adjusted, strict=True)
     ]
-    best = tuple(name for name, same in zip(runs, alike[0], strict=True) if same)
-    return Comparison(tuple(runs), tuple(intervals(matrix, (0.0, 1.0))), tuple(pairs), letters(alike), best)
+    best = tuple(name for name, same in zip(runs, tested.alike[0], strict=True) if same)
+    own = tuple(intervals(matrix, (0.0, 1.0)))
+    return Comparison(runs, own, tuple(pairs), letters(tested.alike), best)
+
+
+def letters_of(
+    values: Mapping[str, ArrayLike],
+    clusters: NDArray[np.int64] | None = None,
+    *,
+    level: float = 0.95,
+    permutations: int = 10_000,
+    seed: int = 0,
+) -> dict[str, str]:
+    """Run -> its letters in ``compare``, without the intervals, which take longer than the tests."""
+    tested = _test(values, clusters, level, permutations, seed)
+    return dict(zip(tested.runs, letters(tested.alike), strict=True))
+
+
+@dataclass(frozen=True)
+class _Tested:
+    runs: tuple[str, ...]
+    """From the highest mean to the lowest."""
+    matrix: Values
+    """[Q, runs]"""
+    pairs: tuple[tuple[int, int], ...]
+    p: Values
+    adjusted: Values
+    alike: NDArray[np.bool_]
+    """[runs, runs] whether two do not differ significantly."""
+
+
+def _test(
+    values: Mapping[str, ArrayLike], clusters: NDArray[np.int64] | None, level: float, permutations: int, seed: int
+) -> _Tested:
+    if not values:
+        raise CondsimError("there is nothing to compare")
+    columns = {name: np.asarray(column, dtype=np.float64).reshape(-1) for name, column in values.items()}
+    queries = len(next(iter(columns.values())))
+    for name, column in columns.items():
+        if len(column) != queries:
+            raise CondsimError(f"run {name} has {len(column)} queries, the others {queries}: compare on the same task")
+        if not np.isfinite(column).all():
+            query = np.argmin(np.isfinite(column))
+            raise CondsimError(f"run {name}: the value of query {query} is not a finite number")
+    runs = tuple(sorted(columns, key=lambda name: (-columns[name].mean(), name)))
+    matrix = np.stack([columns[name] for name in runs], axis=1)
+    index = tuple(combinations(range(len(runs)), 2))
+    p = sign_flip(matrix, index, clusters, max(permutations, 100 * len(index)), seed)
+    adjusted = holm(p)
+    alike = np.ones((len(runs), len(runs)), dtype=bool)
+    for (i, j), value in zip(index, adjusted, strict=True):
+        alike[i, j] = alike[j, i] = value > 1 - level
+    return _Tested(runs, matrix, index, p, adjusted, alike)
 
 
 def sign_flip(

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from condsim.harness.errors import CondsimError
-from condsim.harness.statistics.compare import compare, holm, sign_flip
+from condsim.harness.statistics.compare import compare, holm, letters_of, sign_flip
 from condsim.harness.statistics.letters import letters
 
 
@@ -79,6 +79,7 @@ def test_runs_are_ordered_tested_and_lettered() -> None:
     assert set(result.best) == {"good", "good too"}
     assert result.runs[2:] == ("middle", "weak")
     assert result.letters == ("a", "a", "b", "c")
+    assert letters_of(values, clusters) == dict(zip(result.runs, result.letters, strict=True))
     assert [interval.value for interval in result.intervals] == [values[name].mean() for name in result.runs]
     assert len(result.pairs) == 6
     for pair in result.pairs:
