@@ -89,16 +89,16 @@ def read_by_method(benchmark: Benchmark, settings: Mapping[str, Any]) -> dict[st
 
     method = make(settings["method"], "method")
     backbone = make_once(settings["backbone"], "backbone") if settings.get("backbone") else None
-    inputs, reasons = {}, []
+    inputs, refusals = {}, []
     for task in benchmark.tasks:
         try:
             inputs[task.name] = inputs_of(benchmark, task, method, backbone, settings["width"])
         except NotApplicable as reason:
-            reasons.append(f"{task.full_name}: {reason}")
+            refusals.append(f"{task.full_name}: {reason}")
     if not inputs:
-        raise CondsimError("the method applies to none of the tasks:\n" + "\n".join(reasons))
-    for line in reasons:
-        warn(f"not in the tables: {line}")
+        raise CondsimError("the method applies to none of the tasks:\n" + "\n".join(refusals))
+    for refusal in refusals:
+        warn(f"not in the tables: {refusal}")
     return inputs
 
 
