@@ -17,6 +17,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import filelock
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -415,14 +416,14 @@ def test_waiting_for_another_process_is_said(tmp_path: Path, monkeypatch: pytest
         while not said.exists():
             time.sleep(0.01)
 
-    class Impatient(feature_table.FileLock):  # type: ignore[name-defined, misc]
-        def acquire(self, timeout: float = -1) -> Any:
-            return super().acquire(min(timeout, 0.05))
+    class Impatient(filelock.FileLock):
+        def acquire(self, timeout: float = -1, *arguments: Any, **more: Any) -> Any:  # type: ignore[override]
+            return super().acquire(min(timeout, 0.05), *arguments, **more)
 
     child = in_child(lambda: fetch(tmp_path / "f", until_said))
     while not log.exists():
         time.sleep(0.01)
-    monkeypatch.setattr(feature_table, "FileLock", Impatient)
+    monkeypatch.setattr(filelock, "FileLock", Impatient)
     monkeypatch.setattr(feature_table, "warn", said.write_text)
     assert (fetch(tmp_path / "f") == FEATURES).all()
     assert os.waitpid(child, 0)[1] == 0
