@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from condsim.harness.errors import CondsimError, UnusableRowsError, did_you_mean
-from condsim.harness.gallery_parts import Parts, is_parts, read_parts
+from condsim.harness.console import warn
+from condsim.harness.errors import CondsimError, UnusableRowsError, did_you_mean, first_of
+from condsim.harness.gallery_parts import MANIFEST, Parts, is_parts, read_parts
 from condsim.harness.memory_map import free_pages, is_mapped, map_npy
 from condsim.harness.name_list import NameList, same_names
 from condsim.harness.paths import resolve
@@ -33,8 +35,11 @@ FEATURE_COLUMNS = ("features", "feature", "embedding", "embeddings")
 class FeatureFile:
     """A published matrix and the names of its rows."""
 
-    def __init__(self, path: Path, names: Path | None) -> None:
-        """Raises CondsimError if a file is missing, cannot be read, or has another length than its names."""
+    def __init__(self, path: Path, names: Path | None, setting: str) -> None:
+        """``setting`` is the one that names the file of ``names``.
+
+        Raises CondsimError if a file is missing, cannot be read, or has another length than its names.
+        """
         self.path = path
         readers: dict[str, Callable[[Path], tuple[Tensor, Sequence[str] | None]]] = {
             ".npy": _read_npy,
@@ -42,14 +47,20 @@ class FeatureFile:
             ".safetensors": _read_safetensors,
             ".parquet": _read_parquet,
         }
+        if path.is_dir():
+            raise CondsimError(f"{path} is a folder without {MANIFEST}: name a file of features in it")
         if path.suffix not in readers:
             raise CondsimError(f"{path}: features are read from {', '.join(readers)} files")
         if not path.is_file():
             raise CondsimError(f"{path}: there is no such file of features")
+        if not path.stat().st_size:
+            raise CondsimError(f"{path} is empty: expected a matrix of floats")
         try:
             self.features, inside = readers[path.suffix](path)
         except CondsimError:
             raise
+        except TypeError as error:  # torch has no such type, and lists those that it has
+            raise CondsimError(f"{path}: expected a matrix of floats: {str(error).partition('. ')[0]}") from None
         except Exception as error:  # each format's library has its own errors for a damaged file
             raise CondsimError(f"{path}: cannot be read as features: {error}") from error
         if self.features.ndim != 2 or not self.features.is_floating_point():
@@ -63,8 +74,7 @@ class FeatureFile:
             if file is None:
                 raise CondsimError(
                     f"{path}: the names of its rows are missing; expected one name per line in "
-                    f"{path.with_suffix('.txt')}, or another file that a setting names (backbone.image_names, "
-                    "backbone.text_names)"
+                    f"{path.with_suffix('.txt')}, or in another file with {setting}=FILE"
                 )
             self.names = read_names(file)
             while len(self.names) > len(self.features) and not self.names[-1].strip():
@@ -91,25 +101,29 @@ class PartFile:
         self.names: Sequence[str] = parts.names[parts.starts[part] :][: parts.sizes[part]]
 
 
-def _open(path: Path, names: Path | None) -> list[FeatureFile | PartFile]:
+def _open(path: Path, names: Path | None, setting: str) -> list[FeatureFile | PartFile]:
     if is_parts(path):
         parts = read_parts(path)
         return [PartFile(parts, part) for part in range(len(parts.files))]
-    return [FeatureFile(path, names)]
+    return [FeatureFile(path, names, setting)]
 
 
 class PublishedFeatures:
     """One matrix in one or several files, whose rows are looked up by name."""
 
-    def __init__(self, files: Files, names: Files | None, clean: Callable[[str], str]) -> None:
-        """``clean`` gives the spelling in which names are compared. Raises CondsimError for files that do not fit."""
-        self._clean = clean
+    def __init__(self, files: Files, names: Files | None, clean: Callable[[str], str], setting: str) -> None:
+        """``clean`` gives the spelling in which names are compared; ``setting`` is the one that sets ``names``.
+
+        Raises CondsimError for files that do not fit.
+        """
+        self._clean, self._setting = clean, setting
         paths, beside = _paths(files), None if names is None else _paths(names)
         if not paths:
             raise CondsimError("there is no file of features: name at least one")
         if beside is not None and len(beside) != len(paths):
             raise CondsimError(f"there are {len(paths)} files of features for {len(beside)} files of names")
         self._paths, self._beside = paths, beside
+        self._zero: set[str] = set()
         self.read_again()
         self.width = self.files[0].width
         for file in self.files:
@@ -122,7 +136,7 @@ class PublishedFeatures:
     def read_again(self) -> None:
         """Open the files, or open them again: what was written into their features in memory is lost."""
         beside: Sequence[Path | None] = self._beside or [None] * len(self._paths)
-        opened = [_open(path, names) for path, names in zip(self._paths, beside, strict=True)]
+        opened = [_open(path, names, self._setting) for path, names in zip(self._paths, beside, strict=True)]
         self.files = [file for files in opened for file in files]
 
     @property
@@ -138,13 +152,15 @@ class PublishedFeatures:
     def after_parts(self) -> PublishedFeatures | None:
         """The files after ``parts``; None if there is none."""
         beside = None if self._beside is None else self._beside[1:]
-        return PublishedFeatures(self._paths[1:], beside, self._clean) if len(self._paths) > 1 else None
+        others = self._paths[1:]
+        return PublishedFeatures(others, beside, self._clean, self._setting) if others else None
 
     def look_up(self, names: Sequence[str], describe: Callable[[int], str], half: bool = False) -> Tensor:
         """float32 [len(names), D]; the file itself, memory-mapped, if it has this order and is float32, or float16 with
         ``half``.
 
-        Raises UnusableRowsError for names that no file has and for features that are not finite.
+        Raises UnusableRowsError for names that no file has and for features that are not finite. Vectors of zeros are
+        reported once.
         """
         first = self.files[0].features
         in_order = len(self.files) == 1 and same_names(names, self.files[0].names)
@@ -155,8 +171,15 @@ class PublishedFeatures:
             features = self._gather(torch.arange(len(names)))
         else:
             features = self._gather(self._places(names, describe))
-        if faults := dict.fromkeys(_not_finite(features), "its features contain NaN or infinity"):
+        zero, not_finite = _zero_and_not_finite(features)
+        if faults := dict.fromkeys(not_finite, "its features contain NaN or infinity"):
             raise UnusableRowsError(len(names), faults, describe, f"as read from {self}", skippable=False)
+        if unreported := [names[row] for row in zero if names[row] not in self._zero]:
+            self._zero.update(unreported)
+            warn(
+                f"{self}: {len(unreported):,} of {len(names):,} vectors are zero, so their similarity to everything is "
+                f"0: {first_of(map(repr, unreported))}"
+            )
         return features
 
     def _places(self, names: Sequence[str], describe: Callable[[int], str]) -> Tensor:
@@ -192,7 +215,8 @@ class PublishedFeatures:
     def _require_once(self, names: Sequence[str]) -> None:
         repeated = NameList.of(names).repeated() if not isinstance(names, NameList) else names.repeated()
         if repeated is not None:
-            raise CondsimError(f"{self}: duplicate name {repeated!r} in the files of names")
+            files = first_of(str(file.path) for file in self.files)
+            raise CondsimError(f"{files}: duplicate name {repeated!r}; each row needs a name of its own")
 
     @cached_property
     def _place(self) -> dict[str, int]:
@@ -235,8 +259,22 @@ def _read_npz(path: Path) -> tuple[Tensor, Sequence[str] | None]:
                 f"{path}: expected an array of features ({', '.join(FEATURE_COLUMNS)}), "
                 f"found {', '.join(arrays.files) or 'no arrays'}"
             )
-        named = None if names is None else tuple(map(str, arrays[names].tolist()))
-        return torch.from_numpy(arrays[features]), named
+        named = (
+            None if names is None else _array(arrays, names, path, "text, as in np.array(names, dtype=str)").tolist()
+        )
+        return torch.from_numpy(_array(arrays, features, path, "floats")), None if named is None else tuple(
+            map(str, named)
+        )
+
+
+def _array(arrays: Any, key: str, path: Path, expected: str) -> NDArray[Any]:
+    try:
+        array: NDArray[Any] = arrays[key]
+    except ValueError as error:
+        if "Object arrays" not in str(error):
+            raise
+        raise CondsimError(f"{path}: the array {key!r} has Python objects; expected {expected}") from None
+    return array
 
 
 def _read_safetensors(path: Path) -> tuple[Tensor, None]:
@@ -287,15 +325,19 @@ def _shown(tensor: Tensor) -> str:
     return f"{str(tensor.dtype).removeprefix('torch.')} of shape {tuple(tensor.shape)}"
 
 
-def _not_finite(features: Tensor) -> Iterator[int]:
-    """The rows that contain NaN or infinity."""
+def _zero_and_not_finite(features: Tensor) -> tuple[list[int], list[int]]:
+    """The rows that are zero, and those that contain NaN or infinity."""
+    zero, not_finite = [], []
     for start in range(0, len(features), CHUNK):
         part = features[start : start + CHUNK]
-        # A finite sum has finite terms, and is quicker to check; another sum may also come from large terms.
-        for row in (~torch.isfinite(part.sum(dim=1, dtype=torch.float32))).nonzero().flatten().tolist():
-            if not torch.isfinite(part[row]).all():
-                yield start + row
+        # The sum is quicker to check. A finite sum has finite terms; 0 or infinity may come from other terms too.
+        sums = part.sum(dim=1, dtype=torch.float32)
+        rows = (~torch.isfinite(sums) | (sums == 0)).nonzero().flatten()
+        chosen = part[rows]
+        zero += (rows[~chosen.any(dim=1)] + start).tolist()
+        not_finite += (rows[~torch.isfinite(chosen).all(dim=1)] + start).tolist()
         free_pages(features)
+    return zero, not_finite
 
 
 def _paths(files: Files) -> list[Path]:

@@ -234,6 +234,8 @@ class Index:
         for place in (path, self.root / path):
             if place.is_file():
                 return place
+        if path.is_dir():
+            raise CondsimError(f"the query picture {picture} is a folder: name one picture")
         names = self.pictures.table.keys
         hint = f" {did_you_mean(str(picture), names)}" if 0 < len(names) <= _NAMES_COMPARED else ""
         raise CondsimError(

@@ -37,7 +37,7 @@ def own_file(features: Files, names: Files | None, clean: Callable[[str], str], 
     Raises CondsimError where only a file beside them holds the names: no setting would then name it, and a change of it
     would not make another run.
     """
-    file = PublishedFeatures(features, names, clean)
+    file = PublishedFeatures(features, names, clean, setting)
     if names is None and (beside := next((part.paths[1] for part in file.files if len(part.paths) > 1), None)):
         raise CondsimError(f"{file}: the names of its rows are in another file: set {setting}={beside}")
     return file

@@ -27,7 +27,7 @@ examples:
 def main(argv: Sequence[str]) -> int:
     options = _parser().parse_intermixed_args(argv)
     if options.published is not None and not options.published.is_file():
-        raise CondsimError(f"--published {options.published}: the file does not exist")
+        raise CondsimError(f"--published {options.published}: there is no such file")
     by = _columns(options.by) if options.by else BY
     results = Results(options.results, options.published)
     results.require_runs()

@@ -45,8 +45,10 @@ class Precomputed:
         written differently are compared in the spelling of ``names.py``.
         ``cache_dir``: where the digests of the files are stored.
         """
-        self._images = PublishedFeatures(images, image_names, clean_path)
-        self._texts = None if texts is None else PublishedFeatures(texts, text_names, clean_text)
+        self._images = PublishedFeatures(images, image_names, clean_path, "backbone.image_names")
+        self._texts = None
+        if texts is not None:
+            self._texts = PublishedFeatures(texts, text_names, clean_text, "backbone.text_names")
         self.name = name or self._images.files[0].path.stem
         self.width = self._images.width
         self.device = torch.device("cpu")

@@ -134,11 +134,21 @@ def test_what_is_missing_or_wrong_is_named(tmp_path: Path) -> None:
     with pytest.raises(CondsimError, match=r"\.npy, \.npz, \.safetensors, \.parquet"):
         Precomputed(tmp_path / "features.h5")
     (tmp_path / "lonely.npy").write_bytes(images.read_bytes())
-    with pytest.raises(CondsimError, match=r"expected one name per line in .*lonely\.txt"):
+    with pytest.raises(
+        CondsimError, match=r"per line in .*lonely\.txt, or in another file with backbone\.image_names="
+    ):
         Precomputed(tmp_path / "lonely.npy")
+    with pytest.raises(CondsimError, match=f"{tmp_path} is a folder"):
+        Precomputed(tmp_path)
     np.save(tmp_path / "ints.npy", np.ones((3, 4), dtype=np.int64))
     with pytest.raises(CondsimError, match=r"int64 of shape \(3, 4\)"):
         Precomputed(tmp_path / "ints.npy")
+    np.savez(tmp_path / "objects.npz", names=np.array(NAMES, dtype=object), features=FEATURES)
+    with pytest.raises(CondsimError, match=r"the array 'names' has Python objects; expected text"):
+        Precomputed(tmp_path / "objects.npz")
+    np.savez(tmp_path / "words.npz", names=NAMES, features=np.array(NAMES))
+    with pytest.raises(CondsimError, match=r"expected a matrix of floats: .*numpy\.str_$"):
+        Precomputed(tmp_path / "words.npz")
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".safetensors", ".parquet"])
@@ -147,7 +157,7 @@ def test_damaged_files_are_refused(tmp_path: Path, suffix: str) -> None:
     content = images.read_bytes()
     for broken in (b"", b"garbage" * 9, content[: len(content) // 2]):
         images.write_bytes(broken)
-        with pytest.raises(CondsimError, match=f"images{suffix}"):
+        with pytest.raises(CondsimError, match=rf"images{suffix}(: cannot be read| is empty)"):
             Precomputed(images)
 
 
@@ -159,6 +169,20 @@ def test_features_that_are_not_finite_are_refused_by_name(tmp_path: Path, dtype:
     with pytest.raises(UnusableRowsError, match=r"row 4, .*folder/4\.jpg: its features contain NaN"):
         backbone.encode_images(ImageTable(tmp_path, NAMES))
     assert len(backbone.encode_images(ImageTable(tmp_path, NAMES[:4]))) == 4
+
+
+def test_vectors_of_zeros_are_reported_once_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    features = FEATURES.copy()
+    features[[3, 7]] = 0
+    features[5] = 0
+    features[5, :2] = 1, -1
+    backbone = Precomputed(write(tmp_path / "images.npy", features, NAMES))
+    backbone.encode_images(ImageTable(tmp_path, NAMES[:4]))
+    assert f"1 of 4 vectors are zero, so their similarity to everything is 0: '{NAMES[3]}'" in capsys.readouterr().err
+    backbone.encode_images(ImageTable(tmp_path, NAMES))
+    assert (
+        f"1 of 20 vectors are zero, so their similarity to everything is 0: '{NAMES[7]}'\n" in capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize(
