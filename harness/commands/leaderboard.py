@@ -31,9 +31,10 @@ def main(argv: Sequence[str]) -> int:
     by = _columns(options.by) if options.by else BY
     results = Results(options.results, options.published)
     results.require_runs()
-    shown = results.leaderboard().select(**parse_filters(options.filters))
+    board = results.leaderboard()
+    shown, names = board.select(**parse_filters(options.filters)), _names(options.names, board)
     if options.format or options.output:
-        export(shown, options.format or _format_of(options.output), options.output, by, _names(options.names))
+        export(shown, options.format or _format_of(options.output), options.output, by, names)
     elif options.overview:
         shown.print_overview()
     else:
@@ -42,7 +43,7 @@ def main(argv: Sequence[str]) -> int:
         warn(note)
     results.write_leaderboard()
     if not options.format or options.output:
-        console.print(f"{options.results / 'leaderboard.csv'} written, {len(results.leaderboard())} rows")
+        console.print(f"{options.results / 'leaderboard.csv'} written, {len(board)} rows")
     return 0
 
 
@@ -100,11 +101,17 @@ def _columns(text: str) -> tuple[str, ...]:
     return columns
 
 
-def _names(texts: Sequence[str]) -> dict[str, str]:
+def _names(texts: Sequence[str], board: Leaderboard) -> dict[str, str]:
+    methods = {entry.method for entry in board.entries}
+    names = {}
     for text in texts:
-        if "=" not in text:
+        method, equals, name = text.partition("=")
+        if not equals:
             raise CondsimError(f"--names {text}: expected METHOD=NAME, such as clay=CLAY")
-    return dict(text.split("=", 1) for text in texts)
+        if method not in methods:
+            raise CondsimError(f"--names {text}: no record has method {method!r}. {did_you_mean(method, methods)}")
+        names[method] = name
+    return names
 
 
 def _format_of(output: Path) -> str:
