@@ -91,9 +91,13 @@ def require_queries(task: Task, names: Iterable[str], where: str) -> None:
     own = {name for name in known if name.startswith(f"{task.name}/")}
     missing = [name for name in wanted if name not in own]
     if len(missing) == len(wanted):
-        example = next(iter(known), None)
-        if example is not None and all("/" in name for name in known):
-            raise NotApplicable(f"{where} has no row for {task.full_name}; a row is named {example!r}")
+        example, images = next(iter(known), None), set(task.images.keys)
+        of_images = any(name in images or name.partition("/")[2] in images for name in known)
+        if example is not None and not of_images and all("/" in name for name in known):
+            raise NotApplicable(
+                f"{where} has no row for {task.full_name}: a row is named {example!r}, expected names such as "
+                f"{wanted[0]!r}"
+            )
         raise CondsimError(
             f"{where}: no row is named after a query of {task.full_name}: expected names such as {wanted[0]!r}, found "
             f"{'none' if example is None else repr(example)}. `condsim queries` lists the names"

@@ -52,9 +52,14 @@ class ConditionalFeatures(Method):
         wanted = [condition_text(condition) for condition in task.conditions]
         missing = [text for text in wanted if text not in known]
         if len(missing) == len(wanted):
-            raise NotApplicable(
-                f"{self.file} has no features for the conditions of {task.full_name}, such as {missing[0]!r}: a row is "
-                f"named {self.file.names[0]!r}"
+            of_other_things = {*task.query_names, *task.images.keys}.intersection(self.file.names)
+            kind = (
+                CondsimError if of_other_things or "" in known else NotApplicable
+            )  # else: of another task's conditions
+            raise kind(
+                f"{self.file} has no features for the conditions of {task.full_name}: a row is named "
+                f"{self.file.names[0]!r}, expected names such as {pair_name(missing[0], task.images.keys[0])!r}. "
+                "`condsim queries pairs=FILE` lists them"
             )
         if missing:
             raise CondsimError(

@@ -128,8 +128,15 @@ def test_conditions_that_a_file_lacks_are_named(tmp_path: Path) -> None:
     names = [f"color/folder/{i}.jpg" for i in range(3)]
     method = ConditionalFeatures(write(tmp_path / "c.npz", names, torch.randn(3, 4)))
     method.check(make_task(("color",)))
-    with pytest.raises(NotApplicable, match="no features for the conditions of bench/toy, such as 'shape'"):
+    with pytest.raises(NotApplicable, match=r"no features for .* expected names such as 'shape/0\.jpg'.*pairs=FILE"):
         method.check(make_task(("shape",)))
+    for wrong in ("toy/0", "0.jpg"):
+        with pytest.raises(CondsimError, match=f"a row is named '{wrong}'") as fault:
+            ConditionalFeatures(write(tmp_path / "d.npz", [wrong], torch.randn(1, 4))).check(make_task(("shape",)))
+        assert not isinstance(fault.value, NotApplicable), "a file of queries or images fits no other task either"
+    with pytest.raises(CondsimError, match="expected names such as 'toy/0'") as fault:
+        Joint(write(tmp_path / "e.npz", ["shape/0.jpg"], torch.randn(1, 4))).check(make_task(("shape",)))
+    assert not isinstance(fault.value, NotApplicable)
     with pytest.raises(CondsimError, match=r"no features for the condition 'colour' .* Did you mean 'color'"):
         method.check(make_task(("color",), ("colour",)))
 
