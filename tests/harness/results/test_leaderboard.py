@@ -295,8 +295,8 @@ def test_the_command_writes_every_format_and_needs_nothing_slow(
         assert not re.search(r"^(\| )?two ", text, re.MULTILINE)
     assert main(["--results", str(results), "--output", str(tmp_path / "board.md"), "--names", "one=First"]) == 0
     assert "| First" in (tmp_path / "board.md").read_text()
-    with pytest.raises(CondsimError, match=r"--names oen=First: no record has method 'oen'. Did you mean 'one'"):
-        main(["--results", str(results), "--output", str(tmp_path / "board.md"), "--names", "oen=First"])
+    with pytest.raises(CondsimError, match=r"--names twi=First: no record has method 'twi'. Did you mean 'two'"):
+        main(["--results", str(results), "--output", str(tmp_path / "board.md"), "--names", "twi=First"])
     with pytest.raises(CondsimError, match=r"\.xlsx"):
         main(["--results", str(results), "--output", str(tmp_path / "board.xlsx")])
     code = (
