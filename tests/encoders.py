@@ -6,6 +6,7 @@ import json
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,15 @@ from condsim.harness.task import Condition, ImageTable, Rows
 CONDITIONS: tuple[Condition, ...] = (("color",), ("shape",), ("material",), ("color", "shape"))
 
 
+@cache
+def _near(width: int, seed: int, cone: int) -> Tensor:
+    """A feature near the middle of a cone. Read only: the tests draw the same ones thousands of times."""
+    middle = torch.randn(width, generator=torch.Generator().manual_seed(cone))
+    own = torch.Generator().manual_seed(seed + 7)
+    length = 0.5 + 10 * torch.rand(1, generator=own)
+    return length * (middle + torch.randn(width, generator=own))
+
+
 @dataclass(frozen=True)
 class Space:
     """Random features with the traits of a vision-language space: texts and images in two narrow cones, of any length.
@@ -33,7 +43,7 @@ class Space:
     word_width: int = 10
 
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
-        rows = [self._near(zlib.crc32(text.encode()), cone=1) for text in texts]
+        rows = [_near(self.width, zlib.crc32(text.encode()), cone=1) for text in texts]
         return torch.stack(rows) if rows else torch.zeros(0, self.width)
 
     def encode_texts_with(self, texts: Sequence[str], vectors: Tensor) -> Tensor:
@@ -45,17 +55,14 @@ class Space:
 
     def encode_jointly(self, rows: Rows, texts: Sequence[str]) -> Tensor:
         return torch.stack(
-            [self._near(zlib.crc32(f"{row} {text}".encode()), cone=3) for row, text in zip(rows, texts, strict=True)]
+            [
+                _near(self.width, zlib.crc32(f"{row} {text}".encode()), cone=3)
+                for row, text in zip(rows, texts, strict=True)
+            ]
         )
 
     def encode_images(self, n: int, seed: int = 0) -> Tensor:
-        return torch.stack([self._near(1000 * seed + i, cone=2) for i in range(n)])
-
-    def _near(self, seed: int, cone: int) -> Tensor:
-        middle = torch.randn(self.width, generator=torch.Generator().manual_seed(cone))
-        own = torch.Generator().manual_seed(seed + 7)
-        length = 0.5 + 10 * torch.rand(1, generator=own)
-        return length * (middle + torch.randn(self.width, generator=own))
+        return torch.stack([_near(self.width, 1000 * seed + i, cone=2) for i in range(n)])
 
     def gallery(
         self, n: int = 40, conditions: tuple[Condition, ...] = CONDITIONS, names: Sequence[str] | None = None
