@@ -42,6 +42,10 @@ def pytest_collection_finish() -> None:
     gc.enable()
 
 
+def pytest_unconfigure() -> None:
+    gc.unfreeze()  # or libraries report at the end that their objects were never freed
+
+
 _OF_PYTEST = ("PYTEST_CURRENT_TEST", "COLUMNS", "LINES")
 _OF_LIBRARIES = ("HF_", "KMP_", "TOKENIZERS_", "TORCHINDUCTOR_", "WANDB_SERVICE")
 """Beginnings of the variables that libraries set when a test is the first to import or to use them."""
