@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from condsim.datasets.sources import SOURCES, Source
-from condsim.datasets.survey import Part, survey
+from condsim.datasets.survey import Part, files_of, survey
 from condsim.harness.errors import CondsimError
 from condsim.harness.images import ImageNote, crop_by_rule, decode_noted
 from condsim.harness.progress import track
@@ -64,8 +64,9 @@ def check(config: Mapping[str, Any], *, read_images: bool = True, workers: int =
     surveyed = survey(config)
     name = str(config.get("name") or surveyed.name or _loader(target))
     boxes = needed_boxes(surveyed.tables)
-    missing = tuple(str(path) for path in boxes if not path.is_file())
     existing = [path for path in boxes if path.is_file()]
+    found = set(existing)
+    missing = tuple(str(path) for path in boxes if path not in found)
     unreadable, as_read = read_all(existing, boxes, workers) if read_images else ((), ())
     return Report(
         benchmark=name,
@@ -103,8 +104,9 @@ def needed_boxes(tables: Sequence[ImageTable]) -> dict[Path, Boxes]:
     """Image file -> the boxes that all ``tables`` crop from it."""
     boxes: dict[Path, Boxes] = {}
     for table in tables:
-        for row in range(len(table)):
-            boxes_of_file = boxes.setdefault(table.path(row), [])
+        files = files_of(table)
+        for row, name in enumerate(table.names):
+            boxes_of_file = boxes.setdefault(files[name], [])
             if (box := table.box(row)) is not None:
                 boxes_of_file.append((box, table))
     return boxes

@@ -185,11 +185,16 @@ def _place(config: Mapping[str, Any], setting: str) -> str:
 
 
 def _images(root: Path, tables: Sequence[ImageTable]) -> Part:
-    paths = {table.path(row) for table in tables for row in range(len(table))}
+    paths = {path for table in tables for path in files_of(table).values()}
     if not root.is_dir():
         place = str(root) if _is_unset(root) else f"{root} is not a folder"
         return Part("images", place, None, len(paths))
     return Part("images", str(root), sum(path.is_file() for path in paths), len(paths))
+
+
+def files_of(table: ImageTable) -> dict[str, Path]:
+    """Name -> file of each picture of a table. Most tables have several rows per picture."""
+    return {name: table.root / table.file(name) for name in dict.fromkeys(table.names)}
 
 
 def _is_unset(root: Path) -> bool:
