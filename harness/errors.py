@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
@@ -31,8 +32,11 @@ class NotApplicable(CondsimError):  # noqa: N818 - a verdict, not a fault: the r
     """The method does not apply to the task; the message gives the reason."""
 
 
-_SHOWN = 60
-"""Choices that one message lists."""
+_LISTED = 60
+"""Most choices that one message lists whole; of more it lists the first."""
+_COMPARED = 10_000
+"""Most ids that a mistyped one is compared with: the comparison takes seconds beyond."""
+_DIGITS = re.compile(r"\d+")
 
 
 def did_you_mean(name: str, choices: Iterable[str], limit: int = 3) -> str:
@@ -43,8 +47,24 @@ def did_you_mean(name: str, choices: Iterable[str], limit: int = 3) -> str:
         return f"Did you mean {' or '.join(repr(choice) for choice in near)}?"
     if not choices:
         return "There is nothing to choose from."
-    more = f" and {len(choices) - _SHOWN:,} more" if len(choices) > _SHOWN else ""
-    return f"Choose one of: {', '.join(choices[:_SHOWN])}{more}."
+    return f"Choose one of: {first_of(choices, len(choices) if len(choices) <= _LISTED else ROWS_SHOWN)}."
+
+
+def nearest_id(name: str, ids: Collection[str]) -> str:
+    """A sentence with the ids of data nearest to ``name``.
+
+    With any of them instead where none is near, where there are too many to compare, and where some differ from
+    ``name`` in digits alone: which of two numbers is nearer says nothing.
+    """
+    if not ids:
+        return "There is nothing to choose from."
+    letters = _DIGITS.sub("", name)
+    comparable = len(ids) <= _COMPARED and all(_DIGITS.sub("", known) != letters for known in ids)
+    return (
+        did_you_mean(name, ids)
+        if comparable and get_close_matches(name, ids, 1, 0.5)
+        else f"A name is {next(iter(ids))!r}."
+    )
 
 
 def described(error: BaseException) -> str:
@@ -72,7 +92,7 @@ def reading(path: Path, what: str) -> Iterator[None]:
 def first_of(names: Iterable[str], shown: int = 3) -> str:
     """``a, b, c and 2 more``."""
     names = list(names)
-    return ", ".join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")
+    return ", ".join(names[:shown]) + (f" and {len(names) - shown:,} more" if len(names) > shown else "")
 
 
 class UnusableRowsError(CondsimError):

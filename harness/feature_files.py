@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from condsim.harness.console import warn
-from condsim.harness.errors import CondsimError, UnusableRowsError, did_you_mean, first_of
+from condsim.harness.errors import CondsimError, UnusableRowsError, first_of, nearest_id
 from condsim.harness.gallery_parts import MANIFEST, Parts, is_parts, read_parts
 from condsim.harness.memory_map import free_pages, is_mapped, map_npy
 from condsim.harness.name_list import NameList, same_names
@@ -190,8 +190,7 @@ class PublishedFeatures:
         faults = {row: "has no features" for row, place in enumerate(places) if place == _UNKNOWN}
         faults |= {row: "several rows have its name" for row, place in enumerate(places) if place == _AMBIGUOUS}
         if faults:
-            unknown, known = names[next(iter(faults))], self.files[0].names
-            hint = did_you_mean(unknown, known) if len(known) < 10_000 else f"A name is {known[0]!r}."
+            hint = nearest_id(names[next(iter(faults))], self.files[0].names)
             raise UnusableRowsError(len(names), faults, describe, f"looked up by name in {self}. {hint}")
         return torch.tensor(places)
 

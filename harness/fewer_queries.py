@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from condsim.harness.errors import CondsimError, did_you_mean
+from condsim.harness.errors import CondsimError, nearest_id
 from condsim.harness.json_files import read_json, read_text
 from condsim.harness.task import Benchmark, Kinds, Labels, Ragged, Rows, Task
 
@@ -43,8 +43,7 @@ def _only(task: Task, ids: Sequence[str], path: Path) -> Task:
     row_of = {ident: row for row, ident in enumerate(query_ids(task))}
     for ident in ids:
         if ident not in row_of:
-            nearest = did_you_mean(ident, row_of) if len(row_of) <= 10_000 else "Its ids are in the task's annotations"
-            raise CondsimError(f"{where}: there is no query {ident!a}. {nearest}")
+            raise CondsimError(f"{where}: there is no query {ident!a}. {nearest_id(ident, row_of)}")
     if not ids:
         raise CondsimError(f"{where}: the list of query ids is empty (expected {EXPECTED})")
     if len(set(ids)) < len(ids):

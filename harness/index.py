@@ -16,7 +16,7 @@ from condsim.harness.backbone import Backbone
 from condsim.harness.configs import make, make_once, plain
 from condsim.harness.console import warn
 from condsim.harness.engine.engine import Engine
-from condsim.harness.errors import ROWS_SHOWN, CondsimError, did_you_mean
+from condsim.harness.errors import ROWS_SHOWN, CondsimError, nearest_id
 from condsim.harness.gallery_parts import is_parts, read_parts
 from condsim.harness.json_files import read_text
 from condsim.harness.method import Method
@@ -41,8 +41,6 @@ from condsim.harness.task import Condition, ImageTable, TrainSplit
 Picture = str | Path | ImageTable
 """A file, a name within the folder, or a table with one row, such as a crop."""
 Conditions = str | Sequence[str] | None
-_NAMES_COMPARED = 10_000
-"""Most pictures among which a mistyped name is looked for: the comparison takes seconds beyond."""
 
 
 class Index:
@@ -236,11 +234,10 @@ class Index:
                 return place
         if path.is_dir():
             raise CondsimError(f"the query picture {picture} is a folder: name one picture")
-        names = self.pictures.table.keys
-        hint = f" {did_you_mean(str(picture), names)}" if 0 < len(names) <= _NAMES_COMPARED else ""
         raise CondsimError(
-            f"the query picture {picture}: there is no such file, neither here nor in {self.root}.{hint} "
-            "For a text without a picture, give the text as the condition"
+            f"the query picture {picture}: there is no such file, neither here nor in {self.root}. "
+            f"{nearest_id(str(picture), self.pictures.table.keys)} For a text without a picture, give the text as the "
+            "condition"
         )
 
     def _method(

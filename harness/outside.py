@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from condsim.harness.errors import CondsimError, NotApplicable, did_you_mean
+from condsim.harness.errors import CondsimError, NotApplicable, nearest_id
 from condsim.harness.feature_files import Files, PublishedFeatures
 from condsim.harness.method import Queries
 from condsim.harness.names import clean_path, clean_text
@@ -69,7 +69,7 @@ class TextTable:
         if missing:
             raise CondsimError(
                 f"{self.path}: no text for {len(missing):,} of {len(names):,} {_PLURAL[self.key]}, such as "
-                f"{missing[0]!r}. {nearest(missing[0], self.texts)}"
+                f"{missing[0]!r}. {nearest_id(missing[0], self.texts)}"
             )
         return [self.texts[name] for name in cleaned]
 
@@ -105,12 +105,12 @@ def require_queries(task: Task, names: Iterable[str], where: str) -> None:
     if missing:
         raise CondsimError(
             f"{where}: no row for {len(missing):,} of {len(wanted):,} queries of {task.full_name}, such as "
-            f"{missing[0]!r}. {nearest(missing[0], own)}"
+            f"{missing[0]!r}. {nearest_id(missing[0], own)}"
         )
     if not task.variant and not task.skipped and (unknown := sorted(own - set(wanted))):
         raise CondsimError(
             f"{where}: {len(unknown):,} rows are named after no query of {task.full_name}, such as {unknown[0]!r}: the "
-            f"file was made for another version or split of it. {nearest(unknown[0], wanted)}"
+            f"file was made for another version or split of it. {nearest_id(unknown[0], wanted)}"
         )
 
 
@@ -127,9 +127,3 @@ def reference_rows(queries: Queries) -> Rows:
     if (rows < 0).any():
         raise NotApplicable("each reference must be an image of the task, and this method makes queries of others")
     return rows
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """A sentence with the nearest known names; with a first one where there are too many to compare."""
-    known = list(known)
-    return did_you_mean(name, known) if len(known) <= 10_000 else f"A name is {known[0]!r}."

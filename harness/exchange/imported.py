@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from condsim.harness.errors import CondsimError, did_you_mean
+from condsim.harness.errors import CondsimError, nearest_id
 from condsim.harness.exchange.ids import unique_query_ids
 from condsim.harness.exchange.run_file import QueryRanking
 from condsim.harness.hashing import content_digest
@@ -78,7 +78,7 @@ def _require_same_queries(task: Task, queries: Sequence[str], rankings: Mapping[
     unknown = next((ranking for name, ranking in rankings.items() if name not in set(queries)), None)
     if unknown is not None:
         raise CondsimError(
-            f"{unknown.where}: {task.full_name} has no query {unknown.query!r}. {did_you_mean(unknown.query, queries)} "
+            f"{unknown.where}: {task.full_name} has no query {unknown.query!r}. {nearest_id(unknown.query, queries)} "
             "`condsim export` writes files with the ids of a task"
         )
     missing = [name for name in queries if name not in rankings]
@@ -96,7 +96,7 @@ def _rows(task: Task, ranking: QueryRanking, rows: Mapping[str, int]) -> Rows:
         item = str(error.args[0])
         raise CondsimError(
             f"{ranking.where}: query {ranking.query!r} ranks {item!r}, which is no image of {task.full_name}. "
-            f"{did_you_mean(item, rows)}"
+            f"{nearest_id(item, rows)}"
         ) from None
 
 

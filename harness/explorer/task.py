@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from condsim.harness.configs import plain
-from condsim.harness.errors import CondsimError, did_you_mean
+from condsim.harness.errors import CondsimError, nearest_id
 from condsim.harness.fewer_queries import query_ids
 from condsim.harness.search.pictures import sorted_by_key
 from condsim.harness.settings.chosen import chosen_benchmark
@@ -48,7 +48,7 @@ class Questions:
     def of(self, ident: str) -> Question:
         """Raises CondsimError with the nearest id if there is no such query."""
         if ident not in self:
-            raise CondsimError(f"there is no query {ident!a}. {did_you_mean(ident, self.ids[:10_000])}")
+            raise CondsimError(f"there is no query {ident!a}. {nearest_id(ident, self.ids)}")
         task, place = self.task, self._place[ident]
         reference, code = int(task.reference[place]), int(task.condition[place])
         return Question(

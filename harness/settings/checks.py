@@ -164,6 +164,21 @@ def check_settings(config: DictConfig, command: str) -> None:
             OmegaConf.update(config, name, converted, merge=False)
 
 
+def require_set(config: DictConfig, command: str) -> None:
+    """Raises CondsimError that lists the command's own settings without a value (``???``)."""
+    unset = []
+    for name in OWN.get(command, {}):
+        parent, _, key = name.rpartition(".")
+        node = _select(config, parent) if parent else config
+        if OmegaConf.is_dict(node) and OmegaConf.is_missing(node, key):
+            unset.append(name)
+    if unset:
+        example, command = " ".join(f"{name}=VALUE" for name in unset), command.replace("_", "-")
+        raise CondsimError(
+            f"no value for {' and '.join(unset)}: add {example}; `condsim {command} --help` describes every setting"
+        )
+
+
 def _check(name: str, value: Any, expected: Any) -> Any:
     try:
         return convert(value, expected)

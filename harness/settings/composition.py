@@ -30,7 +30,7 @@ from condsim.harness.configs import plain
 from condsim.harness.errors import CondsimError
 from condsim.harness.run.record import flat
 from condsim.harness.settings.arguments import Arguments, Setting, read_arguments
-from condsim.harness.settings.checks import OWN, as_typed, check_settings
+from condsim.harness.settings.checks import OWN, as_typed, check_settings, require_set
 from condsim.harness.settings.choosing import job_with_choice
 from condsim.harness.settings.help import print_help
 from condsim.harness.settings.mistakes import explain_choices, explain_setting
@@ -245,6 +245,8 @@ def jobs(command: str, argv: Sequence[str]) -> Iterator[Job]:
         print_help(command, job.config, job.composed.choices, arguments.config_folders)
         return
     planned = [job_with_choice(composer, settings) for settings in _combinations(composer, arguments)]
+    for job in () if arguments.show_config else planned:
+        require_set(job.config, composer.name)
     for number, job in enumerate(planned):
         _resolve_choices(job.composed.choices)
         if arguments.show_config:

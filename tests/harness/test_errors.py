@@ -6,7 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from condsim.harness.errors import CondsimError, UnusableRowsError, did_you_mean, first_line, first_of, reading
+from condsim.harness.errors import (
+    CondsimError,
+    UnusableRowsError,
+    did_you_mean,
+    first_line,
+    first_of,
+    nearest_id,
+    reading,
+)
 
 
 def test_the_nearest_names_are_offered_or_all_of_them() -> None:
@@ -14,6 +22,16 @@ def test_the_nearest_names_are_offered_or_all_of_them() -> None:
     assert did_you_mean("rank_1", ["rank_2", "rank_3", "x"]) == "Did you mean 'rank_3' or 'rank_2'?"
     assert did_you_mean("zzz", ["b", "a"]) == "Choose one of: a, b."
     assert did_you_mean("zzz", []) == "There is nothing to choose from."
+    many = did_you_mean("zzz", [f"name {i:02}" for i in range(99)])
+    assert many == f"Choose one of: {', '.join(f'name {i:02}' for i in range(10))} and 89 more."
+
+
+def test_ids_that_differ_in_digits_alone_are_not_near() -> None:
+    ids = ["focus/7", "focus/8", "change/7"]
+    assert nearest_id("focus/9", ids) == "A name is 'focus/7'."
+    assert nearest_id("focis/9", ids).startswith("Did you mean 'focus/8' or 'focus/7'")
+    assert nearest_id("188.jpg#50.02,3", ["588.jpg#50.13,4"]) == "A name is '588.jpg#50.13,4'."
+    assert nearest_id("x", []) == "There is nothing to choose from."
 
 
 def test_long_lists_and_messages_are_shortened() -> None:

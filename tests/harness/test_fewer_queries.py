@@ -98,7 +98,7 @@ def test_a_json_file_has_a_list_per_task(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("q7", "there is no query 'q7'. Did you mean"),
+        ("q7", "there is no query 'q7'. A name is 'q0'"),
         ("q1\nq1", "the query id 'q1' is repeated"),
         ("\n", "the list of query ids is empty"),
     ],

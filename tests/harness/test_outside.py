@@ -35,7 +35,7 @@ def test_a_query_may_have_several_texts_in_their_order(tmp_path: Path, suffix: s
         frame.to_parquet(path)
     table = TextTable(path, "query")
     assert table.of(["toy/0", "toy/1"]) == [("a dog, asleep",), ("a red cup", 'a "blue" cup')]
-    with pytest.raises(CondsimError, match=r"no text for 1 of 2 queries, such as 'toy/11'. Did you mean 'toy/1'"):
+    with pytest.raises(CondsimError, match=r"no text for 1 of 2 queries, such as 'toy/11'. A name is 'toy/1'"):
         table.of(["toy/0", "toy/11"])
 
 

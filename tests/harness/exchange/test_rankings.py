@@ -174,7 +174,10 @@ def queries(**changes: QueryRanking | None) -> dict[str, QueryRanking]:
     ("given", "message"),
     [
         (queries(q3=None), "1 of the 5 queries of toy/shared have no ranking, the first is query 'q3'"),
-        (queries(q33=QueryRanking("q33", NAMES, (0.0,) * 8, "run.trec, line 9")), "line 9: .* no query 'q33'. Did you"),
+        (
+            queries(q33=QueryRanking("q33", NAMES, (0.0,) * 8, "run.trec, line 9")),
+            "line 9: .* no query 'q33'. A name is",
+        ),
         (queries(q3=QueryRanking("q3", ("0.pgn",), (0.0,), "here")), "here: query 'q3' ranks '0.pgn'.*mean '0.png'"),
         (queries(q3=QueryRanking("q3", ("0.png",) * 2, (0.0, 1.0), "here")), "gives '0.png' two different scores"),
     ],

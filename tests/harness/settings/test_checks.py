@@ -88,6 +88,8 @@ def test_a_value_of_the_wrong_type_or_range_is_named(arguments: list[str], messa
         ("report", "report.queries=some", "report.queries=some should be a whole number of at least 0"),
         ("templates", "objects.min_share=2", "objects.min_share=2 should be a number from 0 to 1"),
         ("train-backbone", "bfloat16=fast", "bfloat16=fast should be true or false or auto"),
+        ("import", "task=cirr", "no value for name: add name=VALUE; `condsim import --help`"),
+        ("import", "top=5", "no value for task and name: add task=VALUE name=VALUE"),
         ("train-backbone", "compile=perhaps", "compile=perhaps should be true or false or auto"),
     ],
 )
