@@ -9,6 +9,7 @@ from pathlib import Path
 from condsim.harness.commands.leaderboard import add_filters
 from condsim.harness.console import console, warn
 from condsim.harness.errors import CondsimError
+from condsim.harness.parser import Parser
 from condsim.harness.results.bundle import read_bundle, unpacked, write_bundle
 from condsim.harness.results.leaderboard import parse_filters
 from condsim.harness.results.results import Results
@@ -22,7 +23,7 @@ examples:
 
 
 def main(argv: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         "condsim bundle", description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add_filters(parser, "bundle only runs")

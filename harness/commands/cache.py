@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,12 +11,13 @@ from rich.table import Table
 
 from condsim.harness.console import console
 from condsim.harness.features.cache.maintenance import Damage, Stored, choose, prune, survey, verify
+from condsim.harness.parser import Parser
 from condsim.harness.paths import default_cache_dir
 
 
 def main(argv: Sequence[str]) -> int:
     """`condsim cache`; the exit status is 1 if `verify` finds damage that it does not repair."""
-    parser = argparse.ArgumentParser("condsim cache", description=__doc__)
+    parser = Parser("condsim cache", description=__doc__)
     parser.add_argument("--cache-dir", type=Path, default=None, help="default: CONDSIM_CACHE, else ~/.cache/condsim")
     commands = parser.add_subparsers(dest="command", required=True, metavar="ls|verify|prune")
     commands.add_parser("ls", help="list the backbones whose features are stored")

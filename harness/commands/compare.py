@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
 from condsim.harness.console import console, warn
+from condsim.harness.parser import Parser
 from condsim.harness.results.formats import print_tables, to_latex
 from condsim.harness.results.output import write_text
 from condsim.harness.results.question_set import older_sets
@@ -14,7 +14,7 @@ from condsim.harness.results.results import Results
 
 
 def main(argv: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser("condsim compare", description=__doc__)
+    parser = Parser("condsim compare", description=__doc__)
     parser.add_argument(
         "--task", action="append", metavar="BENCHMARK/TASK", help="can be given several times (default: every task)"
     )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from condsim.harness.commands.search import add_index_options
 from condsim.harness.console import console
 from condsim.harness.errors import CondsimError
+from condsim.harness.parser import Parser
 
 if TYPE_CHECKING:
     from condsim.harness.explorer.search import Target
@@ -83,8 +84,8 @@ def _target(options: argparse.Namespace) -> Target:
     return Target(index, tuple(options.source), options.backbone, options.config_dir, questions=questions)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> Parser:
+    parser = Parser(
         "condsim explore", description="Look through pictures in a local web page: search by picture and condition, "
         "compare two methods side by side, mark results, and measure methods on the marks.",
         epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter,

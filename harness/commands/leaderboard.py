@@ -8,6 +8,7 @@ from pathlib import Path
 
 from condsim.harness.console import console, warn
 from condsim.harness.errors import CondsimError, did_you_mean
+from condsim.harness.parser import Parser
 from condsim.harness.results.leaderboard import BY, Leaderboard, parse_filters
 from condsim.harness.results.output import write_text
 from condsim.harness.results.results import Results
@@ -47,7 +48,7 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def add_filters(parser: argparse.ArgumentParser, what: str) -> None:
+def add_filters(parser: Parser, what: str) -> None:
     """The arguments ``COLUMN=VALUE[,VALUE]`` and ``--results`` of the commands that show a part of the results."""
     columns = "benchmark, task, method, backbone, settings, rank, queries or question_set"
     parser.add_argument(
@@ -72,8 +73,8 @@ def export(board: Leaderboard, form: str, output: Path | None, by: Sequence[str]
         console.print(f"{output} written, {len(board)} rows")
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> Parser:
+    parser = Parser(
         "condsim leaderboard", description="Build results/leaderboard.csv from all records, and show it.",
         epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 
 from condsim.harness.errors import CondsimError, did_you_mean
+from condsim.harness.parser import Parser
 from condsim.harness.settings.arguments import config_folders
 from condsim.harness.settings.choices import choices_of, description, groups
 
@@ -18,7 +19,7 @@ examples:
 
 
 def main(argv: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         "condsim ls", description="List what can be chosen: methods, benchmarks, backbones, experiments, ...",
         epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from condsim.harness.console import console, warn
+from condsim.harness.parser import Parser
 from condsim.harness.results.bundle import unpacked
 from condsim.harness.results.merge import merge
 from condsim.harness.results.results import Results
 
 
 def main(argv: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser("condsim merge", description=__doc__)
+    parser = Parser("condsim merge", description=__doc__)
     parser.add_argument("sources", nargs="+", type=Path, metavar="SOURCE", help="a results folder or a bundle")
     parser.add_argument("--results", type=Path, default=Path("results"), help="folder to merge into (default: results)")
     options = parser.parse_args(argv)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
 from condsim.harness.commands.leaderboard import add_filters
 from condsim.harness.console import console, warn
 from condsim.harness.errors import CondsimError, did_you_mean
+from condsim.harness.parser import Parser
 from condsim.harness.results.leaderboard import parse_filters
 from condsim.harness.results.results import Results
 
@@ -16,7 +16,7 @@ FORMATS = ("png", "svg", "pdf")
 
 
 def main(argv: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser("condsim plot", description=__doc__)
+    parser = Parser("condsim plot", description=__doc__)
     add_filters(parser, "plot only runs")
     parser.add_argument("--output", type=Path, help="folder for the files (default: plots in the results folder)")
     parser.add_argument("--formats", default="png,svg", help=f"any of {', '.join(FORMATS)} (default: png,svg)")

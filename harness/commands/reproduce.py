@@ -22,6 +22,7 @@ from condsim.harness.commands.train import train_and_run
 from condsim.harness.configs import plain
 from condsim.harness.console import console, warn
 from condsim.harness.errors import CondsimError, did_you_mean
+from condsim.harness.parser import Parser
 from condsim.harness.results.formats import print_tables
 from condsim.harness.results.output import write_text
 from condsim.harness.results.published import find_published, read_published
@@ -100,7 +101,7 @@ class Experiment:
 
 
 def main(argv: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         "condsim reproduce", description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("name", nargs="?", metavar="TABLE", help="such as genecis/table-2")

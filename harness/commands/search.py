@@ -9,6 +9,7 @@ from typing import Any
 
 from condsim.harness.console import console
 from condsim.harness.errors import CondsimError
+from condsim.harness.parser import Parser
 
 EXAMPLES = """\
 examples:
@@ -61,8 +62,8 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> Parser:
+    parser = Parser(
         "condsim search", description="Find pictures in a folder by picture, by condition, or by both.",
         epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
@@ -96,7 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def add_index_options(parser: argparse.ArgumentParser) -> None:
+def add_index_options(parser: Parser) -> None:
     """The options that say how an index of a folder is made, of `condsim search` and `condsim explore`."""
     parser.add_argument(
         "--backbone", default="ViT-B-32/openai", help="`condsim ls backbones` lists them (default: %(default)s)"

@@ -11,6 +11,7 @@ from pathlib import Path
 from condsim.harness.console import console, warn
 from condsim.harness.errors import CondsimError, did_you_mean
 from condsim.harness.json_files import read_json, read_text
+from condsim.harness.parser import Parser
 from condsim.harness.results.results import Results
 from condsim.harness.results.server import (
     ServerAnswer,
@@ -37,7 +38,7 @@ unit=percent or unit=fraction.
 
 
 def main(argv: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         "condsim submission", description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("words", nargs="*", metavar="FILE|NAME=VALUE", help="files with the server's answer; settings")

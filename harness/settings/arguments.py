@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import shlex
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
-from condsim.harness.errors import CondsimError, did_you_mean
-
-FLAGS = ("--help", "--multirun", "--config-dir", "--cfg")
+from condsim.harness.errors import CondsimError
+from condsim.harness.parser import Parser
 
 
 @dataclass(frozen=True)
@@ -96,23 +93,15 @@ class Arguments:
     show_config: bool = False
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise CondsimError(message)
-
-
 def read_arguments(argv: Sequence[str]) -> Arguments:
     """Raises CondsimError for an unknown flag, a folder that does not exist, and what is not ``name=value``."""
-    parser = _Parser(add_help=False, allow_abbrev=False)
+    parser = Parser(add_help=False, allow_abbrev=False)
     parser.add_argument("settings", nargs="*")
     parser.add_argument("--config-dir", "-cd", action="append", default=[])
     parser.add_argument("--cfg", "-c", choices=["job"])
     parser.add_argument("--multirun", "-m", action="store_true")
     parser.add_argument("--help", "-h", action="store_true")
-    options, unknown = parser.parse_known_intermixed_args(argv)
-    if unknown:
-        flag = unknown[0].partition("=")[0]
-        raise CondsimError(f"there is no option {flag}. {did_you_mean(flag, FLAGS)}")
+    options = parser.parse_intermixed_args(argv)
     return Arguments(
         tuple(map(Setting.read, options.settings)),
         config_folders(options.config_dir),

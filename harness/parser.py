@@ -1,0 +1,19 @@
+"""The options of a command that has no YAML of settings."""
+
+from __future__ import annotations
+
+import argparse
+from typing import NoReturn
+
+from condsim.harness.errors import CondsimError, did_you_mean
+
+
+class Parser(argparse.ArgumentParser):
+    """Raises CondsimError, with the nearest option, where argparse prints its usage and ends the process."""
+
+    def error(self, message: str) -> NoReturn:
+        flag = message.partition("unrecognized arguments: ")[2].partition(" ")[0].partition("=")[0]
+        if flag.startswith("-"):
+            known = (option for option in self._option_string_actions if option.startswith("--"))
+            raise CondsimError(f"there is no option {flag}. {did_you_mean(flag, known)}")
+        raise CondsimError(message + f"; see `{self.prog} --help`" * self.add_help)
