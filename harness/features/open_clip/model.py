@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from runpy import run_path
 from tempfile import TemporaryDirectory
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -267,7 +268,7 @@ def _keys(config: Path) -> set[str]:
 
 
 def _not_loaded(name: str, tag: str | None, error: Exception) -> BackboneError:
-    reason = " ".join(str(error).split())[:300]
+    reason = shorten(str(error), 300, placeholder=" ...")
     if tag is None:
         return BackboneError(f"the model {name} cannot be created: {reason}")
     from huggingface_hub.constants import HF_HUB_CACHE
@@ -275,9 +276,10 @@ def _not_loaded(name: str, tag: str | None, error: Exception) -> BackboneError:
     config = _tag_config(name, tag)
     source = f"huggingface.co/{config['hf_hub'].rstrip('/')}" if config.get("hf_hub") else config.get("url")
     return BackboneError(
-        f"the weights {tag} of {name} are not on this machine and could not be downloaded ({reason[:160]}).\n"
+        f"the weights {tag} of {name} are not on this machine and could not be downloaded ({reason}).\n"
         f"  With internet access they come from {source} into {HF_HUB_CACHE} (HF_HOME in the environment moves it).\n"
-        f"  Without, copy the file to this machine and set backbone.weights=FILE beside backbone.pretrained={tag}"
+        f"  Without, copy the file to this machine and set backbone.weights=FILE beside backbone.pretrained={tag}.\n"
+        "  The backbone shapes-clip needs no download; it is trained on rendered shapes alone"
     )
 
 

@@ -381,6 +381,7 @@ def test_weights_that_cannot_be_had_say_where_they_come_from(tmp_path: Path, mon
     assert "Name or service not known" in message
     assert "huggingface.co/timm/vit_base_patch32_clip_224.openai" in message
     assert "backbone.weights=FILE" in message
+    assert "shapes-clip needs no download" in message
 
 
 @pytest.mark.parametrize(
