@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from condsim.harness.backbone import Backbone
 from condsim.harness.configs import make, make_once, plain
 from condsim.harness.console import warn
 from condsim.harness.engine.engine import Engine
-from condsim.harness.errors import ROWS_SHOWN, CondsimError, nearest_id
+from condsim.harness.errors import ROWS_SHOWN, CondsimError, did_you_mean, nearest_id
 from condsim.harness.gallery_parts import is_parts, read_parts
 from condsim.harness.json_files import read_text
 from condsim.harness.method import Method
@@ -155,6 +155,11 @@ class Index:
             self.refresh()
         pairs = self._pairs(query, condition)
         queries = [self._query(picture, conditions) for picture, conditions in pairs]
+        conditions = [text for query in queries for text in query.condition]
+        if values and len(unknown := unused(values, conditions)) == len(values):  # others may be for other searches
+            raise CondsimError(
+                f"values of {unknown[0]!r}: no query has this condition. {did_you_mean(unknown[0], conditions)}"
+            )
         name, chosen = self._method(method or _usual(queries), settings, values)
         return self._searcher.search(chosen, queries, k, why=why, name=name)
 
@@ -282,6 +287,12 @@ def _train_split(train: str | Path | TrainSplit | None, phrases: str | Path | Se
         return replace(train, phrases=tuple(phrases)) if phrases else train
     root = folder_of(train, "train", "a folder with pictures, for methods that look things up in a training split")
     return TrainSplit(ImageTable(root, pictures_below(root)[0]), tuple(phrases))
+
+
+def unused(values: Iterable[str], conditions: Iterable[str]) -> list[str]:
+    """The names among ``values`` that are none of ``conditions``."""
+    known = {clean_label(text).casefold() for text in conditions}
+    return [name for name in values if clean_label(name).casefold() not in known]
 
 
 def _usual(queries: Sequence[Query]) -> str:

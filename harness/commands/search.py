@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from condsim.harness.console import console
-from condsim.harness.errors import CondsimError
+from condsim.harness.errors import CondsimError, did_you_mean
 from condsim.harness.parser import Parser
 
 EXAMPLES = """\
@@ -22,7 +22,7 @@ examples:
 
 def main(argv: Sequence[str]) -> int:
     options = _parser().parse_intermixed_args(argv)
-    from condsim.harness.index import Index  # imports torch, which --help does not need
+    from condsim.harness.index import Index, unused  # imports torch, which --help does not need
 
     settings: list[tuple[str, Any]] = [_setting(argument) for argument in options.settings]
     unknown = [name for name, _ in settings if not name.startswith(("method.", "backbone."))]
@@ -40,12 +40,16 @@ def main(argv: Sequence[str]) -> int:
         config_dir=options.config_dir,
         **of_backbone,
     )
+    values = dict(_values(text) for text in options.values)
+    for name in unused(values, options.condition):
+        hint = did_you_mean(name, options.condition)
+        raise CondsimError(f"--values {name}=...: the query has no such condition. {hint}")
     matches = index.search(
         [(picture, options.condition) for picture in options.image or (None,)],
         method=options.method,
         k=options.top,
         why=options.why,
-        values=dict(_values(text) for text in options.values),
+        values=values,
         **of_method,
     )
     if options.format == "json":

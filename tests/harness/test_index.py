@@ -168,6 +168,8 @@ def test_values_of_a_condition_that_the_lexicon_lacks(index: condsim.Index) -> N
     assert "(query: blue 1.00)" in matches[0].why
     with pytest.raises(CondsimError, match="at least two different ones"):
         index.search("blue.png", "tint", method="clay", values={"tint": ["red", "Red"]})
+    with pytest.raises(CondsimError, match=r"values of 'tnit': no query has this condition. Did you mean 'tint'"):
+        index.search("blue.png", "tint", method="clay", values={"tnit": ["red", "blue"]})
     with pytest.raises(CondsimError, match="the method image_only reads no values"):
         index.search("blue.png", "tint", method="image_only", values={"tint": ["red", "blue"]})
 
@@ -347,3 +349,7 @@ def test_the_command_prints_a_table_or_json_and_writes_a_sheet(
     assert content["queries"][0]["results"][0]["path"] == str(folder / "sky.png")
     assert cli.main(["search", str(folder), "rank=5", *colours_by_name]) == 2
     assert "expected a setting method.NAME=VALUE" in capsys.readouterr().err
+    assert cli.main([*options, "--values", "colour=red,blue"]) == 2
+    assert "--values colour=...: the query has no such condition. Choose one of: tint." in capsys.readouterr().err
+    assert cli.main(["search", str(folder), "--image", str(folder), *colours_by_name]) == 2
+    assert f"the query picture {folder} is a folder" in capsys.readouterr().err
