@@ -119,7 +119,9 @@ def read_rows(path: Path, what: str) -> Iterator[list[str]]:
                 yield header
                 continue
             if len(row) != len(header):
-                raise CondsimError(f"{path}: row {number} has {len(row)} cells, but the header has {len(header)}")
+                raise CondsimError(
+                    f"{path}: row {number} (line {begin}) has {len(row)} cells, but the header has {len(header)}"
+                )
             yield row
             number += 1
     if header is None:

@@ -196,8 +196,8 @@ def test_a_missing_image_leaves_the_others_where_the_split_put_them(table: Path)
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("a/0.png,red,disc,more", "row 40 has 4 cells, but the header has 3"),
-        ("a/0.png,red", "row 40 has 2 cells, but the header has 3"),
+        ("a/0.png,red,disc,more", r"row 40 \(line 42\) has 4 cells, but the header has 3"),
+        ("a/0.png,red", r"row 40 \(line 42\) has 2 cells, but the header has 3"),
         ('a/0.png,red,"disc', "malformed CSV in row 40, which begins at line 42"),
     ],
 )
