@@ -156,6 +156,8 @@ def write_parts(
             sizes, width = _write_features(scratch, blocks, names, np.dtype(dtype), rows_per_part)
         finally:
             names.close()
+        if not sizes:
+            raise CondsimError(f"{folder}: there is nothing to write, the blocks have no row")
         manifest = {
             "schema": _SCHEMA,
             "rows": sum(sizes),
@@ -204,8 +206,6 @@ def _write_features(
             sizes[-1] += len(piece)
             done += len(piece)
         row += len(features)
-    if not row:
-        raise CondsimError(f"{folder.name}: there is nothing to write, the blocks have no row")
     for i, size in enumerate(sizes):
         with (folder / _file(i)).open("r+b") as file:
             file.write(_header(dtype, (size, width)))

@@ -57,7 +57,7 @@ def test_what_cannot_be_written_is_named_and_leaves_no_folder(tmp_path: Path) ->
         (lambda at: write_parts(at, [(["big"], large)]), r"row 0 \(big\): .* beyond float16"),
         (lambda at: write_parts(at, [(NAMES[:3], FEATURES)]), r"features of shape \[11, 3\], expected \[3, D\]"),
         (lambda at: write_parts(at, [(["a"], FEATURES[:1]), (["b"], FEATURES[:1, :2])]), r"expected \[1, 3\]"),
-        (lambda at: write_parts(at, []), "nothing to write"),
+        (lambda at: write_parts(at, []), f"^{tmp_path / 'gallery'}: there is nothing to write"),
         (lambda at: write(at, rows=3), "rows_per_part=3: expected a multiple of 2"),
         (lambda at: write(at, dtype="int8"), "expected float16 or float32"),
     ]
