@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from condsim.harness.errors import CondsimError
+from condsim.harness.errors import CondsimError, counted
 from condsim.harness.files import atomic
 from condsim.harness.task import Task
 
@@ -80,7 +80,7 @@ def faults(value: object, queries: int = QUERIES, gallery: Collection[int] | Non
         elif not isinstance(images, list) or not all(type(image) is int for image in images):
             yield f"query {key}: expected a list of integer image ids"
         elif len(images) != LENGTH:
-            yield f"query {key} has {len(images)} images, expected {LENGTH}"
+            yield f"query {key} has {counted(len(images), 'image')}, expected {LENGTH}"
         elif len(set(images)) < LENGTH:
             yield f"query {key} names an image twice"
         elif known is not None and (other := next((image for image in images if image not in known), None)) is not None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from condsim.harness.errors import CondsimError
+from condsim.harness.errors import CondsimError, counted
 from condsim.harness.files import atomic
 from condsim.harness.task import Task
 
@@ -88,7 +88,7 @@ def faults(value: object, task: Task | None = None) -> Iterator[str]:
     pairs = {key: images for key, images in value.items() if key not in ("version", "metric")}
     allowed = None if task is None else _allowed(task, metric)
     if allowed is None and len(pairs) != PAIRS:
-        yield f"{len(pairs):,} pairs, expected the {PAIRS:,} of test1"
+        yield f"{counted(len(pairs), 'pair')}, expected the {PAIRS:,} of test1"
     for pair in allowed or ():
         if pair not in pairs:
             yield f"pair {pair} is missing"
@@ -111,7 +111,7 @@ def _fault_of_list(images: object, length: int) -> str | None:
     if not isinstance(images, list) or not all(isinstance(image, str) for image in images):
         return "has no list of image names"
     if len(images) != length:
-        return f"has {len(images)} images, expected {length}"
+        return f"has {counted(len(images), 'image')}, expected {length}"
     if len(set(images)) < length:
         return "has a duplicate image"
     with_suffix = next((image for image in images if PurePosixPath(image).suffix), None)

@@ -95,6 +95,11 @@ def first_of(names: Iterable[str], shown: int = 3) -> str:
     return ", ".join(names[:shown]) + (f" and {len(names) - shown:,} more" if len(names) > shown else "")
 
 
+def counted(count: int, name: str, plural: str = "") -> str:
+    """``1 row``, ``2,000 rows``, ``2 queries``."""
+    return f"{count:,} {name if count == 1 else plural or f'{name}s'}"
+
+
 class UnusableRowsError(CondsimError):
     """Some rows of a table cannot be encoded. The message counts them and shows the first ten."""
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from condsim.harness.errors import CondsimError, NotApplicable, nearest_id
+from condsim.harness.errors import CondsimError, NotApplicable, counted, nearest_id
 from condsim.harness.feature_files import Files, PublishedFeatures
 from condsim.harness.method import Queries
 from condsim.harness.names import clean_path, clean_text
@@ -109,8 +109,8 @@ def require_queries(task: Task, names: Iterable[str], where: str) -> None:
         )
     if not task.variant and not task.skipped and (unknown := sorted(own - set(wanted))):
         raise CondsimError(
-            f"{where}: {len(unknown):,} rows are named after no query of {task.full_name}, such as {unknown[0]!r}: the "
-            f"file was made for another version or split of it. {nearest_id(unknown[0], wanted)}"
+            f"{where}: {counted(len(unknown), 'row')} named after no query of {task.full_name}, such as "
+            f"{unknown[0]!r}: the file was made for another version or split of it. {nearest_id(unknown[0], wanted)}"
         )
 
 

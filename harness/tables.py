@@ -13,7 +13,7 @@ from typing import Any, NoReturn, TextIO
 import numpy as np
 import pandas as pd
 
-from condsim.harness.errors import CondsimError, did_you_mean, first_line, reading
+from condsim.harness.errors import CondsimError, counted, did_you_mean, first_line, reading
 from condsim.harness.json_files import parse_json, read_text
 from condsim.harness.names import clean_label
 
@@ -119,9 +119,8 @@ def read_rows(path: Path, what: str) -> Iterator[list[str]]:
                 yield header
                 continue
             if len(row) != len(header):
-                raise CondsimError(
-                    f"{path}: row {number} (line {begin}) has {len(row)} cells, but the header has {len(header)}"
-                )
+                cells = counted(len(row), "cell")
+                raise CondsimError(f"{path}: row {number} (line {begin}) has {cells}, but the header has {len(header)}")
             yield row
             number += 1
     if header is None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from condsim.harness.commands.runs import BenchJob, made
 from condsim.harness.console import console
-from condsim.harness.errors import NotApplicable
+from condsim.harness.errors import NotApplicable, counted
 from condsim.harness.exchange.ids import unique_query_ids
 from condsim.harness.exchange.run_file import write_rankings
 from condsim.harness.paths import safe_name
@@ -48,7 +48,7 @@ def export(job: Job) -> list[Path]:
         path = Path(config.output).expanduser() / safe_name(task.benchmark) / safe_name(task.name) / name
         lines = write_rankings(path, config.format, _rankings(task, ranking), f"{settings.method}-{run}")
         chosen_as = "".join(f", {name}={value}" for name, value in choice.get("chosen", {}).items())
-        console.print(f"{path} written, {lines:,} lines{chosen_as}")
+        console.print(f"{path} written, {counted(lines, 'line')}{chosen_as}")
         written.append(path)
     return written
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from condsim.harness.console import console, warn
-from condsim.harness.errors import CondsimError, did_you_mean
+from condsim.harness.errors import CondsimError, counted, did_you_mean
 from condsim.harness.parser import Parser
 from condsim.harness.results.leaderboard import BY, Leaderboard, parse_filters
 from condsim.harness.results.output import write_text
@@ -44,7 +44,7 @@ def main(argv: Sequence[str]) -> int:
         warn(note)
     results.write_leaderboard()
     if not options.format or options.output:
-        console.print(f"{options.results / 'leaderboard.csv'} written, {len(board)} rows")
+        console.print(f"{options.results / 'leaderboard.csv'} written, {counted(len(board), 'row')}")
     return 0
 
 
@@ -70,7 +70,7 @@ def export(board: Leaderboard, form: str, output: Path | None, by: Sequence[str]
         print(text, end="")
     else:
         write_text(output, text)
-        console.print(f"{output} written, {len(board)} rows")
+        console.print(f"{output} written, {counted(len(board), 'row')}")
 
 
 def _parser() -> Parser:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from condsim.harness.console import console, warn
+from condsim.harness.errors import counted
 from condsim.harness.parser import Parser
 from condsim.harness.results.bundle import unpacked
 from condsim.harness.results.merge import merge
@@ -23,12 +24,12 @@ def main(argv: Sequence[str]) -> int:
             merged = merge(folder, options.results)
         for note in merged.notes:
             warn(note)
-        console.print(f"{source}: {len(merged.added)} records added, {merged.present} were there already")
+        console.print(f"{source}: {counted(len(merged.added), 'record')} added, {merged.present} already there")
     results = Results(options.results)
     board = results.write_leaderboard()
     for note in results.notes:
         warn(note)
-    console.print(f"{options.results / 'leaderboard.csv'} written, {len(board)} rows")
+    console.print(f"{options.results / 'leaderboard.csv'} written, {counted(len(board), 'row')}")
     return 0
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from condsim.harness.console import console, print_note
-from condsim.harness.errors import CondsimError, UserCodeError, described
+from condsim.harness.errors import CondsimError, UserCodeError, counted, described
 from condsim.harness.files import atomic
 from condsim.harness.hashing import content_digest
 from condsim.harness.paths import safe_name
@@ -158,9 +158,9 @@ class Outcomes:
         return results.leaderboard().of_runs({record.run for record in (*self.done, *self.skipped)})
 
     def summary(self) -> str:
-        parts = [f"{_counted(len(self.done), 'run')} finished", f"{len(self.skipped)} already done"]
+        parts = [f"{counted(len(self.done), 'run')} finished", f"{len(self.skipped)} already done"]
         if self.submitted:
-            parts.append(f"{_counted(self.submitted, 'job')} submitted")
+            parts.append(f"{counted(self.submitted, 'job')} submitted")
         if self.not_applicable:
             parts.append(f"{sum(map(len, self.not_applicable.values()))} not applicable")
         if self.failures:
@@ -210,10 +210,6 @@ class Outcomes:
                 self.writable = False
                 where = f"results={results} cannot be written ({why})"
                 self.failures[where, "nothing was run. Choose another folder with results=FOLDER"] = []
-
-
-def _counted(count: int, name: str) -> str:
-    return f"{count} {name}" + "s" * (count != 1)
 
 
 def failure(what: str, tasks: Sequence[str], why: str = "") -> str:

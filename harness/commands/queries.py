@@ -12,7 +12,7 @@ import pandas as pd
 
 from condsim.harness.configs import make, make_once
 from condsim.harness.console import console, warn
-from condsim.harness.errors import CondsimError, NotApplicable
+from condsim.harness.errors import CondsimError, NotApplicable, counted
 from condsim.harness.fewer_queries import query_ids
 from condsim.harness.files import atomic
 from condsim.harness.images import crop_by_rule, decode
@@ -35,6 +35,7 @@ COLUMNS = {
     "texts": {"text", "tasks"},
 }
 """Table -> its columns."""
+_ONE = {"queries": "query", "images": "image", "pairs": "pair", "texts": "text"}
 FORMS = (".csv", *JSON_LINES, *PARQUET)
 
 
@@ -74,7 +75,7 @@ def run(settings: Mapping[str, Any]) -> int:
         written["texts"] = text_rows(inputs)
     for what, rows in written.items():
         _write(outputs[what], rows)
-        console.print(f"{outputs[what]} written: {len(rows):,} {what}", markup=False)
+        console.print(f"{outputs[what]} written: {counted(len(rows), _ONE[what], what)}", markup=False)
     if not all(read.complete for read in inputs.values()):
         warn(
             "the method chooses more texts or images by the features of these: encode them, then run this command "

@@ -21,7 +21,7 @@ from condsim.harness.commands.runs import RunState
 from condsim.harness.commands.train import train_and_run
 from condsim.harness.configs import plain
 from condsim.harness.console import console, warn
-from condsim.harness.errors import CondsimError, did_you_mean
+from condsim.harness.errors import CondsimError, counted, did_you_mean
 from condsim.harness.parser import Parser
 from condsim.harness.results.formats import print_tables
 from condsim.harness.results.output import write_text
@@ -293,7 +293,7 @@ def _show(experiment: Experiment, cells: Sequence[Compared], output: Path | None
         console.print(f"note: {note}")
     if output is not None:
         write_text(output, to_csv(cells))
-        console.print(f"{output} written, {len(cells)} cells")
+        console.print(f"{output} written, {counted(len(cells), 'cell')}")
     return 0 if any(cell.measured is not None for cell in cells) else 1
 
 

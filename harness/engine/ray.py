@@ -16,7 +16,7 @@ from typing import Any, Literal
 from condsim.harness.console import console, warn
 from condsim.harness.engine.engine import Held, Item, Lost, Result
 from condsim.harness.engine.worker import Surroundings, answer, packed, result_of, unpacked
-from condsim.harness.errors import CondsimError, EngineError, first_line
+from condsim.harness.errors import CondsimError, EngineError, counted, first_line
 
 _ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 """Set where the user has not: nothing is reported to Ray's makers, and no advice on future versions is printed."""
@@ -161,8 +161,8 @@ class RayEngine:
             room = min(room, resources.get("GPU", 0) // self._gpus)
         self._room = self._most or max(1, int(room))
         nodes = len({node["NodeID"] for node in ray.nodes() if node["Alive"]})
-        counted = f"{self._room} workers on {nodes} node{'s' * (nodes > 1)}"
-        console.print(f"Ray: {counted}, up after {time.monotonic() - started:.0f} s")
+        room = f"{counted(self._room, 'worker')} on {counted(nodes, 'node')}"
+        console.print(f"Ray: {room}, up after {time.monotonic() - started:.0f} s")
         return self._room
 
     def _add(self) -> _Worker:
@@ -264,7 +264,7 @@ class _Starts:
             reason = self.engine._lose(worker, error)
             self.failures += 1
             if self.failures > self.engine.retries:
-                raise EngineError(f"{self.failures} workers of Ray died while they started: {reason}") from error
+                raise EngineError(f"{counted(self.failures, 'worker')} of Ray died at the start: {reason}") from error
             return False
         self.failures = 0
         return True

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from condsim.harness.errors import CondsimError, did_you_mean
+from condsim.harness.errors import CondsimError, counted, did_you_mean
 from condsim.harness.results import formats
 from condsim.harness.results.breakdown import FEW_QUERIES, GroupRow, by_label
 from condsim.harness.results.composition import GAP_NOTE, run_gaps
@@ -22,7 +22,7 @@ from condsim.harness.statistics.intervals import Interval
 
 TESTED = (
     "Percent. Runs that share a letter do not differ significantly: paired sign-flip test of whole clusters, "
-    "Holm-corrected over all pairs of these {runs} runs, 5 %"
+    "Holm-corrected over all pairs of these {runs}, 5 %"
 )
 PAIRS_TESTED = (
     "Points. p: two-sided paired sign-flip test of whole clusters for a difference of zero; Holm: p corrected over all "
@@ -64,7 +64,7 @@ class TaskComparison:
             )
         )  # fmt: skip
         head = [_text("run"), Column("mean"), _text("95 % interval"), _text("letters")]
-        caption = TESTED.format(runs=len(comparison.runs)) + "."
+        caption = TESTED.format(runs=counted(len(comparison.runs), "run")) + "."
         if self.spreads:
             head.append(_text("spread"))
             caption += f" {SPREAD_NOTE}."

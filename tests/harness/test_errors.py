@@ -9,6 +9,7 @@ import pytest
 from condsim.harness.errors import (
     CondsimError,
     UnusableRowsError,
+    counted,
     did_you_mean,
     first_line,
     first_of,
@@ -39,6 +40,11 @@ def test_long_lists_and_messages_are_shortened() -> None:
     assert first_of("abc") == "a, b, c"
     assert first_line(ValueError("one\ntwo")) == "one"
     assert first_line(ValueError()) == "ValueError"
+
+
+def test_what_is_counted_is_in_the_singular_or_the_plural() -> None:
+    assert [counted(n, "row") for n in (0, 1, 2000)] == ["0 rows", "1 row", "2,000 rows"]
+    assert counted(2, "query", "queries") == "2 queries"
 
 
 def test_a_file_that_cannot_be_read_is_named_with_what_it_should_be(tmp_path: Path) -> None:

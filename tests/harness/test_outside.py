@@ -68,7 +68,7 @@ def test_the_rows_of_a_file_must_be_the_queries_of_the_task() -> None:
     require_queries(task(), [*right, "other/a"], "FILE")
     with pytest.raises(CondsimError, match=r"FILE: no row for 1 of 3 queries of bench/toy, such as 'toy/b'"):
         require_queries(task(), ["toy/a", "toy/c"], "FILE")
-    with pytest.raises(CondsimError, match=r"1 rows are named after no query of bench/toy, such as 'toy/d'"):
+    with pytest.raises(CondsimError, match=r"1 row named after no query of bench/toy, such as 'toy/d'"):
         require_queries(task(), [*right, "toy/d"], "FILE")
     with pytest.raises(NotApplicable, match=r"FILE has no row for bench/toy: a row is named 'other/a'"):
         require_queries(task(), ["other/a"], "FILE")

@@ -474,7 +474,7 @@ def test_a_quote_in_a_tsv_is_a_letter(tmp_path: Path) -> None:
     [
         ("c.csv", b"image,caption\na.jpg,Un caf\xe9\n", r"c\.csv: row 0 \(line 2\) is not UTF-8"),
         ("c.tsv", b"image\tcaption\na.jpg\tx\nb.jpg\tUn caf\xe9\n", r"c\.tsv: row 1 \(line 3\) is not UTF-8"),
-        ("c.csv", b"image,caption\na.jpg\n", r"c\.csv: row 0 \(line 2\) has 1 cells, but the header has 2"),
+        ("c.csv", b"image,caption\na.jpg\n", r"c\.csv: row 0 \(line 2\) has 1 cell, but the header has 2"),
         ("c.tsv", b"image\tcaption\na.jpg\ta\tb\n", r"c\.tsv: row 0 \(line 2\) has 3 cells, but the header has 2"),
         (
             "c.csv",

@@ -80,8 +80,8 @@ def test_the_commands_bundle_verify_and_merge(
     assert cli.main(["merge", str(results_folder), "--results", "merged"]) == 0
     out = capsys.readouterr().out
     assert "bundle.zip is intact: 8 records" in out
-    assert "bundle.zip: 8 records added, 0 were there already" in out
-    assert "6 records added, 8 were there already" in out
+    assert "bundle.zip: 8 records added, 0 already there" in out
+    assert "6 records added, 8 already there" in out
     text = (tmp_path / "merged/leaderboard.csv").read_text(encoding="utf-8")
     assert text == Results(results_folder).leaderboard().to_csv()
     assert cli.main(["bundle", "method=nothing", "--results", str(results_folder)]) == 2
