@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 
 from condsim.harness.errors import CondsimError
 from condsim.harness.settings.checks import OWN
-from condsim.harness.settings.choices import choices_of
+from condsim.harness.settings.choices import choices_of, description
 from condsim.harness.settings.composition import compose_config, jobs
 from condsim.harness.settings.kinds import MismatchError, Range, convert, describe
 from condsim.harness.settings.signatures import parameters
@@ -231,7 +231,8 @@ def flat(config: Mapping[Any, Any], prefix: str = "") -> list[str]:
 
 @pytest.mark.parametrize("group", ["method", "benchmark", "backbone", "tracking"])
 def test_every_choice_fits_the_types_of_its_class(group: str) -> None:
-    for choice in choices_of(group):
+    for choice, path in choices_of(group).items():
+        assert description(path).split("\n")[0].endswith((".", "?")), "condsim ls shows the first line"
         (job,) = jobs("bench", [f"{group}={choice}"])
         target = OmegaConf.select(job.config, f"{group}._target_", throw_on_missing=False)
         assert choice == "custom" or parameters(target) is not None, target
