@@ -27,7 +27,7 @@ def make(config: Mapping[str, Any], name: str = "") -> Any:
         raise CondsimError("this choice names no class: set its _target_, as in method._target_=my_module.MyMethod")
     if unset := [key for key, value in flat(config).items() if value == MISSING]:
         setting = f"{name}.{unset[0]}" if name else unset[0]
-        raise CondsimError(f"{setting} is not set: {target} needs it, as in {setting}=VALUE")
+        raise CondsimError(f"{setting} is not set: add {setting}=VALUE")
     require_settings(config, name)
     try:
         made = instantiate(OmegaConf.create(dict(config)), _convert_="all")

@@ -205,11 +205,10 @@ class Method(ABC):
 
     def check(self, task: Task) -> None:
         """Raise NotApplicable where the method does not apply to the task: its leaderboard cell stays empty."""
-        name = type(self).__name__
         if self.needs_reference and (task.reference < 0).any():
-            raise NotApplicable(f"{name} needs a reference image, and {task.full_name} has queries without one")
+            raise NotApplicable(f"the method needs a reference image, and {task.full_name} has queries without one")
         if self.needs_condition and (task.condition < 0).any():
-            raise NotApplicable(f"{name} needs a condition, and {task.full_name} has queries without one")
+            raise NotApplicable(f"the method needs a condition, and {task.full_name} has queries without one")
 
     def statistics(self, gallery: Gallery) -> Mapping[str, Tensor]:
         """What ``prepare`` has to know of the gallery as a whole, as sums over its items: int64 tensors.

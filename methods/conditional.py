@@ -70,7 +70,7 @@ class ConditionalFeatures(Method):
     def prepare(self, gallery: Gallery) -> Scorer:
         texts = [condition_text(condition) for condition in gallery.conditions]
         if self.file is None:
-            encode = joint_encoder(self, gallery)
+            encode = joint_encoder(gallery)
             prompts = [self.template.replace(CONDITION, text) for text in texts]
             return _Scorer(lambda code, rows: encode(rows, [prompts[code]] * len(rows)), gallery)
         file, keys = self.file, gallery.table.keys

@@ -62,16 +62,16 @@ class Joint(Method):
                 )
             vectors = self.file.look_up(names, lambda row: f"query {names[row]!r}")
             return cosine_scorer(gallery.features, partial(_rows_of, vectors))
-        encode = joint_encoder(self, gallery)
+        encode = joint_encoder(gallery)
         texts = [[self.template.replace(CONDITION, text) for text in several] for several in texts_of(gallery)]
         return cosine_scorer(gallery.features, partial(_embed, encode, texts))
 
 
-def joint_encoder(method: Method, gallery: Gallery) -> Callable[[Rows, Sequence[str]], Tensor]:
+def joint_encoder(gallery: Gallery) -> Callable[[Rows, Sequence[str]], Tensor]:
     """``gallery.encode_jointly``. Raises NotApplicable for a backbone that encodes images and texts apart."""
     if gallery.encode_jointly is None:
         raise NotApplicable(
-            f"{type(method).__name__} encodes image and text together, and this backbone encodes them apart: set "
+            "the method encodes image and text together, and this backbone encodes them apart: set "
             "method.features=FILE, or choose a joint embedder with backbone=embedder"
         )
     return gallery.encode_jointly

@@ -53,7 +53,7 @@ class _Specific(Method):
         super().check(task)
         if task.name not in self.tasks:
             raise NotApplicable(
-                f"{type(self).__name__} is made for the tasks {', '.join(self.tasks)}, not for {task.full_name}: "
+                f"the method is made for the tasks {', '.join(self.tasks)}, not for {task.full_name}: "
                 f"to run it there, add {task.name} to method.tasks"
             )
 
@@ -176,7 +176,7 @@ class SpecificObject(_Specific):
         super().check(task)
         if self.categories is None:
             raise NotApplicable(
-                f"{type(self).__name__} needs the objects in the images of {task.full_name}: give "
+                f"the method needs the objects in the images of {task.full_name}: give "
                 "method.categories=FILE, a table with the columns image and category"
             )
         self._seen(task.images)

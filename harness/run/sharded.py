@@ -79,16 +79,15 @@ def require_sharded(method: Method) -> None:
     """Raises NotApplicable, with the reason, for a method that cannot rank a gallery in parts."""
     if method.sharded or (isinstance(method, TwoSteps) and method.in_two_steps):
         return
-    name = type(method).__name__
     if isinstance(method, TwoSteps) and not method.base.sharded:
-        reason = f"its base {type(method.base).__name__} does not"
+        reason = "its base does not"
     elif method.needs_row:
         reason = "it looks up what it needs by the row of an image"
     elif not method.pointwise and not isinstance(method, TwoSteps):
         reason = "it scores the candidates of a query together"
     else:
         reason = "with these settings it needs the whole gallery at once (condsim.Method.sharded)"
-    raise NotApplicable(f"{name} does not rank a gallery in parts: {reason}")
+    raise NotApplicable(f"the method does not rank a gallery in parts: {reason}")
 
 
 def _summed(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:

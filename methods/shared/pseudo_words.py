@@ -89,9 +89,7 @@ class PseudoWords(TrainedMethod):
 
     def trained_network(self, width: int) -> nn.Module:
         if self.checkpoint is None:
-            raise CondsimError(
-                f"{type(self).__name__} has no weights of its own: set method.checkpoint=FILE, {self.source}"
-            )
+            raise CondsimError(f"the method has no weights of its own: set method.checkpoint=FILE, {self.source}")
         return super().trained_network(width)
 
     def prepare(self, gallery: Gallery) -> Scorer:
@@ -110,17 +108,17 @@ class PseudoWords(TrainedMethod):
         """The text tower for training. Raises CondsimError where the backbone has none that takes vectors."""
         if data.encode_words is None:
             raise CondsimError(
-                f"{type(self).__name__} is trained through the text tower, which this backbone does not offer "
+                "the method is trained through the text tower, which this backbone does not offer "
                 "(condsim.harness.trainable.Trainable): choose one of open_clip's models"
             )
         if not len(data.images):
-            raise CondsimError(f"{type(self).__name__} is trained with a frozen backbone: set training.backbone=false")
+            raise CondsimError("the method is trained with a frozen backbone: set training.backbone=false")
         return data.encode_words
 
     def _encoder(self, gallery: Gallery) -> EncodeWords:
         if gallery.encode_texts_with is None:
             raise NotApplicable(
-                f"{type(self).__name__} makes a word of the image, and this backbone cannot encode a text with such a "
+                "the method makes a word of the image, and this backbone cannot encode a text with such a "
                 "word (condsim.harness.backbone.EncodesPseudoWords): choose one of open_clip's models"
             )
         return gallery.encode_texts_with

@@ -113,9 +113,8 @@ class TrainedMethod(Method):
 
     def trained_network(self, width: int) -> nn.Module:
         """The checkpoint's network. Raises CondsimError where its architecture or feature width is another."""
-        name = type(self).__name__
         if self.checkpoint is None:
-            raise CondsimError(f"{name} has no weights: set method.checkpoint to a file, or train one: `condsim train`")
+            raise CondsimError("the method has no weights: set method.checkpoint=FILE, or train it: `condsim train`")
         checkpoint = read_checkpoint(self.checkpoint, self.wrappers)
         network, trained_width, found = self.load_network(checkpoint)
         for key, wanted in self.architecture.items():

@@ -11,7 +11,7 @@ from condsim.harness.errors import CondsimError
 
 def test_a_setting_without_a_value_is_named_with_its_place() -> None:
     config = {"_target_": "condsim.datasets.mining.captions.HubCaptions", "dataset": {"data_files": "???"}}
-    with pytest.raises(CondsimError, match=r"^captions\.dataset\.data_files is not set: .*HubCaptions needs it"):
+    with pytest.raises(CondsimError, match=r"^captions\.dataset\.data_files is not set: add captions\.dataset"):
         make(config, "captions")
 
 

@@ -81,7 +81,7 @@ def test_a_failing_run_is_reported_and_the_sweep_continues(folder: Path) -> None
     assert "4 FAILED" in shown
     assert "ZeroDivisionError" in shown
     assert shown.count("has no weights of its own") == 2, "at once, and in the summary for both tasks"
-    assert "quari on toy/few, toy/whole: Quari has no weights of its own" in shown
+    assert "quari on toy/few, toy/whole: the method has no weights of its own" in shown
     assert {row["method"] for row in leaderboard(folder)} == {"constant"}
     assert "a fault in a user's method" in next(folder.glob("results/errors/broken*.txt")).read_text()
 

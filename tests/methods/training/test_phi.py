@@ -98,7 +98,7 @@ def test_phi_is_validated_and_the_best_weights_are_those_that_score_so(
 
 
 def test_data_that_phi_cannot_be_validated_on_is_refused_before_the_training(folder: Path) -> None:
-    message = r"Pic2Word needs a reference image, and held_out/captioned has .*; set validation\.share=0"
+    message = r"the method needs a reference image, and held_out/captioned has .*; set validation\.share=0"
     with pytest.raises(CondsimError, match=message):
         plan_of(folder, pic2word(), HeldOut(0.5, 20))
 
