@@ -76,6 +76,11 @@ def run(settings: Mapping[str, Any]) -> int:
     for what, rows in written.items():
         _write(outputs[what], rows)
         console.print(f"{outputs[what]} written: {counted(len(rows), _ONE[what], what)}", markup=False)
+    if crops is None and (cropped := sum(bool(row["box"]) for row in images)):
+        warn(
+            f"{cropped:,} of {counted(len(images), 'image')} are crops, and their path leads to the whole picture: add "
+            "crops=FOLDER to write them as files, or cut out box yourself"
+        )
     if not all(read.complete for read in inputs.values()):
         warn(
             "the method chooses more texts or images by the features of these: encode them, then run this command "

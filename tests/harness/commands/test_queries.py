@@ -75,14 +75,19 @@ def test_pairs_are_what_the_queries_of_a_condition_compare(tmp_path: Path) -> No
     ]  # fmt: skip
 
 
-def test_crops_are_written_as_the_benchmark_crops_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_crops_are_written_as_the_benchmark_crops_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     pixels = np.random.default_rng(0).integers(0, 255, (16, 20, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "b.png")
     made = task(tmp_path, images=ImageTable(tmp_path, ("a.png", "b.png", "c.png"), BOXES.round(), crop="plain"))
     boxes = np.array(made.images.boxes)
     boxes[1] = [2, 3, 10, 8]
     made = replace(made, images=replace(made.images, boxes=boxes))
+    run(tmp_path, monkeypatch, made)
+    assert "1 of 3 images are crops, and their path leads to the whole picture: add crops=" in capsys.readouterr().err
     run(tmp_path, monkeypatch, made, crops=str(tmp_path / "crops"))
+    assert "crops" not in capsys.readouterr().err
     path = pd.read_csv(tmp_path / "queries.csv")["path"][1]
     assert Path(path).parent == tmp_path / "crops"
     assert (np.array(Image.open(path)) == pixels[3:8, 2:10]).all()
