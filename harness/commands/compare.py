@@ -16,7 +16,10 @@ from condsim.harness.results.results import Results
 def main(argv: Sequence[str]) -> int:
     parser = Parser("condsim compare", description=__doc__)
     parser.add_argument(
-        "--task", action="append", metavar="BENCHMARK/TASK", help="can be given several times (default: every task)"
+        "--task",
+        action="append",
+        metavar="TASK",
+        help="such as shapes/cirr; can be given several times (default: every task)",
     )
     parser.add_argument("--metric", help="such as recall@1 (default: the task's headline metric)")
     parser.add_argument(
@@ -41,7 +44,8 @@ def main(argv: Sequence[str]) -> int:
         else:
             console.print(f"{group.full_name}: its ground truth is withheld, so there is nothing to compare")
     print_tables(tables)
-    others = [group for group in results.question_sets if group.full_name in names]
+    compared = {group.full_name for group in chosen}
+    others = [group for group in results.question_sets if group.full_name in compared]
     for note in (*results.notes, *(f"not compared: {note}" for note in older_sets(others, chosen))):
         warn(note)
     if options.latex:

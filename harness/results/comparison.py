@@ -15,7 +15,7 @@ from condsim.harness.results.percent import ends_text, percent
 from condsim.harness.results.question_set import QuestionSet
 from condsim.harness.results.spread import Spread
 from condsim.harness.results.stored_run import StoredRun
-from condsim.harness.results.table import Cell, Column, Item, Table
+from condsim.harness.results.table import GROUP, Cell, Column, Item, Table
 from condsim.harness.run.record import Measurement
 from condsim.harness.statistics.compare import Comparison, compare
 from condsim.harness.statistics.intervals import Interval
@@ -63,7 +63,7 @@ class TaskComparison:
                 zip(comparison.runs, comparison.intervals, comparison.letters, strict=True)
             )
         )  # fmt: skip
-        head = [_text("run"), Column("mean"), _text("95 % interval"), _text("letters")]
+        head = [_text("run"), Column("mean"), _text("95 % interval"), _text(GROUP)]
         caption = TESTED.format(runs=counted(len(comparison.runs), "run")) + "."
         if self.spreads:
             head.append(_text("spread"))

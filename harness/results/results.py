@@ -114,11 +114,15 @@ class Results:
         return compare_runs(self.question_set(task, question_set), self.notes, metric, runs, self.spreads)
 
     def question_set(self, task: str, digits: str | None = None) -> QuestionSet:
-        """The newest question set of ``task``, or the one that starts with these digits."""
+        """The newest question set of ``task`` ("benchmark/task", or "task" if no other benchmark has one of this name),
+        or the one that starts with these digits."""
         self.require_runs()
-        own = [group for group in self.question_sets if group.full_name == task]
+        tasks = dict.fromkeys(group.full_name for group in self.question_sets)
+        named = [task] if task in tasks else [name for name in tasks if name.partition("/")[2] == task]
+        own = [group for group in self.question_sets if [group.full_name] == named]
+        if len(named) > 1:
+            raise CondsimError(f"several benchmarks have a task {task!r}: choose {' or '.join(named)}")
         if not own:
-            tasks = {group.full_name for group in self.question_sets}
             raise CondsimError(f"there are no records of task {task!r}. {did_you_mean(task, tasks)}")
         fitting = [group for group in own if digits is None or group.id.startswith(digits)]
         if not fitting:

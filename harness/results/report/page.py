@@ -302,7 +302,7 @@ def _facts(group: QuestionSet, tested: bool) -> str:
         return f"{sample}. No significance test: it needs two runs on the same queries."
     return (
         f"{sample}. Tested: {group.headline}, every pair of runs on the same queries (paired sign-flip test, "
-        "Holm-corrected, 5 %). Runs that share a letter in “group” do not differ significantly; ≈ marks those that "
+        "Holm-corrected, 5 %). Runs that share a letter in “group” do not differ significantly; ~ marks those that "
         "do not differ from the best."
     )
 

@@ -100,7 +100,7 @@ def test_clusters_widen_the_interval(tmp_path: Path) -> None:
 
 
 def test_pairs_metrics_and_runs_can_be_chosen(results_folder: Path) -> None:
-    comparison = Results(results_folder).compare("toy/focus", "recall@5", ["clay", "text_only"])
+    comparison = Results(results_folder).compare("focus", "recall@5", ["clay", "text_only"])
     means, pairs = comparison.tables(pairs=True)
     assert len(means.rows) == 5
     assert len(pairs.rows) == 10
