@@ -21,7 +21,7 @@ from condsim.harness.commands.runs import RunState
 from condsim.harness.commands.train import train_and_run
 from condsim.harness.configs import plain
 from condsim.harness.console import console, warn
-from condsim.harness.errors import CondsimError, counted, did_you_mean
+from condsim.harness.errors import ROWS_SHOWN, CondsimError, counted, did_you_mean
 from condsim.harness.parser import Parser
 from condsim.harness.results.formats import print_tables
 from condsim.harness.results.output import write_text
@@ -76,6 +76,21 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Lack:
+    """What a benchmark lacks."""
+
+    benchmark: str
+    faults: tuple[str, ...]
+
+    def text(self, most: int = 1) -> str:
+        """With the first ``most`` faults, one line each."""
+        shown = list(self.faults[:most])
+        if more := len(self.faults) - len(shown):
+            shown.append(f"and {more:,} more; `condsim {'reproduce ... --check' if most == 1 else 'check'}` shows them")
+        return f"{self.benchmark} is incomplete: " + "\n  ".join(shown)
+
+
+@dataclass(frozen=True)
 class Experiment:
     """A file of conf/reproduce."""
 
@@ -122,8 +137,9 @@ def main(argv: Sequence[str]) -> int:
     flags = [word for folder in folders for word in ("--config-dir", folder)]
     planned = list(_planned(experiment, [*options.settings, *rest], flags))
     absent, partial = _looked_for(planned)
-    for reason in dict.fromkeys(absent.values()):
-        console.print(f"missing: {reason}")
+    for lack in dict.fromkeys(absent.values()):
+        rows = dict.fromkeys(method for (method, _), other in absent.items() if other == lack)
+        console.print(f"missing for {', '.join(rows)}: {lack.text(ROWS_SHOWN if options.check else 1)}")
     for note in partial:
         warn(note)
     if options.check:
@@ -202,12 +218,12 @@ def _planned(experiment: Experiment, settings: Sequence[str], flags: Sequence[st
         yield row, job
 
 
-def _looked_for(planned: Sequence[tuple[Row, Job | None]]) -> tuple[dict[tuple[str, str], str], list[str]]:
+def _looked_for(planned: Sequence[tuple[Row, Job | None]]) -> tuple[dict[tuple[str, str], Lack], list[str]]:
     """Row -> what its benchmark lacks; and where files are there that are not the whole published benchmark."""
     from condsim.datasets.check import check
 
     reports: dict[str, Report] = {}
-    absent: dict[tuple[str, str], str] = {}
+    absent: dict[tuple[str, str], Lack] = {}
     partial: list[str] = []
     for row, job in planned:
         if job is None:
@@ -226,8 +242,7 @@ def _looked_for(planned: Sequence[tuple[Row, Job | None]]) -> tuple[dict[tuple[s
             *pictures,
         ]
         if faults:
-            more = f" (and {len(faults) - 1:,} more)" if len(faults) > 1 else ""
-            absent[row.name] = f"{report.benchmark} is incomplete: {faults[0]}{more}"
+            absent[row.name] = Lack(report.benchmark, tuple(faults))
             continue
         partial += [
             f"{report.benchmark}, {part.what}: {part.found:,} found, {part.expected:,} published: the numbers are not "
@@ -248,7 +263,7 @@ def _reads_pictures(job: Job) -> bool:
 def _run(
     experiment: Experiment,
     planned: Sequence[tuple[Row, Job | None]],
-    absent: Mapping[tuple[str, str], str],
+    absent: Mapping[tuple[str, str], Lack],
     output: Path | None,
 ) -> int:
     shared = Outcomes()  # what the runs have in common: trackers, backbones that cannot be loaded, the folder
@@ -259,7 +274,7 @@ def _run(
             missing[row.name] = row.not_run
             continue
         if row.name in absent:
-            missing[row.name] = absent[row.name]
+            missing[row.name] = absent[row.name].text()
             continue
         outcomes = Outcomes(trackers=shared.trackers, unusable=shared.unusable)
         (train_and_run if experiment.command == "train" else run_here)(job, outcomes, RunState())

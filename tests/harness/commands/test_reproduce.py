@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from condsim.harness.commands.reproduce import read_experiment
+from condsim.harness.commands.reproduce import Lack, read_experiment
 from condsim.harness.results.published import find_published, read_published
 from condsim.harness.results.reproduction import published_cells
 from condsim.harness.settings.choices import choices_of
@@ -113,3 +113,12 @@ def test_every_table_has_published_cells_and_a_row_for_each(name: str) -> None:
             if group in ("method", "backbone", "benchmark"):
                 assert choice in choices_of(group)
     assert set(experiment.needs) == {"files", "time", "licence"}
+
+
+def test_what_a_benchmark_lacks_is_listed_as_far_as_wanted() -> None:
+    lack = Lack("toy", tuple(f"{i}.png is missing" for i in range(12)))
+    assert lack.text() == (
+        "toy is incomplete: 0.png is missing\n  and 11 more; `condsim reproduce ... --check` shows them"
+    )
+    assert lack.text(10).splitlines()[-2:] == ["  9.png is missing", "  and 2 more; `condsim check` shows them"]
+    assert Lack("toy", ("no images",)).text(10) == "toy is incomplete: no images"
