@@ -84,13 +84,15 @@ def to_markdown(tables: Sequence[Table]) -> str:
 
 
 def to_latex(tables: Sequence[Table]) -> str:
-    """LaTeX tables for the `booktabs` package; the best in bold, the second best underlined."""
+    """LaTeX tables for the `booktabs` package, without seconds; the best in bold, the second best underlined."""
     parts = ["% needs \\usepackage{booktabs}"]
     for table in tables:
-        columns = "".join("r" if column.number else "l" for column in table.head)
+        shown = [place for place, column in enumerate(table.head) if column.name != SECONDS]
+        columns = "".join("r" if table.head[place].number else "l" for place in shown)
         second = _second_best(table)
-        body = [" & ".join(_latex(item, id(item) in second) for item in row) + r" \\" for row in table.rows]
-        head = " & ".join(escape_latex(str(column)) for column in table.head) + r" \\"
+        cells = [[_latex(row[place], id(row[place]) in second) for place in shown] for row in table.rows]
+        body = [" & ".join(row) + r" \\" for row in cells]
+        head = " & ".join(escape_latex(str(table.head[place])) for place in shown) + r" \\"
         parts += [
             r"\begin{table}", r"\centering", rf"\caption{{{escape_latex(table.title)}. {escape_latex(table.caption)}}}",
             rf"\begin{{tabular}}{{{columns}}}", r"\toprule", head, r"\midrule", *body, r"\bottomrule",

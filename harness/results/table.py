@@ -23,7 +23,8 @@ LEGEND = "Percent; ± is half the 95 % interval, brackets hold its ends where it
 TESTED = (
     "~: not significantly different from the best in the task's headline metric (the first that the benchmark lists; "
     "paired sign-flip test on the same queries, Holm-corrected over the task's runs, 5 %). Runs that share a letter in "
-    "group are not significantly different from each other"
+    "group are not significantly different from each other; letters are given to all runs of the task, also to runs "
+    "that are not shown"
 )
 NOT_TESTED = "No significance test: it needs two runs on the same queries"
 SERVED = "server: measured by the benchmark's own server on that date, not by condsim; no interval, not tested"

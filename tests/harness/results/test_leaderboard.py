@@ -317,6 +317,8 @@ def test_every_table_for_a_paper_has_the_letters_and_says_what_was_tested(result
     assert any(entry.letters for entry in board.entries)
     for text in (board.to_markdown(), board.to_latex()):
         assert text.count("paired sign-flip test") == len(board.tables())
+    assert "seconds" in board.to_markdown()
+    assert "seconds" not in board.to_latex()
     by_method = Results(results_folder).leaderboard().by("method")
     assert all("group" not in [column.name for column in table.head] for table in by_method), "letters are per task"
 
