@@ -88,7 +88,11 @@ def it_composes(words: list[str], line: str) -> None:
     if words[1] in COMPOSED - {"search"}:
         known = [word for word in words[2:] if not word.endswith(("=...", "=NAME"))]
         if words[1] == "import":
-            known = ["task=focus_attribute", *(word for word in known if "=" in word and not word.startswith("task="))]
+            known = [
+                "task=focus_attribute",
+                "name=theirs",
+                *(word for word in known if "=" in word and not word.startswith("task=")),
+            ]
         if words[1] == "explore":
             known = [word for word in known if "=" in word]  # without the folder and the options
         list(jobs(words[1], [word for word in known if word != "--dry"]))
