@@ -56,9 +56,10 @@ class ConditionalFeatures(Method):
             kind = (
                 CondsimError if of_other_things or "" in known else NotApplicable
             )  # else: of another task's conditions
+            first = wanted[int(task.condition[0])], task.images.keys[int(task.reference[0])]
             raise kind(
                 f"{self.file} has no features for the conditions of {task.full_name}: a row is named "
-                f"{self.file.names[0]!r}, expected names such as {pair_name(missing[0], task.images.keys[0])!r}. "
+                f"{self.file.names[0]!r}, expected names such as {pair_name(*first)!r}. "
                 "`condsim queries pairs=FILE` lists them"
             )
         if missing:
