@@ -119,10 +119,15 @@ def met(row: Row) -> str:
 
 
 def publish(kept: dict[str, Any]) -> None:
-    """Write the kept rows as tables into docs/speed.md, and the growth plot beside it."""
+    """Write the kept rows as tables into docs/speed.md, and the growth plot beside it. Other tables there stay."""
+    page = DOCS / "speed.md"
+    before, rest = page.read_text().split(BEGIN)
+    old, after = rest.split(END)
+    there = dict(section.split("\n", 1) for section in old.split("### ")[1:])
     parts = []
     for name, title in TITLES.items():
         if name not in kept:
+            parts += [f"### {title}", there[title].rstrip("\n"), ""] if title in there else []
             continue
         measured = kept[name]
         reduced = "" if measured["scale"] == 1 else f", at a scale of {measured['scale']:g}"
@@ -136,9 +141,7 @@ def publish(kept: dict[str, Any]) -> None:
         for row in measured["rows"]:
             parts.append("| " + " | ".join((row["what"], row["against"], result(row), row["aim"], met(row))) + " |")
         parts.append("")
-    page = DOCS / "speed.md"
-    before, rest = page.read_text().split(BEGIN)
-    page.write_text(before + BEGIN + "\n\n" + "\n".join(parts) + END + rest.split(END)[1])
+    page.write_text(before + BEGIN + "\n\n" + "\n".join(parts) + END + after)
     console.print(f"{page} written")
     if "growth" in kept:
         plot = import_module("perf_growth").plot
