@@ -51,7 +51,7 @@ class Quari(Method):
         """The checkpoint and its config."""
         if self.checkpoint is None or self.config is None:
             raise CondsimError(
-                "Quari has no weights of its own: download config.yml and weights.pt of your backbone, "
+                "the method has no weights of its own: download config.yml and weights.pt of your backbone, "
                 f"{PUBLISHED}/QuARI-..., and set method.checkpoint=DIR/weights.pt method.config=DIR/config.yml"
             )
         return self.checkpoint, self.config
