@@ -83,7 +83,7 @@ class LinearAdapter(Wrapper):
     def _file(self) -> str:
         if self.checkpoint is None:
             raise CondsimError(
-                "LinearAdapter has no weights: download the layer of your backbone from "
+                "the method has no weights: download the layer of your backbone from "
                 f"{PUBLISHED} and set method.checkpoint=FILE"
             )
         return self.checkpoint
