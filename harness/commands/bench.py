@@ -93,13 +93,7 @@ def conclude(outcomes: Outcomes) -> int:
     results = Results(outcomes.results)
     if outcomes.writable:
         outcomes.leaderboard(results).print_overview()
-    hidden = {run.run for run in results.hidden}
-    for record in outcomes.skipped:
-        if record.run in hidden:
-            report_run(record)
-            warn(
-                "already done, but no table shows it: a newer run has the same settings. force=true makes it the newest"
-            )
+        _report_hidden(outcomes, results)
     for note in results.notes:
         warn(note)
     for name, reasons in outcomes.not_applicable.items():
@@ -120,3 +114,14 @@ def conclude(outcomes: Outcomes) -> int:
     console.print(f"{outcomes.summary()}; {written}")
     console.print(f"Every metric, with its interval: condsim leaderboard{results.option}")
     return 0 if complete and not console.failed else 1
+
+
+def _report_hidden(outcomes: Outcomes, results: Results) -> None:
+    """Print the finished runs of this command that no table shows."""
+    hidden = {run.run for run in results.hidden}
+    for record in outcomes.skipped:
+        if record.run in hidden:
+            report_run(record)
+            warn(
+                "already done, but no table shows it: a newer run has the same settings. force=true makes it the newest"
+            )

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from condsim.harness.errors import CondsimError
+from condsim.harness.errors import CondsimError, counted
 from condsim.harness.explorer.search import Search, Target
 from condsim.harness.explorer.task import Question
 from condsim.harness.results.report.thumbnails import thumbnail
@@ -106,7 +106,7 @@ class Explorer:
             self.marks.add(query, condition, result.name, mark)
         count = len(self.marks)
         now = "no mark" if mark == "none" else mark
-        return f"{result.name}: {now}. {count:,} mark{'s' * (count != 1)} in {self.marks.file}"
+        return f"{result.name}: {now}. {counted(count, 'mark')} in {self.marks.file}"
 
     def save(self, searches: Sequence[Search]) -> str:
         """Write the tables of the marks; the commands that measure the methods on them, and show the leaderboard."""

@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from condsim.harness.errors import counted
 from condsim.harness.results.stored_run import StoredRun
 
 CLOCKS_DIFFER = timedelta(days=1)
@@ -63,11 +64,10 @@ def newest(runs: Iterable[StoredRun]) -> list[StoredRun]:
     return sorted(latest.values(), key=run_order)
 
 
-def hidden_runs(runs: Iterable[StoredRun]) -> list[StoredRun]:
+def hidden_runs(runs: Sequence[StoredRun]) -> list[StoredRun]:
     """The runs that :func:`newest` leaves out, which no table shows."""
-    runs = list(runs)
-    shown = {id(run) for run in newest(runs)}
-    return [run for run in runs if id(run) not in shown]
+    shown = set(newest(runs))
+    return [run for run in runs if run not in shown]
 
 
 def question_sets(runs: Sequence[StoredRun]) -> dict[tuple[str, str], list[str]]:
@@ -93,7 +93,7 @@ def set_name(question_set: str, variant: str) -> str:
 
 def older_set(task: str, name: str, runs: int, queries: int | None) -> str:
     """What is left out where only the newest question set of ``task`` is shown. ``name``: see :func:`set_name`."""
-    return f"{task}: {runs} run{'s'[: runs != 1]} on the other question set {name} ({queries} queries)"
+    return f"{task}: {counted(runs, 'run')} on the other question set {name} ({queries} queries)"
 
 
 def run_order(run: StoredRun) -> tuple[Any, ...]:

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from condsim.harness.errors import CondsimError, did_you_mean
+from condsim.harness.errors import CondsimError, counted, did_you_mean
 from condsim.harness.results.leaderboard import Leaderboard, make_leaderboard
 from condsim.harness.results.order import hidden_runs, is_misdated, short_id, tell_pictures_apart
 from condsim.harness.results.output import write_text
@@ -41,8 +41,6 @@ class Results:
         self.published = None if published is None else Path(published)
         self.notes: list[str] = []
         """What is left out, or was not used as it is: one message per damaged record or file."""
-        self.hidden: list[StoredRun] = []
-        """Of ``runs``, those that no table shows: a newer run has the same name and settings."""
 
     @cached_property
     def runs(self) -> list[StoredRun]:
@@ -59,13 +57,17 @@ class Results:
             if is_misdated(run)
         ]
         runs = tell_pictures_apart(runs)
-        self.hidden = hidden_runs(runs)
-        if self.hidden:
+        if hidden := hidden_runs(runs):
             self.notes.append(
-                f"not shown: {len(self.hidden)} run{'s'[: len(self.hidden) != 1]}, such as {self.hidden[0].folder}. A "
-                "newer run has the same task, method, backbone and settings, with other content of its files or code"
+                f"not shown: {counted(len(hidden), 'run')}, such as {hidden[0].folder}. A newer run has the same task, "
+                "method, backbone and settings, with other content of its files or code"
             )
         return runs
+
+    @cached_property
+    def hidden(self) -> list[StoredRun]:
+        """Of ``runs``, those that no table shows: a newer run has the same name and settings."""
+        return hidden_runs(self.runs)
 
     def _server_answer(self, folder: Path, record: Record) -> ServerAnswer | None:
         try:
