@@ -30,6 +30,8 @@ SEVERAL = ("stacked", "balanced", "qr_union", "mean")
 _PROJECTED_AT_ONCE = 32768
 """Gallery items: their coordinates are still in the processor's cache when they are made unit vectors. They divide
 ``GRAIN``, as the blocks of the log map do."""
+_PROJECTED_ON_GPU = 1 << 18
+"""The same on a GPU, where the time of small blocks is that of their start."""
 
 
 @dataclass(frozen=True)
@@ -338,8 +340,9 @@ class ClayScorer(TwoSided):
         count = len(self.features) if rows is None else len(rows)
         width = subspace.basis.shape[1] if self.method.symmetric else self.features.shape[1]
         out = torch.empty(count, width, device=self.features.device)
-        for start in range(0, count, _PROJECTED_AT_ONCE):
-            here = slice(start, start + _PROJECTED_AT_ONCE)
+        step = _PROJECTED_AT_ONCE if out.device.type == "cpu" else _PROJECTED_ON_GPU
+        for start in range(0, count, step):
+            here = slice(start, start + step)
             points, lengths = self._points(subspace, here if rows is None else rows[here])
             self.project(subspace, points, lengths, out[here], self.method.symmetric)
         return out

@@ -32,12 +32,12 @@ from condsim.harness.ranking.top_k import top_positions
 from condsim.harness.task import Ragged, Rows, Task
 
 BUDGET = 256 << 20
-"""Bytes of scores, and of gathered features, at a time."""
+"""Bytes of scores, and of gathered features, at a time; on a GPU at least this number (``budget_on``)."""
 _FEW_QUERIES = 256
 """With fewer queries per batch, reading the gallery costs more than computing: the gallery is scored in chunks."""
 _CHUNK_QUERIES = 512
 _LARGE = 1 << 22
-"""A gallery of more items is scored in chunks for any number of queries."""
+"""A gallery of more items is scored in chunks for any number of queries, except on a GPU."""
 _CPU_BLOCK = 96 << 20
 """Bytes of scores per batch on the CPU: larger products are faster, but above this size they gain little."""
 _CPU_PIECE = 4 << 20
@@ -70,16 +70,16 @@ def rank_task(
     references: Tensor | None = None,
     pointwise: bool = True,
     top: int = 0,
-    budget_bytes: int = BUDGET,
+    budget_bytes: int | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Ranking:
     """Rank every query of ``task`` by ``scorer``, which was prepared for a gallery of ``task.gallery_rows``.
 
     ``image_features`` [len(task.images), D] and ``condition_features`` [len(task.conditions), D] are raw. Queries are
-    scored in batches, sorted by condition. Scores and gathered features stay within ``budget_bytes`` each. If a few
-    queries against the whole gallery exceed it, a ``pointwise`` method gets the gallery in chunks of equal size, with
-    the same ``Queries`` object for all chunks of a batch (so it may cache what it computes from them). Any other method
-    gets the whole gallery and fewer queries per batch.
+    scored in batches, sorted by condition. Scores and gathered features stay within ``budget_bytes`` each (None:
+    ``budget_on`` the features' device). If a few queries against the whole gallery exceed it, a ``pointwise`` method
+    gets the gallery in chunks of equal size, with the same ``Queries`` object for all chunks of a batch (so it may
+    cache what it computes from them). Any other method gets the whole gallery and fewer queries per batch.
 
     ``references`` [Q, D]: raw features of the references, where some of them are not images of the task; a row of zeros
     is a query without a reference. None: the rows ``task.reference`` of ``image_features``.
@@ -92,7 +92,8 @@ def rank_task(
     """
     lists = CandidateLists.of(task)
     width, device = image_features.shape[1], image_features.device
-    grid = Grid.of(task, lists, width, device.type == "cpu", budget_bytes, whole=not pointwise)
+    budget = budget_on(device) if budget_bytes is None else budget_bytes
+    grid = Grid.of(task, lists, width, device.type == "cpu", budget, whole=not pointwise)
     shard = Shard(scorer, 0, task.gallery_size, device, task.full_name)
 
     def side(which: Rows) -> Any:
@@ -140,10 +141,18 @@ def rank_shards(
     )
 
 
+def budget_on(device: torch.device) -> int:
+    """Bytes of scores at a time on ``device``. On a GPU, a 32nd of its memory: every batch starts some eighty small
+    operations, which take longer than the product of a small batch."""
+    if device.type != "cuda":
+        return BUDGET
+    return max(BUDGET, torch.cuda.get_device_properties(device).total_memory // 32)
+
+
 @dataclass(frozen=True)
 class Grid:
-    """How a task is cut: decided from the task, the features' width and the kind of device alone, so that all processes
-    that rank parts of one gallery compute products of the same shapes."""
+    """How a task is cut: decided from the task, the features' width and the kind of device alone (on a GPU, also its
+    memory), so that all processes that rank parts of one gallery compute products of the same shapes."""
 
     batch: int
     """Queries per batch."""
@@ -172,7 +181,7 @@ class Grid:
             return cls(max(1, min(block // (longest * item), budget // (4 * most_relevant))), None)
         items = task.gallery_size
         row = 4 * items
-        if not whole and (parts or items > _LARGE or min(_FEW_QUERIES, len(task)) * row > budget):
+        if not whole and (parts or (on_cpu and items > _LARGE) or min(_FEW_QUERIES, len(task)) * row > budget):
             batch = max(1, min(len(task), _CHUNK_QUERIES, budget // (4 * most_relevant)))
             # A GPU ranks no gallery in parts, and its chunks cost more to start than to compute.
             chunk = max(1, min(piece // (4 * batch), budget // item, GRAIN if on_cpu else items))

@@ -6,6 +6,7 @@ import json
 import os
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,9 +18,10 @@ from torch import Tensor
 
 from condsim.harness.errors import CondsimError
 from condsim.harness.method import Queries
-from condsim.harness.ranking import counting
+from condsim.harness.ranking import counting, engine
+from condsim.harness.ranking.candidates import CandidateLists
 from condsim.harness.ranking.counting import count, count_torch
-from condsim.harness.ranking.engine import Ranking, rank_task
+from condsim.harness.ranking.engine import BUDGET, Grid, Ranking, budget_on, rank_task
 from condsim.harness.ranking.metrics import chance_level, per_query
 from condsim.harness.ranking.ranks import Ranks
 from condsim.harness.task import ImageTable, Ragged, Task
@@ -516,3 +518,22 @@ def test_the_place_of_a_target_is_that_of_its_own_score(data: st.DataObject) -> 
         for metric in ("mrr", "recall@2"):
             np.testing.assert_allclose(per_query(f"target_{metric}", ranks), per_query(metric, expected), atol=1e-12)
             assert chance_level(f"target_{metric}", ranks) == pytest.approx(chance_level(metric, expected))
+
+
+@pytest.mark.parametrize(("gigabytes", "budget"), [(4, BUDGET), (24, 3 << 28), (80, 5 << 29)])
+def test_batches_grow_with_the_memory_of_a_gpu(gigabytes: int, budget: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu = SimpleNamespace(total_memory=gigabytes << 30)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: gpu)
+    assert budget_on(torch.device("cuda")) == budget
+    assert budget_on(torch.device("cpu")) == BUDGET
+
+
+def test_a_gpu_scores_a_large_gallery_at_once_where_its_scores_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "_LARGE", 30)
+    task = a_task(3, 40, [[1]] * 3, gallery=range(40))
+    chunks = {
+        (on_cpu, budget): Grid.of(task, CandidateLists.of(task), 4, on_cpu, budget, whole=False).chunk
+        for on_cpu in (True, False)
+        for budget in (3 * 40 * 4, 3 * 40 * 4 - 1)
+    }
+    assert chunks == {(True, 480): 16, (True, 479): 16, (False, 480): None, (False, 479): 16}
