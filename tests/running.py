@@ -69,17 +69,24 @@ def run_condsim(*arguments: str, folder: Path, status: int = 0, environment: Map
     return shown
 
 
-def start_python(code: str, folder: Path, *arguments: str) -> BaseProcess:
-    """A new process that runs ``code`` in ``folder`` as ``python -c`` does, but with torch and the engine imported."""
+PRELOADED = ["condsim.harness.run.run", "condsim.harness.commands.bench", "torch._dynamo"]
+"""torch imports the last one with its first optimizer, for as long as itself."""
+
+
+def start_python(code: str, folder: Path, *arguments: str, output: Path = Path(os.devnull)) -> BaseProcess:
+    """A new process that runs ``code`` in ``folder`` as ``python -c`` does, but with torch and the engine imported.
+
+    What it prints is in the file ``output``.
+    """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["condsim.harness.run.run", "condsim.harness.commands.bench"])
-    process = context.Process(target=_run_python, args=(code, str(folder), arguments))
+    context.set_forkserver_preload(PRELOADED)
+    process = context.Process(target=_run_python, args=(code, str(folder), arguments, str(output)))
     process.start()
     return process
 
 
-def _run_python(code: str, folder: str, arguments: tuple[str, ...]) -> None:
+def _run_python(code: str, folder: str, arguments: tuple[str, ...], output: str) -> None:
     os.chdir(folder)
     sys.argv[:] = ["-c", *arguments]
-    sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+    sys.stdout = sys.stderr = open(output, "w")  # noqa: SIM115
     exec(compile(code, "<code>", "exec"), {"__name__": "__main__"})

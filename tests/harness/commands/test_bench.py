@@ -7,11 +7,9 @@ import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import tempfile
 import time
-from contextlib import redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
@@ -22,7 +20,7 @@ from running import as_new_process, run_condsim, start_python
 pytestmark = pytest.mark.slow
 
 TOY = Path(__file__).parents[2] / "user_folder"
-CONDSIM = Path(sys.executable).with_name("condsim")
+MAIN = "import sys; from condsim.harness.cli import main; sys.exit(main())"
 BENCH = ("bench", "--config-dir", ".", "benchmark=toy", "backbone=toy")
 
 
@@ -107,9 +105,8 @@ def test_killing_and_running_again_ends_in_the_same_leaderboard(folder: Path, tm
     shutil.copytree(folder, untouched)
     bench(untouched, *sweep)
     rng = random.Random(0)
-    code = "import sys; from condsim.harness.cli import main; sys.exit(main(sys.argv[1:]))"
     for _ in range(3):
-        process = start_python(code, folder, *BENCH, *sweep)
+        process = start_python(MAIN, folder, *BENCH, *sweep)
         time.sleep(rng.uniform(0.2, 1.2))
         process.kill()
         process.join()
@@ -149,9 +146,10 @@ def test_no_method_ends_a_sweep_or_changes_what_others_get(folder: Path) -> None
 
 def test_a_method_that_crashes_the_process_is_no_success_and_the_runs_before_it_stay(folder: Path) -> None:
     sweep = ("-m", "method=custom", "method._target_=evil.Evil", "+method.how=nothing,crash")
-    done = subprocess.run([CONDSIM, *BENCH, *sweep], cwd=folder, capture_output=True, text=True, check=False)
-    assert done.returncode == -signal.SIGSEGV
-    shown = done.stdout + done.stderr
+    process = start_python(MAIN, folder, *BENCH, *sweep, output=folder / "shown")
+    process.join()
+    assert process.exitcode == -signal.SIGSEGV
+    shown = (folder / "shown").read_text()
     assert "Fatal Python error: Segmentation fault" in shown
     assert "evil.py" in shown
     assert len(list(folder.glob("results/runs/toy/*/*/record.json"))) == 2
@@ -212,18 +210,11 @@ def test_results_that_cannot_be_written_are_one_message_and_nothing_is_run(folde
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
 def test_an_output_that_cannot_be_written_loses_no_run(folder: Path) -> None:
-    with open("/dev/full", "w") as full:
-        done = subprocess.run(
-            [CONDSIM, *BENCH, "method=constant"],
-            cwd=folder,
-            stdout=full,
-            stderr=subprocess.PIPE,
-            text=True,
-            check=False,
-        )
-    assert done.returncode == 1
-    assert done.stderr.count("the output cannot be written") == 1
-    assert "Traceback" not in done.stderr
+    shown = io.StringIO()
+    with as_new_process(folder), open("/dev/full", "w") as full, redirect_stdout(full), redirect_stderr(shown):
+        assert cli.main([*BENCH, "method=constant"]) == 1
+    assert shown.getvalue().count("the output cannot be written") == 1
+    assert "Traceback" not in shown.getvalue()
     assert len(list(folder.glob("results/runs/toy/*/*/record.json"))) == 2
     ascii_only = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     with as_new_process(folder), redirect_stdout(ascii_only):
@@ -231,9 +222,9 @@ def test_an_output_that_cannot_be_written_loses_no_run(folder: Path) -> None:
 
 
 def test_nothing_is_written_outside_the_results_and_the_cache(folder: Path, tmp_path: Path) -> None:
-    environment = {**os.environ, "AUDIT": str(tmp_path / "audit"), "CONDSIM_CACHE": str(tmp_path / "cache")}
-    command = [sys.executable, "audited.py", *BENCH, "results=there", "-m", "method=constant,broken"]
-    subprocess.run(command, cwd=folder, capture_output=True, check=False, env=environment)
+    environment = {"AUDIT": str(tmp_path / "audit"), "CONDSIM_CACHE": str(tmp_path / "cache")}
+    code = f"import os; os.environ |= {environment}\n{(folder / 'audited.py').read_text()}"
+    start_python(code, folder, *BENCH, "results=there", "-m", "method=constant,broken").join()
     touched = {Path(line) for line in (tmp_path / "audit").read_text().splitlines()}
     assert any(path.name == "record.json" for path in touched)
     places = (folder / "there", tmp_path / "cache", Path(tempfile.gettempdir()), Path(os.devnull), tmp_path / "audit")
