@@ -55,7 +55,7 @@ class TaskComparison:
         comparison = self.comparison
         rows = tuple(
             (
-                run, Cell(Measurement(mean.value), best=place == 0), ends_text(mean.low, mean.high), letters,
+                run, Cell(Measurement(mean.value), mean.value, place == 0), ends_text(mean.low, mean.high), letters,
                 *((self.spreads.get(run, ""),) if self.spreads else ()),
                 *(_gap(self.gaps.get(run)) if self.gaps else ()),
             )

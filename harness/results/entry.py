@@ -34,6 +34,8 @@ class Entry:
     """Wall time of scoring; None for a headline mean."""
     runs: tuple[str, ...]
     """The run, or all runs that a headline mean is over."""
+    training: tuple[str, ...]
+    """``runs``, with the first seed in place of each other one: entries with the same are compared as one."""
     metrics: Mapping[str, Measurement]
     letters: str = ""
     """Entries of one question set that share a letter are not significantly different; "" where not tested."""
@@ -90,6 +92,7 @@ def entry_of(run: StoredRun, letters: str = "") -> Entry:
         queries=record.queries,
         seconds=record.seconds.get("score"),
         runs=(record.run,),
+        training=(record.run,),
         metrics=dict(record.metrics) if answer is None else {k: Measurement(v) for k, v in answer.metrics.items()},
         letters=letters,
         server="" if answer is None else str(answer),

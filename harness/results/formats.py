@@ -125,9 +125,9 @@ def _second_best(table: Table) -> set[int]:
     found = set()
     for line in lines:
         cells = [item for item in line if isinstance(item, Cell)]
-        values = sorted({cell.measurement.value for cell in cells}, reverse=True)
+        values = sorted({cell.compared for cell in cells if cell.compared is not None}, reverse=True)
         if len(values) > 1 and any(cell.best for cell in cells):
-            found |= {id(cell) for cell in cells if cell.measurement.value == values[1]}
+            found |= {id(cell) for cell in cells if cell.compared == values[1]}
     return found
 
 

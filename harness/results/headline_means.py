@@ -160,7 +160,8 @@ def _mean(name: str, parts: Parts, runs: Sequence[StoredRun]) -> Entry:
         variant="; ".join(dict.fromkeys(run.variant for run in runs if run.variant)),
         queries=None,
         seconds=None,
-        runs=tuple(run.run for run in runs),
+        runs=(hashes := tuple(run.run for run in runs)),
+        training=hashes,
         metrics={column: Measurement(mean.value) if same_queries else mean},
     )
 

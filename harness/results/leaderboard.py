@@ -14,6 +14,7 @@ from condsim.harness.results.entry import Entry, entry_of, metric_names, with_re
 from condsim.harness.results.headline_means import headline_entries
 from condsim.harness.results.order import newest, older_set, question_sets, short_id
 from condsim.harness.results.published import Published
+from condsim.harness.results.seeds import first_seeds
 from condsim.harness.results.significance import standings
 from condsim.harness.results.spread import Spread, spread_table
 from condsim.harness.results.stored_run import StoredRun
@@ -80,13 +81,13 @@ class Leaderboard:
         return max(own, key=lambda entry: entry.headline.value if entry.headline else 0.0)
 
     def tied(self, entry: Entry) -> list[Entry]:
-        """The other entries of its task and question set that do not differ significantly from ``entry``."""
+        """The entries of its task and question set, but seeds of its training, that do not differ significantly."""
         from condsim.harness.statistics.letters import share_letter
 
         return [
             other
             for other in self.entries
-            if other is not entry
+            if other.training != entry.training
             and (other.full_task, other.question_set) == (entry.full_task, entry.question_set)
             and share_letter(other.letters, entry.letters)
         ]
@@ -180,10 +181,18 @@ def make_leaderboard(
     runs = list(runs)
     first = {key: sets[0] for key, sets in question_sets(runs).items()}
     counted = newest(runs)
+    sets: dict[str, list[StoredRun]] = {}
+    for run in counted:
+        sets.setdefault(f"{run.record.full_task} {run.question_set}", []).append(run)
+    trainings = {run.run: of.run for own in sets.values() for run, of in first_seeds(own).items()}
     is_newest = {run.run: run.question_set == first[run.record.benchmark, run.record.task] for run in counted}
     entries = [entry_of(run, (letters or {}).get(run.run, "")) for run in counted] + headline_entries(counted)
     entries = [
-        replace(with_reported(entry, published or {}), is_newest=all(is_newest[run] for run in entry.runs))
+        replace(
+            with_reported(entry, published or {}),
+            training=tuple(trainings[run] for run in entry.runs),
+            is_newest=all(is_newest[run] for run in entry.runs),
+        )
         for entry in entries
     ]
     groups: dict[tuple[str, ...], list[int]] = {}

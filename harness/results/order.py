@@ -39,7 +39,7 @@ def tell_pictures_apart(runs: Sequence[StoredRun]) -> list[StoredRun]:
     A run on published features, which depends on no pictures, belongs to the newest ones.
     """
     contents: dict[tuple[str, str], list[str]] = {}
-    for run in reversed(_by_date(runs)):
+    for run in reversed(by_date(runs)):
         of_task = contents.setdefault((run.record.full_task, run.fingerprint), [])
         if (content := run.images) and content not in of_task:
             of_task.append(content)
@@ -60,7 +60,7 @@ def newest(runs: Iterable[StoredRun]) -> list[StoredRun]:
     Such runs differ in what the leaderboard does not show: the content of a file, the code of a class, the number of
     resamples, a protocol number.
     """
-    latest = {(run.record.task, run.question_set, *run.alike): run for run in _by_date(runs)}
+    latest = {(run.record.task, run.question_set, *run.alike): run for run in by_date(runs)}
     return sorted(latest.values(), key=run_order)
 
 
@@ -73,7 +73,7 @@ def hidden_runs(runs: Sequence[StoredRun]) -> list[StoredRun]:
 def question_sets(runs: Sequence[StoredRun]) -> dict[tuple[str, str], list[str]]:
     """(benchmark, task) -> its question sets, that of the newest run first; sets in other words come last."""
     sets: dict[tuple[str, str], list[str]] = {}
-    newest_first = _by_date(runs)[::-1]
+    newest_first = by_date(runs)[::-1]
     for run in sorted(newest_first, key=lambda run: bool(run.wording)):
         of_task = sets.setdefault((run.record.benchmark, run.record.task), [])
         if run.question_set not in of_task:
@@ -111,6 +111,7 @@ def method_order(run: StoredRun) -> tuple[Any, ...]:
     return (record.backbone, record.method, settings, rank if isinstance(rank, (int, float)) else -1)
 
 
-def _by_date(runs: Iterable[StoredRun]) -> list[StoredRun]:
+def by_date(runs: Iterable[StoredRun]) -> list[StoredRun]:
+    """The oldest first."""
     now = datetime.now(UTC)
     return sorted(runs, key=lambda run: (created(run, now), run.run))

@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean, stdev
-from typing import Any
 
 from condsim.harness.errors import CondsimError
-from condsim.harness.results.order import created
+from condsim.harness.results.order import by_date
 from condsim.harness.results.percent import percent
 from condsim.harness.results.question_set import QuestionSet
-from condsim.harness.results.stored_run import StoredRun, settings_text
+from condsim.harness.results.seeds import settings_apart, settings_but_files, without_seed
+from condsim.harness.results.stored_run import StoredRun
 from condsim.harness.results.table import Column, RunName, Table
-from condsim.harness.run.record import CONTENT, flat
 
-SEED = "training.seed"
 CAPTION = (
     "Percent, the headline metric. Each row is over runs on the same queries that differ only in the seed of the "
     "training, or only in the wording of the conditions. sd: standard deviation between runs (n - 1). Not tested."
@@ -82,24 +80,19 @@ def find_spreads(groups: Sequence[QuestionSet], notes: list[str]) -> list[Spread
 
     ``notes`` gets the tasks whose file is missing, without which wordings cannot be matched.
     """
-    members: dict[tuple[Any, ...], dict[str, tuple[StoredRun, str]]] = {}
+    members: dict[tuple[object, ...], dict[str, tuple[StoredRun, str]]] = {}
     for group in groups:
         if (metric := group.headline) is None:
             continue
         questions = _questions(group, groups, notes)
-        for run in sorted(group.runs, key=lambda run: (created(run), run.run)):
-            if metric not in run.record.metrics:
-                continue
-            config = settings_of(run)
-            seed = config.pop(SEED, None)
-            rest = repr(sorted((name, repr(value)) for name, value in config.items()))
-            alike = (group.full_name, run.record.method, run.record.backbone, rest)
+        for run in by_date(run for run in group.runs if metric in run.record.metrics):
+            training, seed = without_seed(run)
             if seed is not None:
-                members.setdefault(("seeds", group.id, *alike), {})[str(seed)] = run, metric
+                members.setdefault(("seeds", group.full_name, group.id, training), {})[seed] = run, metric
             if questions is not None:
-                key = ("wordings", questions, *alike, seed)
+                key = ("wordings", group.full_name, questions, training, seed)
                 members.setdefault(key, {})[run.wording] = run, metric
-    repeated = [(key[0], [*own.values()]) for key, own in members.items() if len(own) > 1]
+    repeated = [(str(key[0]), [*own.values()]) for key, own in members.items() if len(own) > 1]
     spreads = [Spread(over, own[0][1], tuple(run for run, _ in own), "") for over, own in repeated]
     return [
         replace(
@@ -110,24 +103,6 @@ def find_spreads(groups: Sequence[QuestionSet], notes: list[str]) -> list[Spread
         )
         for spread in spreads
     ]
-
-
-def settings_of(run: StoredRun) -> dict[str, Any]:
-    """What a run's method was set to and how it was trained, flat. Files do not count: a training with another setting
-    has another checkpoint."""
-    config = flat(run.record.config.get("method_config", {})) | flat(run.record.training, "training.")
-    return {name: value for name, value in config.items() if not is_file(value)}
-
-
-def is_file(value: object) -> bool:
-    return isinstance(value, str) and value.startswith(CONTENT)
-
-
-def settings_but_files(run: StoredRun, *without: str) -> str:
-    """The settings that differ from the defaults, as one types them, but files and those named."""
-    config = flat(run.record.config.get("method_config", {}))
-    kept = {k: v for k, v in run.record.settings.items() if k not in without and not is_file(config.get(k))}
-    return settings_text(kept)
 
 
 def spread_table(spreads: Iterable[Spread]) -> list[Table]:
@@ -166,17 +141,6 @@ def _questions(group: QuestionSet, groups: Sequence[QuestionSet], notes: list[st
     except CondsimError as error:
         notes.append(f"{group.title}: no spread over wordings: {error}")
         return None
-
-
-def settings_apart(run: StoredRun, others: Iterable[StoredRun], *without: str) -> str:
-    """``settings_but_files`` of a run, and the settings of its training, but the seed, in which ``others`` differ."""
-    trained = [flat(other.record.training) for other in others]
-    own = {
-        name: value
-        for name, value in flat(run.record.training).items()
-        if name != "seed" and f"training.{name}" not in without and any(other.get(name) != value for other in trained)
-    }
-    return " ".join(filter(None, (settings_but_files(run, *without), settings_text(own))))
 
 
 def _named_as(spread: Spread) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from statistics import fmean
 
 from condsim.harness.results.order import created
 from condsim.harness.results.question_set import QuestionSet
-from condsim.harness.results.spread import SEED, settings_apart, settings_but_files, settings_of
+from condsim.harness.results.seeds import SEED, settings_apart, settings_but_files, settings_of
 from condsim.harness.results.stored_run import StoredRun
 from condsim.harness.run.record import Measurement
 

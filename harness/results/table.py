@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from condsim.harness.ranking.metric_names import headline_metric
 from condsim.harness.results.entry import Entry, metric_names
 from condsim.harness.results.percent import difference, interval_text, percent
-from condsim.harness.results.significance import TIED, standings
+from condsim.harness.results.significance import TIED, compared_values, standings
 from condsim.harness.run.record import Measurement
 
 IDENTITY = ("benchmark", "task", "question_set", "method", "settings", "backbone")
@@ -26,6 +26,7 @@ TESTED = (
     "group are not significantly different from each other; letters are given to all runs of the task, also to runs "
     "that are not shown"
 )
+SEEDS = "Seeds of one training are one run here, with the mean over them"
 NOT_TESTED = "No significance test: it needs two runs on the same queries"
 SERVED = "server: measured by the benchmark's own server on that date, not by condsim; no interval, not tested"
 REPORTED = "reported: published by others, not run here; in parentheses our value minus theirs"
@@ -36,6 +37,8 @@ class Cell:
     """A measurement in a table."""
 
     measurement: Measurement
+    compared: float | None = None
+    """What counts where cells are compared: of several seeds the mean; None: it is not compared."""
     best: bool = False
     tied: bool = False
     """Not significantly different from the best."""
@@ -144,15 +147,15 @@ def methods_by_tasks(title: str, entries: Sequence[Entry], *, seconds: bool = Fa
     by_method: dict[tuple[str, str, str], dict[str, Entry]] = {}
     for entry in entries:
         by_method.setdefault((entry.method, entry.settings, entry.backbone), {})[entry.task] = entry
-    best = {
-        task: max(entry.metrics[metric].value for entry in entries if entry.task == task and metric in entry.metrics)
+    compared = {
+        task: compared_values((entry for entry in entries if entry.task == task), metric)
         for task, metric in tasks.items()
     }
     tied = _tied(entries)
     rows: list[tuple[list[float | None], tuple[Item, ...]]] = []
     for (method, settings, backbone), by_task in by_method.items():
         cells = [
-            _cell(by_task[task], metric, best[task], tied) if metric in _metrics_of(by_task, task) else None
+            _cell(by_task[task], metric, compared[task], tied) if metric in _metrics_of(by_task, task) else None
             for task, metric in tasks.items()
         ]
         sources = dict.fromkeys(entry.reported_in for entry in by_task.values() if entry.reported_in)
@@ -206,6 +209,8 @@ def legend(entries: Iterable[Entry]) -> str:
     """What the marks of a table of these entries mean, and what was tested."""
     entries = list(entries)
     parts = [LEGEND, TESTED if any(entry.letters for entry in entries) else NOT_TESTED]
+    if with_seeds(entries):
+        parts.append(SEEDS)
     if any(entry.server for entry in entries):
         parts.append(SERVED)
     if any(entry.reported_in for entry in entries):
@@ -213,17 +218,19 @@ def legend(entries: Iterable[Entry]) -> str:
     return ". ".join(parts) + "."
 
 
+def with_seeds(entries: Iterable[Entry]) -> bool:
+    """Whether some of these entries are seeds of one training."""
+    return any(entry.training != entry.runs for entry in entries)
+
+
 def metric_cells(entries: Sequence[Entry], metrics: Sequence[str]) -> list[list[Item]]:
     """For each entry its cells of ``metrics``; the best of a column is the best on the same question set."""
-    values: dict[tuple[str, str, str], list[float]] = {}
-    for entry in entries:
-        for name, measurement in entry.metrics.items():
-            values.setdefault((entry.full_task, entry.question_set, name), []).append(measurement.value)
-    best = {key: max(several) for key, several in values.items() if len(several) > 1}
+    sets = _by_question_set(entries)
+    compared = {(key, name): compared_values(own, name) for key, own in sets.items() for name in metrics}
     tied = _tied(entries)
     return [
         [
-            _cell(entry, name, best.get((entry.full_task, entry.question_set, name)), tied)
+            _cell(entry, name, compared[(entry.full_task, entry.question_set), name], tied, fewest=2)
             if name in entry.metrics
             else ""
             for name in metrics
@@ -287,21 +294,27 @@ def _varies(name: str, entries: Sequence[Entry]) -> bool:
 
 def _tied(entries: Iterable[Entry]) -> set[int]:
     """The ids of those entries that are not separable from the best one of their question set among these."""
-    groups: dict[tuple[str, str], list[Entry]] = {}
-    for entry in entries:
-        groups.setdefault((entry.full_task, entry.question_set), []).append(entry)
     return {
         id(entry)
-        for group in groups.values()
+        for group in _by_question_set(entries).values()
         for entry, standing in zip(group, standings(group), strict=True)
         if standing == TIED
     }
 
 
-def _cell(entry: Entry, name: str, best: float | None, tied: set[int]) -> Cell:
-    measurement = entry.metrics[name]
+def _by_question_set(entries: Iterable[Entry]) -> dict[tuple[str, str], list[Entry]]:
+    groups: dict[tuple[str, str], list[Entry]] = {}
+    for entry in entries:
+        groups.setdefault((entry.full_task, entry.question_set), []).append(entry)
+    return groups
+
+
+def _cell(entry: Entry, name: str, compared: Mapping[tuple[str, ...], float], tied: set[int], fewest: int = 1) -> Cell:
+    """``compared``: :func:`compared_values` of its column; the best is marked where there are ``fewest`` of them."""
+    value = compared[entry.training]
+    best = value == max(compared.values()) and len(compared) >= fewest
     is_headline = name == headline_metric(entry.metrics)
-    return Cell(measurement, measurement.value == best, is_headline and id(entry) in tied)
+    return Cell(entry.metrics[name], value, best, is_headline and id(entry) in tied)
 
 
 def _metrics_of(by_task: Mapping[str, Entry], task: str) -> Mapping[str, Measurement]:

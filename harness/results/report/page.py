@@ -32,6 +32,7 @@ from condsim.harness.results.spread import find_spreads, spread_table
 from condsim.harness.results.sweeps import find_sweeps
 from condsim.harness.results.table import (
     GENECIS,
+    SEEDS,
     Cell,
     Column,
     Item,
@@ -42,6 +43,7 @@ from condsim.harness.results.table import (
     metric_cells,
     newest_sets,
     task_columns,
+    with_seeds,
 )
 from condsim.harness.run.record import Measurement
 from condsim.harness.task import Task
@@ -191,7 +193,7 @@ def task_tables(
             TaskTable(
                 name=group.title if group.is_newest else f"{group.title} (older)",
                 anchor=f"task-{number}",
-                facts=f"{_facts(group, any(letters))} {f'{GAP_NOTE}, on {headline}.' if gaps else ''}".rstrip(),
+                facts=f"{_facts(group, own)} {f'{GAP_NOTE}, on {headline}.' if gaps else ''}".rstrip(),
                 table=_every_metric(group, own, gaps),
                 headline=1 + group.metrics.index(headline),
                 letters=letters if any(letters) else (),
@@ -293,18 +295,18 @@ def versions(groups: Sequence[QuestionSet]) -> list[str]:
     )
 
 
-def _facts(group: QuestionSet, tested: bool) -> str:
+def _facts(group: QuestionSet, entries: Sequence[Entry]) -> str:
     record = group.runs[0].record
     sample = f"{record.queries} queries"
     if record.clusters != record.queries:
         sample += f" in {record.clusters} clusters (by {record.cluster_name})"
-    if not tested:
+    if not any(entry.letters for entry in entries):
         return f"{sample}. No significance test: it needs two runs on the same queries."
     return (
         f"{sample}. Tested: {group.headline}, every pair of runs on the same queries (paired sign-flip test, "
         "Holm-corrected, 5 %). Runs that share a letter in “group” do not differ significantly; ~ marks those that "
         "do not differ from the best."
-    )
+    ) + f" {SEEDS}." * with_seeds(entries)
 
 
 def _gaps(group: QuestionSet, notes: list[str], remember: Remember) -> dict[str, Cell]:

@@ -67,7 +67,7 @@ def test_latex_underlines_the_second_best_of_each_task_and_names_methods(down: s
     rows: Any = tuple(
         (
             RunName(method),
-            *(Cell(Measurement(value), value == best) for value, best in zip(row, (0.7, 0.3), strict=True)),
+            *(Cell(Measurement(value), value, value == best) for value, best in zip(row, (0.7, 0.3), strict=True)),
         )
         for method, row in values.items()
     )

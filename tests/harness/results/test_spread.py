@@ -80,6 +80,15 @@ def test_seeds_are_one_row_of_a_comparison_and_no_rivals(tmp_path: Path) -> None
     assert comparison.spreads[first] == f"{100 * stdev(hits):.1f} (3 seeds)"
     assert comparison.spreads["clay"].endswith("(2 wordings)")
     assert "Spread: standard deviation" in comparison.table().caption
+    tested = folder.compare("toy/focus", question_set=group.id).comparison
+    board = folder.leaderboard().of_runs({run.run for run in group.runs})
+    letters = dict(zip(tested.runs, tested.letters, strict=True))
+    for run in group.runs:
+        name = f"combiner steps={run.record.training['steps']}, 3 seeds" if run.record.training else "clay"
+        (entry,) = board.of_runs({run.run}).entries
+        assert (entry.letters, entry.standing == "best") == (letters[name], name == tested.runs[0])
+    (table, *_) = board.by()
+    assert "Seeds of one training are one run" in table.caption
     alone = [run.label for run in group.runs if run.record.method == "combiner"]
     assert set(folder.compare("toy/focus", None, alone, group.id).comparison.runs) == set(alone)
 
