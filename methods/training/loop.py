@@ -99,66 +99,56 @@ def fit(
     """
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     device = parameters[0].device
-    optimizer, start = _restore(running, model, parameters, recipe, report)
-    step, history = start.step, start.history
-    best_state, best_step, best_value = start.best_state, start.best_step, start.best_value
-    total, summed = start.loss_sum, start.loss_steps
-    stopped = start.stopped
-
-    def save() -> None:
-        _save(
-            running,
-            _Running(step, history, best_state, best_step, best_value, total, summed, stopped),
-            model,
-            optimizer,
-        )
-
+    optimizer, at = _restore(running, model, parameters, recipe, report)
     with track(recipe.steps, description) as advance:
-        advance(step)
-        while step < recipe.steps and not stopped:
+        advance(at.step)
+        while at.step < recipe.steps and not at.stopped:
             for group in optimizer.param_groups:
-                group["lr"] = recipe.rate(step)
-            torch.manual_seed(int(np.random.SeedSequence([recipe.seed, step]).generate_state(1)[0]))
+                group["lr"] = recipe.rate(at.step)
+            torch.manual_seed(int(np.random.SeedSequence([recipe.seed, at.step]).generate_state(1)[0]))
             model.train()
             with torch.autocast(
                 device.type, torch.bfloat16, enabled=recipe.precision == "bf16" and device.type == "cuda"
             ):
-                value = loss(batches(step))
+                value = loss(batches(at.step))
             optimizer.zero_grad(set_to_none=True)
             value.backward()  # type: ignore[no-untyped-call]
             if recipe.clip is not None:
                 nn.utils.clip_grad_norm_(parameters, recipe.clip)
             optimizer.step()
-            step += 1
-            total, summed = total + value.detach().double(), summed + 1
+            at.step += 1
+            at.loss_sum, at.loss_steps = at.loss_sum + value.detach().double(), at.loss_steps + 1
             advance(1)
-            if step % recipe.validate_every == 0 or step == recipe.steps:
-                mean = float(total) / summed
-                if not math.isfinite(mean):
-                    raise CondsimError(
-                        f"the training loss is {mean} after step {step}: a smaller training.learning_rate, "
-                        "training.clip=1 or training.precision=fp32 may help"
-                    )
-                row = {"step": float(step), "loss": mean}
-                total, summed = torch.zeros_like(total), 0
-                if validate is not None:
-                    model.eval()
-                    with torch.no_grad():
-                        row["validation"] = validate()
-                if best_value is None or validate is None or row["validation"] > best_value:
-                    best_value, best_step = row.get("validation"), step
-                    best_state = {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
-                history.append(row)
-                on_row(row)
-                stopped = validate is not None and 0 < recipe.patience <= _rows_since(history, best_step)
-            if step % recipe.checkpoint_every == 0 or step == recipe.steps or stopped:
-                save()
-    assert best_state is not None
-    return Fitted(best_state, best_step, best_value, history)
+            last = at.step == recipe.steps
+            if last or at.step % recipe.validate_every == 0:
+                _validate(at, model, recipe, validate)
+                on_row(at.history[-1])
+            if last or at.stopped or at.step % recipe.checkpoint_every == 0:
+                _save(running, at, model, optimizer)
+    assert at.best_state is not None
+    return Fitted(at.best_state, at.best_step, at.best_value, at.history)
 
 
-def _rows_since(history: list[dict[str, float]], best_step: int) -> int:
-    return sum(row["step"] > best_step for row in history)
+def _validate(at: _Running, model: nn.Module, recipe: Recipe, validate: Callable[[], float] | None) -> None:
+    """Add a row to the history; keep the weights if they are the best, and stop if none was better for long."""
+    mean = float(at.loss_sum) / at.loss_steps
+    if not math.isfinite(mean):
+        raise CondsimError(
+            f"the training loss is {mean} after step {at.step}: a smaller training.learning_rate, "
+            "training.clip=1 or training.precision=fp32 may help"
+        )
+    row = {"step": float(at.step), "loss": mean}
+    at.loss_sum, at.loss_steps = torch.zeros_like(at.loss_sum), 0
+    if validate is not None:
+        model.eval()
+        with torch.no_grad():
+            row["validation"] = validate()
+    if at.best_value is None or row["validation"] > at.best_value:
+        at.best_value, at.best_step = row.get("validation"), at.step
+        at.best_state = {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
+    at.history.append(row)
+    rows_since = sum(row["step"] > at.best_step for row in at.history)
+    at.stopped = validate is not None and 0 < recipe.patience <= rows_since
 
 
 def _optimizer(parameters: list[nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:
@@ -174,6 +164,8 @@ def _optimizer(parameters: list[nn.Parameter], recipe: Recipe) -> torch.optim.Op
 
 @dataclass
 class _Running:
+    """Where a training is, as it is saved."""
+
     step: int
     history: list[dict[str, float]]
     best_state: dict[str, Tensor] | None
