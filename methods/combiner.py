@@ -11,7 +11,7 @@ from condsim.harness.method import Gallery, Queries, Scorer
 from condsim.harness.one_vector import InnerProduct, unit
 from condsim.harness.state_dict import Checkpoint
 from condsim.methods.shared.checks import above_zero, at_least
-from condsim.methods.training.checkpoints import fit_names
+from condsim.methods.training.checkpoints import fit_names, load_weights
 from condsim.methods.training.losses import in_batch_loss
 from condsim.methods.training.method import Batch, Objective, TrainedMethod, TrainingData
 
@@ -73,13 +73,7 @@ class Combiner(TrainedMethod):
         projection, width = state["text_projection_layer.weight"].shape
         hidden = len(state["combiner_layer.bias"])
         network = CombinerNetwork(width, projection, hidden, self.dropout)
-        try:
-            network.load_state_dict({name: tensor.float() for name, tensor in state.items()})
-        except RuntimeError as error:
-            reason = str(error).splitlines()[-1].strip()
-            raise CondsimError(
-                f"checkpoint {checkpoint.path}: its Combiner's sizes contradict each other: {reason}"
-            ) from None
+        load_weights(network, state, checkpoint, "its Combiner's sizes contradict each other")
         return network, width, {"projection": projection, "hidden": hidden}
 
     def settings_of(self, network: nn.Module) -> Mapping[str, Any]:

@@ -8,22 +8,15 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from condsim.harness.errors import CondsimError
 from condsim.harness.method import Gallery, Method, Queries, Scorer, TwoSided
 from condsim.harness.one_vector import OneVector, inner_products, named_numbers, unit
+from condsim.methods.shared.checks import share
 
 if TYPE_CHECKING:  # torch is imported when it is used: harness/deferred.py
     from torch import Tensor
 
 NEARLY_PARALLEL = 0.9995
 """Above this absolute cosine slerp falls back to linear interpolation (released code of Slerp)."""
-
-
-def checked_weight(weight: float) -> float:
-    """``weight``. Raises CondsimError outside of [0, 1]."""
-    if not 0 <= weight <= 1:
-        raise CondsimError(f"method.weight must be in [0, 1], not {weight}: 1 is the image only, 0 the text only")
-    return weight
 
 
 class Product(Method):
@@ -90,7 +83,8 @@ class Slerp(OneVector):
     """
 
     def __init__(self, weight: float = 0.5) -> None:
-        self.weight = checked_weight(weight)
+        share(weight=weight)
+        self.weight = weight
 
     def embed(self, queries: Queries) -> Tensor:
         return slerp(unit(queries.text), unit(queries.reference), self.weight)
@@ -124,7 +118,8 @@ class WeiCom(Method):
     reads_conditions = False
 
     def __init__(self, weight: float = 0.5) -> None:
-        self.weight = checked_weight(weight)
+        share(weight=weight)
+        self.weight = weight
 
     def prepare(self, gallery: Gallery) -> Scorer:
         return WeiComScorer(unit(gallery.features), self.weight)

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from condsim.harness.errors import CondsimError
 from condsim.harness.method import Queries
 from condsim.harness.one_vector import OneVector, unit
+from condsim.methods.shared.checks import share
 
 if TYPE_CHECKING:  # torch is imported when it is used: harness/deferred.py
     from torch import Tensor
@@ -42,8 +42,7 @@ class ImagePlusText(OneVector):
     """
 
     def __init__(self, weight: float = 0.5) -> None:
-        if not 0 <= weight <= 1:
-            raise CondsimError(f"method.weight must be in [0, 1], not {weight}: 1 is the image only, 0 the text only")
+        share(weight=weight)
         self.weight = weight
 
     def embed(self, queries: Queries) -> Tensor:

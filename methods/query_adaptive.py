@@ -14,7 +14,7 @@ from condsim.harness.one_vector import unit
 from condsim.harness.state_dict import Checkpoint
 from condsim.methods.shared.hypernetwork_sizes import Architecture, QueryHead
 from condsim.methods.shared.low_rank import Factors
-from condsim.methods.training.checkpoints import fit_names
+from condsim.methods.training.checkpoints import fit_names, load_weights
 from condsim.methods.training.losses import symmetric_soft_loss
 from condsim.methods.training.method import Batch, Objective, TrainedMethod, TrainingData
 from condsim.methods.training.semi_positives import nearest_images, with_semi_positives
@@ -94,11 +94,7 @@ class QueryAdaptive(TrainedMethod):
         network = HyperNetwork(width, architecture)
         shapes = {name: tensor.ndim for name, tensor in network.state_dict().items()}
         state = fit_names(checkpoint, shapes, "query-adaptive transform")
-        try:
-            network.load_state_dict({name: tensor.float() for name, tensor in state.items()})
-        except RuntimeError as error:
-            reason = str(error).splitlines()[-1].strip()
-            raise CondsimError(f"checkpoint {checkpoint.path} contradicts its own settings: {reason}") from None
+        load_weights(network, state, checkpoint, "its weights contradict its own settings")
         return network, width, dataclasses.asdict(architecture)
 
     def settings_of(self, network: nn.Module) -> Mapping[str, Any]:

@@ -15,7 +15,7 @@ from condsim.harness.one_vector import InnerProduct, unit
 from condsim.harness.state_dict import Checkpoint
 from condsim.harness.task import condition_text
 from condsim.methods.shared.checks import at_least
-from condsim.methods.training.checkpoints import fit_names
+from condsim.methods.training.checkpoints import fit_names, load_weights
 from condsim.methods.training.method import EncodeWords, TrainedMethod, TrainingData
 
 if TYPE_CHECKING:  # torch is imported when it is used: harness/deferred.py
@@ -74,13 +74,7 @@ class PseudoWords(TrainedMethod):
         state = fit_names(checkpoint, expected, f"mapping of {type(self).__name__}")
         shapes = [tuple(state[f"{layer}.weight"].shape) for layer in self.layers]
         network = self.phi(shapes[0][1], shapes[0][0], shapes[-1][0])
-        try:
-            network.load_state_dict({name: tensor.float() for name, tensor in state.items()})
-        except RuntimeError:
-            listed = ", ".join(f"{layer} {shape}" for layer, shape in zip(self.layers, shapes, strict=True))
-            raise CondsimError(
-                f"checkpoint {checkpoint.path}: the sizes of its layers contradict each other: {listed}"
-            ) from None
+        load_weights(network, state, checkpoint, "the sizes of its layers contradict each other")
         return network, shapes[0][1], self.settings_of(network)
 
     def settings_of(self, network: nn.Module) -> Mapping[str, Any]:

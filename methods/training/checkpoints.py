@@ -11,7 +11,7 @@ from condsim.harness.paths import resolve
 from condsim.harness.state_dict import Checkpoint, read_state_dict, without_prefix
 
 if TYPE_CHECKING:  # torch is imported when it is used: harness/deferred.py
-    from torch import Tensor
+    from torch import Tensor, nn
 
 
 def read_checkpoint(name: str | Path, wrappers: Sequence[str] = ()) -> Checkpoint:
@@ -44,3 +44,12 @@ def fit_names(checkpoint: Checkpoint, expected: Mapping[str, int], what: str) ->
                 f"{dimensions} dimensions"
             )
     return state
+
+
+def load_weights(network: nn.Module, state: Mapping[str, Tensor], checkpoint: Checkpoint, contradiction: str) -> None:
+    """Load ``state`` as float32. Raises CondsimError that gives the ``contradiction`` where a shape does not fit."""
+    try:
+        network.load_state_dict({name: tensor.float() for name, tensor in state.items()})
+    except RuntimeError as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise CondsimError(f"checkpoint {checkpoint.path}: {contradiction}: {reason}") from None

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import torch
 
 from condsim.harness.one_vector import unit
+from condsim.methods.shared.nearest import nearest
 
 if TYPE_CHECKING:  # torch is imported when it is used: harness/deferred.py
     from torch import Tensor
 
 POOL = 100
 """Nearest images over whose similarities the weights are a softmax."""
-_ROWS_AT_ONCE = 512
 
 
 @dataclass(frozen=True)
@@ -30,19 +30,12 @@ class Neighbours:
 def nearest_images(images: Tensor, count: int) -> Neighbours:
     """The ``count`` nearest of ``images`` [M, D] for each of them, weighted by the softmax over the nearest 100.
 
-    Similarities are cosines, at temperature 1 (ours: no source states one). Memory: 512 M numbers at a time.
+    Similarities are cosines, at temperature 1 (ours: no source states one).
     """
     items = unit(images)
-    pool, count = min(POOL, len(items) - 1), min(count, len(items) - 1)
-    rows, weights = [], []
-    for start in range(0, len(items), _ROWS_AT_ONCE):
-        own = torch.arange(start, min(start + _ROWS_AT_ONCE, len(items)), device=items.device)
-        similarities = items[own] @ items.T
-        similarities[torch.arange(len(own), device=items.device), own] = -torch.inf
-        best = similarities.topk(pool, dim=1)
-        weights.append(best.values.softmax(dim=1)[:, :count])
-        rows.append(best.indices[:, :count])
-    return Neighbours(torch.cat(rows), torch.cat(weights))
+    own = torch.arange(len(items), device=items.device)
+    values, rows = nearest(items, items, min(POOL, len(items) - 1), hidden=own)
+    return Neighbours(rows[:, :count], values.softmax(dim=1)[:, :count])
 
 
 def with_semi_positives(

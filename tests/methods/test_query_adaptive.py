@@ -203,7 +203,7 @@ def test_weights_without_settings_and_of_other_networks_are_refused(
         QueryAdaptive(str(tmp_path / "bare.safetensors")).trained_network(WIDTH)
     inside = {"architecture": dataclasses.asdict(Architecture(**{**SMALL, "rank": 5})), "width": WIDTH}
     write_state_dict(tmp_path / "wrong.safetensors", network.state_dict(), inside)
-    with pytest.raises(CondsimError, match="contradicts its own settings"):
+    with pytest.raises(CondsimError, match="contradict its own settings"):
         QueryAdaptive(str(tmp_path / "wrong.safetensors")).trained_network(WIDTH)
 
 
@@ -224,7 +224,7 @@ def test_settings_that_mean_nothing_are_refused(setting: dict[str, Any], message
 
 def test_semi_positives_are_the_nearest_images_with_softmax_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("condsim.methods.training.semi_positives.POOL", 5)
-    monkeypatch.setattr("condsim.methods.training.semi_positives._ROWS_AT_ONCE", 7)
+    monkeypatch.setattr("condsim.methods.shared.nearest._ELEMENTS_AT_ONCE", 7 * 20)
     images = torch.randn(20, WIDTH) * torch.rand(20, 1) * 9
     found = nearest_images(images, 2)
     cosines = np.asarray(unit(images) @ unit(images).T)
