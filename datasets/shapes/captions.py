@@ -99,21 +99,14 @@ def caption_scenes(rng: np.random.Generator, scenes: Scenes, closeup: np.ndarray
     the captions that name all attributes of the objects that they mention.
     """
     n = len(scenes)
-    said = np.full((n, MAX_OBJECTS, 4), UNSAID)
-    mentioned = np.zeros((n, MAX_OBJECTS), dtype=bool)
+    said, mentioned = np.full((n, MAX_OBJECTS, 4), UNSAID), np.zeros((n, MAX_OBJECTS), dtype=bool)
     background, pattern, absent = (np.full(n, UNSAID) for _ in range(3))
-    own = np.zeros(n, dtype=bool)
+    captions = Captions([], said, mentioned, background, pattern, absent, np.zeros(n, dtype=bool))
     attributes = np.stack([scenes.shape, scenes.color, scenes.texture, scenes.size], axis=-1)
     u = rng.random((n, 8))
-    texts = []
     for i in range(n):
-        visible = 1 if closeup[i] else int(scenes.count[i])
-        texts.append(
-            _caption(rng, u[i], attributes[i], visible, bool(closeup[i]), int(scenes.background[i]),
-                     int(scenes.pattern[i]), scenes.x[i], scenes.y[i], said[i], mentioned[i], background[i : i + 1],
-                     pattern[i : i + 1], absent[i : i + 1], own[i : i + 1], full)
-        )  # fmt: skip
-    return Captions(texts, said, mentioned, background, pattern, absent, own)
+        captions.texts.append(_caption(rng, u[i], scenes, i, attributes[i], bool(closeup[i]), full, captions))
+    return captions
 
 
 def _pick(u: float, options: tuple[str, ...]) -> str:
@@ -123,33 +116,24 @@ def _pick(u: float, options: tuple[str, ...]) -> str:
 def _caption(
     rng: np.random.Generator,
     u: np.ndarray,
+    scenes: Scenes,
+    i: int,
     attributes: np.ndarray,
-    visible: int,
     closeup: bool,
-    background: int,
-    pattern: int,
-    x: np.ndarray,
-    y: np.ndarray,
-    said: np.ndarray,
-    mentioned: np.ndarray,
-    background_said: np.ndarray,
-    pattern_said: np.ndarray,
-    absent: np.ndarray,
-    own: np.ndarray,
     full: float,
+    captions: Captions,
 ) -> str:
-    """One caption. Fills the arrays said, mentioned, background_said, pattern_said, absent and own in place."""
+    """The caption of scene i, whose content is written into row i of ``captions``."""
+    visible = 1 if closeup else int(scenes.count[i])
     known = 3 if closeup else 4
+    said, mentioned = captions.said[i], captions.mentioned[i]
     if u[0] < 0.12:  # the background alone
-        which = int(u[1] * 3)
-        background_said[0] = background if which != 1 else UNSAID
-        pattern_said[0] = pattern if which != 0 else UNSAID
-        phrase = ground_phrase(background_said[0], pattern_said[0])
+        phrase = _ground(scenes, i, int(u[1] * 3), captions)
         return _pick(u[2], _GROUND_FRAMES).format(g=phrase, v=phrase.rsplit(" ", 1)[0])
     if u[0] < 0.15 and visible > 1:  # what is missing
         missing = [s for s in range(len(SHAPES)) if s not in attributes[:visible, 0]]
-        absent[0] = missing[int(u[1] * len(missing))]
-        name = SHAPES[absent[0]]
+        captions.absent[i] = missing[int(u[1] * len(missing))]
+        name = SHAPES[captions.absent[i]]
         return _pick(
             u[2], ("no {p}", "without {a}", "a scene without {a}", "remove the {p}", "there is no {p}")
         ).format(p=name, a=article(name))
@@ -179,18 +163,24 @@ def _caption(
         else:
             text = _pick(u[2], _FRAMES).format(p=phrases[0], a=article(phrases[0]))
     elif mentions == 2 and u[3] < 0.4:
-        text, own[0] = _relation(u[3] / 0.4, phrases, x[order[:2]], y[order[:2]])
+        text, captions.own[i] = _relation(u[3] / 0.4, phrases, scenes.x[i, order[:2]], scenes.y[i, order[:2]])
     else:
         listed = [article(p) for p in phrases]
         text = _pick(u[2], ("{a}", "a photo of {a}", "a scene with {a}")).format(
             a=", ".join(listed[:-1]) + " and " + listed[-1]
         )
     if rng.random() < 0.2:
-        both = int(rng.integers(3))
-        background_said[0] = background if both != 1 else UNSAID
-        pattern_said[0] = pattern if both != 0 else UNSAID
-        text += (" on a " if u[6] < 0.7 else " with a ") + ground_phrase(background_said[0], pattern_said[0])
+        text += (" on a " if u[6] < 0.7 else " with a ") + _ground(scenes, i, int(rng.integers(3)), captions)
     return text
+
+
+def _ground(scenes: Scenes, i: int, which: int, captions: Captions) -> str:
+    """The background of scene i: its color alone (``which`` 0), its pattern alone (1), or both (2)."""
+    if which != 1:
+        captions.background[i] = scenes.background[i]
+    if which != 0:
+        captions.pattern[i] = scenes.pattern[i]
+    return ground_phrase(captions.background[i], captions.pattern[i])
 
 
 def _edit(u: float, shape: str, value: str) -> str:
