@@ -19,7 +19,6 @@ import numpy as np
 import open_clip
 import torch
 from open_clip.transform import PreprocessCfg
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional
@@ -28,8 +27,10 @@ from condsim.datasets.shapes.captions import Captions, caption_scenes, telling_p
 from condsim.datasets.shapes.model_card import write_model_card
 from condsim.datasets.shapes.render import Views, choose_views, crop_views, instance_boxes, render, whole
 from condsim.datasets.shapes.world import ATTRIBUTES, Scenes, allowed_combinations, concatenate, resemble, sample_scenes
+from condsim.harness.console import console
 from condsim.harness.features.open_clip.weights import TOKEN_ROWS, compact_state_dict
 from condsim.harness.files import atomic
+from condsim.harness.progress import track
 
 BACKBONE_DIR = Path(__file__).parent / "backbone"
 MODEL_NAME = "shapes-clip"
@@ -52,15 +53,11 @@ class TokenTable:
     def __init__(self, context_length: int) -> None:
         tokenizer = open_clip.tokenizer.SimpleTokenizer(context_length=context_length)
         self._ids = {w: tokenizer.encode(w) for w in vocabulary()}
-        special = [
-            0,
-            tokenizer.sot_token_id,
-            tokenizer.eot_token_id,
-        ]  # the largest is last: open_clip finds it by argmax
-        self.rows = torch.tensor(sorted({*special, *(i for ids in self._ids.values() for i in ids)}))
+        start, end = tokenizer.sot_token_id, tokenizer.eot_token_id  # the end is the largest: open_clip finds it so
+        self.rows = torch.tensor(sorted({0, start, end, *(i for ids in self._ids.values() for i in ids)}))
         self._position = {int(r): p for p, r in enumerate(self.rows)}
         self._context = context_length
-        self._start, self._end = self._position[special[1]], self._position[special[2]]
+        self._start, self._end = self._position[start], self._position[end]
 
     def __call__(self, texts: list[str]) -> torch.Tensor:
         """Row numbers [n, longest caption], 0-padded."""
@@ -213,17 +210,15 @@ def _train(config: Mapping[str, Any]) -> Path:
                                   betas=(0.9, 0.98))  # fmt: skip
     compiled = shutil.which("g++") is not None if config["compile"] == "auto" else config["compile"]
     visual = torch.compile(model.visual) if compiled else model.visual
-    plan = _plan(config)
-    steps = sum(n for _, n in plan)
+    phases = [phase for phase, steps in _plan(config) for _ in range(steps)]
+    steps = len(phases)
     start, seconds = _resume(config, model, heads, optimizer)
 
     began = time.monotonic()
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"),
-               TimeElapsedColumn(), TimeRemainingColumn())  # fmt: skip
-    with Progress(*columns) as progress:
-        bar = progress.add_task("training shapes-clip", total=steps, completed=start, note="")
+    with track(steps, "training shapes-clip") as advance:
+        advance(start)
         for step in range(start, steps):
-            phase = _phase(plan, step)
+            phase = phases[step]
             for group in optimizer.param_groups:
                 group["lr"] = config["learning_rate"] * _schedule(step, steps, config["ramp_steps"])
             batch, rng = draw_batch(config, step, phase)
@@ -248,13 +243,12 @@ def _train(config: Mapping[str, Any]) -> Path:
             with torch.no_grad():
                 model.logit_scale.clamp_(0, math.log(100))
             done = step + 1
+            advance(1)
             if done % config["log_every"] == 0 or done == steps:
                 rate = (done - start) * config["batch_size"] / (time.monotonic() - began)
                 shown = "" if phase == "warmup" else f" captions {note_loss:.2f}"
-                note = f"{phase}{shown} heads {float(head_loss.detach()):.2f}, {rate:.0f} samples/s"
-                progress.update(bar, completed=done, note=note)
-                if not progress.console.is_terminal:
-                    progress.console.print(f"step {done}/{steps} {note}")
+                losses = f"{phase}{shown} heads {float(head_loss.detach()):.2f}"
+                console.print(f"step {done}/{steps} {losses}, {rate:.0f} samples/s")
             if done % config["checkpoint_every"] == 0 or done == steps:
                 _checkpoint(config, done, seconds + time.monotonic() - began, model, heads, optimizer)
     return _write(config, model, table, steps * config["batch_size"], seconds + time.monotonic() - began)
@@ -285,14 +279,6 @@ def _parameter_groups(model: Any, heads: nn.Module, weight_decay: float) -> list
 
 def _plan(config: Mapping[str, Any]) -> list[tuple[str, int]]:
     return [(p, round(config[f"{p}_samples"] / config["batch_size"])) for p in ("warmup", "single", "scene")]
-
-
-def _phase(plan: list[tuple[str, int]], step: int) -> str:
-    for name, steps in plan:
-        if step < steps:
-            return name
-        step -= steps
-    raise ValueError(f"step {step} is after the end of the plan {plan}")
 
 
 def _schedule(step: int, steps: int, ramp: int) -> float:
