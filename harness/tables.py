@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from condsim.harness.errors import CondsimError, counted, did_you_mean, first_line, reading
-from condsim.harness.json_files import parse_json, read_text
+from condsim.harness.json_files import parse_json
 from condsim.harness.names import clean_label
 
 PARQUET = (".parquet", ".pq")
@@ -62,19 +62,29 @@ def read_columns(path: Path, what: str, columns: Sequence[str] = ()) -> dict[str
     return {name: column for name, column in zip(header, cells, strict=True) if header.count(name) == 1}
 
 
-def read_json_lines(path: Path, what: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The line number, from 1, and the object of each line that is not blank. Raises CondsimError naming the line."""
-    for number, line in enumerate(read_text(path, what).split("\n"), 1):
-        if not line.strip():
-            continue
+def read_json_lines(path: Path, what: str, constants: bool = False) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The line number, from 1, and the object of each line that is not blank, one line at a time.
 
-        def refuse(message: str, number: int = number) -> NoReturn:
-            raise CondsimError(f"{path}, line {number}: {message} (expected {what})")
+    ``constants``: NaN is a value. Raises CondsimError naming the line.
+    """
+    with reading(path, what):
+        file = path.open("rb")
+    with file:
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
 
-        row = parse_json(line, refuse)
-        if not isinstance(row, dict):
-            refuse("expected a JSON object")
-        yield number, row
+            def refuse(message: str, number: int = number) -> NoReturn:
+                raise CondsimError(f"{path}, line {number}: {message} (expected {what})")
+
+            try:
+                text = line.decode("utf-8-sig")
+            except UnicodeDecodeError:
+                refuse("it is not UTF-8 text")
+            row = parse_json(text, refuse, constants)
+            if not isinstance(row, dict):
+                refuse("expected a JSON object")
+            yield number, row
 
 
 def unreadable_parquet(path: Path, what: str, error: Exception) -> CondsimError:

@@ -7,14 +7,22 @@ from dataclasses import dataclass
 from importlib import import_module
 from itertools import islice
 from pathlib import Path
-from typing import Any, NoReturn, Protocol
+from typing import Any, Protocol
 
 from condsim.datasets.image_files import image_suffix, relative_file, shown_path
 from condsim.harness.errors import CondsimError, did_you_mean
 from condsim.harness.images import IMAGE_SUFFIXES
-from condsim.harness.json_files import parse_json, read_text
+from condsim.harness.json_files import read_text
 from condsim.harness.names import clean_label, clean_path, unusable_character
-from condsim.harness.tables import PARQUET, is_missing, read_rows, require_columns, unreadable_parquet
+from condsim.harness.tables import (
+    JSON_LINES,
+    PARQUET,
+    is_missing,
+    read_json_lines,
+    read_rows,
+    require_columns,
+    unreadable_parquet,
+)
 
 
 @dataclass(frozen=True)
@@ -85,7 +93,7 @@ class TableCaptions:
         suffix = self.table.suffix.lower()
         if suffix in PARQUET:
             return self._parquet()
-        if suffix in (".jsonl", ".ndjson"):
+        if suffix in JSON_LINES:
             return self._json_lines()
         return self._delimited()
 
@@ -97,28 +105,10 @@ class TableCaptions:
 
     def _json_lines(self) -> Iterator[tuple[Any, Any]]:
         image, caption = self.columns
-        with self.table.open("rb") as file:
-            for number, line in enumerate(file, 1):
-                if not line.strip():
-                    continue
-                row = self._json(line, number)
-                names = {clean_label(name): value for name, value in row.items()} if isinstance(row, dict) else {}
-                if image not in names or caption not in names:
-                    raise CondsimError(
-                        f"{self.table}: line {number}: expected an object with {image!r} and {caption!r}, found "
-                        f"{', '.join(names) or type(row).__name__}"
-                    )
-                yield names[image], names[caption]
-
-    def _json(self, line: bytes, number: int) -> Any:
-        def refuse(message: str) -> NoReturn:
-            raise CondsimError(f"{self.table}: line {number}: {message}")
-
-        try:
-            text = line.decode("utf-8-sig")
-        except UnicodeDecodeError:
-            refuse("it is not UTF-8 text")
-        return parse_json(text, refuse, constants=True)
+        for number, row in read_json_lines(self.table, TABLE, constants=True):
+            cells = {clean_label(name): value for name, value in row.items()}
+            require_columns(cells, self.columns, f"{self.table}, line {number}")
+            yield cells[image], cells[caption]
 
     def _parquet(self) -> Iterator[tuple[Any, Any]]:
         import pyarrow.parquet as pq
