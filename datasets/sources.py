@@ -1,4 +1,4 @@
-"""Where to get the files of each benchmark, and their licences: ``sources.yaml``."""
+"""Where to get the files of each benchmark, their licences, and what they hold: ``sources.yaml``."""
 
 from __future__ import annotations
 
@@ -61,3 +61,6 @@ OPTIONS: Mapping[str, Mapping[str, str]] = {
     benchmark: entry["options"] for benchmark, entry in _FILE["benchmarks"].items() if "options" in entry
 }
 """Benchmark name -> the options to set after a download, and the folder for each."""
+
+PUBLISHED: Mapping[str, Mapping[str, int]] = _FILE["published"]
+"""Benchmark -> what is counted -> the published count."""

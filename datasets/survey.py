@@ -15,57 +15,10 @@ from typing import Any
 import numpy as np
 from hydra.utils import get_method
 
+from condsim.datasets.sources import PUBLISHED
 from condsim.harness.errors import CondsimError
 from condsim.harness.task import Benchmark, ImageTable, Task
 
-_MILLION, _FLICKR = 1_001_001, 100_071
-PUBLISHED: Mapping[str, Mapping[str, int]] = {
-    "genecis": {
-        "focus_attribute: queries": 2_000, "change_attribute: queries": 2_112, "focus_object: queries": 1_960,
-        "change_object: queries": 1_960,
-    },
-    "cirr": {
-        "val: queries": 4_181, "val: gallery": 2_297, "test1: queries": 4_148, "test1: gallery": 2_315,
-        "train: gallery": 16_939,
-    },
-    "circo": {
-        "val: queries": 220, "val: gallery": 123_403, "test: queries": 800, "test: gallery": 123_403,
-    },
-    "cola": {"queries": 420},
-    "fashioniq": {
-        "dress: queries": 2_017, "dress: gallery": 3_817, "shirt: queries": 2_038, "shirt: gallery": 6_346,
-        "toptee: queries": 1_961, "toptee: gallery": 5_373,
-    },
-    "fashioniq, gallery val": {
-        "dress: queries": 2_017, "dress: gallery": 2_628, "shirt: queries": 2_038, "shirt: gallery": 3_089,
-        "toptee: queries": 1_961, "toptee: gallery": 2_902,
-    },
-    "icir": {"queries": 1_883, "instances": 202},
-    "imagenet_r": {"references": 16_983, "gallery": 16_983},
-    "imagenet_pic2word": {"references": 10_000, "gallery": 16_983},
-    "minidomainnet": {"references": 2_520},
-    "nico_pp": {"references": 8_723, "gallery": 80_134},
-    "ltll": {"references": 488, "gallery": 488},
-    "roxford5k": {"queries": 70, "gallery": 4_993},
-    "rparis6k": {"queries": 70, "gallery": 6_322},
-    "oxford5k": {"queries": 55, "gallery": 5_063},
-    "paris6k": {"queries": 55, "gallery": 6_392},
-    "roxford5k_1m": {"queries": 70, "gallery": 4_993 + _MILLION},
-    "rparis6k_1m": {"queries": 70, "gallery": 6_322 + _MILLION},
-    "oxford5k_100k": {"queries": 55, "gallery": 5_063 + _FLICKR},
-    "paris6k_100k": {"queries": 55, "gallery": 6_392 + _FLICKR},
-    "instre": {"queries": 1_250, "gallery": 27_293},
-    "gldv2": {"private: queries": 750, "public: queries": 379, "gallery": 761_757},
-    "patterncom": {"gallery": 30_400},
-    "lasco": {"queries": 30_037, "gallery": 39_826},
-    "cars196": {"gallery": 8_131},
-    "cub200": {"gallery": 4_462},
-    "deepfashion_inshop": {"gallery": 4_000},
-    "movie_posters": {"gallery": 8_052},
-    "synthetic_cars": {"gallery": 1_000},
-}  # fmt: skip
-"""Benchmark -> what is counted: the queries or the gallery of a task, those of the largest task, or the distinct
-clusters of all tasks ("instances", "references"). InDiReCT's are in the outputs of its notebooks."""
 _LISTS = ("annotations", "templates", "table", "queries", "images")
 """Settings that name a benchmark's lists."""
 

@@ -10,7 +10,7 @@ import pytest
 
 from condsim.datasets import domain_conversion
 from condsim.datasets.domain_conversion import DATASETS
-from condsim.datasets.survey import PUBLISHED
+from condsim.datasets.sources import PUBLISHED
 from condsim.harness.task import Benchmark
 
 pytestmark = pytest.mark.slow
