@@ -29,16 +29,16 @@ def scaled(full: int, least: int = 1) -> int:
 
 def in_turn(*jobs: Job, repeats: int = REPEATS, warm: bool = True) -> list[list[float]]:
     """Seconds [jobs][repeats]: the jobs one after the other, again and again, so that all meet the same machine."""
-    calls = [max(1, math.ceil(LEAST / min(_seconds(job), _seconds(job)))) for job in jobs] if warm else [1] * len(jobs)
+    calls = [max(1, math.ceil(LEAST / min(timed(job), timed(job)))) for job in jobs] if warm else [1] * len(jobs)
     times: list[list[float]] = [[] for _ in jobs]
     for turn in range(repeats):
         for i in range(len(jobs)) if turn % 2 == 0 else reversed(range(len(jobs))):
-            times[i].append(_seconds(jobs[i], calls[i]))
+            times[i].append(timed(jobs[i], calls[i]))
     return times
 
 
-def _seconds(job: Job, calls: int = 1) -> float:
-    """The mean time of one call."""
+def timed(job: Job, calls: int = 1) -> float:
+    """Seconds, the mean of the calls."""
     started = time.perf_counter()
     for _ in range(calls):
         job()

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 import worker
-from measuring import SCALE, Row, cost, gain, in_turn, scaled
+from measuring import SCALE, Row, cost, gain, in_turn, scaled, timed
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from safetensors.torch import save_file
@@ -116,7 +116,7 @@ def compare(
                 run(stock, tensors[start : start + size])
             torch.cuda.synchronize()
 
-        return worker.timed(whole)
+        return timed(whole)
 
     def reading() -> float:
         def load(row: int) -> None:
@@ -126,7 +126,7 @@ def compare(
             with ThreadPoolExecutor(backbone.workers) as pool:
                 list(pool.map(load, range(len(table))))
 
-        return worker.timed(whole)
+        return timed(whole)
 
     def bare() -> float:
         arguments = {"model": model_name, "config": config and str(config), "count": len(table), "batch": size}
@@ -138,7 +138,7 @@ def compare(
                 for start in starts:
                     pieces(lambda batch: run(clip.model, batch), normalised[start : start + size])
 
-        return worker.timed(whole)
+        return timed(whole)
 
     make(folder / f"warm-{model_name}-{precision}").encode_images(table.take(np.arange(8)))
     baselines = {
@@ -154,7 +154,7 @@ def compare(
     ours: list[float] = []
     theirs: list[list[float]] = [[] for _ in baselines]
     for encode in fresh:
-        ours.append(worker.timed(lambda encode=encode: encode.encode_images(table)))
+        ours.append(timed(lambda encode=encode: encode.encode_images(table)))
         for times, baseline in zip(theirs, baselines.values(), strict=True):
             times.append(baseline())
     where = torch.cuda.get_device_name() if device == "cuda" else f"cpu, {torch.get_num_threads()} threads"

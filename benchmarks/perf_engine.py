@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import re
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -13,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from measuring import Row, cost, gain, in_turn, memory, scaled, skipped, within
+from measuring import Row, cost, gain, in_turn, memory, scaled, skipped, timed, within
+from worker import field
 
 from condsim.harness.engine.local import LocalEngine
 
@@ -140,15 +140,7 @@ class Loaded:
 
     def peak(self) -> int:
         """Bytes: the most memory that the worker's process has had; 0 where the system does not say it."""
-        status = Path("/proc/self/status")
-        found = re.search(r"VmHWM:\s+(\d+) kB", status.read_text()) if status.exists() else None
-        return int(found[1]) * 1024 if found else 0
-
-
-def timed(job: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    job()
-    return time.perf_counter() - started
+        return field("VmHWM")
 
 
 def nothing() -> Callable[[int], int]:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from measuring import Row, gain, in_turn
+from problems import gallery_of
 from scipy.optimize import linear_sum_assignment
 
 from condsim.harness.method import Gallery, Queries, TrainFeatures
 from condsim.harness.one_vector import inner_products, unit
-from condsim.harness.task import ImageTable
 from condsim.methods.clay import Clay
 from condsim.methods.inner_product import ImageOnly
 from condsim.methods.neighborhood_rerank import NeighborhoodRerank
@@ -47,24 +48,15 @@ def rerank() -> list[Row]:
     def whole() -> None:
         scorer.rerank(scores, torch.arange(ITEMS).expand(len(queries), -1), own)
 
-    def loop_torch() -> None:
+    def loop(bank: Any, own: Any, others: Any) -> None:
         for query in range(5):
             mine = bank[own[query]]
             for members in others[query]:
                 cost = 1 - mine @ bank[members].T
-                rows, columns = linear_sum_assignment(cost.numpy())
+                rows, columns = linear_sum_assignment(np.asarray(cost))
                 (1 - cost[rows, columns]).mean()
 
-    bank_numpy, own_numpy, others_numpy = (t.numpy() for t in (bank, own, others))
-
-    def loop_numpy() -> None:
-        for query in range(5):
-            mine = bank_numpy[own_numpy[query]]
-            for members in others_numpy[query]:
-                cost = 1 - mine @ bank_numpy[members].T
-                rows, columns = linear_sum_assignment(cost)
-                (1 - cost[rows, columns]).mean()
-
+    tensors = bank, own, others
     costs = 1 - scorer.similarities(own, others).reshape(-1, NEIGHBORS, NEIGHBORS).double().numpy()
 
     def assignments_alone() -> None:
@@ -72,7 +64,12 @@ def rerank() -> list[Row]:
             linear_sum_assignment(cost)
 
     ours, torch_loop, numpy_loop, alone, reranked = in_turn(
-        batched, loop_torch, loop_numpy, assignments_alone, whole, repeats=5
+        batched,
+        partial(loop, *tensors),
+        partial(loop, *(tensor.numpy() for tensor in tensors)),
+        assignments_alone,
+        whole,
+        repeats=5,
     )
     ours, alone, reranked = ([seconds / 50 for seconds in times] for times in (ours, alone, reranked))
     torch_loop, numpy_loop = ([seconds / 5 for seconds in times] for times in (torch_loop, numpy_loop))
@@ -125,17 +122,11 @@ def clay_lists() -> Row:
 
 
 def random_gallery() -> Gallery:
-    def encode_texts(texts: Any) -> torch.Tensor:
-        generator = torch.Generator().manual_seed(2)
-        return torch.randn(WIDTH, generator=generator) + torch.randn(len(texts), WIDTH, generator=generator)
-
-    table = ImageTable(Path("none"), tuple(map(str, range(ITEMS))))
     generator = torch.Generator().manual_seed(3)
     features = torch.randn(WIDTH, generator=generator) + torch.randn(ITEMS, WIDTH, generator=generator)
-    train = TrainFeatures(features, table, tuple(f"phrase {i}" for i in range(PHRASES)))
-    return Gallery(
-        features, (("color",),), encode_texts(["color"]), encode_texts, lambda: train, table, np.arange(ITEMS)
-    )
+    gallery = gallery_of(features)
+    train = TrainFeatures(features, gallery.table, tuple(f"phrase {i}" for i in range(PHRASES)))
+    return replace(gallery, train=lambda: train)
 
 
 def random_queries(gallery: Gallery, n: int) -> Queries:

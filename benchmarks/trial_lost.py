@@ -2,14 +2,13 @@
 
     python benchmarks/trial_lost.py
 
-Two nodes of Ray on this machine, with one worker each, encode 600 pictures; then a sweep of 24 records on two workers.
-All must be as in one process, bit for bit, and no picture may be stored twice. It takes some minutes.
+Two nodes of Ray on this machine, with one worker each, encode 600 pictures. All features must be as in one process, bit
+for bit, and no picture may be stored twice. It takes some minutes.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -56,7 +55,6 @@ def main() -> None:
                 f"{len(segments)} segments with {rows} rows, {time.monotonic() - started:.0f} s",
                 flush=True,
             )
-        sweep(folder)
 
 
 def write(folder: Path) -> None:
@@ -143,33 +141,6 @@ def command_killed(folder: Path, cache: str) -> None:
     running.wait()
     print(f"the command was killed after {len(list(segments()))} segments")
     subprocess.run(command, check=True)
-
-
-def sweep(folder: Path) -> None:
-    """24 records: 12 values of a setting on two tasks."""
-    from running import run_condsim
-
-    records = []
-    values = ",".join(map(str, range(1, 13)))
-    own = ("benchmark=toy", "backbone=toy", "method=custom", "method._target_=toy.Constant", f"+method.value={values}")
-    for name, engine in (("sequential", ()), ("two workers", ("engine=ray", "engine.workers=2"))):
-        place = shutil.copytree(TESTS / "user_folder", folder / name)
-        run_condsim("bench", "--config-dir", ".", "-m", *own, *engine, folder=place)
-        files = place.glob("results/runs/*/*/*/*.np*")
-        records.append({str(file.relative_to(place)): file.read_bytes() for file in files})
-        records.append(
-            {str(file.relative_to(place)): measured(file) for file in place.glob("results/runs/*/*/*/*.json")}
-        )
-    same = records[0] == records[2] and records[1] == records[3]
-    print(f"sweep: {len(records[1])} records, {'all as' if same else 'NOT as'} in one process")
-
-
-def measured(record: Path) -> Any:
-    """A record without what belongs to the time of its run."""
-    import json
-
-    kept = json.loads(record.read_text())
-    return {name: value for name, value in kept.items() if name not in ("seconds", "created", "digest")}
 
 
 if __name__ == "__main__":

@@ -11,10 +11,11 @@ import re
 import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
+
+from measuring import timed
 
 STATUS = Path("/proc/self/status")
 
@@ -96,12 +97,6 @@ def bare_model(model: str, config: str | None, count: int, batch: int) -> float:
                 made.encode_image(held[start % len(held) :][:batch])
 
     return min([timed(work) for _ in range(3)][1:])
-
-
-def timed(work: Any) -> float:
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
 
 
 def field(name: str) -> int:
