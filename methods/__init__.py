@@ -1,1 +1,4 @@
-"""One file a method (or a close family), and beside them what several methods share."""
+"""One file per method (or close family), and what several methods share.
+
+The settings of a method are explained in its ``conf/method/<name>.yaml``.
+"""

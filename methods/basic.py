@@ -57,25 +57,7 @@ def contrastive_projection(
 
 
 class Basic(Method):
-    """score = t i - harris (t + i)^2, with i and t the image's and the text's similarity, centred and rescaled.
-
-    Args:
-        subjects: words for what an image shows: a file with one word per line, or a condition of ``phrases``.
-        styles: words for how it shows it, likewise.
-        style_weight: w of C = (1 - w) S_subjects - w S_styles.
-        rank: dimensions that the query image is projected to, at most the positive eigenvalues of C; 0: no projection.
-        expansion: gallery items that the query image is averaged with; 0: no query expansion.
-        temperature: each of them weighs exp(temperature x similarity).
-        context: words of ``subjects`` that the text is averaged over, as "word text" and "text word"; 0: no words.
-        harris: weight of the penalty for unequal similarities.
-        normalize: (s - min) / |min| for both similarities before they are clamped at 0 and multiplied.
-        image_mean: a .npy file with the mean image feature [D]; None: the mean of the gallery.
-        image_minimum, text_minimum: min of the two similarities; None: over a sample of the gallery [ours].
-        text_over_image_minimum: the text's similarity is divided by the image's minimum, as in the released code.
-        header_as_word: the line "object_name" of the published list of subjects is a word, as in the released code.
-        offset_matrix: 1e-5 is added to every entry of C, as in the released code.
-        phrases: where the values of ``subjects`` and ``styles`` come from if they are no files.
-    """
+    """score = t i - harris (t + i)^2, with i and t the image's and the text's similarity, centred and rescaled."""
 
     protocol = 2  # 1: the gallery's mean was that of float32 unit vectors
 

@@ -29,15 +29,7 @@ LAYERS = (
 
 
 class Combiner(TrainedMethod):
-    """query = Combiner(ref, text) on raw features; score = query . unit(gallery).
-
-    Args:
-        checkpoint: weights of ours or of the GeneCIS and CLIP4Cir releases (bare, or under "Combiner" or "combiner").
-            The released heads belong to their own fine-tuned backbones.
-        projection, hidden: P and H. None: as in the checkpoint; 2560 and 5120 in training.
-        dropout: in training.
-        temperature: of the training loss.
-    """
+    """query = Combiner(ref, text) on raw features; score = query . unit(gallery)."""
 
     wrappers = ("Combiner", "combiner")
     reads_conditions = False

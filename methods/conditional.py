@@ -22,14 +22,7 @@ if TYPE_CHECKING:  # torch is imported when it is used: harness/deferred.py
 
 
 class ConditionalFeatures(Method):
-    """score = cos(f(ref, c), f(d, c)), f an image encoder that reads the condition c (FocalLens, DIOR, SteerViT, ...).
-
-    Args:
-        features: the features of images under conditions, in a form of ``harness.feature_files`` or a list of such
-            files (one per condition); each row is named "<condition>/<image>". None: the backbone encodes them.
-        names: the names of the rows, where ``features`` does not hold them itself.
-        template: of the text that the backbone encodes; {} is the condition. With ``features`` it is not used.
-    """
+    """score = cos(f(ref, c), f(d, c)), f an image encoder that reads the condition c (FocalLens, SteerViT, ...)."""
 
     needs_text = False
 

@@ -23,12 +23,7 @@ POSITIONS = ("left", "right", "top", "lower", "mid")
 
 
 class Crl(Method):
-    """score = R(ref) . R(d), R(x) = unit(x T^T), T the unit text features of the values of the condition.
-
-    Args:
-        template: the prompt, with {} for the value.
-        phrases: where a condition's values come from; the paper's texts come from a language model.
-    """
+    """score = R(ref) . R(d), R(x) = unit(x T^T), T the unit text features of the values of the condition."""
 
     sharded = True
 
@@ -61,13 +56,6 @@ class CrlComposed(Crl):
     The form of the released code for GeneCIS's object tasks: R is one criterion for all conditions, the text's score is
     the mean over five prompts that place the condition's object, and both rows of scores are made unit vectors over the
     candidates. A candidate's score therefore depends on the others.
-
-    Args:
-        criterion: the condition of ``phrases`` whose values are T: what the scene is like.
-        weight: of the criterion's part.
-        template: the prompt of T, with {} for the value.
-        prompt: the condition's prompt, with {} for its text and {position} for where.
-        phrases: where the criterion's values come from.
     """
 
     pointwise = False

@@ -36,18 +36,7 @@ def most_frequent(rows: Tensor, count: int) -> list[list[tuple[int, float]]]:
 
 
 class Freedom(Method):
-    """query = sum of weight x unit(text("{word} {condition}")) over the words that the image's neighbourhood shows.
-
-    Args:
-        neighbors: kappa, gallery images nearest to the reference.
-        words_each: nu, words of the vocabulary nearest to each of them.
-        words: mu, how many of the most frequent words are kept; each weighs its frequency over the highest one.
-        vocabulary: a file with one word per line, or a condition of ``phrases``.
-        add_self: when the reference takes the place of the last of its neighbours: query (where the best neighbour of
-            this query has a cosine below 0.98), batch (for the whole batch where that holds for any of its queries, as
-            in the released code: the score then depends on the batch), always, never.
-        phrases: where the values of ``vocabulary`` come from if it is no file.
-    """
+    """query = sum of weight x unit(text("{word} {condition}")) over the words that the image's neighbourhood shows."""
 
     def __init__(
         self,

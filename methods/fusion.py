@@ -20,12 +20,7 @@ NEARLY_PARALLEL = 0.9995
 
 
 class Product(Method):
-    """score = max(ref . d, 0) max(text . d, 0) on unit features (baseline of i-CIR and FreeDom).
-
-    Args:
-        clamp: similarities below 0 count as 0, as in i-CIR's code; False: the plain product, as in FreeDom's, which
-            ranks an item that is unlike both above one that is like one of them.
-    """
+    """score = max(ref . d, 0) max(text . d, 0) on unit features (baseline of i-CIR and FreeDom)."""
 
     reads_conditions = False
     sharded = True
@@ -76,11 +71,7 @@ def slerp(start: Tensor, end: Tensor, share: float) -> Tensor:
 
 
 class Slerp(OneVector):
-    """query = slerp(unit(text), unit(ref), weight) (Jang et al., "Spherical Linear Interpolation and Text-Anchoring").
-
-    Args:
-        weight: of the image; 1 is image only, 0 is text only. The paper's t runs the other way: t = 1 - weight.
-    """
+    """query = slerp(unit(text), unit(ref), weight), spherical linear interpolation (Jang et al.)."""
 
     def __init__(self, weight: float = 0.5) -> None:
         share(weight=weight)
@@ -110,9 +101,6 @@ class WeiCom(Method):
 
     z is the similarity minus its mean over the gallery, divided by its unbiased standard deviation; Phi is the normal
     distribution function.
-
-    Args:
-        weight: of the image; the paper's lambda weighs the text: lambda = 1 - weight.
     """
 
     reads_conditions = False

@@ -30,10 +30,6 @@ class WithBank(Wrapper):
 
     The bank: images as references, each with the condition of the query at hand, where the base needs a reference; else
     the phrases of the training split as texts. [ours]
-
-    Args:
-        base: the method whose scores are corrected.
-        size: queries of the bank, evenly spaced among the training split's; None: all.
     """
 
     transductive: ClassVar[bool] = False
@@ -114,12 +110,6 @@ class NearestNeighborNormalization(WithBank):
     """s'(q, d) = s(q, d) - alpha x the mean of the k highest scores that queries of the bank give d.
 
     "Nearest Neighbor Normalization Improves Multimodal Retrieval" (Chowdhury et al., EMNLP 2024), NNN.
-
-    Args:
-        base: the method whose scores are corrected.
-        alpha: weight of the correction; 0 is the base exactly.
-        neighbors: k.
-        size: queries of the bank; None: all of the training split.
     """
 
     def __init__(
@@ -176,12 +166,6 @@ class QueryBankNormalization(WithBank):
     "Cross Modal Retrieval with Querybank Normalisation" (Bogolin et al., CVPR 2022), QB-Norm with the dynamic inverted
     softmax, in logarithms: the ranking is that of exp(beta s) / sum exp(beta s_b). An item is a hub where it is among
     the k best of any query of the bank. Other queries keep the base's ranking.
-
-    Args:
-        base: the method whose scores are corrected.
-        beta: inverse temperature.
-        neighbors: k.
-        size: queries of the bank; None: all of the training split.
     """
 
     def __init__(

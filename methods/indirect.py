@@ -61,16 +61,7 @@ def fitted_projection(
 
 
 class Indirect(Method):
-    """score = cos(U ref, U d), U fitted to the texts of the condition's values.
-
-    Args:
-        components: rows of U, at most a quarter of the features' width [ours].
-        template: the prompt, with {} for the value.
-        rate: Adam's learning rate.
-        patience: steps without a smaller loss before the fit ends.
-        seed: of the start of U.
-        phrases: where a condition's values come from.
-    """
+    """score = cos(U ref, U d), U fitted to the texts of the condition's values."""
 
     sharded = True
 

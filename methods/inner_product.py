@@ -35,11 +35,7 @@ class TextOnly(OneVector):
 
 
 class ImagePlusText(OneVector):
-    """query = w ref + (1 - w) text on raw features, as GeneCIS's released code has it: the longer vector weighs more.
-
-    Args:
-        weight: w in [0, 1]; 1 is image only, 0 is text only.
-    """
+    """query = w ref + (1 - w) text on raw features, as in GeneCIS's released code: the longer vector weighs more."""
 
     def __init__(self, weight: float = 0.5) -> None:
         share(weight=weight)

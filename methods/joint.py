@@ -23,14 +23,7 @@ if TYPE_CHECKING:  # torch is imported when it is used: harness/deferred.py
 
 
 class Joint(Method):
-    """query = f(ref, text), one pass of a multimodal embedder; score = cos(query, d) (MagicLens, BGE-VL, VLM2Vec, ...).
-
-    Args:
-        features: the query vectors, in a form of ``harness.feature_files`` (.npz, .npy, .parquet, .safetensors) or a
-            list of such files; each row has the name of its query, "<task>/<id>". None: the backbone encodes them.
-        names: the names of the rows, where ``features`` does not hold them itself.
-        template: of the text that the backbone encodes; {} is the condition. With ``features`` it is not used.
-    """
+    """query = f(ref, text), one pass of a multimodal embedder; score = cos(query, d) (MagicLens, BGE-VL, ...)."""
 
     needs_text = False
     reads_mapped = True

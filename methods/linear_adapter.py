@@ -22,12 +22,7 @@ PUBLISHED = "https://vrg.fel.cvut.cz/ilias_data/lin_adapt_layers/"
 
 
 class LinearAdapter(Wrapper):
-    """A base method on adapted features: x' = unit(W unit(x) + b), for images and texts.
-
-    Args:
-        base: the method that scores; None: image only, as in ILIAS.
-        checkpoint: weights with the tensors layer.weight [E, D] and layer.bias [E], as ILIAS releases them.
-    """
+    """A base method on adapted features: x' = unit(W unit(x) + b), for images and texts."""
 
     def __init__(self, base: Method | None = None, checkpoint: str | None = None) -> None:
         super().__init__(ImageOnly() if base is None else base)

@@ -23,13 +23,6 @@ class Pic2Word(PseudoWords):
 
     Trained on images alone: unit(text("a photo of $")) has to find the image of its word among the images of the batch,
     and the image its text (the mean of both cross-entropies).
-
-    Args:
-        checkpoint: the released ``pic2word_model.pt`` (network under ``state_dict_img2text``), or the network alone.
-        prompt: the text, with "$" for the word.
-        hidden, word_width: sizes of phi. None: as in the checkpoint; 512 and the features' width in training.
-        dropout: in training.
-        temperature: of the training loss; the released code has CLIP's own, 0.01.
     """
 
     layers = ("layers.0.0", "layers.1.0", "fc_out")

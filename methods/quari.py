@@ -29,10 +29,6 @@ class Quari(Method):
 
     q = unit(unit(ref) + unit(text)); a missing one counts as zero, so an image or a text alone is itself the query, as
     in the released code. The sum of both is ours.
-
-    Args:
-        checkpoint: ``weights.pt`` of a released model.
-        config: the ``config.yml`` beside it.
     """
 
     needs_reference = False

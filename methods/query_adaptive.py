@@ -31,15 +31,8 @@ class QueryAdaptive(TrainedMethod):
     """(q', T) = H(q); score = cos(q', T d).
 
     q = unit(unit(ref) + unit(text)); a missing one counts as zero, so an image or a text alone is itself the query. The
-    paper has no composed queries: their sum is ours.
-
-    Args:
-        checkpoint: weights that `condsim train` wrote.
-        rank, steps, hidden, heads, feedforward, depth, anchor, scale, normalised, query_head: see
-            ``hypernetwork_sizes.Architecture``. None: as in the checkpoint; QuARI's released sizes in training.
-        noise: s of the training noise s u n / sqrt(D), u ~ U(0, 1) per query, n ~ N(0, I) (s is ours).
-        semi_positives: of each target's 100 nearest training images, how many are additional targets (0: none).
-        temperature: of the training loss.
+    paper has no composed queries: their sum is ours. In training, a query gets the noise s u n / sqrt(D), u ~ U(0, 1),
+    n ~ N(0, I) (s is ours).
     """
 
     needs_reference = False

@@ -27,11 +27,6 @@ class AlphaQueryExpansion(Wrapper, Expands):
 
     With the base ``image_only`` this is the published method. With any other base the neighbours are the base's best
     and only the reference moves; its length and the text stay. [ours]
-
-    Args:
-        base: the method whose ranking is expanded; None: image only.
-        neighbors: n, the best items of the gallery; 0 is the base exactly.
-        alpha: exponent of the similarity; 0 is the plain average of query and neighbours.
     """
 
     def __init__(self, base: Method | None = None, neighbors: int = 10, alpha: float = 3.0) -> None:

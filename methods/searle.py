@@ -47,19 +47,6 @@ class Searle(_Phi):
     is lambda_distil L_distil + lambda_gpt L_gpt, with L_distil the contrastive loss between the vectors of phi and of
     the inversion (``distillation_loss``), and L_gpt = 1 - cos(text(phrase), text(phrase with phi(image) in place of its
     concept)) for a random phrase of one of the image's concepts.
-
-    Args:
-        checkpoint: a released ``SEARLE_ViT-B32.pt`` or ``SEARLE_ViT-L14.pt`` (network under ``Phi``), or phi alone.
-        prompt: the text, with "$" for the word.
-        hidden, word_width: sizes of phi. None: as in the checkpoint; 4 D and D in training, D the features' width.
-        dropout: in training.
-        lambda_distil, lambda_gpt: weights of the losses of phi.
-        temperature: of L_distil.
-        concepts: in training, what images may show: a file with one word per line, or a condition of ``phrases``.
-        gpt_phrases: in training, a JSON file of concept: [phrase, ...]. None: the texts of the training data that
-            contain the concept (ours).
-        inversion: how the word vectors of the images are found; None: ``Inversion()``.
-        phrases: where the values of ``concepts`` come from if it is no file.
     """
 
     trains_on = ()
@@ -148,14 +135,6 @@ class LinCIR(_Phi):
 
     Trained so that a caption t with the word phi(t + noise) in place of its keywords keeps its feature: the mean
     squared error of both features; noise = scale u n, u uniform in [0, 1) per caption, n normal.
-
-    Args:
-        checkpoint: released weights of LinCIR (network under ``Phi``), or phi alone.
-        prompt: the text, with "$" for the word.
-        normalize: phi gets the unit feature, as with the released code's ``--l2_normalize``.
-        hidden, word_width: sizes of phi. None: as in the checkpoint; 4 D and D in training, D the features' width.
-        dropout: in training.
-        noise: its scale, 1 in the released code, where features of CLIP are longer than those of other backbones.
     """
 
     trains_on = ("text",)

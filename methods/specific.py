@@ -62,11 +62,6 @@ class SpecificFocusAttribute(_Specific):
     """query = text of the value of the condition that CLIP predicts for the reference (zero-shot).
 
     Several conditions at once: the sum of their texts. [ours]
-
-    Args:
-        tasks: names of the tasks on which it runs.
-        templates: prompts of a value: plain, or imagenet (the mean of CLIP's 80, which GeneCIS uses for object names).
-        phrases: source of a condition's values; GeneCIS used VAW's taxonomy.
     """
 
     sharded = True
@@ -103,14 +98,7 @@ class SpecificFocusAttribute(_Specific):
 
 
 class SpecificChangeAttribute(_Specific):
-    """query = text of "attribute category", with the category that CLIP predicts for the reference (zero-shot).
-
-    Args:
-        tasks: names of the tasks on which it runs.
-        templates: prompts of a category: imagenet (the mean of CLIP's 80) or plain.
-        categories: the lexicon's condition whose values are the categories; GeneCIS used VAW's.
-        phrases: source of the categories.
-    """
+    """query = text of "attribute category", with the category that CLIP predicts for the reference (zero-shot)."""
 
     sharded = True
 
@@ -150,15 +138,7 @@ class SpecificChangeAttribute(_Specific):
 
 
 class SpecificObject(_Specific):
-    """Candidates without the condition's category last; the others by the similarity of their bags of categories.
-
-    Args:
-        categories: a table (.csv, .parquet) with the columns image, category and perhaps score, one row per detection;
-            or COCO's panoptic annotations (.json), an oracle. GeneCIS used the detector Detic. ``images://FILE`` is a
-            file in the folder of the task's images.
-        min_score: detections below it are left out; 0.2 in GeneCIS.
-        tasks: names of the tasks on which it runs.
-    """
+    """Candidates without the condition's category last; the others by the similarity of their bags of categories."""
 
     needs_row = True
 

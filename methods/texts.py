@@ -21,14 +21,7 @@ if TYPE_CHECKING:  # torch is imported when it is used: harness/deferred.py
 
 
 class Texts(Method):
-    """query = the texts that a table has for it, compared with the candidates' images.
-
-    Args:
-        table: CSV, TSV, parquet or JSON lines with the columns query ("<task>/<id>") and text, as `condsim edits`
-            writes it; a query may have several rows.
-        combine: mean (the mean of the texts' unit features) or max (the score of the best text).
-        template: of the text that is encoded; {} is the table's text.
-    """
+    """query = the texts that a table has for it, compared with the candidates' images."""
 
     needs_reference = False
     needs_condition = False

@@ -22,16 +22,8 @@ if TYPE_CHECKING:  # torch is imported when it is used: harness/deferred.py
 class WeiMoCIR(Method):
     """q = unit((1 - alpha) ref + alpha text); s = beta mean_k q . c_k(d) + (1 - beta) q . d (Wu et al., 2024).
 
-    c_1(d), ..., c_K(d) are the unit features of a candidate's captions.
-
-    Args:
-        captions: CSV, TSV, parquet or JSON lines with the columns image and text, as `condsim captions` writes it; an
-            image may have several rows.
-        alpha: weight of the text in the query.
-        beta: weight of the captions in the score.
-        caption_query: fused (q, the paper's equation), or own (the released code: c_k(d) is compared with
-            unit((1 - alpha) c_k(ref) + alpha text), so all images need equally many captions).
-        normalize: ref, text and c_k(ref) are made unit before the sum; False: as the backbone has them.
+    c_1(d), ..., c_K(d) are the unit features of a candidate's captions. The paper compares them with q, the released
+    code with unit((1 - alpha) c_k(ref) + alpha text), so all images need equally many captions.
     """
 
     def __init__(

@@ -15,12 +15,7 @@ LEXICON = Path(__file__).with_name("lexicon.yaml")
 
 
 class Lexicon:
-    """Values from a user's file and from the lexicon.
-
-    Args:
-        section: the part of the lexicon: common (everyday photographs) or shapes (the rendered world).
-        file: a YAML file of ``condition: [value, value, ...]``; its entries replace those of the lexicon.
-    """
+    """Values from a user's file and from the lexicon."""
 
     def __init__(self, section: str = "common", file: str | None = None) -> None:
         sections = _sections()

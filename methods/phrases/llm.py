@@ -25,14 +25,7 @@ _LONGEST_VALUE = 60
 
 
 class LLMPhrases:
-    """Values that a language model lists for a condition. Every answer is kept and never requested again.
-
-    Args:
-        model, base_url, api_key_env, timeout, attempts: see ``harness.llm.ChatEndpoint``.
-        count: the number of values to request.
-        folder: of the kept answers, one JSON file per model and prompt; None: phrases/ in the cache folder.
-        max_conditions: a task with more conditions without a kept answer is refused.
-    """
+    """Values that a language model lists for a condition. Every answer is kept and never requested again."""
 
     def __init__(
         self,

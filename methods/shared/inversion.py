@@ -36,16 +36,6 @@ class Inversion:
     v in place of its concept)) for a random phrase of one of the image's ``top_k`` concepts. AdamW moves v; the result
     is the exponential moving average of v over the steps, from the first value on. SEARLE, section 3.1; defaults of its
     released code.
-
-    Args:
-        steps: optimisation steps per image.
-        learning_rate, weight_decay: of AdamW.
-        lambda_cos, lambda_gpt: weights of the two losses.
-        ema_decay: of the moving average.
-        top_k: concepts per image.
-        batch_size: images that are optimised at once.
-        templates: texts with "$" for the word; None: ``TEMPLATES``.
-        seed: of starts, templates and phrases.
     """
 
     def __init__(

@@ -29,14 +29,6 @@ class PseudoWords(TrainedMethod):
 
     A task with several texts for a condition (FashionIQ: both orders of its captions) has the mean of their unit
     features. Subclasses say what phi is.
-
-    Args:
-        checkpoint: the weights of phi, trained here or as its authors released them, for the backbone in use.
-        prompt: a text with "$" for the word and "{}" for the condition.
-        hidden: width of phi's layers. None: as in the checkpoint; as published in training.
-        word_width: E, the width of the text tower's word vectors. None: as in the checkpoint; that of the features in
-            training, as in most CLIP models.
-        dropout: in training.
     """
 
     needs_text = False
