@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from condsim.harness.backbone import Backbone
+from condsim.harness.devices import AUTO, device_of
 from condsim.harness.errors import CondsimError, NotApplicable
 from condsim.harness.hashing import settings_hash
 from condsim.harness.method import Method
@@ -161,9 +162,4 @@ def _check_validations(method: TrainedMethod, name: str, validations: Sequence[V
 
 
 def _device(name: str, backbone: Backbone) -> torch.device:
-    if name == "auto":
-        return backbone.device
-    try:
-        return torch.device(name)
-    except RuntimeError as error:
-        raise CondsimError(f"training.device={name}: {error}") from None
+    return backbone.device if name == AUTO else device_of(name, "training.device")

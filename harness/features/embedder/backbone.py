@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from condsim.harness.devices import AUTO, device_of
 from condsim.harness.errors import BackboneError, CondsimError, NotApplicable, first_line
 from condsim.harness.features.cache.request import Encode, Encoded
 from condsim.harness.features.cache.store import (
@@ -74,7 +75,7 @@ class Embedder:
         }  # fmt: skip
         self.dimensions, self.dtype, self.trust_remote_code = dimensions, dtype, trust_remote_code
         self.name = name or Path(model).name
-        self._device = None if device == "auto" else device
+        self._device = device
         self._cache_dir = Path(cache_dir).expanduser() if cache_dir else default_cache_dir()
         self._pieces = InPieces(batch_size)
 
@@ -123,10 +124,11 @@ class Embedder:
             raise BackboneError(
                 "backbone=embedder needs sentence-transformers: pip install 'condsim[embedders]'"
             ) from None
+        device = None if self._device == AUTO else str(device_of(self._device))
         try:
             return SentenceTransformer(
                 str(self.folder),
-                device=self._device,
+                device=device,
                 trust_remote_code=self.trust_remote_code,
                 truncate_dim=self.dimensions,
                 model_kwargs={"dtype": self.dtype},

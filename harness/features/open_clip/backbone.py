@@ -8,12 +8,13 @@ from collections.abc import Generator, Sequence
 from dataclasses import asdict
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from condsim.harness.devices import AUTO, device_of
 from condsim.harness.errors import BackboneError, CondsimError, NotApplicable, did_you_mean
 from condsim.harness.features.cache.file_digests import available_cores
 from condsim.harness.features.cache.request import Encoded
@@ -42,7 +43,6 @@ if TYPE_CHECKING:  # torch is imported when it is used: harness/deferred.py
     from condsim.harness.features.open_clip.trainable import TrainableClip
     from condsim.harness.features.open_clip.transforms import Transform
 
-AUTO: Final = "auto"
 BATCH_SIZES = {"cuda": 512, "mps": 128}
 _PIECE = 10 << 20
 """Bytes of float32 pixels that a core takes at once if the model runs on the processor; 16 to 64 pictures."""
@@ -117,14 +117,7 @@ class OpenClip:
 
     @cached_property
     def device(self) -> torch.device:
-        if self._device != AUTO:
-            try:
-                return torch.device(self._device)
-            except RuntimeError as error:
-                raise CondsimError(f"backbone.device={self._device}: {error}") from None
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+        return device_of(self._device)
 
     @property
     def store(self) -> FeatureStore:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from condsim.harness.backbone import ImageParts
+from condsim.harness.devices import device_of
 from condsim.harness.errors import CondsimError, UnusableRowsError
 from condsim.harness.feature_files import Files, PublishedFeatures
 from condsim.harness.features.cache.store import describe_images, describe_texts, open_store
@@ -33,6 +34,7 @@ class Precomputed:
         image_names: Files | None = None,
         text_names: Files | None = None,
         name: str | None = None,
+        device: str = "cpu",
         cache_dir: str | Path | None = None,
     ) -> None:
         """
@@ -43,6 +45,7 @@ class Precomputed:
         None: those in the file itself, or the file beside it with the same stem. A name is that of an image in the
         benchmark's image table (``ImageTable.keys``; `condsim queries` lists them), or the text itself; names that are
         written differently are compared in the spelling of ``names.py``.
+        ``device``: where the features are ranked. On a GPU all images of a task are in its memory.
         ``cache_dir``: where the digests of the files are stored.
         """
         self._images = PublishedFeatures(images, image_names, clean_path, "backbone.image_names")
@@ -51,13 +54,17 @@ class Precomputed:
             self._texts = PublishedFeatures(texts, text_names, clean_text, "backbone.text_names")
         self.name = name or self._images.files[0].path.stem
         self.width = self._images.width
-        self.device = torch.device("cpu")
+        self._device = device
         self._cache_dir = Path(cache_dir).expanduser() if cache_dir else default_cache_dir()
         if self._texts is not None and self._texts.width != self.width:
             raise CondsimError(
                 f"{self._images} has features of width {self.width}, but {self._texts} of {self._texts.width}: they "
                 "belong to different backbones"
             )
+
+    @cached_property
+    def device(self) -> torch.device:
+        return device_of(self._device)
 
     @cached_property
     def identity(self) -> dict[str, str]:
@@ -72,8 +79,9 @@ class Precomputed:
         return self._images_of(table, half=False)
 
     def mapped_images(self, table: ImageTable) -> Tensor:
-        """``encode_images``, but float16 in the mapped file where that is how they are published."""
-        return self._images_of(table, half=True)
+        """``encode_images``, but float16 in the mapped file where that is how they are published. On a GPU, a copy."""
+        features = self._images_of(table, half=True)
+        return features if self.device.type == "cpu" else features.to(self.device).float()
 
     def _images_of(self, table: ImageTable, half: bool) -> Tensor:
         if not len(table):
@@ -87,7 +95,12 @@ class Precomputed:
 
     def image_parts(self, table: ImageTable) -> ImageParts | None:
         parts = self._images.parts
-        if parts is None or table.boxes is not None or not same_names(table.names[: len(parts)], parts.names):
+        if (
+            self.device.type != "cpu"
+            or parts is None
+            or table.boxes is not None
+            or not same_names(table.names[: len(parts)], parts.names)
+        ):
             return None
         others = table.keys[len(parts) :]
         if not len(others):

@@ -15,8 +15,10 @@ import torch
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
+from condsim.harness.encoding import encode_images
 from condsim.harness.errors import CondsimError, UnusableRowsError
 from condsim.harness.features.published.backbone import Precomputed
+from condsim.harness.gallery_parts import write_parts
 from condsim.harness.task import ImageTable
 
 NAMES = tuple(f"folder/{i}.jpg" for i in range(20))
@@ -225,3 +227,14 @@ def test_blank_lines_at_the_end_of_the_names_are_no_names(tmp_path: Path) -> Non
     path = write(tmp_path / "images.npy", FEATURES, NAMES)
     path.with_suffix(".txt").write_text("\r\n".join(NAMES) + "\r\n\r\n  \n")
     assert (Precomputed(path, cache_dir=tmp_path).encode_images(ImageTable(tmp_path, NAMES)).numpy() == FEATURES).all()
+
+
+def test_on_another_device_features_are_copied_there_and_no_gallery_is_in_parts(tmp_path: Path) -> None:
+    write_parts(tmp_path / "parts", [(NAMES, FEATURES)])
+    table = ImageTable(tmp_path, NAMES)
+    here, there = (
+        Precomputed(tmp_path / "parts", device=device, cache_dir=tmp_path / "cache") for device in ("cpu", "meta")
+    )
+    assert here.image_parts(table) is not None
+    assert there.image_parts(table) is None
+    assert there.mapped_images(table).device == encode_images(there, table).device == torch.device("meta")
