@@ -61,6 +61,14 @@ def commands() -> Iterator[tuple[str, str]]:
             yield page.name, f"condsim bench {' '.join(found.split())} # in a sentence"
 
 
+def distinct_commands() -> list[tuple[str, str]]:
+    """(page, command) of each command once, from a block where there is one: those in sentences are only composed."""
+    first: dict[tuple[str, ...], tuple[str, str]] = {}
+    for page, command in sorted(set(commands()), key=lambda found: (found[1].endswith(" # in a sentence"), found)):
+        first.setdefault(tuple(shlex.split(command, comments=True)), (page, command))
+    return sorted(first.values())
+
+
 def files() -> dict[str, str]:
     return {name: body for _, name, _, body in blocks() if name is not None}
 
@@ -109,7 +117,6 @@ def only_the_data_is_missing(words: list[str], line: str) -> None:
 
 
 def it_runs(words: list[str], line: str) -> None:
-    it_composes(words, line)
     arguments = [re.sub(r"^backbone=(RN|ViT).*", "backbone=shapes-clip", word) for word in words[1:]]
     if words[1] == "search":
         arguments += ["--backbone", "shapes-clip"]
@@ -152,12 +159,16 @@ RULES: tuple[tuple[str, Callable[[list[str], str], None]], ...] = (
 )
 
 
-@pytest.mark.parametrize(("page", "command"), sorted(set(commands())))
-def test_a_command_does_what_the_page_says(page: str, command: str, folder: Path) -> None:
+@pytest.mark.parametrize(("page", "command"), distinct_commands())
+def test_a_command_does_what_the_page_says(page: str, command: str, prepared: Path, tmp_path: Path) -> None:
     bare = re.sub(r"^([A-Z_]+=\S+ )+", "", command)  # variables of the environment before it
     rule = next((rule for pattern, rule in RULES if re.match(pattern, bare)), None)
     assert rule is not None, f"say in RULES how {command!r} of {page} is tested"
-    rule(shlex.split(bare, comments=True), bare)
+    folder = prepared
+    if rule is not it_composes:  # what runs gets a copy of its own
+        folder = Path(shutil.copytree(prepared, tmp_path / "own", dirs_exist_ok=True))
+    with as_new_process(folder):
+        rule(shlex.split(bare, comments=True), bare)
 
 
 def test_every_block_says_what_it_is() -> None:
@@ -173,14 +184,14 @@ def test_every_link_leads_somewhere() -> None:
             assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
-def test_a_wrong_command_would_be_noticed(folder: Path) -> None:
+def test_a_wrong_command_would_be_noticed(prepared: Path, tmp_path: Path) -> None:
     for wrong in (
         "condsim bench methd=clay", "condsim bench method=clay tasks=[focus]", "condsim leaderboard --fromat csv",
         "condsim train method=combiner training.stesp=3", "condsim bench benchmark=cirr benchmark.anotations=x",
         "make benhc", "pip install 'condsim[mined]'",
     ):  # fmt: skip
         with pytest.raises((AssertionError, CondsimError, subprocess.CalledProcessError)):
-            test_a_command_does_what_the_page_says("README.md", wrong, folder)
+            test_a_command_does_what_the_page_says("README.md", wrong, prepared, tmp_path)
 
 
 # --- where it is run -----------------------------------------------------------------------------------------------
@@ -245,11 +256,3 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         runpy.run_path("encode.py")
         yield own
     configs.forget()
-
-
-@pytest.fixture
-def folder(prepared: Path, tmp_path: Path) -> Iterator[Path]:
-    """A copy of the prepared folder, which is also the current one."""
-    shutil.copytree(prepared, tmp_path / "own")
-    with as_new_process(tmp_path / "own"):
-        yield tmp_path / "own"
