@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import pickle
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -23,7 +24,16 @@ from running import run_condsim as condsim
 pytestmark = pytest.mark.slow
 
 TEMPLATES, QUERIES = 12, 60
-RUN = ("benchmark=cirr", "method=image_plus_text", "backbone=shapes-clip", "cache_dir=cache")
+TOY = Path(__file__).parents[1] / "user_folder"
+OF_NAMES = ("--config-dir", str(TOY), "method=image_plus_text", "backbone=toy")
+"""Features of the pictures' names: encoding thousands of pictures takes most of a test's time."""
+
+
+@pytest.fixture
+def own_folder(tmp_path: Path) -> Path:
+    """A current folder with the module of ``backbone=toy``."""
+    shutil.copy(TOY / "toy.py", tmp_path)
+    return tmp_path
 
 
 @pytest.fixture(scope="module")
@@ -63,10 +73,12 @@ def test_cirr(stand_ins: ModuleType, cirr_annotations: Path, tmp_path: Path) -> 
 
 
 def test_cirr_test1_from_the_real_file_to_the_servers_two_files(
-    stand_ins: ModuleType, cirr_annotations: Path, tmp_path: Path
+    stand_ins: ModuleType, cirr_annotations: Path, own_folder: Path
 ) -> None:
+    tmp_path = own_folder
     options = stand_ins.render_cirr(cirr_annotations, tmp_path / "cirr", QUERIES, "test1")
-    output = condsim("bench", *(f"benchmark.{key}={value}" for key, value in options.items()), *RUN, folder=tmp_path)
+    run = ("bench", *OF_NAMES, "benchmark=cirr", *options_of(options))
+    output = condsim(*run, folder=tmp_path)
     (place,) = tmp_path.glob("results/runs/cirr/test1/*/submission")
     assert f"files for the benchmark's own server: {place.relative_to(tmp_path)}" in output
     entries = json.loads((tmp_path / "cirr" / "captions" / "cap.rc2.test1.json").read_text())
@@ -86,7 +98,7 @@ def test_cirr_test1_from_the_real_file_to_the_servers_two_files(
         condsim(command, folder=tmp_path)
     assert "its ground truth is withheld" in condsim("compare", folder=tmp_path)
     assert (tmp_path / "results" / "leaderboard.csv").read_text().count("cirr,test1,image_plus_text") == 1
-    output = condsim("bench", *(f"benchmark.{key}={value}" for key, value in options.items()), *RUN, folder=tmp_path)
+    output = condsim(*run, folder=tmp_path)
     assert "1 already done" in output
     assert f"own server: {place.relative_to(tmp_path)}" in output
 
@@ -96,12 +108,12 @@ def options_of(options: dict[str, str]) -> list[str]:
 
 
 def test_circo_from_the_real_files_to_a_row_and_the_servers_file(
-    stand_ins: ModuleType, circo_folder: Path, tmp_path: Path
+    stand_ins: ModuleType, circo_folder: Path, own_folder: Path
 ) -> None:
-    run = ("bench", "benchmark=circo", "method=image_plus_text", "backbone=shapes-clip", "cache_dir=cache")
+    tmp_path = own_folder
     for split in circo.SPLITS:
         options = stand_ins.render_circo(circo_folder / "annotations", tmp_path / "circo", 20, split)
-        condsim(*run, *options_of(options), folder=tmp_path)
+        condsim("bench", *OF_NAMES, "benchmark=circo", *options_of(options), folder=tmp_path)
     (val,) = tmp_path.glob("results/runs/circo/val/*/record.json")
     record = json.loads(val.read_text())
     assert record["queries"] == 20
