@@ -22,15 +22,11 @@ from condsim.harness.explorer.search import Target
 from condsim.harness.explorer.task import chosen_questions
 from condsim.harness.search.marks import Marks
 
-pytest.importorskip("gradio", reason="the page needs gradio (pip install 'condsim[explore]')")
 pytest.importorskip("selenium.webdriver", reason="the page tests need selenium (pip install selenium)")
 from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
-
-from condsim.harness.explorer import page as explore_page
-from condsim.harness.explorer.page import build, open_page
 
 pytestmark = pytest.mark.slow
 
@@ -108,8 +104,12 @@ def monkeypatch_module() -> Iterator[pytest.MonkeyPatch]:
 def server(
     photos: Path, photo_cache: None, tmp_path_factory: pytest.TempPathFactory, monkeypatch_module: pytest.MonkeyPatch
 ) -> Iterator[tuple[str, Explorer]]:
+    # Not at the top: each worker of pytest-xdist would import gradio for 3 seconds.
+    pytest.importorskip("gradio", reason="the page needs gradio (pip install 'condsim[explore]')")
+    from condsim.harness.explorer.page import build, open_page
+
     configs.forget()
-    monkeypatch_module.setattr(explore_page, "PAGE", PAGE)
+    monkeypatch_module.setattr("condsim.harness.explorer.page.PAGE", PAGE)
     index = condsim.Index(photos, "shapes-clip")
     explorer = Explorer(
         Target(index, (str(photos),), "shapes-clip"), Marks(tmp_path_factory.mktemp("explored") / "marks")
@@ -248,6 +248,8 @@ def test_every_control_is_reached_with_the_tab_key(page: Page) -> None:
 def test_a_query_of_a_benchmark_is_chosen_by_its_id(
     browser: Any, server: tuple[str, Explorer], photos: Path, tmp_path: Path
 ) -> None:
+    from condsim.harness.explorer.page import build, open_page
+
     queries, gallery = tmp_path / "queries.csv", tmp_path / "gallery.csv"
     queries.write_text(
         "id,image,text,positives\nfirst,red-0.png,color,red-4.png|red-12.png\nsecond,,a circle,red-0.png\n"
