@@ -24,12 +24,11 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from filelock import FileLock
 from PIL import Image
 from rich.console import Console
@@ -68,6 +67,7 @@ from condsim.datasets.templates import (
     object_templates,
     write_templates,
 )
+from condsim.harness.cores import available_cores, one_core_each
 
 DRAW = 3  # seed of the random numbers; separate from the version, so that a new file changes no picture
 SCENE_PIXELS = 64
@@ -88,7 +88,7 @@ class _Pictures:
     def __init__(self, threads: int) -> None:
         # One batch of scenes per core: sharing each small operation between the cores gains nothing, and took five
         # times as long where another process used one of them.
-        self._pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
+        self._pool = one_core_each(threads)
         self._pending: list[Future[None]] = []
 
     def write(self, scenes: Scenes, paths: Sequence[Path], pixels: int = SCENE_PIXELS, step: int = 256) -> None:
@@ -106,7 +106,7 @@ class _Pictures:
 
 def _draw(scenes: Scenes, paths: Sequence[Path], pixels: int) -> None:
     # Rendering large canvases in small chunks keeps them in the processor's cache.
-    chunk = max(8, 64 * SCENE_PIXELS**2 // pixels**2)
+    chunk = max(8, 128 * SCENE_PIXELS**2 // pixels**2)
     _save(render(scenes, pixels, light=LIGHT, chunk=chunk).permute(0, 2, 3, 1).contiguous().numpy(), paths)
 
 
@@ -144,7 +144,7 @@ def write_world(
 ) -> None:
     """Write the world below `root`, or those of its `folders`. The same seed and sizes give the same files."""
     root, sizes = Path(root), sizes or WorldSizes()
-    pictures = _Pictures(threads=max(1, min(4, os.cpu_count() or 1)))
+    pictures = _Pictures(threads=min(4, available_cores()))
     chosen = [
         (number, write) for number, (write, folder) in enumerate(_PARTS.items()) if folders is None or folder in folders
     ]

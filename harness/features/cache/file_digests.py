@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import NDArray
 
+from condsim.harness.cores import available_cores
 from condsim.harness.errors import UnusableRowsError
 from condsim.harness.hashing import Stamp, digest_now, stamp_of
 from condsim.harness.progress import track
@@ -30,11 +30,6 @@ def stamp_files(paths: Sequence[str]) -> Stamps:
     if faults:
         raise UnusableRowsError(len(paths), faults, lambda i: paths[i])
     return np.array(stamps, dtype=np.int64).reshape(-1, 4)
-
-
-def available_cores() -> int:
-    """Processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def digest_files(paths: list[str]) -> list[bytes]:

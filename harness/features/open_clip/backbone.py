@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from condsim.harness.cores import available_cores
 from condsim.harness.devices import AUTO, device_of
 from condsim.harness.errors import BackboneError, CondsimError, NotApplicable, did_you_mean
-from condsim.harness.features.cache.file_digests import available_cores
 from condsim.harness.features.cache.request import Encoded
 from condsim.harness.features.cache.store import (
     FeatureStore,

@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
-from threading import Barrier
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from condsim.harness.cores import one_core_each
 from condsim.harness.errors import CondsimError
 from condsim.harness.features.cache.request import Encoded
 
@@ -44,7 +44,7 @@ class InPieces:
 
     def __enter__(self) -> InPieces:
         if self.threads > 1:
-            self._pool = _one_core_each(self.threads)
+            self._pool = one_core_each(self.threads)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -165,25 +165,3 @@ def _out_of_memory(error: BaseException) -> bool:
         or "not enough memory" in text
         or "can't allocate memory" in text
     )
-
-
-def _one_core_each(threads: int) -> ThreadPoolExecutor:
-    """Threads in which PyTorch uses one core; the rest of the process keeps its number of cores.
-
-    ``torch.set_num_threads`` also sets the number that threads which have not used PyTorch yet will take over, so that
-    is set back once every thread has started.
-    """
-    before = torch.get_num_threads()
-    started = Barrier(threads)
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="model")
-
-    def start(_: int) -> None:
-        torch.get_num_threads()  # the first call in a thread takes over the process's number, later ones do not
-        torch.set_num_threads(1)
-        started.wait()  # each thread of the pool runs this once
-
-    try:
-        list(pool.map(start, range(threads)))
-    finally:
-        torch.set_num_threads(before)
-    return pool
