@@ -7,7 +7,8 @@ one lookup. The four filled textures are one trigonometric formula with coeffici
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -23,6 +24,8 @@ _GROUND_RGB = [(20, 20, 20), (128, 128, 128), (240, 240, 240), (222, 200, 160), 
 _TEXTURE = [(0, 0, 0, 1.0), (1, 0, 0, 0.0), (0, 0, 1, 0.75), (0, 1, 0, 0.0), (0, 0, 0, 1.0)]
 _OUTLINED = 4
 _EXTENT = 1.25  # half the side of a distance table, in object radii
+_REACH = 1.08  # no outline is farther from the centre, in object radii: the corners of the cross are at 1.06
+_OF_OBJECTS = ("shape", "color", "texture", "x", "y", "radius", "angle", "nuisance")
 _NOISE_SIDE = 512
 
 
@@ -81,12 +84,19 @@ def render(
 
     light: largest deviation of a scene's light from white, as a share of each channel. grain: factor of the noise.
     """
-    views = views or whole(len(scenes))
+    views, on = views or whole(len(scenes)), torch.device(device)
+    arrays = {part.name: getattr(of, part.name) for of in (scenes, views) for part in fields(of)}
+    values = {
+        name: torch.as_tensor(a, dtype=torch.float32 if a.dtype.kind == "f" else torch.int64, device=on)
+        for name, a in arrays.items()
+    }
     # Small chunks keep the working arrays in the processor's cache: twice as fast.
-    step = chunk if torch.device(device).type == "cpu" else len(scenes)
+    step = chunk if on.type == "cpu" else len(scenes)
     with torch.no_grad():
-        parts = [_render_chunk(scenes, views, slice(i, i + step), size, light, grain, torch.device(device))
-                 for i in range(0, len(scenes), step)]  # fmt: skip
+        parts = [
+            _render_chunk({name: value[i : i + step] for name, value in values.items()}, size, light, grain)
+            for i in range(0, len(scenes), step)
+        ]
     return torch.cat(parts)
 
 
@@ -95,32 +105,44 @@ def _channels(colors: list[tuple[int, int, int]], device: torch.device) -> torch
     return (torch.tensor(colors) / 255.0).to(device)
 
 
-def _render_chunk(
-    scenes: Scenes, views: Views, rows: slice, size: int, light: float, grain: float, device: torch.device
-) -> torch.Tensor:
-    def tensor(a: np.ndarray) -> torch.Tensor:
-        return torch.as_tensor(a[rows], dtype=torch.float32 if a.dtype.kind == "f" else torch.int64, device=device)
-
-    left, top, side = (tensor(a)[:, None] for a in (views.left, views.top, views.side))
+def _render_chunk(of: Mapping[str, torch.Tensor], size: int, light: float, grain: float) -> torch.Tensor:
+    """Pictures of scenes through views: ``of`` has the arrays of both by name."""
+    device, ground = of["ground"].device, of["ground"]
+    left, top, side = (of[name][:, None] for name in ("left", "top", "side"))
     centres = (torch.arange(size, device=device, dtype=torch.float32) + 0.5) / size
     px, py = left + side * centres, top + side * centres  # [n, size] canvas coordinates of columns and of rows
-    pixel = side[:, :, None] / size
-    image = _background(tensor(scenes.background), tensor(scenes.pattern), tensor(scenes.ground), px, py)
-    for k in range(int(scenes.count[rows].max())):
-        which = torch.as_tensor(np.flatnonzero(scenes.count[rows] > k), device=device)
-        params = {f: tensor(getattr(scenes, f)[:, k])[which]
-                  for f in ("shape", "color", "texture", "x", "y", "radius", "angle", "nuisance")}  # fmt: skip
-        alpha, rgb = _object(**params, px=px[which], py=py[which], pixel=pixel[which])
-        image[which] = torch.lerp(image[which], rgb, alpha[:, None])
-    ground = tensor(scenes.ground)
+    pixel = side / size
+    image = _background(of["background"], of["pattern"], ground, px, py)
+    for k in range(int(of["count"].max())):
+        # An object is drawn into a window around it. Two widths of windows: most objects are small.
+        reach = _REACH * of["radius"][:, k] / pixel[:, 0] + 2  # in pixels of the picture
+        drawn, wide = of["count"] > k, reach > 0.3 * size
+        for which in _rows(drawn & wide, drawn & ~wide):
+            which = which[of["shape"][which, k].argsort()]
+            one = {name: of[name][which, k] for name in _OF_OBJECTS}
+            # A multiple of 4: the ends of arrays that fill no vector of the processor round differently.
+            width = min(size, 4 * int(reach[which].max() / 2 + 1))
+            x, y = (
+                ((one[axis] - start[which, 0]) / pixel[which, 0] - width / 2).long().clamp_(0, size - width)
+                for axis, start in (("x", left), ("y", top))
+            )
+            around = {axis: at.unfold(1, width, 1)[which, start] for axis, at, start in (("px", px, x), ("py", py, y))}
+            alpha, rgb = _object(**one, **around, pixel=pixel[which])
+            windows = image.unfold(2, width, 1).unfold(3, width, 1)
+            windows[which, :, y, x] = torch.lerp(windows[which, :, y, x], rgb, alpha[:, None])
     if light:
         image *= 1 + light * (2 * _later_digits(ground[:, :3]) - 1)[:, :, None, None]
     image += _noise(ground, size, device) * grain * (0.02 + 0.04 * ground[:, 7])[:, None, None, None]
-    keep = tensor(views.keep)
+    keep = of["keep"]
     inside_x = (px >= keep[:, :1]) & (px <= keep[:, 2:3])
     inside_y = (py >= keep[:, 1:2]) & (py <= keep[:, 3:])
     image *= (inside_y[:, None, :, None] & inside_x[:, None, None, :]).float()
     return image.mul_(255).round_().clamp_(0, 255).to(torch.uint8)
+
+
+def _rows(*masks: torch.Tensor) -> Iterator[torch.Tensor]:
+    """The places of the true values of each mask that has some."""
+    return (mask.nonzero()[:, 0] for mask in masks if mask.any())
 
 
 def _object(
@@ -136,7 +158,7 @@ def _object(
     py: torch.Tensor,
     pixel: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Coverage [m, H, W] and colour [m, 3, H, W] of one object per scene."""
+    """Coverage [m, H, W] and colour [m, 3, H, W] of one object per scene, sorted by shape; px [m, W], py [m, H]."""
 
     def wide(v: torch.Tensor) -> torch.Tensor:
         return v[:, None, None]
@@ -144,10 +166,11 @@ def _object(
     cos, sin = torch.cos(angle) / radius, torch.sin(angle) / radius
     dx, dy = (px - x[:, None])[:, None, :], (py - y[:, None])[:, :, None]
     u, v = wide(cos) * dx + wide(sin) * dy, wide(cos) * dy - wide(sin) * dx  # object coordinates, radius 1
-    tables = _distance_tables().to(px.device)[shape][:, None]
-    grid = torch.stack([u, v], dim=-1) / _EXTENT
-    distance = torch.nn.functional.grid_sample(tables, grid, padding_mode="border", align_corners=True)[:, 0]
-    sharp = wide(radius) / pixel  # object radii to output pixels
+    grid = torch.empty((*u.shape, 2), device=px.device)
+    torch.div(u, _EXTENT, out=grid[..., 0])
+    torch.div(v, _EXTENT, out=grid[..., 1])
+    distance = _distances(shape, grid)
+    sharp = wide(radius / pixel[:, 0])  # object radii to output pixels
     alpha = (0.5 - distance * sharp).clamp_(0, 1)
     stroke = (0.5 - (distance + wide(0.2 + 0.06 * nuisance[:, 6])) * sharp).clamp_(0, 1)
     # `stroke` covers the inside of an outlined object: everything deeper than the width of the line.
@@ -169,6 +192,18 @@ def _object(
     return alpha, rgb
 
 
+def _distances(shape: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
+    """Distances [m, H, W] from the outlines of sorted shapes [m] at the points [m, H, W, 2] of their tables."""
+    parts = grid.split(shape.bincount(minlength=len(SHAPES)).tolist())
+    return torch.cat([
+        torch.nn.functional.grid_sample(
+            table.expand(len(part), 1, -1, -1), part, padding_mode="border", align_corners=True
+        )[:, 0]
+        for table, part in zip(_distance_tables().to(grid.device), parts, strict=True)
+        if len(part)
+    ])  # fmt: skip
+
+
 def _background(
     color: torch.Tensor, pattern: torch.Tensor, ground: torch.Tensor, px: torch.Tensor, py: torch.Tensor
 ) -> torch.Tensor:
@@ -177,11 +212,14 @@ def _background(
     frequency = 45 + 20 * ground[:, 3:4]
     ax, ay = px * frequency + 6.2832 * ground[:, 4:5], py * frequency + 6.2832 * ground[:, 5:6]
     sx, sy = torch.sin(ax), torch.sin(ay)
-    lines = torch.maximum(sx[:, None, :].expand(-1, py.shape[1], -1), sy[:, :, None]) > 0.86
-    specks = (sx[:, None, :] + sy[:, :, None]) > 1.45
-    waves = torch.sin(0.8 * ay[:, :, None] + 1.6 * torch.sin(0.35 * ax)[:, None, :]) > 0.55
-    kind = pattern[:, None, None]
-    mark = ((kind == 1) & lines) | ((kind == 2) & specks) | ((kind == 3) & waves)
+    mark = torch.zeros((len(base), py.shape[1], px.shape[1]), dtype=torch.bool, device=px.device)
+    for which in _rows(pattern == 1):
+        mark[which] = torch.maximum(sx[which, None, :].expand(-1, py.shape[1], -1), sy[which, :, None]) > 0.86
+    for which in _rows(pattern == 2):
+        mark[which] = (sx[which, None, :] + sy[which, :, None]) > 1.45
+    for which in _rows(pattern == 3):
+        shift = 1.6 * torch.sin(0.35 * ax[which])[:, None, :]
+        mark[which] = torch.sin(0.8 * ay[which, :, None] + shift) > 0.55
     # Light backgrounds get darker marks, dark ones lighter marks.
     shade = torch.where(base.mean(1) > 0.4, -0.2, 0.2)[:, None, None, None]
     return base[:, :, None, None] + shade * mark[:, None].float()
