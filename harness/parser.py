@@ -9,11 +9,16 @@ from condsim.harness.errors import CondsimError, did_you_mean
 
 
 class Parser(argparse.ArgumentParser):
-    """Raises CondsimError, with the nearest option, where argparse prints its usage and ends the process."""
+    """Raises CondsimError, with the nearest option or with what a command needs, where argparse ends the process."""
 
     def error(self, message: str) -> NoReturn:
         flag = message.partition("unrecognized arguments: ")[2].partition(" ")[0].partition("=")[0]
         if flag.startswith("-"):
             known = (option for option in self._option_string_actions if option.startswith("--"))
             raise CondsimError(f"there is no option {flag}. {did_you_mean(flag, known)}")
+        if "arguments are required" in message:
+            formatter = self._get_formatter()
+            formatter.add_usage(None, self._get_positional_actions(), [])
+            usage = " ".join(formatter.format_help().split())
+            raise CondsimError(f"{usage} [options]; see `{self.prog} --help`")
         raise CondsimError(message + f"; see `{self.prog} --help`" * self.add_help)

@@ -71,7 +71,9 @@ def _parser() -> Parser:
         "condsim search", description="Find pictures in a folder by picture, by condition, or by both.",
         epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    parser.add_argument("folder", type=Path, help="the folder with the pictures; its subfolders are searched too")
+    parser.add_argument(
+        "folder", type=Path, metavar="FOLDER", help="the folder with the pictures; its subfolders are searched too"
+    )
     parser.add_argument(
         "settings", nargs="*", metavar="SETTING=VALUE", help="such as method.rank=5 or backbone.device=cpu"
     )

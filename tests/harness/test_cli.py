@@ -70,6 +70,7 @@ def test_what_must_answer_at_once_does_not_import_torch(tmp_path: Path) -> None:
         (["bench", "--config-dir", "nowhere", "method=clay"], "no such folder"),
         (["bench", "method"], "expected name=value"),
         (["ls", "benchmraks"], "'benchmark'"),
+        (["search"], "usage: condsim search FOLDER [SETTING=VALUE ...] [options]; see `condsim search --help`"),
         (["search", "photos", "--conditon", "color"], "there is no option --conditon. Did you mean '--condition'"),
         (["plot", "--formats"], "expected one argument; see `condsim plot --help`"),
         (["ls", "-cd", "nowhere"], "no such folder"),
