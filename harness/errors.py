@@ -32,22 +32,35 @@ class NotApplicable(CondsimError):  # noqa: N818 - a verdict, not a fault: the r
     """The method does not apply to the task; the message gives the reason."""
 
 
-_LISTED = 60
+_LISTED = 25
 """Most choices that one message lists whole; of more it lists the first."""
 _COMPARED = 10_000
 """Most ids that a mistyped one is compared with: the comparison takes seconds beyond."""
 _DIGITS = re.compile(r"\d+")
 
 
-def did_you_mean(name: str, choices: Iterable[str], limit: int = 3) -> str:
-    """A sentence naming the choices nearest to ``name``, or the first ones if none is near."""
+def did_you_mean(name: str, choices: Iterable[str], listing: str = "") -> str:
+    """A sentence with the choices nearest to ``name``; if none is near, all of them, or of many the first ones and the
+    command that lists all (``listing``)."""
     choices = sorted(choices)
-    near = get_close_matches(name, choices, n=limit, cutoff=0.5)
-    if near:
-        return f"Did you mean {' or '.join(repr(choice) for choice in near)}?"
+    if near := _near(name, choices):
+        return f"Did you mean {' or '.join(map(repr, near[:3]))}?"
     if not choices:
         return "There is nothing to choose from."
-    return f"Choose one of: {first_of(choices, len(choices) if len(choices) <= _LISTED else ROWS_SHOWN)}."
+    if len(choices) <= _LISTED:
+        return f"Choose one of: {', '.join(choices)}."
+    return f"Choose one of: {first_of(choices, ROWS_SHOWN)}" + f" (`{listing}` lists them)" * bool(listing) + "."
+
+
+def _near(name: str, choices: Collection[str]) -> list[str]:
+    """The choices in which a letter or two differ; else those of which ``name`` is a part: "focus", "vit b 32"."""
+    close = get_close_matches(name, choices, n=len(choices) or 1, cutoff=0.7)
+    typed = _squashed(name)
+    return close or [choice for choice in choices if len(typed) > 2 and typed in _squashed(choice)]
+
+
+def _squashed(name: str) -> str:
+    return "".join(filter(str.isalnum, name)).casefold()
 
 
 def nearest_id(name: str, ids: Collection[str]) -> str:
@@ -60,11 +73,7 @@ def nearest_id(name: str, ids: Collection[str]) -> str:
         return "There is nothing to choose from."
     letters = _DIGITS.sub("", name)
     comparable = len(ids) <= _COMPARED and all(_DIGITS.sub("", known) != letters for known in ids)
-    return (
-        did_you_mean(name, ids)
-        if comparable and get_close_matches(name, ids, 1, 0.5)
-        else f"A name is {next(iter(ids))!r}."
-    )
+    return did_you_mean(name, ids) if comparable and _near(name, ids) else f"A name is {next(iter(ids))!r}."
 
 
 def described(error: BaseException) -> str:

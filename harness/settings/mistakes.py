@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from condsim.harness.errors import did_you_mean, first_line
+from condsim.harness.run.record import flat
 from condsim.harness.settings.arguments import Setting
 from condsim.harness.settings.choices import choices_of
 
@@ -33,7 +34,7 @@ def explain_choices(composer: Composer, groups: Sequence[str], error: Exception)
                 return f"{argument}: {first_line(reason)}"
             if Path(group, f"{setting.text}.yaml").is_file():
                 return f"{group}/{setting.text}.yaml in the current folder is not searched: add --config-dir ."
-            advice = did_you_mean(setting.text, known) + _open_clip(group, setting.text)
+            advice = did_you_mean(setting.text, known, f"condsim ls {group}") + _open_clip(group, setting.text)
             return f"there is no {group} {setting.text!r}. {advice}"
     return first_line(error)
 
@@ -52,9 +53,13 @@ def explain_setting(composer: Composer, config: DictConfig, setting: Setting, er
     walked: list[str] = []
     for part in setting.name.split("."):
         if not OmegaConf.is_dict(node) or part not in node:
-            names = {str(name) for name in node} if OmegaConf.is_dict(node) else set()
-            names |= composer.groups if not walked else set()
-            names -= {"_target_"}
+            names = {str(name) for name in node if name != "_target_"} if OmegaConf.is_dict(node) else set()
+            if not walked:
+                names |= {group for group in composer.compose(()).choices if group.isidentifier()}
+                every = flat(cast(dict[str, Any], OmegaConf.to_container(config)))
+                names = {
+                    name for name in every if name.endswith(f".{part}") and not name.startswith("choose.")
+                } or names
             place = f"{'.'.join(walked)} has no setting" if walked else "there is no setting"
             return f"{setting.argument}: {place} {part!r}. {did_you_mean(part, names)}"
         node = node._get_node(part) if OmegaConf.is_missing(node, part) else node[part]

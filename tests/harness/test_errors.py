@@ -22,9 +22,12 @@ def test_the_nearest_names_are_offered_or_all_of_them() -> None:
     assert did_you_mean("caly", ["clay", "image_only"]) == "Did you mean 'clay'?"
     assert did_you_mean("rank_1", ["rank_2", "rank_3", "x"]) == "Did you mean 'rank_3' or 'rank_2'?"
     assert did_you_mean("zzz", ["b", "a"]) == "Choose one of: a, b."
+    assert did_you_mean("temperature", ["feature", "top"]) == "Choose one of: feature, top."
+    assert did_you_mean("vit b/32", ["ViT-B-32/openai", "RN50/openai"]) == "Did you mean 'ViT-B-32/openai'?"
     assert did_you_mean("zzz", []) == "There is nothing to choose from."
-    many = did_you_mean("zzz", [f"name {i:02}" for i in range(99)])
-    assert many == f"Choose one of: {', '.join(f'name {i:02}' for i in range(10))} and 89 more."
+    many = did_you_mean("zzz", [f"name {i:02}" for i in range(99)], "condsim ls names")
+    listed = ", ".join(f"name {i:02}" for i in range(10))
+    assert many == f"Choose one of: {listed} and 89 more (`condsim ls names` lists them)."
 
 
 def test_ids_that_differ_in_digits_alone_are_not_near() -> None:

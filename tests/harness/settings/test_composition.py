@@ -111,7 +111,7 @@ def test_a_sweep_composes_each_choice_once() -> None:
         (["method=clay", "method.phrases=lm"], "no method/phrases 'lm'. Did you mean 'llm'"),
         (["method.base=clay"], "method has no setting 'base'"),
         (["method=null"], "no method 'null'. Choose one of: "),
-        (["method=clay", "rank=2"], "there is no setting 'rank'"),
+        (["method=clay", "rank=2"], "there is no setting 'rank'. Did you mean 'method.rank'"),
         (["method.weight"], "cannot read"),
         (["method=clay,image_only"], "add -m to run each of them"),
         (["-m", "method=clay", "method.rank=interval(1,4)"], "list the values"),
