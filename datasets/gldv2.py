@@ -37,7 +37,7 @@ def load(
     root = image_folder(images, IMAGES, on_error)
     path = folder / SOLUTION
     listed = read_frame(folder / INDEX, "a table with the column id", ["id"])["id"]
-    gallery = {_image(ident, f"{folder / INDEX}: row {i}"): i for i, ident in enumerate(listed)}
+    gallery = {_image(ident, f"{folder / INDEX}: row {i + 1}"): i for i, ident in enumerate(listed)}
     if len(gallery) < len(listed):
         raise CondsimError(f"{folder / INDEX}: {listed[listed.duplicated()].iloc[0]} is in it twice")
     frame = read_frame(path, "a table with the columns id, images and Usage", ["id", "images", "Usage"])
@@ -46,7 +46,7 @@ def load(
 
     def read(_: int, entry: tuple[int, tuple[str, str, str]]) -> tuple[str, str, list[int]]:
         i, (ident, positives, usage) = entry
-        where = f"{path}: row {i}"
+        where = f"{path}: row {i + 1}"
         if usage not in USAGES:
             raise CondsimError(f"{where}: Usage: expected Private, Public or Ignored, found {shown(usage)}")
         _image(ident, where)

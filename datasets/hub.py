@@ -78,7 +78,9 @@ def _stamps(cells: Any) -> list[object]:
 
 def _export(data: Any, image_column: str, cells: Any, folder: Path, where: str) -> None:
     columns: dict[str, list[Any]] = {
-        image_column: [_write_image(cell, folder, i, f"{where}: row {i}") for i, cell in enumerate(cells[image_column])]
+        image_column: [
+            _write_image(cell, folder, i, f"{where}: row {i + 1}") for i, cell in enumerate(cells[image_column])
+        ]
     }
     for column, feature in data.features.items():
         if isinstance(feature, hugging_face.ClassLabel):

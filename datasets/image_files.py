@@ -94,7 +94,7 @@ def moved(names: Iterable[str], index: Mapping[str, str] | None) -> dict[str, st
 def missing_images(images: ImageTable, named: Mapping[str, int], table: str) -> dict[int, str]:
     """Row -> what is wrong, of the images without a file that are ``named`` (image -> its row in the ``table``)."""
     return {
-        row: f"there is no such file (row {named[name]} of {table})"
+        row: f"there is no such file (row {named[name] + 1} of {table})"
         for row, name in enumerate(images.names)
         if name in named and not images.path(row).is_file()
     }

@@ -86,14 +86,18 @@ def load(
     first_row: dict[str, int] = {}
 
     def read(i: int, raw: dict[str, object]) -> Query:
-        query = _query(raw, f"{path}: row {i}", files)
+        query = _query(raw, f"{path}: row {i + 1}", files)
         if first_row.setdefault(query.id, i) != i:
-            raise CondsimError(f"{path}: row {i}: duplicate id {query.id!a} (first in row {first_row[query.id]})")
+            raise CondsimError(
+                f"{path}: row {i + 1}: duplicate id {query.id!a} (first in row {first_row[query.id] + 1})"
+            )
         for positive in query.positives:
             if positive not in in_gallery:
-                raise CondsimError(f"{path}: row {i}: the positive {positive!a} is not in the gallery {gallery_path}")
+                raise CondsimError(
+                    f"{path}: row {i + 1}: the positive {positive!a} is not in the gallery {gallery_path}"
+                )
         if set(query.positives) <= {query.image}:
-            raise CondsimError(f"{path}: row {i}: expected a positive other than the query image itself")
+            raise CondsimError(f"{path}: row {i + 1}: expected a positive other than the query image itself")
         return query
 
     usable, skipped = keep_some(records, read, on_error, path)
@@ -146,11 +150,11 @@ def _read_gallery(
     first_row: dict[str, int] = {}
 
     def read(i: int, image: object) -> str:
-        file = _name(image, files, f"{path}: row {i}: image")
+        file = _name(image, files, f"{path}: row {i + 1}: image")
         if first_row.setdefault(file, i) != i:
-            raise CondsimError(f"{path}: row {i}: duplicate image {file} (first in row {first_row[file]})")
+            raise CondsimError(f"{path}: row {i + 1}: duplicate image {file} (first in row {first_row[file] + 1})")
         if files and on_error == "raise":
-            files.require(file, f"{path}: row {i}: image")
+            files.require(file, f"{path}: row {i + 1}: image")
         elif files:
             files.find(file)
         return file

@@ -199,10 +199,10 @@ def _read_rows(
     first_row: dict[str, int] = {}
 
     def read(i: int, row: tuple[object, ...]) -> tuple[str, ...]:
-        here = f"{where}: row {i}"
+        here = f"{where}: row {i + 1}"
         image = relative_file(row[0], f"{here}: {frame.columns[0]}", files.root)
         if first_row.setdefault(image, i) != i:
-            raise CondsimError(f"{here}: duplicate image {image} (first in row {first_row[image]})")
+            raise CondsimError(f"{here}: duplicate image {image} (first in row {first_row[image] + 1})")
         if on_error == "raise":
             files.require(image, here)
         else:

@@ -113,7 +113,7 @@ def read_attribute_types(path: Path) -> dict[str, str]:
     if path.suffix.lower() != ".json":
         frame = read_frame(path, what, ("attribute", "type"))
         pairs = list(zip(frame["attribute"], frame["type"], strict=True))
-        places = [f"{path}: row {row}" for row in range(len(pairs))]
+        places = [f"{path}: row {row + 1}" for row in range(len(pairs))]
     else:
         value = read_json(path, what)
         lists = isinstance(value, dict) and any(isinstance(inner, list) for inner in value.values())

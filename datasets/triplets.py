@@ -53,7 +53,7 @@ def mined(
     for column in (*columns[:3], None):
         cells = texts if column is None else frame[column].to_numpy()
         for row in np.flatnonzero([is_missing(cell) for cell in cells]):
-            raise CondsimError(f"{path}: row {row}: {column or 'condition'} is empty")
+            raise CondsimError(f"{path}: row {row + 1}: {column or 'condition'} is empty")
     triplets = _from_names("mined", Path(images), frame["reference"], texts, frame["target"], share)
     question = frame.assign(text=texts).groupby(["subject", "text"]).ngroup().to_numpy().astype(np.int64)
     return replace(triplets, question=question)
@@ -100,8 +100,8 @@ def captioned(
     root = Path(images or path.parent).expanduser()
     captions = []
     for row, cell in frame[caption].items():
-        if not (text := cell_text(cell, f"{path}: row {row}: {caption}")):
-            raise CondsimError(f"{path}: row {row}: {caption}: there is no caption: remove the row")
+        if not (text := cell_text(cell, f"{path}: row {row + 1}: {caption}")):
+            raise CondsimError(f"{path}: row {row + 1}: {caption}: there is no caption: remove the row")
         captions.append(text)
     names, files = _image_names(frame[image], path, image, root)
     return _from_names("captioned", root, None, captions, names, share, files)
@@ -149,7 +149,7 @@ def _image_names(
 ) -> tuple[NDArray[np.object_], Mapping[str, str]]:
     """[n] the images of a table's column in one spelling, and where those are whose files are spelt otherwise."""
     on_disk = NamedFiles(root)
-    names = [relative_file(cell, f"{path}: row {row}: {column}", root) for row, cell in cells.items()]
+    names = [relative_file(cell, f"{path}: row {row + 1}: {column}", root) for row, cell in cells.items()]
     for name in set(names):
         on_disk.find(name)
     return np.array(names, dtype=object), on_disk.files

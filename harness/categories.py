@@ -33,7 +33,7 @@ def read_categories(file: str, min_score: float = 0.0) -> Mapping[str, frozenset
         raise CondsimError(f"{file}: there is no column score, so min_score must be 0")
     scores = table["score"] if min_score > 0 else [None] * len(table["image"])
     seen: dict[str, set[str]] = defaultdict(set)
-    for row, (image, category, score) in enumerate(zip(table["image"], table["category"], scores, strict=True)):
+    for row, (image, category, score) in enumerate(zip(table["image"], table["category"], scores, strict=True), 1):
         where = f"{file}: row {row}"
         if not (name := clean_path(cell_text(image, f"{where}: image"))):
             raise CondsimError(f"{where}: image is empty")

@@ -54,8 +54,8 @@ class TextTable:
         self.path, self.key = resolve(file), key
         frame = read_frame(self.path, f"a table with the columns {key} and text", (key, "text"))
         rows: dict[str, list[str]] = {}
-        for number, (name, text) in enumerate(zip(frame[key], frame["text"], strict=True)):
-            where = f"{self.path}, row {number} (the first is 0)"
+        for number, (name, text) in enumerate(zip(frame[key], frame["text"], strict=True), 1):
+            where = f"{self.path}, row {number}"
             name, text = CLEAN[key](str(cell_text(name, where))), cell_text(text, where)
             if not name or not text:
                 raise CondsimError(f"{where}: the cell of the column {'text' if name else key} is empty")

@@ -94,7 +94,7 @@ def unreadable_parquet(path: Path, what: str, error: Exception) -> CondsimError:
 def read_rows(path: Path, what: str) -> Iterator[list[str]]:
     """The rows of a CSV or TSV file one at a time, the header (in the spelling of ``clean_label``) first.
 
-    In a TSV file a quote is a letter like any other and ends no row. Rows are numbered from 0 below the header; lines
+    In a TSV file a quote is a letter like any other and ends no row. Row 1 is the first one below the header; lines
     without any text are no rows. Raises CondsimError for a row with more or fewer cells than the header, for bytes that
     are not UTF-8, and for a quote that does not end.
     """
@@ -107,7 +107,7 @@ def read_rows(path: Path, what: str) -> Iterator[list[str]]:
             strict=True,
         )
         header: list[str] | None = None
-        number, line = 0, 1
+        number, line = 1, 1
         while True:
             try:
                 with _fields_of_any_length():

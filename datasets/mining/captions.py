@@ -82,7 +82,7 @@ class TableCaptions:
 
     def _captioned(self) -> Iterator[Captioned]:
         self.blank = 0
-        for row, (image, caption) in enumerate(self._rows()):
+        for row, (image, caption) in enumerate(self._rows(), 1):
             where = f"{self.table}: row {row}"
             if text := _caption(caption, f"{where}: {self.columns[1]}"):
                 yield Captioned(relative_file(image, f"{where}: {self.columns[0]}", self.images), text)
@@ -220,7 +220,7 @@ class HubCaptions:
             data = data.cast_column(self.image, hugging_face.Image(decode=False))
         data = data.select_columns([c for c in (self.image, self.caption, "__key__") if c in names])
         for row, example in enumerate(self._examples(data)):
-            where = f"{self.dataset}: row {row}"
+            where = f"{self.dataset}: row {row + 1}"
             if text := _caption(example[self.caption], f"{where}: {self.caption}"):
                 image, content = self._image(row, example[self.image], where)
                 yield Captioned(image, text, content)
@@ -236,7 +236,7 @@ class HubCaptions:
             except StopIteration:
                 return
             except Exception as error:  # as in _captioned
-                raise CondsimError(f"{self.dataset}: row {row} cannot be read: {error}") from None
+                raise CondsimError(f"{self.dataset}: row {row + 1} cannot be read: {error}") from None
             yield example
             row += 1
 

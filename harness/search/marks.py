@@ -93,7 +93,7 @@ class Marks:
         rows = read_rows(self.file, _MARKS)
         if whole and tuple(next(rows)) != COLUMNS:
             raise CondsimError(f"{self.file}: expected {_MARKS}")
-        for i, (query, condition, image, mark) in enumerate(rows):
+        for i, (query, condition, image, mark) in enumerate(rows, 1):
             if mark not in get_args(Mark):
                 raise CondsimError(f"{self.file}: row {i}: mark {mark!a}: expected right, wrong or none")
             self._keep(query, tuple(filter(None, condition.split("|"))), image, cast(Mark, mark))

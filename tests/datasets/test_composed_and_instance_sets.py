@@ -291,9 +291,9 @@ def test_gldv2_splits_by_usage_and_ignores_what_is_ignored(tmp_path: Path) -> No
     assert private.images.names[int(private.reference[1])] == f"test/2/e/2/{GLDV2_TESTS[2]}.jpg"
     text = files.lists["solution"].read_text()
     for old, new, message in (
-        (",Public", ",public", "row 1: Usage: expected Private, Public or Ignored, found 'public'"),
-        (GLDV2[0], "f" * 16, "row 1: the image 'ffffffffffffffff' is not in"),
-        (GLDV2_TESTS[1], "../../x", "row 1: id: expected 16 digits"),
+        (",Public", ",public", "row 2: Usage: expected Private, Public or Ignored, found 'public'"),
+        (GLDV2[0], "f" * 16, "row 2: the image 'ffffffffffffffff' is not in"),
+        (GLDV2_TESTS[1], "../../x", "row 2: id: expected 16 digits"),
     ):
         files.lists["solution"].write_text(text.replace(old, new))
         with pytest.raises(CondsimError, match=message):

@@ -90,7 +90,7 @@ def test_several_conditions_count_at_once(tmp_path: Path) -> None:
         (task,) = instance.load(str(tmp_path / name), str(tmp_path / "gallery.parquet")).tasks
         assert [task.conditions[code] for code in task.condition] == [("size",), ("b", "a")]
     pd.DataFrame([rows[0] | {"text": "color"}]).to_csv(tmp_path / "queries.csv", index=False)
-    with pytest.raises(CondsimError, match=r"row 0: expected text or conditions, found both"):
+    with pytest.raises(CondsimError, match=r"row 1: expected text or conditions, found both"):
         instance.load(str(tmp_path / "queries.csv"), str(tmp_path / "gallery.parquet"))
 
 
@@ -118,17 +118,17 @@ def spoilt(place: int, **cells: Any) -> list[dict[str, Any]]:
         (
             spoilt(1, positives="g/9.png"),
             GALLERY,
-            r"queries\.csv: row 1: the positive 'g/9\.png' is not in the gallery",
+            r"queries\.csv: row 2: the positive 'g/9\.png' is not in the gallery",
         ),
-        (spoilt(1, positives=""), GALLERY, "row 1: positives: expected a list of gallery images"),
-        (spoilt(1, positives="g/1.png|g/1.png"), GALLERY, "row 1: positives: duplicate image 'g/1.png'"),
-        (spoilt(2, positives="g/1.png"), GALLERY, "row 2: expected a positive other than the query image"),
-        (spoilt(1, id="tower"), GALLERY, r"row 1: duplicate id 'tower' \(first in row 0\)"),
-        (spoilt(1, id=""), GALLERY, "row 1: there is no id"),
-        (spoilt(3, text=" "), GALLERY, "row 3: expected an image, a text or both"),
-        (spoilt(0, image="q/none.png"), GALLERY, "row 0: image: the image q/none.png is not in"),
-        (QUERIES, [*GALLERY, "g/0.png"], r"gallery\.csv: row 6: duplicate image g/0\.png \(first in row 0\)"),
-        (QUERIES, ["g/77.png", *GALLERY], r"gallery\.csv: row 0: image: the image g/77\.png is not in"),
+        (spoilt(1, positives=""), GALLERY, "row 2: positives: expected a list of gallery images"),
+        (spoilt(1, positives="g/1.png|g/1.png"), GALLERY, "row 2: positives: duplicate image 'g/1.png'"),
+        (spoilt(2, positives="g/1.png"), GALLERY, "row 3: expected a positive other than the query image"),
+        (spoilt(1, id="tower"), GALLERY, r"row 2: duplicate id 'tower' \(first in row 1\)"),
+        (spoilt(1, id=""), GALLERY, "row 2: there is no id"),
+        (spoilt(3, text=" "), GALLERY, "row 4: expected an image, a text or both"),
+        (spoilt(0, image="q/none.png"), GALLERY, "row 1: image: the image q/none.png is not in"),
+        (QUERIES, [*GALLERY, "g/0.png"], r"gallery\.csv: row 7: duplicate image g/0\.png \(first in row 1\)"),
+        (QUERIES, ["g/77.png", *GALLERY], r"gallery\.csv: row 1: image: the image g/77\.png is not in"),
         (QUERIES, [], "no rows"),
         ([{"id": 1, "positives": "g/0.png"}], GALLERY, "neither a column image nor text"),
     ],
@@ -154,8 +154,8 @@ def test_a_missing_positive_of_several_loses_no_query(tables: dict[str, Any]) ->
     assert task.query_ids == ("tower", "cup", "a red cup"), "nothing else answers the tower at night"
     assert [task.images.names[row] for row in task.relevant[0]] == ["g/0.png"]
     assert "g/3.png" not in task.images.names
-    assert "g/3.png: there is no such file (row 3 of" in task.skipped[0]
-    with pytest.raises(CondsimError, match=r"gallery\.csv: row 3: image: the image g/3\.png is not in"):
+    assert "g/3.png: there is no such file (row 4 of" in task.skipped[0]
+    with pytest.raises(CondsimError, match=r"gallery\.csv: row 4: image: the image g/3\.png is not in"):
         instance.load(**tables)
 
 

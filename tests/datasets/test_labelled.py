@@ -132,27 +132,27 @@ def test_parquet_with_numbers_for_labels(table: Path) -> None:
         (
             lambda f: f.__setitem__("image", f["image"].replace("a/4.png", "a/6.png")),
             {},
-            "row 6: duplicate image",
+            "row 7: duplicate image",
         ),
         (
             lambda f: f.__setitem__("image", f["image"].replace("a/4.png", "a/99.png")),
             {},
-            "row 4: .*a/99.png is not in",
+            "row 5: .*a/99.png is not in",
         ),
-        (lambda f: f.__setitem__("image", f["image"].replace("a/4.png", "../4.png")), {}, "row 4: .*out of the image"),
-        (lambda f: f.__setitem__("image", f["image"].replace("a/4.png", "a/4.txt")), {}, "row 4: .*a/4.txt is not in"),
-        (lambda f: f.__setitem__("color", f["color"].where(f.index != 7)), {}, "row 7: color: there is no label"),
+        (lambda f: f.__setitem__("image", f["image"].replace("a/4.png", "../4.png")), {}, "row 5: .*out of the image"),
+        (lambda f: f.__setitem__("image", f["image"].replace("a/4.png", "a/4.txt")), {}, "row 5: .*a/4.txt is not in"),
+        (lambda f: f.__setitem__("color", f["color"].where(f.index != 7)), {}, "row 8: color: there is no label"),
         (lambda f: f.drop(f.index, inplace=True), {}, "no rows"),
         (lambda f: f.drop(f.index[1:], inplace=True), {}, "too few to split"),
         (lambda f: f.drop(columns=["color", "shape"], inplace=True), {}, "no column of labels"),
         (lambda f: f.__setitem__("color", f["image"]), {"conditions": ["color"]}, "under 'color' no query shares"),
         (lambda f: f.__setitem__("image", f["image"].replace("a/4.png", "A/4.PNG")), {}, "there is a/4.png, which dif"),
-        (lambda f: f.__setitem__("image", f["image"].replace("a/4.png", "/a/4.png")), {}, "row 4: .*the absolute path"),
+        (lambda f: f.__setitem__("image", f["image"].replace("a/4.png", "/a/4.png")), {}, "row 5: .*the absolute path"),
         (lambda f: f.__setitem__("image", f["image"].replace("a/4.png", "C:/a/4.png")), {}, "the absolute path"),
         (
             lambda f: f.__setitem__("image", f["image"].replace("a/4.png", "")),
             {},
-            "row 4: .*found an empty cell",
+            "row 5: .*found an empty cell",
         ),
         (
             lambda f: f.__setitem__("image", f["image"].replace("a/4.png", "a/\x1b4.png")),
@@ -176,7 +176,7 @@ def test_skip_leaves_out_rows_and_says_so(table: Path) -> None:
     assert len(task.images) == 39
     assert "b/7.png" not in task.images.names
     assert len(task.skipped) == 1
-    assert "row 7: color: there is no label" in task.skipped[0]
+    assert "row 8: color: there is no label" in task.skipped[0]
 
 
 def test_a_missing_image_leaves_the_others_where_the_split_put_them(table: Path) -> None:
@@ -196,9 +196,9 @@ def test_a_missing_image_leaves_the_others_where_the_split_put_them(table: Path)
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("a/0.png,red,disc,more", r"row 40 \(line 42\) has 4 cells, but the header has 3"),
-        ("a/0.png,red", r"row 40 \(line 42\) has 2 cells, but the header has 3"),
-        ('a/0.png,red,"disc', "malformed CSV in row 40, which begins at line 42"),
+        ("a/0.png,red,disc,more", r"row 41 \(line 42\) has 4 cells, but the header has 3"),
+        ("a/0.png,red", r"row 41 \(line 42\) has 2 cells, but the header has 3"),
+        ('a/0.png,red,"disc', "malformed CSV in row 41, which begins at line 42"),
     ],
 )
 def test_a_line_that_does_not_fit_its_table(table: Path, line: str, message: str) -> None:
@@ -285,7 +285,7 @@ def test_a_column_of_lists_is_named_and_the_others_run(table: Path) -> None:
     benchmark = labelled.load(str(table.with_suffix(".parquet")))
     assert [task.name for task in benchmark.tasks] == ["color", "shape"]
     assert "'bbox' is left out: its values are neither texts nor numbers" in benchmark.notes[0]
-    with pytest.raises(CondsimError, match="row 0: bbox: expected text or a number"):
+    with pytest.raises(CondsimError, match="row 1: bbox: expected text or a number"):
         labelled.load(str(table.with_suffix(".parquet")), conditions=["bbox"])
 
 
@@ -469,11 +469,11 @@ def test_broken_and_empty_images_through_hugging_face(offline_hub: Path, tmp_pat
     contents[2], contents[5] = None, b"<html>not found</html>"
     dataset = hub_table(tmp_path / "data.parquet", contents)
     arguments: dict[str, Any] = {"dataset": dataset, "queries": 0.3, "cache_dir": str(tmp_path / "cache")}
-    with pytest.raises(CondsimError, match="row 2: image: expected the path of an image file, found an empty cell"):
+    with pytest.raises(CondsimError, match="row 3: image: expected the path of an image file, found an empty cell"):
         labelled.load(**arguments)
     (task,) = labelled.load(**arguments, on_error="skip").tasks
     assert len(task.images) == 11
-    assert "row 2: image" in task.skipped[0]
+    assert "row 3: image" in task.skipped[0]
     broken = [path for path in map(task.images.path, range(11)) if path.read_bytes().startswith(b"<html>")]
     assert len(broken) == 1, "written as it is, so that its decoder reports it"
 

@@ -42,7 +42,7 @@ def test_several_labels_have_to_agree_and_be_there(tmp_path: Path) -> None:
 @pytest.mark.parametrize("caption", [None, "", " \u00a0"])
 def test_a_row_without_a_caption_is_named(tmp_path: Path, caption: str | None) -> None:
     pd.DataFrame({"image": ["a.png", "b.png"], "caption": ["red", caption]}).to_parquet(tmp_path / "t.parquet")
-    with pytest.raises(CondsimError, match=r"t\.parquet: row 1: caption: there is no caption"):
+    with pytest.raises(CondsimError, match=r"t\.parquet: row 2: caption: there is no caption"):
         captioned(tmp_path / "t.parquet")
 
 
@@ -50,9 +50,9 @@ def test_a_row_without_a_caption_is_named(tmp_path: Path, caption: str | None) -
 def test_a_row_without_an_image_is_named(tmp_path: Path, image: str | None) -> None:
     frame = pd.DataFrame({"image": ["a.png", image], "caption": ["red", "red"], "color": ["red", "red"]})
     frame.to_parquet(tmp_path / "t.parquet")
-    with pytest.raises(CondsimError, match=r"t\.parquet: row 1: image"):
+    with pytest.raises(CondsimError, match=r"t\.parquet: row 2: image"):
         captioned(tmp_path / "t.parquet")
-    with pytest.raises(CondsimError, match=r"t\.parquet: row 1: image"):
+    with pytest.raises(CondsimError, match=r"t\.parquet: row 2: image"):
         same_label(tmp_path / "t.parquet", ["color"])
 
 
@@ -69,7 +69,7 @@ def test_a_limit_draws_rows_by_the_seed_and_still_names_rows_of_the_table(tmp_pa
     assert len(captioned(tmp_path / "t.csv", limit=9)) == 9
     with (tmp_path / "t.csv").open("a") as file:
         file.write("9.png,\n")
-    with pytest.raises(CondsimError, match="row 9: caption"):
+    with pytest.raises(CondsimError, match="row 10: caption"):
         captioned(tmp_path / "t.csv", limit=10)
 
 
@@ -90,5 +90,5 @@ def test_mined_triplets_with_an_empty_cell_are_named(tmp_path: Path) -> None:
     row = {"reference": "a", "target": "b", "subject": "s", "condition": "on c", "object": "c", "object_head": "c"}
     for column in ("reference", "target", "subject", "condition"):
         pd.DataFrame([row, {**row, column: None}]).to_parquet(tmp_path / "t.parquet")
-        with pytest.raises(CondsimError, match=rf"t\.parquet: row 1: {column} is empty"):
+        with pytest.raises(CondsimError, match=rf"t\.parquet: row 2: {column} is empty"):
             mined(tmp_path / "t.parquet", tmp_path)

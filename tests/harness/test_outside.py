@@ -44,11 +44,11 @@ def test_a_query_may_have_several_texts_in_their_order(tmp_path: Path, suffix: s
     [
         (
             '{"query": "toy/0", "text": "a"}\n{"query": "toy/1", "text": ""}\n',
-            "row 1 .the first is 0.: the cell of the column text is",
+            "row 2: the cell of the column text is",
         ),
         (
             '{"query": "toy/0", "text": "a"}\n{"query": "toy/1"}\n',
-            "row 1 .the first is 0.: the cell of the column text is empty",
+            "row 2: the cell of the column text is empty",
         ),
         ('{"query": "toy/0", "text": "a"}\n{"query": "to', "line 2: malformed or truncated JSON"),
         ("[1]\n", "line 1: expected a JSON object"),

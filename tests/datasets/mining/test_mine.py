@@ -472,25 +472,25 @@ def test_a_quote_in_a_tsv_is_a_letter(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("c.csv", b"image,caption\na.jpg,Un caf\xe9\n", r"c\.csv: row 0 \(line 2\) is not UTF-8"),
-        ("c.tsv", b"image\tcaption\na.jpg\tx\nb.jpg\tUn caf\xe9\n", r"c\.tsv: row 1 \(line 3\) is not UTF-8"),
-        ("c.csv", b"image,caption\na.jpg\n", r"c\.csv: row 0 \(line 2\) has 1 cell, but the header has 2"),
-        ("c.tsv", b"image\tcaption\na.jpg\ta\tb\n", r"c\.tsv: row 0 \(line 2\) has 3 cells, but the header has 2"),
+        ("c.csv", b"image,caption\na.jpg,Un caf\xe9\n", r"c\.csv: row 1 \(line 2\) is not UTF-8"),
+        ("c.tsv", b"image\tcaption\na.jpg\tx\nb.jpg\tUn caf\xe9\n", r"c\.tsv: row 2 \(line 3\) is not UTF-8"),
+        ("c.csv", b"image,caption\na.jpg\n", r"c\.csv: row 1 \(line 2\) has 1 cell, but the header has 2"),
+        ("c.tsv", b"image\tcaption\na.jpg\ta\tb\n", r"c\.tsv: row 1 \(line 2\) has 3 cells, but the header has 2"),
         (
             "c.csv",
             b'image,caption\na.jpg,x\nb.jpg,"Red cup\nc.jpg,x\n',
-            r"malformed CSV in row 1, which begins at line 3",
+            r"malformed CSV in row 2, which begins at line 3",
         ),
-        ("c.csv", b"image,caption\n,x\n", r"row 0: image: expected the path of an image file, found an empty cell"),
-        ("c.csv", b"image,caption\n../a.jpg,x\n", r"row 0: image: the path '../a.jpg' leads out"),
+        ("c.csv", b"image,caption\n,x\n", r"row 1: image: expected the path of an image file, found an empty cell"),
+        ("c.csv", b"image,caption\n../a.jpg,x\n", r"row 1: image: the path '../a.jpg' leads out"),
         ("c.csv", b"image,caption,caption\na.jpg,x,y\n", r"duplicate column 'caption'"),
         ("c.csv", "image,caption\na.jpg,x\n".encode("utf-16"), r"c\.csv: the header is not UTF-8"),
         ("c.jsonl", b'{"image": "a.jpg", "caption": "Un caf\xe9"}\n', r"c\.jsonl, line 1: it is not UTF-8 text"),
         ("c.jsonl", b"[" * 100_000, r"c\.jsonl, line 1: the JSON is nested too deeply"),
         ("c.jsonl", b"[1, 2]\n", r"c\.jsonl, line 1: expected a JSON object"),
-        ("c.jsonl", b'{"image": "a.jpg", "caption": ["x"]}\n', r"row 0: caption: expected a caption as text"),
-        ("c.jsonl", b'{"image": "a.jpg", "caption": 3}\n', r"row 0: caption: expected a caption as text, found 3"),
-        ("c.jsonl", b'{"image": "a.jpg", "caption": "\\ud800"}\n', r"row 0: caption: the caption is not UTF-8"),
+        ("c.jsonl", b'{"image": "a.jpg", "caption": ["x"]}\n', r"row 1: caption: expected a caption as text"),
+        ("c.jsonl", b'{"image": "a.jpg", "caption": 3}\n', r"row 1: caption: expected a caption as text, found 3"),
+        ("c.jsonl", b'{"image": "a.jpg", "caption": "\\ud800"}\n', r"row 1: caption: the caption is not UTF-8"),
     ],
 )
 def test_a_bad_row_of_captions_is_named(tmp_path: Path, name: str, content: bytes, message: str) -> None:
@@ -533,7 +533,7 @@ def test_a_streamed_data_set_without_some_captions(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("caption", "message"),
-    [(b"caf\xe9", "row 0: txt: byte 3 of the caption is not UTF-8"), (7, "caption as text, found 7")],
+    [(b"caf\xe9", "row 1: txt: byte 3 of the caption is not UTF-8"), (7, "caption as text, found 7")],
 )
 def test_a_streamed_caption_that_is_no_text_is_named(tmp_path: Path, caption: object, message: str) -> None:
     pd.DataFrame({"jpg": ["a.jpg"], "txt": [caption]}).to_parquet(tmp_path / "c.parquet")

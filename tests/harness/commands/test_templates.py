@@ -173,17 +173,17 @@ def test_attribute_types_in_either_direction(tmp_path: Path, name: str, content:
         (
             "t.csv",
             "attribute,type\nred,color\nred,mood\n",
-            r"row 1: duplicate attribute 'red' \(type 'color', then 'mood'",
+            r"row 2: duplicate attribute 'red' \(type 'color', then 'mood'",
         ),
-        ("t.csv", "attribute,type\nred,color\nred ,mood\n", "row 1: duplicate attribute 'red'"),
+        ("t.csv", "attribute,type\nred,color\nred ,mood\n", "row 2: duplicate attribute 'red'"),
         ("t.json", '{"color": ["red"], "mood": ["red"]}', "duplicate attribute 'red'"),
         ("t.json", '{"red": "color", "red": "mood"}', "duplicate key 'red'"),
         ("t.json", '{"red": "color", "mood": ["red"]}', "expected the type of each attribute"),
         ("t.json", '{"color": [["red"]]}', "attribute: expected text"),
         ("t.json", "{}", "is empty"),
         ("t.json", '{"color": []}', "is empty"),
-        ("t.csv", "attribute,type\nred,\n", "row 0: type is empty"),
-        ("t.csv", "attribute,type\n ,color\n", "row 0: attribute is empty"),
+        ("t.csv", "attribute,type\nred,\n", "row 1: type is empty"),
+        ("t.csv", "attribute,type\n ,color\n", "row 1: attribute is empty"),
     ],
 )
 def test_attribute_types_that_contradict_each_other(tmp_path: Path, name: str, content: str, message: str) -> None:

@@ -73,7 +73,7 @@ def test_what_is_no_mark_is_one_message(marks: Marks, tmp_path: Path) -> None:
     with pytest.raises(CondsimError, match="no result is marked as right yet"):
         Marks(tmp_path / "none").save_tables(["a.png"])
     marks.file.write_text("query,condition,image,mark\na.png,color,b.png,yes\n")
-    with pytest.raises(CondsimError, match=r"marks\.csv: row 0: mark 'yes': expected right, wrong or none"):
+    with pytest.raises(CondsimError, match=r"marks\.csv: row 1: mark 'yes': expected right, wrong or none"):
         Marks(marks.folder)
     marks.file.write_text("image,color\na.png,red\n")
     with pytest.raises(CondsimError, match="expected a CSV table of marks"):
