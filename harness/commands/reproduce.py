@@ -47,6 +47,8 @@ if TYPE_CHECKING:
     from condsim.datasets.check import Report
 
 GROUP = "reproduce"
+Measured = Mapping[tuple[str, str], Mapping[tuple[str, str, str], Measurement]]
+"""Row -> what its run measured, see :func:`measured_cells`."""
 EXAMPLES = """\
 examples:
   condsim reproduce --list
@@ -146,7 +148,8 @@ def main(argv: Sequence[str]) -> int:
         ready = sum(job is not None and row.name not in absent for row, job in planned)
         console.print(f"{ready} of {len(planned)} rows can be run. All of them need {_needs(experiment)}")
         return 0 if ready else 1
-    return _run(experiment, planned, absent, options.output)
+    results, measured, missing = _run(experiment, planned, absent)
+    return _show(experiment, results, measured, missing, options.output)
 
 
 def read_experiment(name: str, folders: Sequence[str] = ()) -> Experiment:
@@ -157,22 +160,12 @@ def read_experiment(name: str, folders: Sequence[str] = ()) -> Experiment:
     try:
         content: dict[str, Any] = OmegaConf.to_container(OmegaConf.load(known[name]))  # type: ignore[assignment]
         rows = [
-            Row(
-                row["method"],
-                row["backbone"],
-                tuple(row.get("settings", ())),
-                row.get("not_run", ""),
-                str(row.get("x", "")),
-            )
+            Row(**row | {"settings": tuple(row.get("settings", ())), "x": str(row.get("x", ""))})
             for row in content.pop("rows")
         ]
-        lists: dict[str, Any] = {
-            key: tuple(content.pop(key, ())) for key in ("tables", "benchmarks", "notes", "settings")
-        }
-        if "headline" in content:
-            content["headline"] = tuple(content["headline"])
+        lists = {key: tuple(value) for key, value in content.items() if isinstance(value, list)}
         title = description(known[name]).partition("\n")[0]
-        return Experiment(name, title, rows=tuple(rows), **lists, **content)
+        return Experiment(name, title, rows=tuple(rows), **content | lists)
     except (OSError, YAMLError, OmegaConfBaseException, AttributeError, KeyError, TypeError) as error:
         raise CondsimError(f"{known[name]} does not describe a published table: {error}") from None
 
@@ -261,11 +254,9 @@ def _reads_pictures(job: Job) -> bool:
 
 
 def _run(
-    experiment: Experiment,
-    planned: Sequence[tuple[Row, Job | None]],
-    absent: Mapping[tuple[str, str], Lack],
-    output: Path | None,
-) -> int:
+    experiment: Experiment, planned: Sequence[tuple[Row, Job | None]], absent: Mapping[tuple[str, str], Lack]
+) -> tuple[Results, Measured, dict[tuple[str, str], str]]:
+    """Make the runs. The results folder, what each row measured, and row -> why it has no run or no number."""
     shared = Outcomes()  # what the runs have in common: trackers, backbones that cannot be loaded, the folder
     runs: dict[tuple[str, str], set[str]] = {}
     missing: dict[tuple[str, str], str] = {}
@@ -285,23 +276,37 @@ def _run(
     for tracker in shared.trackers:
         tracker.finish()
     results = Results(shared.results)
-    cells = published_cells(
-        read_published(find_published(results.folder)), experiment.paper, experiment.tables, experiment.benchmarks
-    )
-    measured = {}
-    for name, hashes in runs.items():
-        entries = results.leaderboard().of_runs(hashes).entries if hashes else ()
-        measured[name] = measured_cells(entries)
+    board = results.leaderboard()
+    measured = {name: measured_cells(board.of_runs(hashes).entries if hashes else ()) for name, hashes in runs.items()}
+    return results, measured, missing
+
+
+def _show(
+    experiment: Experiment, results: Results, measured: Measured, missing: Mapping[tuple[str, str], str],
+    output: Path | None,
+) -> int:  # fmt: skip
+    published = find_published(results.folder)
+    headline = (experiment.benchmarks[0], *experiment.headline)
+    cells: list[Compared] = []
     if experiment.axis:
-        return _show_curve(experiment, measured, missing)
-    if experiment.against:
-        return _show_correlation(experiment, results, measured)
-    return _show(experiment, compared(cells, measured, missing, experiment.tolerance), output)
-
-
-def _show(experiment: Experiment, cells: Sequence[Compared], output: Path | None) -> int:
-    title = f"{experiment.name}: {experiment.paper}, {', '.join(experiment.tables)}"
-    print_tables([comparison_table(title, cells)])
+        points = [
+            (row.x, measured.get(row.name, {}).get(headline), missing.get(row.name, "")) for row in experiment.rows
+        ]
+        table = curve_table(f"{experiment.name}: {experiment.title}", experiment.axis, points)
+        complete = any(point for _, point, _ in points)
+    elif experiment.against:
+        scores = {} if published is None else read_scores(published.parent / experiment.against)
+        ours = {backbone: 100 * own[headline].value for (_, backbone), own in measured.items() if headline in own}
+        pairs = {backbone: (scores[backbone], value) for backbone, value in ours.items() if backbone in scores}
+        table, complete = correlation_table(f"{experiment.name}: {experiment.title}", pairs), bool(pairs)
+    else:
+        reported = published_cells(
+            read_published(published), experiment.paper, experiment.tables, experiment.benchmarks
+        )
+        cells = compared(reported, measured, missing, experiment.tolerance)
+        table = comparison_table(f"{experiment.name}: {experiment.paper}, {', '.join(experiment.tables)}", cells)
+        complete = any(cell.measured is not None for cell in cells)
+    print_tables([table])
     for why in dict.fromkeys(f"{cell.cell.method}: {cell.why}" for cell in cells if cell.measured is None):
         console.print(f"not run: {why}", style="dim")
     for note in experiment.notes:
@@ -309,33 +314,4 @@ def _show(experiment: Experiment, cells: Sequence[Compared], output: Path | None
     if output is not None:
         write_text(output, to_csv(cells))
         console.print(f"{output} written, {counted(len(cells), 'cell')}")
-    return 0 if any(cell.measured is not None for cell in cells) else 1
-
-
-def _show_curve(
-    experiment: Experiment,
-    measured: Mapping[tuple[str, str], Mapping[tuple[str, str, str], Measurement]],
-    missing: Mapping[tuple[str, str], str],
-) -> int:
-    key = (experiment.benchmarks[0], *experiment.headline)
-    points = [(row.x, measured.get(row.name, {}).get(key), missing.get(row.name, "")) for row in experiment.rows]
-    print_tables([curve_table(f"{experiment.name}: {experiment.title}", experiment.axis, points)])
-    for note in experiment.notes:
-        console.print(f"note: {note}")
-    return 0 if any(point for _, point, _ in points) else 1
-
-
-def _show_correlation(
-    experiment: Experiment,
-    results: Results,
-    measured: Mapping[tuple[str, str], Mapping[tuple[str, str, str], Measurement]],
-) -> int:
-    place = find_published(results.folder)
-    scores = read_scores(place.parent / experiment.against) if place is not None else {}
-    key = (experiment.benchmarks[0], *experiment.headline)
-    ours = {backbone: found[key].value for (_, backbone), found in measured.items() if key in found}
-    pairs = {backbone: (scores[backbone], 100 * value) for backbone, value in ours.items() if backbone in scores}
-    print_tables([correlation_table(f"{experiment.name}: {experiment.title}", pairs)])
-    for note in experiment.notes:
-        console.print(f"note: {note}")
-    return 0 if pairs else 1
+    return 0 if complete else 1

@@ -108,16 +108,8 @@ def comparison_table(title: str, cells: Sequence[Compared]) -> Table:
         ours = ["", "", ""]
         if cell.measured is not None and cell.difference is not None:
             ours = [f"{100 * cell.measured.value:.1f}", ends_text(*cell.measured.ends), f"{cell.difference:+.1f}"]
-        rows.append(
-            (
-                "" if name == last else name,
-                cell.cell.task,
-                cell.cell.metric,
-                f"{cell.cell.value:.1f}",
-                *ours,
-                cell.verdict,
-            )
-        )
+        of = ("" if name == last else name, cell.cell.task, cell.cell.metric, f"{cell.cell.value:.1f}")
+        rows.append((*of, *ours, cell.verdict))
         last = name
     columns = tuple(Column(name, number=name in head[3:7]) for name in head)
     return Table(title, columns, tuple(rows), summary(cells))
@@ -145,18 +137,11 @@ def read_scores(path: Path) -> dict[str, float]:
 
 def curve_table(title: str, axis: str, points: Sequence[tuple[str, Measurement | None, str]]) -> Table:
     """One row per point of a figure that prints no numbers: (place on the axis, what we measured, why not)."""
-    rows = tuple(
-        (
-            x, "not in numbers", *([f"{100 * ours.value:.1f}", ends_text(*ours.ends), ""] if ours else ["", "", why]),
-        )
-        for x, ours, why in points
-    )  # fmt: skip
-    head = (*(Column(name) for name in (axis, "published", "measured")), *_texts("95 % interval", "not run"))
+    measured = {x: [f"{100 * ours.value:.1f}", ends_text(*ours.ends), ""] for x, ours, _ in points if ours}
+    rows = tuple((x, "not in numbers", *measured.get(x, ["", "", why])) for x, _, why in points)
+    names = (axis, "published", "measured", "95 % interval", "not run")
+    head = tuple(Column(name, number=place < 3) for place, name in enumerate(names))
     return Table(title, head, rows, "The figure prints no numbers, so there is no verdict. Not tested.")
-
-
-def _texts(*names: str) -> list[Column]:
-    return [Column(name, number=False) for name in names]
 
 
 def correlation_table(title: str, pairs: Mapping[str, tuple[float, float]]) -> Table:
