@@ -50,14 +50,9 @@ def submission(task: Task, top_rows: NDArray[np.integer[Any]]) -> dict[str, list
     gallery = set(ids[task.gallery_rows].tolist())
     if task.skipped and len(task) < QUERIES:
         raise CondsimError(f"{where}: the server wants every query, but some were left out: {task.skipped[0]}")
-    require_valid(value, len(task), where, gallery)
-    return value
-
-
-def require_valid(value: object, queries: int, where: str, gallery: Collection[int] | None = None) -> None:
-    """Raises CondsimError with the first of :func:`faults`."""
-    for fault in faults(value, queries, gallery):
+    for fault in faults(value, len(task), gallery):
         raise CondsimError(f"{where}: {fault}")
+    return value
 
 
 def faults(value: object, queries: int = QUERIES, gallery: Collection[int] | None = None) -> Iterator[str]:

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from condsim.datasets import circo, cirr, cola, fashioniq, genecis, icir, revisited
-from condsim.datasets.circo_submission import require_valid
+from condsim.datasets.circo_submission import faults
 from condsim.harness.images import crop_to_square
 from condsim.harness.task import Task
 from running import run_condsim as condsim
@@ -121,7 +121,7 @@ def test_circo_from_the_real_files_to_a_row_and_the_servers_file(
     expected = 10 / len(json.loads((tmp_path / INFO).read_text())["images"])
     assert record["metrics"]["target_recall@10"]["chance"] == pytest.approx(expected)
     (path,) = tmp_path.glob("results/runs/circo/test/*/submission/circo_test.json")
-    require_valid(json.loads(path.read_text()), 20, "the file")
+    assert not list(faults(json.loads(path.read_text()), 20))
     assert (tmp_path / "results" / "leaderboard.csv").read_text().count("circo,val,image_plus_text") == 1
 
 
