@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from condsim.harness.errors import CondsimError, did_you_mean
+from condsim.harness.errors import CondsimError, require_one_of
 from condsim.harness.json_files import read_json, read_text
 from condsim.harness.names import clean_label, unusable_character
 from condsim.harness.task import OnError
@@ -86,8 +86,8 @@ def keep_valid(
 
     Raises CondsimError for the first entry that ``read`` refuses if ``on_error`` is "raise".
     """
-    if on_error not in (*get_args(OnError), "survey"):
-        raise CondsimError(f"on_error is {on_error!r}. {did_you_mean(str(on_error), ('raise', 'skip'))}")
+    if on_error != "survey":
+        require_one_of("benchmark.on_error", on_error, get_args(OnError))
     kept: list[Read] = []
     skipped: list[str] = []
     for index, raw in enumerate(raws):

@@ -13,7 +13,7 @@ from condsim.datasets.annotations import Entry, Line, Text, keep_some, read_list
 from condsim.datasets.circo_submission import LENGTH, write_submission
 from condsim.datasets.grouping import label_lists, word_codes
 from condsim.datasets.image_files import folder_of, image_index, inner, relative_file, required_images, with_files
-from condsim.harness.errors import CondsimError, did_you_mean
+from condsim.harness.errors import CondsimError, require_one_of
 from condsim.harness.json_files import read_json
 from condsim.harness.task import Benchmark, ImageTable, OnError, Ragged, Submission, Task
 
@@ -72,10 +72,8 @@ def load(
     ``image_info`` None: COCO's list is in the image folder's annotations/, or beside it. On test the ground truth is
     withheld, so it has no metrics: ``datasets.circo_submission`` writes the file for the official server instead.
     """
-    if split not in SPLITS:
-        raise CondsimError(f"CIRCO has no split {split!r}. {did_you_mean(str(split), SPLITS)}")
-    if text not in TEXTS:
-        raise CondsimError(f"benchmark.text={text!r} is no form of CIRCO's text. {did_you_mean(str(text), TEXTS)}")
+    require_one_of("benchmark.split", split, SPLITS)
+    require_one_of("benchmark.text", text, TEXTS)
     withheld = split == "test"
     if withheld and metrics:
         raise CondsimError(

@@ -13,7 +13,7 @@ from condsim.datasets.annotations import Entry, Line, Text, keep_some, read_list
 from condsim.datasets.cirr_submission import LENGTHS, VERSION, write_submission
 from condsim.datasets.grouping import word_codes
 from condsim.datasets.image_files import NamedFiles, folder_of, inner, relative_file, required_images, with_files
-from condsim.harness.errors import CondsimError, did_you_mean
+from condsim.harness.errors import CondsimError, require_one_of
 from condsim.harness.json_files import read_json
 from condsim.harness.names import clean_path
 from condsim.harness.task import Benchmark, ImageTable, OnError, Ragged, Submission, Task, TrainSplit
@@ -57,8 +57,7 @@ def load(
     On test1 the targets are withheld, so it has no metrics: ``datasets.cirr_submission`` writes the files for the
     official server instead.
     """
-    if split not in SPLITS:
-        raise CondsimError(f"CIRR has no split {split!r}. {did_you_mean(str(split), SPLITS)}")
+    require_one_of("benchmark.split", split, SPLITS)
     withheld = split == "test1"
     if withheld and metrics:
         raise CondsimError(

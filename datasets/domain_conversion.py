@@ -11,7 +11,7 @@ import numpy as np
 
 from condsim.datasets.annotations import read_each_line, shown
 from condsim.datasets.image_files import files_below, folder_of, image_folder, inner, moved, relative_file, with_files
-from condsim.harness.errors import CondsimError, did_you_mean
+from condsim.harness.errors import CondsimError, did_you_mean, require_one_of
 from condsim.harness.names import unusable_character
 from condsim.harness.task import Benchmark, Headline, ImageTable, Labels, OnError, Ragged, Task
 
@@ -113,8 +113,7 @@ def load(
     """
     if not dataset:
         raise CondsimError(f"benchmark.dataset is not set: it should be one of {', '.join(DATASETS)}")
-    if dataset not in DATASETS:
-        raise CondsimError(f"benchmark.dataset={dataset!r} is no domain conversion. {did_you_mean(dataset, DATASETS)}")
+    require_one_of("benchmark.dataset", dataset, DATASETS)
     chosen = DATASETS[dataset]
     folder = folder_of(annotations, "benchmark.annotations", ANNOTATIONS)
     root = image_folder(images, IMAGES, on_error)
@@ -199,8 +198,7 @@ def read_tasks(
 
     Queries without a positive count 0, as the released codes count them. ``root`` None looks no image up.
     """
-    if text not in TEXTS:
-        raise CondsimError(f"benchmark.text={text!r} is no form of the text. {did_you_mean(text, TEXTS)}")
+    require_one_of("benchmark.text", text, TEXTS)
     queries, database, skipped = read_lists(folder, dataset, on_error)
     rows: dict[str, int] = {}
     for line in (*database, *queries):

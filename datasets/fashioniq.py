@@ -11,7 +11,7 @@ from pydantic import Field
 
 from condsim.datasets.annotations import Entry, ImageName, Line, keep_some, read_list, shown, validate
 from condsim.datasets.image_files import folder_of, image_folder, image_index, moved, with_files
-from condsim.harness.errors import CondsimError, did_you_mean
+from condsim.harness.errors import CondsimError, require_one_of
 from condsim.harness.fewer_queries import join_variants
 from condsim.harness.images import IMAGE_SUFFIXES
 from condsim.harness.json_files import read_json, read_text
@@ -82,8 +82,7 @@ def load(
     index = None if root is None else index_images(root)
     chosen = tuple(tasks or CATEGORIES)
     for category in chosen:
-        if category not in CATEGORIES:
-            raise CondsimError(f"FashionIQ has no category {category!r}. {did_you_mean(str(category), CATEGORIES)}")
+        require_one_of("tasks", category, CATEGORIES)
     listed = None if available is None else (Path(available).name, read_available(Path(available).expanduser()))
     read = tuple(
         read_task(
@@ -175,10 +174,8 @@ def read_task(
     a list and the image names in it. With ``on_error="skip"`` an image without a file leaves the gallery, and so do the
     queries that need it.
     """
-    if text not in TEXTS:
-        raise CondsimError(f"benchmark.text={text!r} joins no captions of FashionIQ. {did_you_mean(str(text), TEXTS)}")
-    if gallery not in GALLERIES:
-        raise CondsimError(f"FashionIQ has no gallery {gallery!r}. {did_you_mean(str(gallery), GALLERIES)}")
+    require_one_of("benchmark.text", text, TEXTS)
+    require_one_of("benchmark.gallery", gallery, GALLERIES)
     names = read_split(split_file(folder, category))
     path = caption_file(folder, category)
     known = set(names)

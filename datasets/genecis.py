@@ -15,7 +15,7 @@ from pydantic import Field
 from condsim.datasets.annotations import Entry, ImageName, Text, keep_some, read_list, read_name_lists, validate
 from condsim.datasets.grouping import word_codes
 from condsim.datasets.image_files import folder_of, image_index, moved, require_image, required_images
-from condsim.harness.errors import CondsimError, did_you_mean
+from condsim.harness.errors import CondsimError, require_one_of
 from condsim.harness.task import Benchmark, ImageTable, Kinds, OnError, Ragged, Task
 
 TASKS = ("focus_attribute", "change_attribute", "focus_object", "change_object")
@@ -90,8 +90,7 @@ def load(
 
 def image_option(task: str) -> str:
     """The setting that names the folder of a task's pictures."""
-    if task not in TASKS:
-        raise CondsimError(f"GeneCIS has no task {task!r}. {did_you_mean(str(task), TASKS)}")
+    require_one_of("tasks", task, TASKS)
     return "visual_genome" if task.endswith("attribute") else "coco"
 
 

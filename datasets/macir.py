@@ -11,7 +11,7 @@ import numpy as np
 from condsim.datasets.annotations import Entry, Line, Text, keep_some, read_list, validate
 from condsim.datasets.grouping import word_codes
 from condsim.datasets.image_files import folder_of, image_folder, index_below, inner, moved, relative_file, with_files
-from condsim.harness.errors import CondsimError, did_you_mean
+from condsim.harness.errors import CondsimError, require_one_of
 from condsim.harness.task import Benchmark, ImageTable, Labels, OnError, Ragged, Task
 
 METRICS = ("recall@1",)
@@ -55,8 +55,7 @@ def load(
     is one task per type of composition and of change, such as "color_remove". The reference is removed from the
     ranking. Labels of the queries are their types of change. ``images`` None: no image is looked up.
     """
-    if candidates not in CANDIDATES:
-        raise CondsimError(f"benchmark.candidates={candidates!r}. {did_you_mean(str(candidates), CANDIDATES)}")
+    require_one_of("benchmark.candidates", candidates, CANDIDATES)
     folder = inner(folder_of(annotations, "benchmark.annotations", ANNOTATIONS), "meta_data")
     root = image_folder(images, IMAGES, on_error)
     index = None if root is None else index_below(root, "images")

@@ -12,7 +12,7 @@ import numpy as np
 from condsim.datasets.annotations import keep_valid
 from condsim.datasets.grouping import rows_by_code, word_codes
 from condsim.datasets.image_files import folder_of, inner, shown_path
-from condsim.harness.errors import CondsimError, did_you_mean
+from condsim.harness.errors import CondsimError, require_one_of
 from condsim.harness.images import IMAGE_SUFFIXES
 from condsim.harness.json_files import read_json
 from condsim.harness.names import clean_label, notes_on_alike, unusable_character
@@ -152,10 +152,8 @@ def read_task(
     Relevant, by ``name``: "test" the images of "<target adjective> <noun>"; "adjective" those of any noun in the target
     state; "noun" those of the noun in any state, except the query's own image.
     """
-    if name not in TASKS:
-        raise CondsimError(f"MIT-States has no task {name!r}. {did_you_mean(str(name), TASKS)}")
-    if text not in ("adjective", "adjective noun"):
-        raise CondsimError(f"benchmark.text={text!r}. {did_you_mean(str(text), ('adjective', 'adjective noun'))}")
+    require_one_of("tasks", name, TASKS)
+    require_one_of("benchmark.text", text, ("adjective", "adjective noun"))
     exists = np.zeros((len(split.nouns), len(split.adjectives)), dtype=bool)
     exists[split.noun, split.adjective] = True
     targets = exists[split.noun]

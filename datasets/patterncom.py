@@ -12,7 +12,7 @@ import numpy as np
 from condsim.datasets.annotations import keep_some, read_each_line, shown
 from condsim.datasets.grouping import word_codes
 from condsim.datasets.image_files import folder_of, image_folder, index_below, inner, moved, with_files
-from condsim.harness.errors import CondsimError, did_you_mean
+from condsim.harness.errors import CondsimError, require_one_of
 from condsim.harness.images import IMAGE_SUFFIXES
 from condsim.harness.json_files import read_text
 from condsim.harness.names import unusable_character
@@ -72,8 +72,7 @@ def load(
     root = image_folder(images, IMAGES, on_error)
     chosen = tuple(tasks or ATTRIBUTES)
     for attribute in chosen:
-        if attribute not in ATTRIBUTES:
-            raise CondsimError(f"PatternCom has no task {attribute!r}. {did_you_mean(str(attribute), ATTRIBUTES)}")
+        require_one_of("tasks", attribute, ATTRIBUTES)
     index = None if root is None else index_images(root)
     if gallery:
         path = Path(gallery).expanduser()

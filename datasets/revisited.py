@@ -20,7 +20,7 @@ from condsim.datasets.image_files import (
     relative_file,
     with_files,
 )
-from condsim.harness.errors import CondsimError, did_you_mean
+from condsim.harness.errors import CondsimError, require_one_of
 from condsim.harness.json_files import read_text
 from condsim.harness.task import Benchmark, ImageTable, OnError, Ragged, Task
 
@@ -84,8 +84,7 @@ def load(
     """
     if not dataset:
         raise CondsimError(f"benchmark.dataset is not set: it should be one of {', '.join(DATASETS)}")
-    if dataset not in DATASETS:
-        raise CondsimError(f"benchmark.dataset={dataset!r} is not a dataset here. {did_you_mean(dataset, DATASETS)}")
+    require_one_of("benchmark.dataset", dataset, DATASETS)
     more = DATASETS[dataset].distractors if distractors else None
     if distractors and more is None:
         raise CondsimError(f"benchmark.distractors=true: {dataset} has no distractors; set it to false")

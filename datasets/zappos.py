@@ -8,7 +8,7 @@ import numpy as np
 
 from condsim.datasets.annotations import read_each_line, shown
 from condsim.datasets.image_files import folder_of, image_folder, index_below, moved, relative_file, with_files
-from condsim.harness.errors import CondsimError, did_you_mean
+from condsim.harness.errors import CondsimError, require_one_of
 from condsim.harness.json_files import read_text
 from condsim.harness.task import Benchmark, ImageTable, OnError, Ragged, Task
 
@@ -45,12 +45,8 @@ def load(
     root = image_folder(images, IMAGES, on_error)
     texts = {**CONDITIONS, **(conditions or {})}
     for condition in texts:
-        if condition not in CONDITIONS:
-            raise CondsimError(
-                f"benchmark.conditions: {condition!r} is no condition. {did_you_mean(condition, CONDITIONS)}"
-            )
-    if split not in SPLITS:
-        raise CondsimError(f"benchmark.split={split!r} is no split of the triplets. {did_you_mean(str(split), SPLITS)}")
+        require_one_of("benchmark.conditions", condition, CONDITIONS)
+    require_one_of("benchmark.split", split, SPLITS)
     listing = folder / "filenames.json"
     lines = read_text(listing, "the paths of UT-Zap50K's images, one per line").splitlines()
     files = [relative_file(line, f"{listing}: line {i + 1}") for i, line in enumerate(lines)]

@@ -63,6 +63,12 @@ def _squashed(name: str) -> str:
     return "".join(filter(str.isalnum, name)).casefold()
 
 
+def require_one_of(setting: str, value: object, known: Collection[str]) -> None:
+    """Raises CondsimError with the nearest of ``known`` where ``value`` is none of them."""
+    if value not in known:
+        raise CondsimError(f"{setting}={value}: unknown. {did_you_mean(str(value), known)}")
+
+
 def nearest_id(name: str, ids: Collection[str]) -> str:
     """A sentence with the ids of data nearest to ``name``.
 

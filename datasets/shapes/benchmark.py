@@ -7,7 +7,7 @@ from pathlib import Path
 
 from condsim.datasets.shapes.kept_tasks import keep, read_kept, state_of
 from condsim.datasets.shapes.sizes import WorldSizes, missing_parts, world_folder
-from condsim.harness.errors import CondsimError, did_you_mean
+from condsim.harness.errors import require_one_of
 from condsim.harness.paths import default_cache_dir
 from condsim.harness.task import Benchmark
 
@@ -28,10 +28,7 @@ def load(
     ``cache_dir``: the folder in which the world is rendered on first use (None: the default cache). ``split``: "val"
     has the same tasks in a world of another seed, half as large; the training world's seed is a third one.
     """
-    if split not in SPLITS:
-        raise CondsimError(
-            f"benchmark.split={split}: the embedded benchmark has no such split. {did_you_mean(split, SPLITS)}"
-        )
+    require_one_of("benchmark.split", split, SPLITS)
     cache = default_cache_dir() if cache_dir is None else Path(cache_dir).expanduser()
     seed, sizes, variant = (0, WorldSizes(), "") if split == "test" else (2, VALIDATION, f"split={split}")
     root = world_folder(cache, seed, sizes)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
-from condsim.harness.errors import CondsimError, did_you_mean
+from condsim.harness.errors import CondsimError, did_you_mean, require_one_of
 from condsim.harness.paths import resolve
 from condsim.methods.phrases.entries import Values, read_entries, read_sections, spelling
 from condsim.methods.phrases.source import Phrases
@@ -19,8 +19,7 @@ class Lexicon:
 
     def __init__(self, section: str = "common", file: str | None = None) -> None:
         sections = _sections()
-        if section not in sections:
-            raise CondsimError(f"phrases.section={section}: no such section. {did_you_mean(section, sections)}")
+        require_one_of("phrases.section", section, sections)
         self.entries = dict(sections[section])
         if file is not None:
             self.entries |= read_entries(resolve(file))

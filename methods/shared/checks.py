@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from condsim.harness.errors import CondsimError, did_you_mean
+from condsim.harness.errors import CondsimError, require_one_of
 
 
 def at_least(least: float, **settings: float | None) -> None:
@@ -29,8 +29,7 @@ def share(**settings: float) -> None:
 
 def one_of(known: Collection[str], **settings: str) -> None:
     for name, value in settings.items():
-        if value not in known:
-            raise CondsimError(f"method.{name}={value}: unknown. {did_you_mean(str(value), known)}")
+        require_one_of(f"method.{name}", value, known)
 
 
 def has_slot(**templates: str) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from condsim.harness.errors import CondsimError, did_you_mean
+from condsim.harness.errors import CondsimError, require_one_of
 from condsim.harness.files import atomic
 from condsim.harness.progress import track
 from condsim.harness.state_dict import check_archive
@@ -47,12 +47,8 @@ class Recipe:
                 raise CondsimError(f"training.{name} must be at least 1, not {getattr(self, name)}")
         if self.learning_rate <= 0:
             raise CondsimError(f"training.learning_rate must be above 0, not {self.learning_rate}")
-        for label, value, known in (
-            ("optimizer", self.optimizer, OPTIMIZERS),
-            ("precision", self.precision, ("fp32", "bf16")),
-        ):
-            if value not in known:
-                raise CondsimError(f"training.{label} is {value!r}. {did_you_mean(str(value), known)}")
+        require_one_of("training.optimizer", self.optimizer, OPTIMIZERS)
+        require_one_of("training.precision", self.precision, ("fp32", "bf16"))
 
     def rate(self, step: int) -> float:
         """The learning rate of a step."""

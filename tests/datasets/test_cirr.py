@@ -152,7 +152,7 @@ def test_options(tmp_path: Path) -> None:
     benchmark = instantiate(config.benchmark)
     assert benchmark.tasks[0].metrics == ("recall@2",)
     assert benchmark.headlines == {}
-    with pytest.raises(CondsimError, match=r"no split 'test'. Did you mean 'test1'"):
+    with pytest.raises(CondsimError, match=r"benchmark\.split=test: unknown. Did you mean 'test1'"):
         cirr.load(**files.arguments | {"split": "test"})
     with pytest.raises(CondsimError, match=r"benchmark\.annotations is not set"):
         cirr.load(None, files.arguments["images"])

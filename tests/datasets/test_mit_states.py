@@ -106,7 +106,7 @@ def test_options(tmp_path: Path) -> None:
         ({"test_nouns": ["wool", "wool"]}, "duplicate noun 'wool'"),
         ({"test_nouns": "no.json"}, "no.json does not exist"),
         ({"text": "adjective nuon"}, "Did you mean 'adjective noun'"),
-        ({"tasks": ["tests"]}, "no task 'tests'. Did you mean 'test'"),
+        ({"tasks": ["tests"]}, "tasks=tests: unknown. Did you mean 'test'"),
     ],
 )
 def test_faults(tmp_path: Path, arguments: dict[str, Any], message: str) -> None:
