@@ -11,7 +11,7 @@ from pydantic import Field
 
 from condsim.datasets.annotations import Entry, Line, Text, keep_some, read_list, shown, validate
 from condsim.datasets.circo_submission import LENGTH, write_submission
-from condsim.datasets.grouping import label_lists, word_codes
+from condsim.datasets.grouping import composed, label_lists
 from condsim.datasets.image_files import folder_of, image_index, inner, relative_file, required_images, with_files
 from condsim.harness.errors import CondsimError, require_one_of
 from condsim.harness.json_files import read_json
@@ -98,21 +98,16 @@ def load(
         return query
 
     queries, skipped = keep_some(read_list(path, "a list of CIRCO queries"), read, on_error, path)
-    texts, condition = word_codes(TEXTS[text](query.relative_caption, query.shared_concept) for query in queries)
-    reference = np.array([rows[query.reference_img_id] for query in queries], dtype=np.int64)
+    texts = (TEXTS[text](query.relative_caption, query.shared_concept) for query in queries)
     known = [query for query in queries if isinstance(query, QueryWithTarget)]
     task = Task(
         benchmark=name,
         name=split,
         images=ImageTable(root, tuple(files.values())),
-        conditions=tuple((words,) for words in texts),
-        condition=condition,
-        reference=reference,
+        **composed(texts, (rows[query.reference_img_id] for query in queries)),
         relevant=Ragged.of([[rows[image] for image in query.gt_img_ids] for query in known] or [[] for _ in queries]),
         metrics=() if withheld else METRICS if metrics is None else tuple(metrics),
         gallery=np.arange(len(rows), dtype=np.int64),
-        clusters=reference,
-        cluster_name="reference",
         query_ids=tuple(str(query.id) for query in queries),
         labels=label_lists([query.semantic_aspects for query in known]) if known else None,
         target=np.array([rows[query.target_img_id] for query in known], dtype=np.int64) if known else None,

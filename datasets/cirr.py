@@ -11,7 +11,7 @@ from pydantic import Field
 
 from condsim.datasets.annotations import Entry, Line, Text, keep_some, read_list, shown, validate
 from condsim.datasets.cirr_submission import LENGTHS, VERSION, write_submission
-from condsim.datasets.grouping import word_codes
+from condsim.datasets.grouping import composed
 from condsim.datasets.image_files import NamedFiles, folder_of, inner, relative_file, required_images, with_files
 from condsim.harness.errors import CondsimError, require_one_of
 from condsim.harness.json_files import read_json
@@ -82,15 +82,12 @@ def load(
         return query
 
     queries, skipped = keep_some(read_list(path, "a list of CIRR queries"), read, on_error, path)
-    captions, condition = word_codes(query.caption for query in queries)
     reference = np.array([rows[query.reference] for query in queries], dtype=np.int64)
     task = Task(
         benchmark=name,
         name=split,
         images=ImageTable(root, tuple(files.values()), files=on_disk.files),
-        conditions=tuple((caption,) for caption in captions),
-        condition=condition,
-        reference=reference,
+        **composed((query.caption for query in queries), reference),
         relevant=Ragged.of(
             [rows[query.target_hard]] if isinstance(query, QueryWithTarget) else [] for query in queries
         ),
@@ -100,8 +97,6 @@ def load(
         subset=Ragged.of(
             [rows[member] for member in query.img_set.members if member != query.reference] for query in queries
         ),
-        clusters=reference,
-        cluster_name="reference",
         query_ids=tuple(str(query.pairid) for query in queries),
         submission=Submission(max(LENGTHS.values()), write_submission) if withheld else None,
         skipped=skipped,

@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import Field
 
 from condsim.datasets.annotations import Entry, ImageName, Text, keep_some, read_list, read_name_lists, validate
-from condsim.datasets.grouping import word_codes
+from condsim.datasets.grouping import composed
 from condsim.datasets.image_files import folder_of, image_index, moved, require_image, required_images
 from condsim.harness.errors import CondsimError, require_one_of
 from condsim.harness.task import Benchmark, ImageTable, Kinds, OnError, Ragged, Task
@@ -142,20 +142,14 @@ def read_task(
         dilation=DILATION,
         files=moved((file for file, _ in rows), index),
     )
-    conditions, condition = word_codes(condition for _, _, condition in templates)
-    reference = np.array([row[0] for row in lists], dtype=np.int64)
     return Task(
         benchmark=benchmark,
         name=name,
         images=images,
-        conditions=tuple((text,) for text in conditions),
-        condition=condition,
-        reference=reference,
+        **composed((condition for _, _, condition in templates), (row[0] for row in lists)),
         relevant=Ragged.of([row[1]] for row in lists),
         metrics=METRICS,
         candidates=Ragged.of(row[1:] for row in lists),
-        clusters=reference,
-        cluster_name="reference",
         query_ids=tuple(str(i) for i, _, _ in templates),
         kinds=None if entry_kinds is None else _kinds([entry_kinds[i] for i, _, _ in templates]),
         skipped=skipped,

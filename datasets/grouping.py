@@ -1,8 +1,9 @@
-"""Words as integer codes, the rows with each code, and labels of queries."""
+"""Words as integer codes, the rows with each code, and what queries have in common."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +16,17 @@ def word_codes(words: Iterable[str]) -> tuple[tuple[str, ...], Rows]:
     names = tuple(sorted(set(words)))
     numbers = {word: number for number, word in enumerate(names)}
     return names, np.array([numbers[word] for word in words], dtype=np.int64)
+
+
+def composed(texts: Iterable[str], reference: Iterable[int]) -> dict[str, Any]:
+    """The fields of a ``Task`` whose queries are a text and a reference each: those of one reference are a cluster."""
+    words, condition = word_codes(texts)
+    rows = np.array(list(reference), dtype=np.int64)
+    conditions = tuple((text,) for text in words)
+    return {
+        "conditions": conditions, "condition": condition, "reference": rows, "clusters": rows,
+        "cluster_name": "reference",
+    }  # fmt: skip
 
 
 def rows_by_code(codes: Rows, count: int) -> Ragged:

@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import BeforeValidator, Field
 
 from condsim.datasets.annotations import Entry, Line, Text, keep_some, read_list, validate
-from condsim.datasets.grouping import word_codes
+from condsim.datasets.grouping import composed
 from condsim.datasets.image_files import folder_of, image_folder, image_index, inner, moved, relative_file, with_files
 from condsim.harness.errors import CondsimError
 from condsim.harness.task import Benchmark, ImageTable, OnError, Ragged, Task
@@ -70,8 +70,6 @@ def load(
         return query, reference, target
 
     queries, skipped = keep_some(read_list(path, "a list of LaSCo's queries"), read, on_error, path)
-    texts, condition = word_codes(query.text for query, *_ in queries)
-    reference = np.array([rows[file] for _, file, _ in queries], dtype=np.int64)
     idents = [str(query.qid) for query, *_ in queries]
     names = tuple(rows)
     index = None if root is None else image_index(root, ("val2014", "val/val2014"))
@@ -79,14 +77,10 @@ def load(
         benchmark=name,
         name="val",
         images=ImageTable(root or folder, names, files=moved(names, index)),
-        conditions=tuple((text,) for text in texts),
-        condition=condition,
-        reference=reference,
+        **composed((query.text for query, *_ in queries), (rows[file] for _, file, _ in queries)),
         relevant=Ragged.of([rows[file]] for *_, file in queries),
         metrics=tuple(metrics),
         gallery=np.arange(size, dtype=np.int64),
-        clusters=reference,
-        cluster_name="reference",
         query_ids=tuple(idents) if len(set(idents)) == len(idents) else None,
         skipped=skipped,
     )

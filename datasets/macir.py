@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from condsim.datasets.annotations import Entry, Line, Text, keep_some, read_list, validate
-from condsim.datasets.grouping import word_codes
+from condsim.datasets.grouping import composed, word_codes
 from condsim.datasets.image_files import folder_of, image_folder, index_below, inner, moved, relative_file, with_files
 from condsim.harness.errors import CondsimError, require_one_of
 from condsim.harness.task import Benchmark, ImageTable, Labels, OnError, Ragged, Task
@@ -119,7 +119,6 @@ def _tasks(
         if not ranked:
             continue
         chosen = [queries[i] for i in ranked]
-        texts, condition = word_codes(query.relative_caption for query in chosen)
         changes, change = word_codes(query.condition_type for query in chosen)
         reference = np.array([rows[query.reference_image] for query in chosen], dtype=np.int64)
         target = [rows[query.target_image] for query in chosen]
@@ -133,16 +132,12 @@ def _tasks(
                 benchmark=benchmark,
                 name=kind + suffix,
                 images=images,
-                conditions=tuple((text,) for text in texts),
-                condition=condition,
-                reference=reference,
+                **composed((query.relative_caption for query in chosen), reference),
                 relevant=Ragged.of(target_lists),
                 metrics=tuple(metrics),
                 candidates=Ragged.of(candidates) if restricted else None,
                 gallery=None if restricted else np.arange(len(lists.gallery), dtype=np.int64),
                 excluded=None if restricted else Ragged.of(reference[:, None]),
-                clusters=reference,
-                cluster_name="reference",
                 query_ids=tuple(map(str, ranked)),
                 labels=Labels(changes, Ragged.of(change[:, None])),
                 counts_unanswerable=restricted,

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from condsim.datasets.annotations import keep_some, read_each_line, shown
-from condsim.datasets.grouping import word_codes
+from condsim.datasets.grouping import composed
 from condsim.datasets.image_files import folder_of, image_folder, index_below, inner, moved, with_files
 from condsim.harness.errors import CondsimError, require_one_of
 from condsim.harness.images import IMAGE_SUFFIXES
@@ -140,20 +140,14 @@ def _task(
     ]
     if not queries:
         raise CondsimError(f"{path}: no class has two values of {attribute}, so there is no query")
-    texts, condition = word_codes(value for _, value in queries)
-    reference = np.array([rows[line.image] for line, _ in queries], dtype=np.int64)
     return Task(
         benchmark=benchmark,
         name=attribute,
         images=images,
-        conditions=tuple((text,) for text in texts),
-        condition=condition,
-        reference=reference,
+        **composed((value for _, value in queries), (rows[line.image] for line, _ in queries)),
         relevant=Ragged.of(positives[_merged(line), value] for line, value in queries),
         metrics=tuple(metrics),
         gallery=np.arange(len(images), dtype=np.int64),
-        clusters=reference,
-        cluster_name="reference",
         query_ids=tuple(f"{line.image} {value}" for line, value in queries),
         skipped=(*skipped, *absent),
     )
