@@ -66,11 +66,8 @@ def load(
 ) -> Benchmark:
     """One task, named after the split: the gallery is every image of COCO's list, the query's reference among them.
 
-    ``text``: one of ``TEXTS``. ``metrics`` None: all that the split allows. With "skip" an image without a file leaves
-    the gallery, and so do the queries that need it.
-
-    ``image_info`` None: COCO's list is in the image folder's annotations/, or beside it. On test the ground truth is
-    withheld, so it has no metrics: ``datasets.circo_submission`` writes the file for the official server instead.
+    On test the ground truth is withheld, so it has no metrics: ``datasets.circo_submission`` writes the file for the
+    official server instead.
     """
     require_one_of("benchmark.split", split, SPLITS)
     require_one_of("benchmark.text", text, TEXTS)

@@ -51,11 +51,8 @@ def load(
 ) -> Benchmark:
     """One task, named after the split: the gallery is every name of the split file except the query's own reference.
 
-    ``metrics`` None: all that the split allows. ``subset`` of the task is the five other members of the query's image
-    set, in file order. With "skip" an image without a file leaves the gallery, and so do the queries that need it.
-
-    On test1 the targets are withheld, so it has no metrics: ``datasets.cirr_submission`` writes the files for the
-    official server instead.
+    ``subset`` of the task is the five other members of the query's image set, in file order. On test1 the targets are
+    withheld, so it has no metrics: ``datasets.cirr_submission`` writes the files for the official server instead.
     """
     require_one_of("benchmark.split", split, SPLITS)
     withheld = split == "test1"

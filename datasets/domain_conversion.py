@@ -108,8 +108,7 @@ def load(
     """One task per source domain, to every other domain, and the mean over the sources.
 
     The benchmark is named after ``dataset``, one of ``DATASETS``. With "imagenet_pic2word", Pic2Word's older protocol,
-    there is one task per target domain instead, from photographs alone. ``text``: one of ``TEXTS``; None, like
-    ``metrics`` None: the dataset's own. ``images`` None: no image is looked up, to run from precomputed features.
+    there is one task per target domain instead, from photographs alone.
     """
     if not dataset:
         raise CondsimError(f"benchmark.dataset is not set: it should be one of {', '.join(DATASETS)}")

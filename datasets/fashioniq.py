@@ -71,12 +71,7 @@ def load(
     tasks: Sequence[str] | None = None,
     name: str = "fashioniq",
 ) -> Benchmark:
-    """One task for each category of the validation split, and the means over them.
-
-    ``text``: one of ``TEXTS``. ``gallery``: "original" (every image of the split file) or "val" (candidates and targets
-    of the queries alone, VAL's protocol). ``available``: a file of image names; the others leave the gallery, and so do
-    the queries that need them. ``images`` None: no image is looked up, to run from precomputed features.
-    """
+    """One task for each category of the validation split, and the means over them."""
     folder = folder_of(annotations, "benchmark.annotations", ANNOTATIONS)
     root = image_folder(images, IMAGES, on_error)
     index = None if root is None else index_images(root)

@@ -64,10 +64,9 @@ def load(
     on_error: OnError = "raise",
     name: str = "genecis",
 ) -> Benchmark:
-    """The four tasks (or those of ``tasks``) from the template files and the two image folders.
+    """The four tasks (or those of ``tasks``), each with the image folder that it needs.
 
-    ``templates`` holds ``<task>.json``; ``visual_genome`` the images of the attribute tasks, ``coco`` those of the
-    object tasks: only the folder that a chosen task needs is required. The headline is the tasks' mean Recall@1.
+    The headline is the tasks' mean Recall@1.
     """
     chosen = tuple(tasks or TASKS)
     for task in chosen:

@@ -30,8 +30,7 @@ def load(
 ) -> Benchmark:
     """Two tasks, "private" and "public": the two parts of the test images, against every index image.
 
-    Test images whose Usage is Ignored, or whose images are None, are no queries. ``images`` None: no image is looked
-    up, to run from precomputed features.
+    Test images whose Usage is Ignored, or whose images are None, are no queries.
     """
     folder = folder_of(annotations, "benchmark.annotations", ANNOTATIONS)
     root = image_folder(images, IMAGES, on_error)

@@ -44,8 +44,7 @@ def load(
 
     Positive is a database image of the query's instance with the query's text, letter by letter. A database image that
     is listed under several instances or texts is one row of the image table, and one candidate per line. With "skip", a
-    missing image takes all queries of its instance with it. ``images`` None: no image is looked up, to run from
-    precomputed features.
+    missing image takes all queries of its instance with it.
     """
     folder = inner(folder_of(annotations, "benchmark.annotations", ANNOTATIONS), "annotations")
     root = image_folder(images, IMAGES, on_error)

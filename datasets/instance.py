@@ -58,10 +58,8 @@ def load(
 
     A query image that is in the gallery too is taken out of its own gallery and positives. With "skip", missing images
     are left out of the gallery, and so are queries that have no other positive. Names of images are compared in the
-    spelling of ``names.clean_path``, in both tables.
-
-    ``clusters="reference"``: queries of one image are a cluster of the intervals and tests; None: all are independent.
-    Without ``images`` no image file is looked up: names are then keys into a precomputed backbone's feature files.
+    spelling of ``names.clean_path``, in both tables. Without ``images`` they are keys into a precomputed backbone's
+    feature files.
     """
     for option, value, what in (("queries", queries, QUERIES), ("gallery", gallery, GALLERY)):
         if not value:

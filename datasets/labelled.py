@@ -41,11 +41,9 @@ def load(
 ) -> Benchmark:
     """One task per condition, and one for each list of ``together`` (several conditions at once).
 
-    The images and labels come from ``table`` and ``images``, or from Hugging Face ``datasets``: ``dataset`` holds the
-    arguments of ``load_dataset`` (path: a hub name, "imagefolder" or "parquet"; split; data_dir; ...). ``conditions``
-    names the label columns (None: see ``label_columns``) or maps each to its text; the default text is the column's
-    name. The headline "average" is the mean over the single conditions of the first of ``metrics``. Names of columns
-    and labels are compared in the spelling of ``names.clean_label``.
+    The text of a condition is the column's name unless ``conditions`` maps it to another. The headline "average" is the
+    mean over the single conditions of the first of ``metrics``. Names of columns and labels are compared in the
+    spelling of ``names.clean_label``.
 
     The tasks share one image table, one split and one gallery. The split query : database = ``queries`` : 1 -
     ``queries`` is drawn by ``seed`` over the image names in order, so the order of the table's rows does not matter;
@@ -73,7 +71,7 @@ def load(
     require_columns(frame.columns, [image_column], where)
     if conditions is None:
         conditions, notes = label_columns(frame, image_column, where)
-    texts = _condition_texts(frame, image_column, conditions)
+    texts = _condition_texts(conditions)
     columns = list(texts)
     require_columns(frame.columns, columns, where)
     if not columns:
@@ -177,16 +175,11 @@ def _notes_on_labels(frame: pd.DataFrame, columns: Sequence[str], where: str) ->
     return notes
 
 
-def _condition_texts(
-    frame: pd.DataFrame, image_column: str, conditions: Sequence[str] | Mapping[str, str] | None
-) -> dict[str, str]:
+def _condition_texts(conditions: Sequence[str] | Mapping[str, str]) -> dict[str, str]:
     """Label column -> the text of its condition."""
-    if isinstance(conditions, Mapping):
-        return {clean_label(str(column)): clean_label(str(text)) for column, text in conditions.items()}
-    names = [column for column in frame.columns if column != image_column] if conditions is None else conditions
-    if isinstance(names, str):
-        names = [names]
-    return {name: name for name in (clean_label(str(name)) for name in names)}
+    if not isinstance(conditions, Mapping):
+        conditions = {name: name for name in ([conditions] if isinstance(conditions, str) else conditions)}
+    return {clean_label(str(column)): clean_label(str(text)) for column, text in conditions.items()}
 
 
 def _read_rows(

@@ -46,10 +46,7 @@ def load(
     tasks: Sequence[str] | None = None,
     name: str = "lasco",
 ) -> Benchmark:
-    """One task, "val": the queries against every image of the corpus. The reference stays in the gallery.
-
-    ``images`` None: no image is looked up, to run from precomputed features.
-    """
+    """One task, "val": the queries against every image of the corpus. The reference stays in the gallery."""
     folder = inner(folder_of(annotations, "benchmark.annotations", ANNOTATIONS), "downloads")
     root = image_folder(images, IMAGES, on_error)
     path, corpus = folder / QUERIES, folder / CORPUS

@@ -53,7 +53,7 @@ def load(
 
     ``candidates``: "full" (every image), or "restricted" (the images made from the reference's own image); then there
     is one task per type of composition and of change, such as "color_remove". The reference is removed from the
-    ranking. Labels of the queries are their types of change. ``images`` None: no image is looked up.
+    ranking. Labels of the queries are their types of change.
     """
     require_one_of("benchmark.candidates", candidates, CANDIDATES)
     folder = inner(folder_of(annotations, "benchmark.annotations", ANNOTATIONS), "meta_data")

@@ -55,10 +55,7 @@ def load(
     on_error: OnError = "raise",
     name: str = "mit_states",
 ) -> Benchmark:
-    """Tasks ``test`` (the field's recall), ``adjective`` and ``noun`` (the same queries, a hit shares only that word).
-
-    ``test_nouns`` is the list of the test split's nouns, a JSON file with it, or None for the published list.
-    """
+    """Tasks ``test`` (the field's recall), ``adjective`` and ``noun`` (same queries, a hit shares that word alone)."""
     chosen = tuple(tasks or TASKS)
     root = inner(folder_of(images, "benchmark.images", LAYOUT), "images")
     nouns = read_nouns(test_nouns)

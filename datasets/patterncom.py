@@ -64,9 +64,6 @@ def load(
 
     Every line of an attribute's file is a query for each other value of the attribute in its class. Positive is an
     image of the same class, in the merged sense, with that value. The query image stays in the gallery.
-
-    ``gallery``: a file with the names of PatternNet's images, one per line; None: every image in ``images``. ``images``
-    None: no image is looked up, to run from precomputed features; then ``gallery`` is needed.
     """
     folder = inner(folder_of(annotations, "benchmark.annotations", ANNOTATIONS), "PatternCom")
     root = image_folder(images, IMAGES, on_error)

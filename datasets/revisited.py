@@ -78,9 +78,8 @@ def load(
     The same queries and gallery in every task; a query that has nothing relevant in a task is left out of it. Query
     pictures are cropped by their boxes.
 
-    The benchmark is named after ``dataset``, with ``_1m`` or ``_100k`` if it has ``distractors``. ``annotations`` None:
-    the ground truth is in ``images``. ``images`` None: no image is looked up, to run from precomputed features (of
-    cropped query pictures).
+    The benchmark is named after ``dataset``, with ``_1m`` or ``_100k`` if it has ``distractors``. Precomputed features
+    are those of cropped query pictures.
     """
     if not dataset:
         raise CondsimError(f"benchmark.dataset is not set: it should be one of {', '.join(DATASETS)}")

@@ -38,8 +38,6 @@ def load(
     """One task per condition, and the mean over them. Recall@1 over the two candidates is the triplet accuracy.
 
     A line "anchor far close" of a triplet list is a query: the anchor ranks close and far, and close is relevant.
-
-    ``conditions``: task -> the text of its condition; None: ``CONDITIONS``. ``images`` None: no image is looked up.
     """
     folder = folder_of(annotations, "benchmark.annotations", ANNOTATIONS)
     root = image_folder(images, IMAGES, on_error)

@@ -1,7 +1,7 @@
 """Relations in captions: (subject, predicate, object), from a dependency parse.
 
 The parser is SceneGraphParser, as in GeneCIS (section 5.2), with spaCy's small English model. It finds relations
-between nouns only. Two optional extensions are ours: adjectives of nouns, and nouns in a list.
+between nouns only. Adjectives of nouns and nouns in a list are extensions of ours.
 """
 
 from __future__ import annotations
@@ -47,13 +47,9 @@ class RelationParser(Protocol):
 
 
 class SceneGraphRelations:
-    """SceneGraphParser's relations, with two optional extensions of ours.
+    """SceneGraphParser's relations, with two optional extensions of ours (``conf/parser/scene_graph.yaml``).
 
-    ``objects``: "head" takes the object's noun alone ("on canvas": the paper's example), "phrase" its adjectives too
-    ("on black background"; ours, for captions with few nouns). ``compounds``: "olive tree" is one noun; if false, the
-    noun is "tree". ``attributes`` adds adjectives, before a noun or after "is", as relations with an empty predicate;
-    ``lists`` adds relations between nouns that are listed with "and" (both ours). Relations with a subject or object in
-    ``ignore`` are dropped: words for the picture itself ("photo of").
+    An adjective, before a noun or after "is", is a relation with an empty predicate.
     """
 
     def __init__(
