@@ -125,10 +125,7 @@ def _allowed(task: Task, metric: str) -> dict[str, tuple[str, Collection[str]]]:
     names = _names(task)
     gallery = {names[row] for row in task.gallery_rows}
     return {
-        pair: (
-            names[task.reference[i]],
-            gallery if metric == "recall" else {names[row] for row in task.subset[i]},
-        )
+        pair: (names[task.reference[i]], gallery if metric == "recall" else {names[row] for row in task.subset[i]})
         for i, pair in enumerate(task.query_ids)
     }
 

@@ -10,9 +10,7 @@ from pydantic import BeforeValidator, Field
 
 from condsim.datasets.annotations import Entry, ImageName, Text, read_list, validate
 from condsim.datasets.genecis import Crop
-from condsim.datasets.templates import (
-    Instance,
-)
+from condsim.datasets.templates import Instance
 from condsim.harness.categories import bags_from_panoptic
 from condsim.harness.errors import CondsimError
 from condsim.harness.json_files import read_json

@@ -163,13 +163,7 @@ class BasicScorer(TwoSided):
     """
 
     def __init__(
-        self,
-        method: Basic,
-        items: Tensor,
-        texts: Tensor,
-        image_mean: Tensor,
-        text_mean: Tensor,
-        basis: Tensor | None,
+        self, method: Basic, items: Tensor, texts: Tensor, image_mean: Tensor, text_mean: Tensor, basis: Tensor | None
     ) -> None:
         self.method = method
         self.image_mean = image_mean

@@ -67,10 +67,7 @@ class SpecificFocusAttribute(_Specific):
     sharded = True
 
     def __init__(
-        self,
-        tasks: Sequence[str] = ("focus_attribute",),
-        templates: str = "plain",
-        phrases: Phrases | None = None,
+        self, tasks: Sequence[str] = ("focus_attribute",), templates: str = "plain", phrases: Phrases | None = None
     ) -> None:
         super().__init__(tasks)
         one_of(TEMPLATES, templates=templates)

@@ -187,11 +187,7 @@ class HubCaptions:
     """
 
     def __init__(
-        self,
-        dataset: Mapping[str, Any],
-        image: str = "jpg",
-        caption: str = "txt",
-        images: str | Path | None = None,
+        self, dataset: Mapping[str, Any], image: str = "jpg", caption: str = "txt", images: str | Path | None = None
     ) -> None:
         self.dataset = {key: value for key, value in dataset.items() if value is not None}
         self.image, self.caption = image, caption

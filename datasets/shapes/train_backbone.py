@@ -313,12 +313,7 @@ def _resume(
 
 
 def _checkpoint(
-    config: Mapping[str, Any],
-    step: int,
-    seconds: float,
-    model: Any,
-    heads: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    config: Mapping[str, Any], step: int, seconds: float, model: Any, heads: nn.Module, optimizer: torch.optim.Optimizer
 ) -> None:
     path = Path(config["checkpoint"])
     with atomic(path) as scratch:

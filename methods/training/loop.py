@@ -180,11 +180,7 @@ def _save(path: Path, running: _Running, model: nn.Module, optimizer: torch.opti
 
 
 def _restore(
-    path: Path,
-    model: nn.Module,
-    parameters: list[nn.Parameter],
-    recipe: Recipe,
-    report: Callable[[str], None],
+    path: Path, model: nn.Module, parameters: list[nn.Parameter], recipe: Recipe, report: Callable[[str], None]
 ) -> tuple[torch.optim.Optimizer, _Running]:
     """The optimizer and the state to continue from: the saved one, or that of step 0."""
     device, optimizer = parameters[0].device, _optimizer(parameters, recipe)

@@ -28,11 +28,7 @@ Report = Callable[[str], None]
 
 
 def train(
-    plan: Plan,
-    path: Path,
-    report: Report = lambda line: None,
-    on_row: OnRow = lambda row: None,
-    force: bool = False,
+    plan: Plan, path: Path, report: Report = lambda line: None, on_row: OnRow = lambda row: None, force: bool = False
 ) -> None:
     """Train unless the checkpoint ``path`` is already there and undamaged; a killed training resumes.
 

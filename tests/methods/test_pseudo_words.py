@@ -194,9 +194,7 @@ def test_weights_of_another_form_are_refused(gallery: Gallery, tmp_path: Path) -
     Searle(str(tmp_path / "bare.pt")).prepare(gallery)
     state = released("searle") | {"layers.3.weight": torch.zeros(HIDDEN, HIDDEN + 1)}
     torch.save({"Phi": state}, tmp_path / "odd.pt")
-    with pytest.raises(
-        CondsimError, match=r"sizes of its layers contradict each other: .*layers\.3\.weight.*\[14, 15\]"
-    ):
+    with pytest.raises(CondsimError, match=r"sizes of its layers contradict each other: .*layers\.3.*\[14, 15\]"):
         Searle(str(tmp_path / "odd.pt")).prepare(gallery)
 
 
