@@ -1,5 +1,7 @@
 """Tracking never fails a run: what it reports, and what happens when it cannot."""
 
+import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,10 +10,12 @@ import pytest
 
 from builders import Methods, make_results
 from condsim.harness.errors import CondsimError
+from condsim.harness.paths import safe_name
 from condsim.harness.results.leaderboard import Leaderboard
 from condsim.harness.run.record import Record, find_records
 from condsim.harness.settings.composition import compose_config
 from condsim.harness.tracking.careful import CarefulTracker, metric_numbers
+from condsim.harness.tracking.tensorboard import TensorBoardTracking
 from condsim.harness.tracking.wandb import WandbTracking
 
 TWO: Methods = (("one", 1.0, {}), ("two", 0.0, {"rank": 3}))
@@ -19,6 +23,75 @@ TWO: Methods = (("one", 1.0, {}), ("two", 0.0, {"rank": 3}))
 
 def records(results: Path) -> list[Record]:
     return [record for _, record in find_records(results) if isinstance(record, Record)]
+
+
+def events(folder: Path) -> Any:
+    """What one TensorBoard run's files hold, as TensorBoard itself reads them."""
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    return accumulator.EventAccumulator(str(folder)).Reload()
+
+
+@pytest.mark.slow
+def test_tensorboard_holds_settings_metrics_the_table_and_plots(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+
+    results = make_results(tmp_path / "results", queries=10, methods=TWO)
+    tracker = TensorBoardTracking(results, results / "tensorboard", group="sweep")
+    logged = [record for record in records(results) if record.task == "focus"]
+    for record in logged:
+        tracker.log(record)
+    tracker.finish()
+    assert not tracker.failed, capsys.readouterr().out
+    group = results / "tensorboard/sweep"
+    assert {path.name for path in (group / "toy/focus").iterdir()} == {
+        f"one-{logged[0].run}", f"{safe_name('two rank=3')}-{logged[1].run}",
+    }  # fmt: skip
+    for record, name in zip(logged, ("one", safe_name("two rank=3")), strict=True):
+        found = events(group / "toy/focus" / f"{name}-{record.run}")
+        expected = {**metric_numbers(record), "queries": record.queries}
+        scalars = {tag: found.Scalars(tag)[0].value for tag in found.Tags()["scalars"]}
+        assert scalars == pytest.approx(expected, rel=1e-6)  # kept as float32
+        (config,) = found.Tensors("config/text_summary")[0].tensor_proto.string_val
+        assert json.loads(config) == record.config
+        start = HParamsPluginData.FromString(found.SummaryMetadata("_hparams_/session_start_info").plugin_data.content)
+        settings = start.session_start_info.hparams
+        assert (settings["task"].string_value, settings["method"].string_value) == ("toy/focus", record.method)
+        assert settings["rank"].number_value == record.settings.get("rank", 0)
+    found = events(group / "leaderboard")
+    (table,) = found.Tensors("leaderboard/text_summary")[0].tensor_proto.string_val
+    assert "\n| one " in table.decode()
+    assert set(found.Tags()["images"]) == {"plots/toy-tasks", "plots/toy-cost", "plots/toy-focus-conditions"}
+    assert all(found.Images(tag)[0].width > 200 for tag in found.Tags()["images"])
+
+
+def test_tensorboard_shows_each_training_of_a_sweep(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    tracker = TensorBoardTracking(tmp_path, tmp_path / "tensorboard", group="sweep")
+    for rank in (4, 8):
+        for step in (200, 400):
+            tracker.log_step(f"train toy method.rank={rank}", step, {"loss": rank + step / 1000})
+    tracker.finish()
+    (folder,) = (tmp_path / "tensorboard/sweep").glob("train_toy_method.rank=8*")
+    assert [(e.step, e.value) for e in events(folder).Scalars("loss")] == [
+        (200, pytest.approx(8.2)), (400, pytest.approx(8.4)),
+    ]  # fmt: skip
+
+
+def test_without_tensorboard_one_message_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    results = make_results(tmp_path / "results", queries=10, methods=TWO)
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    tracker = TensorBoardTracking(results, results / "tensorboard")
+    tracker.log_step("train toy", 1, {"loss": 1.0})
+    for record in records(results):
+        tracker.log(record)
+    tracker.finish()
+    assert capsys.readouterr().out.count("pip install 'condsim[tensorboard]'") == 1
 
 
 class Broken(CarefulTracker):
@@ -123,7 +196,7 @@ def test_a_mistyped_mode_is_an_error_before_anything_runs(tmp_path: Path) -> Non
         WandbTracking(tmp_path, "condsim-tests", mode="onlin")
 
 
-@pytest.mark.parametrize("choice", ["none", "wandb"])
+@pytest.mark.parametrize("choice", ["none", "tensorboard", "wandb"])
 def test_every_choice_composes_and_is_made(choice: str, tmp_path: Path) -> None:
     from hydra.utils import instantiate
 
