@@ -54,7 +54,7 @@ def did_you_mean(name: str, choices: Iterable[str], listing: str = "") -> str:
 
 def _near(name: str, choices: Collection[str]) -> list[str]:
     """The choices in which a letter or two differ; else those of which ``name`` is a part: "focus", "vit b 32"."""
-    close = get_close_matches(name, choices, n=len(choices) or 1, cutoff=0.7)
+    close = get_close_matches(name, choices, n=len(choices) or 1, cutoff=0.7 if len(name) > 3 else 0.6)
     typed = _squashed(name)
     return close or [choice for choice in choices if len(typed) > 2 and typed in _squashed(choice)]
 

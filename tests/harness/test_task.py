@@ -94,8 +94,8 @@ def test_the_gallery_of_candidate_lists_is_each_candidate_once() -> None:
 
 
 def test_an_unknown_task_names_the_nearest() -> None:
-    with pytest.raises(CondsimError, match=r"no task 'twoo'\. Did you mean 'two'"):
-        Benchmark("toy", (task(),)).select(["twoo"])
+    with pytest.raises(CondsimError, match=r"no task 'tow'\. Did you mean 'two'"):
+        Benchmark("toy", (task(),)).select(["tow"])
 
 
 def test_another_rule_of_cropping_is_another_question() -> None:
