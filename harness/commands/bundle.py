@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,9 +22,7 @@ examples:
 
 
 def main(argv: Sequence[str]) -> int:
-    parser = Parser(
-        "condsim bundle", description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser("condsim bundle", __doc__, epilog=EXAMPLES)
     add_filters(parser, "bundle only runs")
     parser.add_argument("--output", type=Path, default=Path("bundle.zip"), help="the archive (default: bundle.zip)")
     parser.add_argument("--verify", type=Path, metavar="FILE", help="check an archive, and write nothing")

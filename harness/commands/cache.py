@@ -17,7 +17,7 @@ from condsim.harness.paths import default_cache_dir
 
 def main(argv: Sequence[str]) -> int:
     """`condsim cache`; the exit status is 1 if `verify` finds damage that it does not repair."""
-    parser = Parser("condsim cache", description=__doc__)
+    parser = Parser("condsim cache", __doc__)
     parser.add_argument("--cache-dir", type=Path, default=None, help="default: CONDSIM_CACHE, else ~/.cache/condsim")
     commands = parser.add_subparsers(dest="command", required=True, metavar="ls|verify|prune")
     commands.add_parser("ls", help="list the backbones whose features are stored")

@@ -14,13 +14,11 @@ from condsim.harness.results.results import Results
 
 
 def main(argv: Sequence[str]) -> int:
-    parser = Parser("condsim compare", description=__doc__)
+    parser = Parser("condsim compare", __doc__)
     parser.add_argument(
-        "--task",
-        action="append",
-        metavar="TASK",
+        "--task", action="append", metavar="TASK",
         help="such as shapes/cirr; can be given several times (default: every task)",
-    )
+    )  # fmt: skip
     parser.add_argument("--metric", help="such as recall@1 (default: the task's headline metric)")
     parser.add_argument(
         "--runs", nargs="+", metavar="METHOD", help="compare only these methods, or runs such as 'clay rank=5'"
@@ -30,7 +28,7 @@ def main(argv: Sequence[str]) -> int:
     )
     parser.add_argument("--pairs", action="store_true", help="show every pair too: difference, interval, p")
     parser.add_argument("--latex", type=Path, metavar="FILE", help="also write the tables as LaTeX")
-    parser.add_argument("--results", type=Path, default=Path("results"), help="folder of records (default: results)")
+    parser.add_results()
     options = parser.parse_args(argv)
     results = Results(options.results)
     results.require_runs()

@@ -1,4 +1,5 @@
-"""`condsim explore`: look through pictures in a local web page, compare methods, and mark results."""
+"""`condsim explore`: look through pictures in a local web page, compare two methods, mark results, and measure methods
+on the marks."""
 
 from __future__ import annotations
 
@@ -75,21 +76,14 @@ def _target(options: argparse.Namespace) -> Target:
     folders = [] if options.config_dir is None else ["--config-dir", options.config_dir]
     questions = chosen_questions([*folders, *options.source])
     index = Index(
-        questions.gallery,
-        options.backbone,
-        train=questions.train,
-        benchmark=questions.choice,
+        questions.gallery, options.backbone, train=questions.train, benchmark=questions.choice,
         config_dir=options.config_dir,
-    )
+    )  # fmt: skip
     return Target(index, tuple(options.source), options.backbone, options.config_dir, questions=questions)
 
 
 def _parser() -> Parser:
-    parser = Parser(
-        "condsim explore", description="Look through pictures in a local web page: search by picture and condition, "
-        "compare two methods side by side, mark results, and measure methods on the marks.",
-        epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    parser = Parser("condsim explore", __doc__, epilog=EXAMPLES)
     parser.add_argument(
         "source", nargs="+", metavar="FOLDER | benchmark=NAME",
         help="the folder with the pictures and its subfolders, or a task of a benchmark with its queries: "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -12,7 +11,6 @@ from condsim.harness.parser import Parser
 from condsim.harness.results.leaderboard import BY, Leaderboard, parse_filters
 from condsim.harness.results.output import write_text
 from condsim.harness.results.results import Results
-from condsim.harness.results.table import IDENTITY
 
 FORMATS = ("csv", "long", "markdown", "latex")
 EXAMPLES = """\
@@ -29,17 +27,18 @@ def main(argv: Sequence[str]) -> int:
     options = _parser().parse_intermixed_args(argv)
     if options.published is not None and not options.published.is_file():
         raise CondsimError(f"--published {options.published}: there is no such file")
-    by = _columns(options.by) if options.by else BY
+    by = tuple(options.by.split(",")) if options.by else BY
     results = Results(options.results, options.published)
     results.require_runs()
     board = results.leaderboard()
     shown, names = board.select(**parse_filters(options.filters)), _names(options.names, board)
+    tables = shown.by(*by) if options.by else None
     if options.format or options.output:
         export(shown, options.format or _format_of(options.output), options.output, by, names)
     elif options.overview:
         shown.print_overview()
     else:
-        shown.print(shown.by(*by) if options.by else None)
+        shown.print(tables)
     for note in results.notes:
         warn(note)
     results.write_leaderboard()
@@ -54,7 +53,7 @@ def add_filters(parser: Parser, what: str) -> None:
     parser.add_argument(
         "filters", nargs="*", metavar="COLUMN=VALUE[,VALUE]", help=f"{what} with these values of {columns}; or metric="
     )
-    parser.add_argument("--results", type=Path, default=Path("results"), help="folder of records (default: results)")
+    parser.add_results()
 
 
 def export(board: Leaderboard, form: str, output: Path | None, by: Sequence[str], names: Mapping[str, str]) -> None:
@@ -74,10 +73,7 @@ def export(board: Leaderboard, form: str, output: Path | None, by: Sequence[str]
 
 
 def _parser() -> Parser:
-    parser = Parser(
-        "condsim leaderboard", description="Build results/leaderboard.csv from all records, and show it.",
-        epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    parser = Parser("condsim leaderboard", __doc__, epilog=EXAMPLES)
     add_filters(parser, "show only runs")
     parser.add_argument("--overview", action="store_true", help="only the tables with all tasks of a benchmark")
     parser.add_argument("--by", help="one table per combination of these columns (default: benchmark,task,backbone)")
@@ -92,14 +88,6 @@ def _parser() -> Parser:
         "--published", type=Path, help="CSV of published numbers (default: reference/published.csv in the results)"
     )
     return parser
-
-
-def _columns(text: str) -> tuple[str, ...]:
-    columns = tuple(text.split(","))
-    for column in columns:
-        if column not in IDENTITY:
-            raise CondsimError(f"--by {text}: no column {column!r}. {did_you_mean(column, IDENTITY)}")
-    return columns
 
 
 def _names(texts: Sequence[str], board: Leaderboard) -> dict[str, str]:

@@ -1,8 +1,7 @@
-"""`condsim ls`: the choices of a config group, one line per choice."""
+"""`condsim ls`: list methods, benchmarks, backbones and what else can be chosen, one line per choice."""
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 
 from condsim.harness.errors import CondsimError, did_you_mean
@@ -19,10 +18,7 @@ examples:
 
 
 def main(argv: Sequence[str]) -> int:
-    parser = Parser(
-        "condsim ls", description="List what can be chosen: methods, benchmarks, backbones, experiments, ...",
-        epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    parser = Parser("condsim ls", __doc__, epilog=EXAMPLES)
     parser.add_argument("group", nargs="?", help="such as methods (default: list the groups)")
     parser.add_argument("--config-dir", "-cd", action="append", default=[], metavar="FOLDER", help="your own configs")
     options = parser.parse_args(argv)

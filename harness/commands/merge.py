@@ -15,7 +15,7 @@ from condsim.harness.results.results import Results
 
 
 def main(argv: Sequence[str]) -> int:
-    parser = Parser("condsim merge", description=__doc__)
+    parser = Parser("condsim merge", __doc__)
     parser.add_argument("sources", nargs="+", type=Path, metavar="SOURCE", help="a results folder or a bundle")
     parser.add_argument("--results", type=Path, default=Path("results"), help="folder to merge into (default: results)")
     options = parser.parse_args(argv)

@@ -16,7 +16,7 @@ FORMATS = ("png", "svg", "pdf")
 
 
 def main(argv: Sequence[str]) -> int:
-    parser = Parser("condsim plot", description=__doc__)
+    parser = Parser("condsim plot", __doc__)
     add_filters(parser, "plot only runs")
     parser.add_argument("--output", type=Path, help="folder for the files (default: plots in the results folder)")
     parser.add_argument("--formats", default="png,svg", help=f"any of {', '.join(FORMATS)} (default: png,svg)")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import pydoc
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
@@ -118,9 +117,7 @@ class Experiment:
 
 
 def main(argv: Sequence[str]) -> int:
-    parser = Parser(
-        "condsim reproduce", description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser("condsim reproduce", __doc__, epilog=EXAMPLES)
     parser.add_argument("name", nargs="?", metavar="TABLE", help="such as genecis/table-2")
     parser.add_argument("settings", nargs="*", metavar="NAME=VALUE", help="settings of `condsim bench`")
     parser.add_argument("--list", action="store_true", help="all tables, with what each needs")

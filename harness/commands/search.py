@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -33,25 +32,17 @@ def main(argv: Sequence[str]) -> int:
         for part in ("backbone.", "method.")
     )
     index = Index(
-        options.folder,
-        options.backbone,
-        train=options.train,
-        phrases=options.phrases or (),
-        config_dir=options.config_dir,
-        **of_backbone,
-    )
+        options.folder, options.backbone, train=options.train, phrases=options.phrases or (),
+        config_dir=options.config_dir, **of_backbone,
+    )  # fmt: skip
     values = dict(_values(text) for text in options.values)
     for name in unused(values, options.condition):
         hint = did_you_mean(name, options.condition)
         raise CondsimError(f"--values {name}=...: the query has no such condition. {hint}")
     matches = index.search(
-        [(picture, options.condition) for picture in options.image or (None,)],
-        method=options.method,
-        k=options.top,
-        why=options.why,
-        values=values,
-        **of_method,
-    )
+        [(picture, options.condition) for picture in options.image or (None,)], method=options.method,
+        k=options.top, why=options.why, values=values, **of_method,
+    )  # fmt: skip
     if options.format == "json":
         print(matches.to_json(), end="")
     else:
@@ -67,10 +58,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _parser() -> Parser:
-    parser = Parser(
-        "condsim search", description="Find pictures in a folder by picture, by condition, or by both.",
-        epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    parser = Parser("condsim search", __doc__, epilog=EXAMPLES)
     parser.add_argument(
         "folder", type=Path, metavar="FOLDER", help="the folder with the pictures; its subfolders are searched too"
     )
@@ -78,11 +66,9 @@ def _parser() -> Parser:
         "settings", nargs="*", metavar="SETTING=VALUE", help="such as method.rank=5 or backbone.device=cpu"
     )
     parser.add_argument(
-        "--image",
-        action="append",
-        metavar="FILE",
+        "--image", action="append", metavar="FILE",
         help="the query picture, in the folder or elsewhere; several: one search each",
-    )
+    )  # fmt: skip
     parser.add_argument(
         "--condition", action="append", default=[], metavar="TEXT", help="such as color; several: all at once"
     )

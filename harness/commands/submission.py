@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Collection, Sequence
 from datetime import UTC, date, datetime
 from itertools import islice
@@ -38,9 +37,7 @@ unit=percent or unit=fraction.
 
 
 def main(argv: Sequence[str]) -> int:
-    parser = Parser(
-        "condsim submission", description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser("condsim submission", __doc__, epilog=EXAMPLES)
     parser.add_argument("words", nargs="*", metavar="FILE|NAME=VALUE", help="files with the server's answer; settings")
     parser.add_argument("--check", nargs="+", type=Path, metavar="FILE", help="check submission files; keep nothing")
     parser.add_argument(
@@ -50,7 +47,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--image-info", type=Path, metavar="FILE", help="with --check: COCO's image list, to look up CIRCO's images"
     )
-    parser.add_argument("--results", type=Path, default=Path("results"), help="folder of records (default: results)")
+    parser.add_results()
     options = parser.parse_intermixed_args(argv)
     if options.check:
         sound = [check(path, options.annotations, options.image_info) for path in options.check]
