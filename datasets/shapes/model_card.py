@@ -17,6 +17,7 @@ from condsim.datasets.shapes.render import Views, crop_views, instance_boxes, re
 from condsim.datasets.shapes.world import ATTRIBUTES, Scenes, sample_scenes, unseen_pairs
 from condsim.harness.features.open_clip.weights import expand_state_dict
 
+_TEMPLATE = Path(__file__).parent / "backbone" / "model_card_template.md"
 _PROMPTS = {"shape": "a photo of a {}", "background": "{} background", "pattern": "{} background"}
 _PROMPT = "a photo of {}"
 
@@ -83,49 +84,5 @@ def write_model_card(folder: str | Path, settings: Mapping[str, Any], facts: Map
     megabytes = (folder / "shapes-clip.safetensors").stat().st_size / 1e6
     listed = "\n".join(f"    {k}: {v}" for k, v in settings.items())
     (folder / "MODEL_CARD.md").write_text(
-        _CARD.format(table="\n".join(table), megabytes=megabytes, settings=listed, **facts)
+        _TEMPLATE.read_text().format(table="\n".join(table), megabytes=megabytes, settings=listed, **facts)
     )
-
-
-_CARD = """# shapes-clip
-
-A tiny CLIP for the rendered world `shapes`, trained from random weights by `condsim train-backbone`. With it the
-embedded benchmark runs anywhere without a download. It is of no use for other images.
-
-- Model: open_clip's towers, configured by `shapes-clip.json`: ModifiedResNet (layers 1,1,1,1, width 24, head width 32,
-  64 x 64 pixels) and text transformer (width 128, 3 layers, 2 heads, context 32), embedding 128.
-- Weights: `shapes-clip.safetensors`, {megabytes:.1f} MB, half precision, {token_rows} rows of the token table (those
-  that captions use; all others are zero). `condsim.harness.features.open_clip.weights.expand_state_dict` gives
-  open_clip's state dict.
-- Image transform: open_clip's default (bicubic resize of the shortest side, centre crop, OpenAI mean and deviation).
-- Data: scenes of the training split and their captions, drawn during training; no picture is used twice. Test
-  combinations of shape, colour and texture never occur in training, and one colour of each shape never with that shape.
-
-## Recipe
-1. Attribute heads alone, on the image embedding. Later they keep a small weight; the saved model has no heads.
-2. Captions of single objects and close-ups, later of whole scenes too: symmetric cross entropy in which every true pair
-   of the batch counts as true (UniCL). Half of the batches have groups of scenes that differ in their shapes only.
-3. Both losses leave out combinations that training does not have. Otherwise the model learns "this colour and texture,
-   so not these shapes" instead of the shape, and fails on unseen combinations (a first short trial without this step,
-   and with a split that withheld more pairs: shape 62 % on training combinations, 19 % on unseen ones).
-4. At the end, the text projection is scaled so that the vectors of both towers have the same mean length (training
-   leaves image features four times as long), because some methods add raw features. No cosine changes.
-
-Seed {seed}, {samples} samples, {seconds} s ({rate} samples/s{conditions}), settings:
-
-{settings}
-
-`bfloat16=auto` (the default) is true on a GPU and on processors with bfloat16 units (AVX512_BF16, AMX, Arm BF16), else
-false. On two cores with AVX2 alone: 144 samples/s with `bfloat16=false`, 17 with `bfloat16=true`.
-
-## Zero-shot accuracy (%), 2,000 pictures per row
-Prompts "a photo of a {{shape}}", "a photo of {{value}}", "{{value}} background". A close-up is GeneCIS's crop of one
-object of a scene, neighbours included; it has no size. These pictures are in white light, as in training. Those of the
-embedded benchmark are in coloured light, which is harder.
-
-{table}
-
-## Limits
-Words outside the captions' vocabulary have zero rows. The captions contain "left of" and "right of", but these are not
-measured.
-"""
