@@ -6,7 +6,7 @@ import io
 import os
 import posixpath
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -100,8 +100,8 @@ def missing_images(images: ImageTable, named: Mapping[str, int], table: str) -> 
     }
 
 
-def files_below(root: Path, spelling: Callable[[str], str] = clean_path) -> dict[str, str]:
-    """Every file below ``root``: its relative path in ``spelling`` -> the relative path on disk.
+def files_below(root: Path) -> dict[str, str]:
+    """Every file below ``root``: its relative path in the spelling of ``clean_path`` -> the relative path on disk.
 
     One listing per folder, because a look-up of each of 750,000 files is slow on a network disk.
     """
@@ -110,7 +110,7 @@ def files_below(root: Path, spelling: Callable[[str], str] = clean_path) -> dict
         prefix = os.path.relpath(folder, root).replace(os.sep, "/") + "/"
         for name in names:
             path = posixpath.normpath(prefix + name)
-            found.setdefault(spelling(path), path)
+            found.setdefault(clean_path(path), path)
     return found
 
 

@@ -29,11 +29,6 @@ class Relation:
     object_head: str
     """The noun whose concreteness counts."""
 
-    @property
-    def condition(self) -> str:
-        """The text of a triplet's condition: predicate and object, such as "on canvas"."""
-        return f"{self.predicate} {self.object}".strip()
-
 
 class RelationParser(Protocol):
     @property
