@@ -9,7 +9,6 @@ from torch import nn
 
 from condsim.methods.training.method import Batch
 from condsim.methods.training.plan import Plan
-from condsim.methods.training.words import training_data
 
 
 def estimate(plan: Plan) -> dict[str, str]:
@@ -50,7 +49,7 @@ def _seconds_per_step(plan: Plan, network: nn.Module) -> float:
         torch.arange(size, device=plan.device).flip(0),
         torch.arange(size) % texts,
     )
-    objective = plan.method.objective(training_data(plan, images))
+    objective = plan.method.objective(plan.training_data(images))
     for _ in range(2):  # the first step also allocates
         began = time.perf_counter()
         objective(network, batch).backward()  # type: ignore[no-untyped-call]

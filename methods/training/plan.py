@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from condsim.harness.backbone import Backbone
 from condsim.harness.devices import AUTO, device_of
@@ -15,12 +17,12 @@ from condsim.harness.errors import CondsimError, NotApplicable
 from condsim.harness.hashing import settings_hash
 from condsim.harness.method import Method
 from condsim.harness.task import ImageTable, Task
-from condsim.harness.trainable import Trainable
+from condsim.harness.trainable import Trainable, TrainableEncoder
 from condsim.harness.triplets import Triplets
 from condsim.methods.training.data import Joined, hold_out
 from condsim.methods.training.hard_targets import with_hard_targets
 from condsim.methods.training.loop import Recipe
-from condsim.methods.training.method import TrainedMethod
+from condsim.methods.training.method import TrainedMethod, TrainingData
 from condsim.methods.training.validate import Validation
 
 PROTOCOL = 1
@@ -51,6 +53,28 @@ class Plan:
     def backbone_weights(self, checkpoint: Path) -> Path:
         """Where the weights of a backbone are that was trained with the head ``checkpoint``."""
         return checkpoint.with_name(f"{checkpoint.stem}-backbone.safetensors")
+
+    def training_data(self, images: Tensor, keep: Path | None = None) -> TrainingData:
+        """What the loss reads, where the images have the features ``images``; ``keep`` as in ``TrainingData``.
+
+        The text tower for texts with vectors in them is frozen, and loaded on first use.
+        """
+        texts = [text for source in self.data.sources for text in source.texts]
+        backbone = self.backbone
+        if not isinstance(backbone, Trainable):
+            return TrainingData(images, texts)
+
+        @cache
+        def encoder() -> TrainableEncoder:
+            return backbone.trainable().requires_grad_(False)
+
+        def encode(marked: Sequence[str], vectors: Tensor) -> Tensor:
+            return encoder().texts_with(marked, vectors).to(vectors.device)
+
+        def plain(texts: Sequence[str]) -> Tensor:
+            return backbone.encode_texts(texts).to(images.device, copy=True)
+
+        return TrainingData(images, texts, encode, plain, keep)
 
 
 @dataclass(frozen=True)

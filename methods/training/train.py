@@ -20,7 +20,6 @@ from condsim.methods.training.finetune import Finetuned
 from condsim.methods.training.loop import Fitted, fit
 from condsim.methods.training.plan import Plan
 from condsim.methods.training.validate import EncodeImages, EncodeTexts, validate
-from condsim.methods.training.words import training_data
 
 Input = TypeVar("Input")
 OnRow = Callable[[Mapping[str, float]], None]
@@ -80,7 +79,7 @@ def _fit(plan: Plan, network: nn.Module, running: Path, kept: Path, report: Repo
         images = features.images
         encode_images = _on_device(plan.backbone.encode_images, plan.device)
         encode_texts = _on_device(plan.backbone.encode_texts, plan.device)
-    words = training_data(plan, images, kept)
+    words = plan.training_data(images, kept)
     objective = method.objective(words)
 
     def loss(triplets: np.ndarray[Any, np.dtype[np.int64]]) -> Tensor:

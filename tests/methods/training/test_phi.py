@@ -23,7 +23,6 @@ from condsim.methods.training.estimate import estimate
 from condsim.methods.training.method import Batch
 from condsim.methods.training.plan import HeldOut, Plan, make_plan
 from condsim.methods.training.train import frozen_features, train
-from condsim.methods.training.words import training_data
 from encoders import tiny_clip
 
 pytestmark = pytest.mark.slow
@@ -117,7 +116,7 @@ def test_searle_learns_the_vectors_of_the_inversion(folder: Path, tmp_path: Path
 def test_searles_loss_is_the_weighted_sum_of_distillation_and_phrases(folder: Path, tmp_path: Path) -> None:
     plan = plan_of(folder, searle(folder, top_k=1), HeldOut(0, 0))
     method, images = plan.method, frozen_features(plan).images
-    data = training_data(plan, images, tmp_path / "kept")
+    data = plan.training_data(images, tmp_path / "kept")
     torch.manual_seed(3)
     network = method.new_network(plan.backbone.width)
     rows = torch.tensor([0, 4, 7])
