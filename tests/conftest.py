@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import os
 import sys
@@ -38,12 +39,9 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_finish() -> None:
-    gc.freeze()  # no later collection looks through the modules and tests again
+    gc.freeze()  # no later collection looks through the modules and tests again, also not pytest's five at the end
     gc.enable()
-
-
-def pytest_unconfigure() -> None:
-    gc.unfreeze()  # or libraries report at the end that their objects were never freed
+    atexit.register(gc.unfreeze)  # or libraries report at the end that their objects were never freed
 
 
 _OF_PYTEST = ("PYTEST_CURRENT_TEST", "COLUMNS", "LINES")

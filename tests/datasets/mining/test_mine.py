@@ -579,9 +579,10 @@ from condsim.datasets.mining.relations import Relation
 
 class Source:
     images = Path("images")
-    identity = {"many": int(sys.argv[2])}
+    def __init__(self, count):
+        self.count, self.identity = count, {"many": count}
     def read(self, start=0):
-        for i in range(start, int(sys.argv[2])):
+        for i in range(start, self.count):
             yield Captioned(f"{i:08d}.jpg", f"caption {i}")
 
 class Parser:
@@ -591,18 +592,14 @@ class Parser:
             i = int(caption.split()[1])
             yield tuple(Relation(f"s{i % 997}", "on", f"o{(i * 31 + k) % 4999}", "o") for k in range(2))
 
-mine_triplets(Source(), Parser(), Path(sys.argv[1]), concreteness=4, count=int(sys.argv[2]), rating=lambda word: 5.0)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+for count in map(int, sys.argv[2:]):
+    folder = Path(sys.argv[1], str(count))
+    mine_triplets(Source(count), Parser(), folder, concreteness=4, count=count, rating=lambda word: 5.0)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
 
 def test_memory_grows_by_far_less_than_two_kilobytes_a_caption(tmp_path: Path) -> None:
-    def kilobytes(captions: int) -> int:
-        done = subprocess.run(
-            [sys.executable, "-c", MEMORY, str(tmp_path / str(captions)), str(captions)],
-            capture_output=True, text=True, check=True,
-        )  # fmt: skip
-        return int(done.stdout)
-
-    small, large = kilobytes(1_000), kilobytes(60_000)
+    command = [sys.executable, "-c", MEMORY, str(tmp_path), "1000", "60000"]
+    small, large = map(int, subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
     assert (large - small) / 59_000 < 1.5  # a million captions: under 1.5 GiB above the start

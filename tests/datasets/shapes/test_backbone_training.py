@@ -18,7 +18,7 @@ from condsim.harness.features.open_clip.weights import TOKEN_ROWS, TOKEN_TABLE, 
 pytestmark = pytest.mark.slow
 
 CONFIG: dict[str, Any] = {
-    "seed": 0, "checkpoint_every": 2, "batch_size": 16, "warmup_samples": 32, "single_samples": 32, "scene_samples": 32,
+    "seed": 0, "checkpoint_every": 2, "batch_size": 8, "warmup_samples": 16, "single_samples": 16, "scene_samples": 16,
     "head_weight": 0.3, "resemble": 0.5, "group": 4, "learning_rate": 1e-3, "weight_decay": 0.05, "ramp_steps": 2,
     "bfloat16": False, "compile": False, "device": "cpu", "log_every": 2,
 }  # fmt: skip

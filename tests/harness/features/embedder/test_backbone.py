@@ -22,7 +22,6 @@ from condsim.harness.task import Benchmark, ImageTable, Ragged, Task
 from condsim.methods.conditional import ConditionalFeatures
 from condsim.methods.joint import Joint
 
-pytest.importorskip("sentence_transformers", reason="needs the extra: pip install 'condsim[embedders]'")
 pytestmark = pytest.mark.slow
 
 IMAGE, START, END, PAD = "<|image_pad|>", "<|vision_start|>", "<|vision_end|>", "<|endoftext|>"
@@ -37,6 +36,8 @@ Make = Callable[..., Embedder]
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder as its authors would publish it: 76,288 weights, one token per letter."""
+    # Not at the top: each worker of pytest-xdist would import it.
+    pytest.importorskip("sentence_transformers", reason="needs the extra: pip install 'condsim[embedders]'")
     import transformers as hf
     from sentence_transformers import SentenceTransformer
     from tokenizers import Tokenizer, models
