@@ -27,7 +27,7 @@ from condsim.harness.commands.outcomes import (
 from condsim.harness.configs import make, make_once, plain
 from condsim.harness.engine.engine import Engine
 from condsim.harness.errors import BackboneError, CondsimError, EngineError, NotApplicable, UnusableRowsError
-from condsim.harness.run.pictures import SeenPictures
+from condsim.harness.features.cache.looks import KeptLooks
 from condsim.harness.run.record import Record, RecordError, read_record
 from condsim.harness.run.task_file import save_task, task_path
 from condsim.harness.settings.choosing import VAL, CandidateConfig, candidates_of, choice_of
@@ -86,8 +86,7 @@ class RunState:
     """False: only look which runs are finished; the others are ``Pending``."""
     writable: bool | None = None
     """Whether the folder of results can be written; None: not tried, since nothing had to be run."""
-    pictures: SeenPictures = field(default_factory=SeenPictures)
-    """Those of the finished runs since something was run: a sweep that is done looks at each file once."""
+    looks: KeptLooks = field(default_factory=KeptLooks)
     engine: Engine | None = None
     """Whose workers rank a gallery in parts; None: this process."""
     spare: Path | None = None
@@ -146,7 +145,8 @@ def run_job(job: BenchJob, state: RunState) -> Iterator[Event]:
         benchmark, task = todo.popleft()
         events: list[Event]
         try:
-            events = _run(benchmark, task, method, backbone, settings, job, state)
+            with state.looks.used():
+                events = _run(benchmark, task, method, backbone, settings, job, state)
         except UnusableRowsError as error:
             from condsim.harness.run.skipping import without_unusable_images
 
@@ -175,8 +175,7 @@ def _run(
     from condsim.harness.run.identity import identify
 
     method.check(task)
-    fresh = not state.pictures.seen
-    identity = identify(benchmark, task, method, backbone, settings, state.pictures)
+    identity = identify(benchmark, task, method, backbone, settings)
     folder = identity.folder(job.results, task)
     earlier = None if job.config["force"] else finished_run(job.results, folder, task, settings.top)
     if isinstance(earlier, Record):
@@ -189,9 +188,6 @@ def _run(
         return [*damaged, Pending(task.full_name, _tables(benchmark, task, method, settings), in_parts)]
     from condsim.harness.run.run import measure_task  # imports torch, which a finished run does not need
 
-    if not fresh:
-        identity = identify(benchmark, task, method, backbone, settings)  # of the pictures as they are now
-    state.pictures.seen.clear()
     measured = measure_task(
         benchmark, task, method, backbone, replace(settings, settings=job.changed()), identity, state.engine
     )

@@ -16,7 +16,7 @@ from condsim.harness.hashing import canonical_json, content_digest, file_digest,
 from condsim.harness.method import Method
 from condsim.harness.paths import resolve
 from condsim.harness.run.choice import Choice
-from condsim.harness.run.pictures import ImagesDigest, images_digest
+from condsim.harness.run.pictures import images_digest
 from condsim.harness.run.record import CONTENT, record_folder
 from condsim.harness.task import Benchmark, Task, TrainSplit
 
@@ -55,14 +55,7 @@ class Identity:
         return record_folder(results, task.benchmark, task.name, self.config["method"], self.run)
 
 
-def identify(
-    benchmark: Benchmark,
-    task: Task,
-    method: Method,
-    backbone: Backbone,
-    settings: RunSettings,
-    images_digest: ImagesDigest = images_digest,
-) -> Identity:
+def identify(benchmark: Benchmark, task: Task, method: Method, backbone: Backbone, settings: RunSettings) -> Identity:
     """The identity of a run. Reads only files that changed since they were last seen.
 
     It covers the questions (``task.fingerprint``) and the content of their pictures; the method's settings with the

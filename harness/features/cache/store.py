@@ -8,7 +8,6 @@ features: a renamed or copied image is found, an edited one is encoded again.
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,14 +22,12 @@ from numpy.typing import NDArray
 
 from condsim.harness.errors import UnusableRowsError
 from condsim.harness.features.cache.digest_index import DigestIndex
-from condsim.harness.features.cache.file_digests import Stamps, stamp_files
+from condsim.harness.features.cache.looks import Look, crop_rule, distinct_files, look_at
 from condsim.harness.features.cache.table import FeatureTable
 from condsim.harness.hashing import digest
 from condsim.harness.task import ImageTable
 
 DIGESTS = "digests.sqlite"
-CROP_RULE, PLAIN_RULE = b"genecis crop 1", b"plain crop 1"
-"""Part of a crop's key: change it whenever ``harness/images.py`` crops or pads differently."""
 
 
 @dataclass(frozen=True)
@@ -62,40 +59,37 @@ class FeatureStore:
 
         Raises UnusableRowsError with row and file for files that are missing or cannot be read.
         """
-        with _by_row(table) as (names, paths):
-            stamps = stamp_files(paths)
-            return self._keys(table, names, paths, stamps, _fingerprint(table, stamps.tobytes()))
+        with _by_row(table):
+            return self._keys(table, look_at(table))
 
     def images_digest(self, table: ImageTable) -> bytes:
         """The digest of all keys of ``image_keys``, in the order of the table. Raises what it raises.
 
         It is stored under the stamps of the files, so it takes a tenth of the time of the keys while no file changes.
         """
-        with _by_row(table) as (names, paths):
-            stamps = stamp_files(paths)
-            fingerprint = _fingerprint(table, stamps.tobytes())
-            known = self.digests.of_table(fingerprint)
+        with _by_row(table):
+            look = look_at(table)
+            known = self.digests.of_table(look.fingerprint)
             if known is None:
-                known = digest(b"".join(self._keys(table, names, paths, stamps, fingerprint).keys))
-                self.digests.keep_table(fingerprint, known, stamps)
+                known = digest(b"".join(self._keys(table, look).keys))
+                self.digests.keep_table(look.fingerprint, known, look.stamps)
         return known
 
-    def _keys(
-        self, table: ImageTable, names: Sequence[str], paths: Sequence[str], stamps: Stamps, fingerprint: bytes
-    ) -> ImageKeys:
-        if fingerprint not in self._image_keys:
-            contents = dict(zip(names, self.digests.digests(paths, stamps), strict=True))
-            self._remember_keys(fingerprint, table, [contents[name] for name in table.names])
-        self._image_keys.move_to_end(fingerprint)
-        return self._image_keys[fingerprint]
+    def _keys(self, table: ImageTable, look: Look) -> ImageKeys:
+        if look.fingerprint not in self._image_keys:
+            names, paths = distinct_files(table)
+            contents = dict(zip(names, self.digests.digests(paths, look.stamps), strict=True))
+            self._remember_keys(look.fingerprint, table, [contents[name] for name in table.names])
+        self._image_keys.move_to_end(look.fingerprint)
+        return self._image_keys[look.fingerprint]
 
     def trust(self, table: ImageTable, digests: list[bytes]) -> None:
         """Take ``digests`` for those of the files of ``table`` as they are now; who reads a file checks its digest.
 
         Raises UnusableRowsError for files that are missing.
         """
-        with _by_row(table) as (_, paths):
-            self._remember_keys(_fingerprint(table, stamp_files(paths).tobytes()), table, digests)
+        with _by_row(table):
+            self._remember_keys(look_at(table).fingerprint, table, digests)
 
     def _remember_keys(self, fingerprint: bytes, table: ImageTable, digests: list[bytes]) -> None:
         self._image_keys[fingerprint] = ImageKeys(digests, _keys_of_rows(table, digests))
@@ -104,13 +98,12 @@ class FeatureStore:
 
 
 @contextmanager
-def _by_row(table: ImageTable) -> Iterator[tuple[list[str], list[str]]]:
-    """The distinct names of a table and the paths of their files. An UnusableRowsError inside is one by row."""
-    names = list(dict.fromkeys(table.names))
-    folder = os.path.join(table.root, "")
+def _by_row(table: ImageTable) -> Iterator[None]:
+    """An UnusableRowsError inside, by position in ``distinct_files``, becomes one by row."""
     try:
-        yield names, [folder + file for file in _files(table, names)]
+        yield
     except UnusableRowsError as error:
+        names, _ = distinct_files(table)
         by_name = {names[i]: fault for i, fault in error.faults.items()}
         faults = {row: by_name[name] for row, name in enumerate(table.names) if name in by_name}
         raise UnusableRowsError(len(table), faults, describe_images(table)) from None
@@ -163,23 +156,8 @@ def _keys_of_rows(table: ImageTable, digests: list[bytes]) -> list[bytes]:
     if table.boxes is None:
         return digests
     boxed = ~np.isnan(table.boxes).min(axis=1)
-    rule, boxes = _rule(table), np.ascontiguousarray(table.boxes, dtype=np.float64)
+    rule, boxes = crop_rule(table), np.ascontiguousarray(table.boxes, dtype=np.float64)
     return [
         digest(b"".join((rule, boxes[row].tobytes(), content))) if boxed[row] else content
         for row, content in enumerate(digests)
     ]
-
-
-def _files(table: ImageTable, names: Sequence[str]) -> Sequence[str]:
-    return [table.file(name) for name in names] if table.files else names
-
-
-def _rule(table: ImageTable) -> bytes:
-    return PLAIN_RULE if table.crop == "plain" else CROP_RULE + np.float64(table.dilation).tobytes()
-
-
-def _fingerprint(table: ImageTable, stamps: bytes) -> bytes:
-    names = "\0".join((str(table.root), *_files(table, table.names))).encode("utf-8", "surrogatepass")
-    boxes = b"" if table.boxes is None else table.boxes.tobytes()
-    parts = (names, boxes, _rule(table), stamps)
-    return digest(b"".join(digest(part) for part in parts))

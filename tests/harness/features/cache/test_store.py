@@ -18,6 +18,7 @@ from condsim.harness.errors import CondsimError, UnusableRowsError
 from condsim.harness.features.cache import table as feature_table
 from condsim.harness.features.cache.digest_index import DigestIndex
 from condsim.harness.features.cache.file_digests import stamp_files
+from condsim.harness.features.cache.looks import KEPT_SECONDS, KeptLooks
 from condsim.harness.features.cache.request import Encoded
 from condsim.harness.features.cache.store import FeatureStore, text_keys
 from condsim.harness.features.cache.table import FeatureTable
@@ -309,6 +310,24 @@ def test_the_digest_of_a_table_is_that_of_its_keys_whether_stored_or_not(
     assert digest_of() != first[0]
     past(pictures)
     assert digest_of() != first[0]
+
+
+def test_the_runs_of_one_command_share_a_look_at_the_files(
+    tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table, store, looks = ImageTable(pictures, ("a.png", "b.png")), FeatureStore(tmp_path), KeptLooks()
+    with looks.used():
+        first = store.images_digest(table)
+        (pictures / "b.png").write_text("CONTENT OF b.png")
+        assert store.images_digest(table) == digest(b"".join(store.image_keys(table).keys)) == first
+    changed = store.images_digest(table)
+    assert changed != first, "outside, every change is noticed at once"
+    with KeptLooks().used():
+        assert store.images_digest(table) == changed, "the next command looks again"
+    later = time.monotonic() + KEPT_SECONDS
+    monkeypatch.setattr(time, "monotonic", lambda: later)
+    with looks.used():
+        assert store.images_digest(table) == changed, "a long command looks again"
 
 
 def test_names_that_are_not_utf8_are_files_like_others(tmp_path: Path) -> None:
