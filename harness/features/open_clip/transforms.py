@@ -37,12 +37,12 @@ class Transform:
     def normalise(self, pixels: Tensor) -> Tensor:
         """uint8 [B, H, W, 3] -> float32 [B, 3, H, W], on the device of ``pixels``; in memory channels come last on a
         processor, as the model has them there (``model.load_model``)."""
-        channels = pixels.permute(0, 3, 1, 2)
-        if channels.device.type != "cpu":
-            channels = channels.contiguous()
-        channels = channels.to(torch.float32).div_(255)
-        mean, std = (torch.tensor(v, device=channels.device).view(1, -1, 1, 1) for v in (self.mean, self.std))
-        return channels.sub_(mean).div_(std)
+        scaled, width = pixels.to(torch.float32).div_(255), pixels.shape[2]
+        # Whole rows of pixels at a time: broadcasting three values takes almost twice as long.
+        mean, std = (torch.tensor(v, device=scaled.device).repeat(width) for v in (self.mean, self.std))
+        scaled.view(-1, 3 * width).sub_(mean).div_(std)
+        channels = scaled.permute(0, 3, 1, 2)
+        return channels if channels.device.type == "cpu" else channels.contiguous()
 
 
 def make_transform(stock: Any, kind: str) -> Transform:
