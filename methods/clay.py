@@ -257,7 +257,7 @@ class ClayScorer(TwoSided):
         scores = torch.empty(shape, device=self.features.device)
         for condition, mine, projections in side:
             own = rows[mine] if rows is not None and rows.ndim == 2 else rows
-            scores[mine] = self.similarity(condition, projections, own)
+            scores[mine] = self.similarity(condition, projections, own, alone=False)
         return scores
 
     def project_queries(self, condition: int, reference: Tensor) -> list[Tensor]:
@@ -276,18 +276,20 @@ class ClayScorer(TwoSided):
         self.project(subspace, points, points.norm(dim=-1), out)
         return out
 
-    def similarity(self, condition: int, projections: list[Tensor], rows: Tensor | None) -> Tensor:
-        """[b, N or C] similarities for the ``projections`` of b queries of one condition."""
+    def similarity(self, condition: int, projections: list[Tensor], rows: Tensor | None, alone: bool = True) -> Tensor:
+        """[b, N or C] similarities for the ``projections`` of b queries of one condition, ``alone`` in its batch."""
         if rows is None:
             return _mean_products(projections, self.whole(condition))
         if rows.ndim == 1:
-            return _mean_products(projections, self._items(condition, rows))
+            return _mean_products(projections, self._items(condition, rows, alone))
         used, places = torch.unique(rows.clamp(min=0), return_inverse=True)
         return _mean_products(projections, [self.at(s, used) for s in self.subspaces(condition)], places)
 
-    def _items(self, condition: int, rows: Tensor) -> list[Tensor]:
+    def _items(self, condition: int, rows: Tensor, alone: bool) -> list[Tensor]:
         """The vectors of the gallery items ``rows`` [C] that queries are multiplied with, one per subspace."""
-        if self.mapped and not self.method.symmetric:  # all of them would be another N x D
+        # One whole gallery is kept: chunks under several conditions in turn would compute it again and again. Without
+        # projection it would be another N x D in memory.
+        if not alone or (self.mapped and not self.method.symmetric):
             return [self.at(s, rows) for s in self.subspaces(condition)]
         return [taken(items, rows) for items in self.whole(condition)]
 
@@ -350,7 +352,9 @@ class ClayScorer(TwoSided):
     def _points(self, subspace: Subspace, which: slice | Tensor) -> tuple[Tensor, Tensor]:
         """The mapped gallery items, and their lengths."""
         if self.points is not None and self.lengths is not None:
-            return self.points[which], self.lengths[which]
+            if isinstance(which, slice):
+                return self.points[which], self.lengths[which]
+            return taken(self.points, which), taken(self.lengths, which)
         features = self.features[which] if isinstance(which, slice) else gather(self.features, which)
         points = self.map(features.float(), subspace.base)  # without rotation the base is the condition's own
         free_pages(self.features)

@@ -73,7 +73,7 @@ def test_folded_scores_equal_the_papers_formula(space: Space, flags: dict[str, A
 
 @pytest.mark.parametrize("flags", FLAGS)
 def test_lists_of_candidates_and_mixed_batches_score_as_the_whole_gallery_does(
-    space: Space, flags: dict[str, Any]
+    space: Space, flags: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gallery = space.gallery()
     scorer = Clay(**flags).prepare(gallery)
@@ -85,6 +85,10 @@ def test_lists_of_candidates_and_mixed_batches_score_as_the_whole_gallery_does(
     torch.testing.assert_close(listed, whole.gather(1, rows), atol=2e-6, rtol=0)
     assert torch.equal(listed[:, 6], listed[:, 0])
     torch.testing.assert_close(scorer(queries, torch.tensor([7, 7, 2])), whole[:, [7, 7, 2]], atol=2e-6, rtol=0)
+    monkeypatch.setattr(
+        scorer, "whole", None
+    )  # a chunk under several conditions needs the coordinates of its own items
+    torch.testing.assert_close(scorer(queries, torch.arange(5, 9)), whole[:, 5:9], atol=2e-6, rtol=0)
     rows[:, 3] = -1
     assert torch.isfinite(scorer(queries, rows)).all()
 
