@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -30,6 +31,17 @@ def _near(width: int, seed: int, cone: int) -> Tensor:
     own = torch.Generator().manual_seed(seed + 7)
     length = 0.5 + 10 * torch.rand(1, generator=own)
     return length * (middle + torch.randn(width, generator=own))
+
+
+@contextmanager
+def cores(number: int) -> Iterator[None]:
+    """PyTorch on ``number`` cores within the block."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from condsim.harness.features.open_clip.backbone import OpenClip
 from condsim.harness.features.open_clip.batches import InPieces
 from condsim.harness.images import crop_to_square
 from condsim.harness.task import ImageTable
-from encoders import tiny_clip
+from encoders import cores, tiny_clip
 
 pytestmark = pytest.mark.slow
 
@@ -322,15 +322,12 @@ def test_pieces_come_back_in_order_whoever_takes_them(threads: int, rows: int) -
 def test_features_are_the_same_to_rounding_on_any_number_of_cores(
     make: Make, table: ImageTable, tmp_path: Path
 ) -> None:
-    features, before = [], torch.get_num_threads()
-    try:
-        for threads in (1, 2, 3):
-            torch.set_num_threads(threads)
+    features = []
+    for threads in (1, 2, 3):
+        with cores(threads):
             backbone = make(cache_dir=tmp_path / str(threads))
             features.append(torch.cat([backbone.encode_images(table), backbone.encode_texts(TEXTS)]))
             assert torch.get_num_threads() == threads, "the encoder leaves the process's thread count as it was"
-    finally:
-        torch.set_num_threads(before)
     torch.testing.assert_close(features[1], features[0])
     torch.testing.assert_close(features[2], features[0])
 
