@@ -114,6 +114,13 @@ class TwoSided(ABC):
     The engine calls ``query_side`` once and ``score`` per chunk of the gallery, perhaps in other processes.
     """
 
+    @property
+    def concurrent(self) -> bool:
+        """True (set ``concurrent = True``): several threads may call ``score`` at once. It changes neither ``self`` nor
+        anything else that is shared, except what its first call for a ``side`` keeps: the engine makes that call, for
+        one item, before it starts threads. Chunks of the gallery are then scored at once, on one core each."""
+        return False
+
     @abstractmethod
     def query_side(self, queries: Queries) -> Any:
         """What scores need of the queries: tensors, or plain containers of tensors (it travels by pickle)."""

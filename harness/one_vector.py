@@ -77,6 +77,7 @@ class InnerProduct(TwoSided):
     embed: Callable[[Queries], Tensor]
     parts: Callable[[Queries], Mapping[str, Tensor]] | None = None
     """As ``OneVector.parts``; None: no score is explained."""
+    concurrent = True
 
     def query_side(self, queries: Queries) -> Tensor:
         return unit(query_vectors(self.embed, queries, self.items.shape[1]))
@@ -112,6 +113,7 @@ class MappedInnerProduct(TwoSided):
 
     features: Tensor
     embed: Callable[[Queries], Tensor]
+    concurrent = True
 
     def query_side(self, queries: Queries) -> Tensor:
         return unit(query_vectors(self.embed, queries, self.features.shape[1]))

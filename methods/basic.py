@@ -162,6 +162,8 @@ class BasicScorer(TwoSided):
     ``basis`` [D, k]: the query image is projected on its span, candidates are not; None: no projection.
     """
 
+    concurrent = True
+
     def __init__(
         self, method: Basic, items: Tensor, texts: Tensor, image_mean: Tensor, text_mean: Tensor, basis: Tensor | None
     ) -> None:

@@ -216,6 +216,8 @@ class ClayScorer(TwoSided):
     mapped file: then each condition computes it again, block by block, and only its coordinates [N, k] are in memory.
     """
 
+    concurrent = True
+
     def __init__(self, method: Clay, gallery: Gallery, texts: dict[str, Tensor]) -> None:
         self.method = method
         self.features = gallery.features

@@ -38,6 +38,7 @@ class ProductScorer(TwoSided):
 
     items: Tensor
     clamp: bool
+    concurrent = True
 
     def query_side(self, queries: Queries) -> tuple[Tensor, Tensor]:
         return unit(queries.reference), unit(queries.text)
@@ -120,6 +121,8 @@ class WeiComScorer(TwoSided):
     covariance: a query needs no pass over the gallery. Scores are WeiCom's less 1, as minus the upper tails: near 1,
     float32 would tie the best of a large gallery.
     """
+
+    concurrent = True
 
     def __init__(self, items: Tensor, weight: float) -> None:
         self.items = items

@@ -91,6 +91,8 @@ class WeiMoCIR(Method):
 class _Scorer(TwoSided):
     """``embed``(queries) . ``items`` [N, D'], neither made unit: the score is the sum of weighted cosines."""
 
+    concurrent = True
+
     def __init__(self, items: Tensor, embed: Callable[[Queries], Tensor]) -> None:
         self.items, self.embed = items, embed
 

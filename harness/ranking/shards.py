@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from condsim.harness.cores import one_core_each
 from condsim.harness.engine.engine import Held
 from condsim.harness.errors import CondsimError
-from condsim.harness.method import Queries, Scorer, query_side, score_side
+from condsim.harness.method import Queries, Scorer, TwoSided, query_side, score_side
 from condsim.harness.ranking.counting import Floats, count, pad_lists, pick
 from condsim.harness.ranking.top_k import Best
 from condsim.harness.task import Rows
+
+Part = TypeVar("Part")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -129,24 +133,41 @@ class Shard:
         owner, position = batch.listed.owner[places], batch.listed.position[places]
         items = np.unique(position)
         place = np.searchsorted(items, position)
-        out, types = np.zeros(len(position), dtype=np.float64), set()
-        for start in range(0, len(items), batch.chunk):
-            here = items[start : start + batch.chunk]
-            scores = self._items(batch, torch.from_numpy(here - self._start).to(self._device), batch.chunk)
+        out, size = np.zeros(len(position), dtype=np.float64), batch.chunk
+
+        def score(start: int) -> torch.dtype:
+            here = items[start : start + size]
+            scores = self._items(batch, torch.from_numpy(here - self._start).to(self._device), size)
             self._require_finite(scores, float(scores.sum()), here)
-            inside = (place >= start) & (place < start + batch.chunk)
+            inside = (place >= start) & (place < start + size)
             out[inside] = pick(scores, owner[inside], place[inside] - start)
-            types.add(scores.dtype)
+            return scores.dtype
+
+        types = self._at_once(batch, score, range(0, len(items), size))
         return places, out if torch.float64 in types else out.astype(np.float32)
 
     def scan(self, thresholds: Floats) -> Scan:
         """As ``Shards``. Raises NotFiniteError, and CondsimError for scores of another shape or type."""
         batch = self._batch
         assert batch is not None
+        if self._whole is not None:
+            return self._scan(batch, thresholds, [(0, self._whole)])
+        assert batch.chunk is not None
+        starts = range(0, self._stop - self._start, batch.chunk)
+        runs = -(-len(starts) // self._threads)
+
+        def scan(chunks: range) -> Scan:
+            return self._scan(batch, thresholds, self._blocks(batch, chunks))
+
+        parts = [starts[first : first + runs] for first in range(0, len(starts), runs)] if starts else [starts]
+        return merged(self._at_once(batch, scan, parts))
+
+    def _scan(self, batch: Batch, thresholds: Floats, blocks: Iterable[tuple[int, Tensor]]) -> Scan:
+        """``scan`` of (first position, [B, n] unchecked scores) of consecutive ``blocks``."""
         best = Best(batch.top, batch.not_best.owner, batch.not_best.position)
         higher, equal = np.zeros((2, *thresholds.shape), dtype=np.int64)
         empty = True
-        for start, scores in self._blocks(batch):
+        for start, scores in blocks:
             counted = count(scores, thresholds)
             if batch.own is None and not math.isfinite(counted.total):
                 self._require_finite(scores, counted.total, np.arange(start, start + scores.shape[1]))
@@ -165,16 +186,28 @@ class Shard:
         top = best.top()
         return Scan(higher, equal, (top.scores.cpu().numpy(), top.positions.cpu().numpy()))
 
-    def _blocks(self, batch: Batch) -> Iterator[tuple[int, Tensor]]:
-        """(first position, [B, n] scores, unchecked) of each chunk."""
-        if self._whole is not None:
-            yield 0, self._whole
-            return
-        assert batch.chunk is not None
+    def _blocks(self, batch: Batch, chunks: range) -> Iterator[tuple[int, Tensor]]:
+        """(first position, [B, n] scores, unchecked) of the chunks that begin at the shard's items ``chunks``."""
         items = self._stop - self._start
-        for first in range(0, items, batch.chunk):
-            rows = torch.arange(first, min(first + batch.chunk, items), device=self._device)
-            yield self._start + first, self._items(batch, rows, batch.chunk)
+        for first in chunks:
+            rows = torch.arange(first, min(first + chunks.step, items), device=self._device)
+            yield self._start + first, self._items(batch, rows, chunks.step)
+
+    @property
+    def _threads(self) -> int:
+        """Number of chunks that are scored at once: one per core where the scorer allows it."""
+        concurrent = isinstance(self._scorer, TwoSided) and self._scorer.concurrent
+        return torch.get_num_threads() if concurrent and self._device.type == "cpu" else 1
+
+    def _at_once(self, batch: Batch, job: Callable[[Part], Result], parts: Sequence[Part]) -> list[Result]:
+        """``job`` of each part, in order. Where several cores score chunks, every product is on one core, also in a
+        round that has one part: then equal items score equally in both rounds, for any number of cores. A narrow
+        product, and sums over its scores, gain little from a second core."""
+        if self._threads == 1 or self._start == self._stop:
+            return [job(part) for part in parts]
+        self._score(batch, torch.zeros(1, dtype=torch.int64), 1)  # what the scorer keeps of a batch, on all cores
+        with one_core_each(max(1, min(self._threads, len(parts)))) as pool:
+            return list(pool.map(job, parts))
 
     def _all(self, batch: Batch) -> Tensor:
         """[B, N] scores of the whole gallery, unchecked, or [B, L] of the queries' own lists, padded with -inf."""

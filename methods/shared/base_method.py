@@ -54,6 +54,10 @@ class ChangedQueries(TwoSided):
     base: Scorer
     change: Callable[[Queries], Queries]
 
+    @property
+    def concurrent(self) -> bool:
+        return isinstance(self.base, TwoSided) and self.base.concurrent
+
     def query_side(self, queries: Queries) -> Any:
         return query_side(self.base, self.change(queries))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
+from threading import get_ident
 from typing import Any
 
 import numpy as np
@@ -17,12 +18,13 @@ from torch import Tensor
 from builders import image_table
 from condsim.harness.engine.local import LocalEngine
 from condsim.harness.errors import CondsimError
-from condsim.harness.method import Queries
+from condsim.harness.method import Queries, TwoSided
 from condsim.harness.one_vector import InnerProduct, unit
 from condsim.harness.ranking.candidates import CandidateLists
 from condsim.harness.ranking.engine import Grid, Ranking, queries_of, rank_shards, rank_task
 from condsim.harness.ranking.shards import HeldShards, Shard
 from condsim.harness.task import Ragged, Task
+from encoders import cores
 
 
 class Scores:
@@ -33,6 +35,24 @@ class Scores:
 
     def __call__(self, queries: Queries, rows: Tensor | None = None) -> Tensor:
         scores = self.table[queries.condition]
+        return scores if rows is None else scores[:, rows]
+
+
+class AtOnce(TwoSided):
+    """``Scores`` that several threads may compute; keeps the thread and the number of cores of each call."""
+
+    concurrent = True
+
+    def __init__(self, table: Tensor) -> None:
+        self.table = table
+        self.calls: set[tuple[int, int]] = set()
+
+    def query_side(self, queries: Queries) -> Tensor:
+        return queries.condition
+
+    def score(self, side: Tensor, rows: Tensor | None = None) -> Tensor:
+        self.calls.add((get_ident(), torch.get_num_threads()))
+        scores = self.table[side]
         return scores if rows is None else scores[:, rows]
 
 
@@ -86,15 +106,16 @@ def galleries(draw: st.DrawFn) -> tuple[Task, Tensor, list[int], int]:
 
 
 @settings(max_examples=25)
-@given(galleries(), st.integers(0, 4), st.sampled_from([1, 3, 512]))
+@given(galleries(), st.integers(0, 4), st.sampled_from([1, 3, 512]), st.sampled_from([1, 3]))
 def test_any_division_gives_the_ranking_of_the_whole(
-    case: tuple[Task, Tensor, list[int], int], top: int, batch: int
+    case: tuple[Task, Tensor, list[int], int], top: int, batch: int, threads: int
 ) -> None:
     task, table, cuts, chunk = case
     features = torch.zeros(len(task.images), 2)
     whole = rank_task(task, Scores(table), features, torch.zeros(len(task.conditions), 2), top=top)
-    scorers = [Scores(table[:, start:stop]) for start, stop in pairwise(cuts)]
-    assert_same(in_shards(task, scorers, cuts, Grid(batch, chunk), features, top), whole)
+    scorers = [AtOnce(table[:, start:stop]) for start, stop in pairwise(cuts)]
+    with cores(threads):
+        assert_same(in_shards(task, scorers, cuts, Grid(batch, chunk), features, top), whole)
 
 
 def test_products_in_shards_have_the_bits_of_products_in_one() -> None:
@@ -113,9 +134,38 @@ def test_products_in_shards_have_the_bits_of_products_in_one() -> None:
 
     grid = Grid(40, 128)
     one = in_shards(task, [scorer(0, 1500)], [0, 1500], grid, features, 20)
-    for cuts in ([0, 640, 1500], [0, 128, 1408, 1500], [0, 128, 128, 256, 1500]):
+    for threads, cuts in (
+        (1, [0, 1500]),
+        (3, [0, 640, 1500]),
+        (2, [0, 128, 1408, 1500]),
+        (2, [0, 128, 128, 256, 1500]),
+    ):
         scorers = [scorer(start, stop) for start, stop in pairwise(cuts)]
-        assert_same(in_shards(task, scorers, cuts, grid, features, 20), one)
+        with cores(threads):
+            assert_same(in_shards(task, scorers, cuts, grid, features, 20), one)
+    equal = one.top_scores[:, 1:] == one.top_scores[:, :-1]  # type: ignore[index]
+    assert equal.sum() > 100, "equal items score equally"
+    assert (np.diff(one.top, axis=1)[equal] > 0).all(), "and keep the order of the gallery"  # type: ignore[arg-type]
+
+
+def test_chunks_are_scored_at_once_only_by_a_scorer_that_allows_it() -> None:
+    task = Task(
+        "toy", "test", image_table(12), (("",),), np.zeros(1, dtype=np.int64), np.zeros(1, dtype=np.int64),
+        Ragged.of([[7]]), ("map",), gallery=range(12),
+    )  # fmt: skip
+    table, features, texts = torch.arange(12.0).neg()[None], torch.zeros(12, 1), torch.zeros(1, 1)
+    allowed = AtOnce(table)
+    refused = AtOnce(table)
+    refused.concurrent = False  # type: ignore[misc]
+    with cores(3):
+        rankings = [rank_task(task, s, features, texts, top=12, budget_bytes=8) for s in (allowed, refused)]
+        assert torch.get_num_threads() == 3
+    assert_same(*rankings)
+    assert refused.calls == {(get_ident(), 3)}
+    first = (get_ident(), 3)  # the call for one item that comes before the threads
+    assert first in allowed.calls
+    assert {number for _, number in allowed.calls - {first}} == {1}
+    assert len(allowed.calls) > 2
 
 
 def test_a_range_as_gallery_is_the_array_of_its_rows() -> None:
@@ -145,3 +195,6 @@ def test_a_score_that_is_not_finite_names_query_and_image_in_any_shard() -> None
     )  # fmt: skip
     with pytest.raises(CondsimError, match=r"scored 6.jpg with nan for query 0 \(id first"):
         in_shards(task, [Scores(table[:, :4]), Scores(table[:, 4:])], [0, 4, 8], Grid(1, 4), torch.zeros(8, 2), 2)
+    table[0, 7] = torch.inf
+    with cores(3), pytest.raises(CondsimError, match=r"scored 6.jpg with nan"):  # the first in the gallery's order
+        in_shards(task, [AtOnce(table)], [0, 8], Grid(1, 1), torch.zeros(8, 2), 2)
