@@ -72,6 +72,12 @@ def query_ids(task: Task) -> tuple[str, ...]:
     return task.query_ids or tuple(map(str, range(len(task))))
 
 
+def unique_query_ids(task: Task) -> tuple[str, ...]:
+    """``query_ids``; the positions 0, 1, ... where the benchmark gives an id twice."""
+    ids = query_ids(task)
+    return ids if len(set(ids)) == len(ids) else tuple(map(str, range(len(ids))))
+
+
 def take_queries(task: Task, which: Rows) -> Task:
     """``task`` with the queries ``which``, in that order, and the conditions that they have; the images stay."""
     used = np.unique(task.condition[which])

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from condsim.harness.commands.runs import BenchJob, made
 from condsim.harness.console import console
 from condsim.harness.errors import NotApplicable, counted
-from condsim.harness.exchange.ids import unique_query_ids
 from condsim.harness.exchange.run_file import write_rankings
+from condsim.harness.fewer_queries import unique_query_ids
 from condsim.harness.paths import safe_name
 from condsim.harness.settings.composition import Job, jobs
 

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from condsim.harness.errors import CondsimError, nearest_id
-from condsim.harness.exchange.ids import unique_query_ids
 from condsim.harness.exchange.run_file import QueryRanking
+from condsim.harness.fewer_queries import unique_query_ids
 from condsim.harness.hashing import content_digest
 from condsim.harness.method import Gallery, Method, Queries, Scorer
 from condsim.harness.task import ImageTable, Rows, Task

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from condsim.harness.errors import CondsimError
+from condsim.harness.errors import CondsimError, described
 from condsim.harness.hashing import settings_hash
 from condsim.harness.paths import safe_name
 from condsim.harness.results.server import ServerAnswer
@@ -92,7 +91,11 @@ class StoredRun:
         """[Q] the metric of every query, a fraction. Raises CondsimError where its files cannot be read."""
         from condsim.harness.ranking.metrics import per_query
 
-        clusters = self._task_clusters if "grouped_" in metric else None
+        clusters = None
+        if "grouped_" in metric:
+            from condsim.harness.run.task_file import load_task
+
+            clusters = load_task(self.task_path, self.fingerprint).clusters
         return per_query(metric, self.ranks, self.subset_ranks, clusters)
 
     @cached_property
@@ -110,12 +113,7 @@ class StoredRun:
 
         if "top.npy" not in self.record.files:
             return None
-        path = self.folder / "top.npy"
-        data = read_file(self.folder, self.record, path.name)
-        try:
-            top = np.load(io.BytesIO(data), allow_pickle=False)
-        except Exception as error:  # a file of another program can raise nearly anything in a reader
-            raise CondsimError(f"{path} cannot be read: {type(error).__name__}: {error}") from None
+        path, top = self.folder / "top.npy", self._read("top.npy", partial(np.load, allow_pickle=False))
         if top.ndim != 2 or len(top) != self.record.queries or top.dtype.kind != "i":
             raise CondsimError(f"{path}: expected {self.record.queries} rows of integers, found {top.dtype}{top.shape}")
         return np.asarray(top, dtype=np.int64)
@@ -125,26 +123,23 @@ class StoredRun:
         """Where the file of its task is: beside its folder, wherever that is."""
         return self.folder.parent / f"task-{safe_name(self.fingerprint)}.npz"
 
-    @property
-    def _task_clusters(self) -> Rows | None:
-        from condsim.harness.run.task_file import load_task
-
-        return load_task(self.task_path, self.fingerprint).clusters
-
     def _read_ranks(self, name: str) -> Ranks:
         from condsim.harness.ranking.ranks import Ranks
 
+        ranks: Ranks = self._read(name, Ranks.load)
+        if len(ranks) != self.record.queries:
+            raise CondsimError(f"{self.folder / name}: ranks of {len(ranks)} queries, expected {self.record.queries}")
+        return ranks
+
+    def _read(self, name: str, load: Callable[[Path], Any]) -> Any:
         path = self.folder / name
         read_file(self.folder, self.record, name)  # raises where the file is not what the run wrote
         try:
-            ranks = Ranks.load(path)
+            return load(path)
         except CondsimError:
             raise
-        except Exception as error:  # as above
-            raise CondsimError(f"{path} cannot be read: {type(error).__name__}: {error}") from None
-        if len(ranks) != self.record.queries:
-            raise CondsimError(f"{path}: ranks of {len(ranks)} queries, expected {self.record.queries}")
-        return ranks
+        except Exception as error:  # a file of another program can raise nearly anything in a reader
+            raise CondsimError(f"{path} cannot be read: {described(error)}") from None
 
 
 def settings_text(settings: Mapping[str, Any]) -> str:

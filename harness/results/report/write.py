@@ -6,8 +6,9 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from markupsafe import Markup
 from condsim.harness.errors import CondsimError, did_you_mean
 from condsim.harness.names import escaped
 from condsim.harness.results.entry import Entry
-from condsim.harness.results.kept import Remember, kept_in
+from condsim.harness.results.kept import kept_in
 from condsim.harness.results.output import write_text
 from condsim.harness.results.question_set import QuestionSet, older_sets
 from condsim.harness.results.report.page import context
@@ -61,51 +62,33 @@ def write_report(
                 raise CondsimError(f"there are no records of benchmark {name!r}. {did_you_mean(name, known)}")
         groups = [group for group in groups if group.benchmark in settings.benchmarks]
         entries = [entry for entry in entries if entry.benchmark in settings.benchmarks]
+    shown_groups = [group for group in groups if group.is_newest]
     with kept_in(groups[0].folder.parents[1] / REPORT_FILE, notes) as remember:
-        page, facts = render(groups, entries, settings, notes, thumbnails_of(path), remember)
-    write_text(path, page)
-    return facts
+        page = context(groups, entries, notes, remember) | {"older": older_sets(groups, shown_groups)}
+        notes += [group.task_fault for group in shown_groups if group.task_fault]
+        render = _renderer(settings.title, page)
+        nothing: dict[str, Any] = {"tasks": [], "pictures": [], "missing": 0, "full": False}
+        bare = len(render(left_out=notes, **_shown(nothing)).encode())
+        room = int(settings.budget_mb * 1e6) - bare - 10_000
+        pictures = Pictures(max(0, room), settings.thumbnail, thumbnails_of(path))
+        shown = _shown(queries_page(shown_groups, pictures, settings.queries, settings.top, notes, remember))
+    notes[:] = dict.fromkeys(notes)
+    write_text(path, render(left_out=[_without_folders(note) for note in notes], **shown))
+    return {"records": page["records"], **shown, "data": None}
 
 
-def render(
-    groups: Sequence[QuestionSet],
-    entries: Sequence[Entry],
-    settings: ReportSettings,
-    notes: list[str],
-    thumbnails: Mapping[str, str],
-    remember: Remember,
-) -> tuple[str, dict[str, Any]]:
-    """The page, and what it holds in numbers. ``notes``: what was left out so far; the page lists it.
-
-    ``thumbnails``: data URIs of thumbnails that exist already, by ``thumbnail_key``. ``remember`` gives what is the
-    same as in an earlier report.
-    """
+def _renderer(title: str, page: Mapping[str, Any]) -> Callable[..., str]:
+    """The function that makes the HTML of ``page`` and of what it is called with."""
     parts = files("condsim.harness.results.report")
-    script = parts.joinpath("report.js").read_text(encoding="utf-8")
-    facts: dict[str, Any] = context(groups, entries, notes, remember)
-    budget = int(settings.budget_mb * 1e6)
+    script, css, html = (
+        parts.joinpath(name).read_text(encoding="utf-8") for name in ("report.js", "report.css", "template.html")
+    )
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["breakable"] = breakable
     environment.tests["cell"] = lambda item: isinstance(item, Cell)
-    template = environment.from_string(parts.joinpath("template.html").read_text(encoding="utf-8"))
-    shown_groups = [group for group in groups if group.is_newest]
-    notes += [group.task_fault for group in shown_groups if group.task_fault]
-    page = {
-        "title": settings.title,
-        "css": Markup(parts.joinpath("report.css").read_text(encoding="utf-8")),
-        "script": Markup(script),
-        "script_hash": "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        "older": older_sets(groups, shown_groups),
-        **facts,
-    }
-    nothing: dict[str, Any] = {"tasks": [], "pictures": [], "missing": 0, "full": False}
-    bare = len(template.render(**page, left_out=notes, **_shown(nothing)).encode())
-    pictures = Pictures(max(0, budget - bare - 10_000), settings.thumbnail, thumbnails)
-    queries = queries_page(shown_groups, pictures, settings.queries, settings.top, notes, remember)
-    shown = _shown(queries)
-    notes[:] = dict.fromkeys(notes)
-    html = template.render(**page, left_out=[_without_folders(note) for note in notes], **shown)
-    return html, {"records": facts["records"], **shown, "data": None}
+    script_hash = "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    fixed = {"title": title, "css": Markup(css), "script": Markup(script), "script_hash": script_hash}
+    return partial(environment.from_string(html).render, **fixed, **page)
 
 
 def embedded_json(data: Any) -> Markup:

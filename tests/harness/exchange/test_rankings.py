@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from condsim.harness.errors import CondsimError
-from condsim.harness.exchange.ids import unique_query_ids
 from condsim.harness.exchange.imported import ImportedRanking, NoFeatures, bind
 from condsim.harness.exchange.run_file import QueryRanking, read_rankings, write_rankings
+from condsim.harness.fewer_queries import unique_query_ids
 from condsim.harness.method import Gallery, Method, Queries, Scorer
 from condsim.harness.ranking.engine import Ranking
 from condsim.harness.run.identity import RunSettings
