@@ -12,7 +12,7 @@ from condsim.harness.errors import CondsimError
 from condsim.harness.json_files import read_json
 from condsim.harness.names import clean_path
 from condsim.harness.paths import resolve
-from condsim.harness.tables import cell_text, read_columns
+from condsim.harness.tables import cell_text, read_frame
 
 
 @cache
@@ -28,10 +28,9 @@ def read_categories(file: str, min_score: float = 0.0) -> Mapping[str, frozenset
         raise CondsimError(f"{file}: there is no such file; it should be a table with the columns image and category")
     if path.suffix.lower() == ".json":
         return _panoptic(path)
-    table = read_columns(path, "a table with the columns image and category", ["image", "category"])
-    if min_score > 0 and "score" not in table:
-        raise CondsimError(f"{file}: there is no column score, so min_score must be 0")
-    scores = table["score"] if min_score > 0 else [None] * len(table["image"])
+    columns = ["image", "category", *["score"] * (min_score > 0)]
+    table = read_frame(path, "a table with the columns image and category, and score for a min_score above 0", columns)
+    scores = table["score"] if min_score > 0 else [None] * len(table)
     seen: dict[str, set[str]] = defaultdict(set)
     for row, (image, category, score) in enumerate(zip(table["image"], table["category"], scores, strict=True), 1):
         where = f"{file}: row {row}"

@@ -110,6 +110,13 @@ def first_of(names: Iterable[str], shown: int = 3) -> str:
     return ", ".join(names[:shown]) + (f" and {len(names) - shown:,} more" if len(names) > shown else "")
 
 
+def first_lines(lines: Iterable[str], shown: int = ROWS_SHOWN) -> list[str]:
+    """The first of ``lines``, indented, and one that counts the others."""
+    lines = list(lines)
+    more = [f"... and {len(lines) - shown:,} more"] if len(lines) > shown else []
+    return [f"  {line}" for line in (*lines[:shown], *more)]
+
+
 def counted(count: int, name: str, plural: str = "") -> str:
     """``1 row``, ``2,000 rows``, ``2 queries``."""
     return f"{count:,} {name if count == 1 else plural or f'{name}s'}"
@@ -131,8 +138,6 @@ class UnusableRowsError(CondsimError):
         self.skippable = skippable
         """True: the input is bad, so a run can continue without these rows. False: the encoder misbehaved."""
         self.advice = advice
-        lines = [f"{len(faults)} of {total} rows cannot be encoded:"]
-        lines += [f"  {describe(row)}: {fault}" for row, fault in list(self.faults.items())[:ROWS_SHOWN]]
-        if len(faults) > ROWS_SHOWN:
-            lines.append(f"  ... and {len(faults) - ROWS_SHOWN} more")
-        super().__init__("\n".join([*lines, advice] if advice else lines))
+        rows = first_lines(f"{describe(row)}: {fault}" for row, fault in self.faults.items())
+        head = f"{len(faults)} of {total} rows cannot be encoded:"
+        super().__init__("\n".join([head, *rows, *[advice] * bool(advice)]))

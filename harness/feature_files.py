@@ -18,6 +18,7 @@ from condsim.harness.gallery_parts import MANIFEST, Parts, is_parts, read_parts
 from condsim.harness.memory_map import free_pages, is_mapped, map_npy
 from condsim.harness.name_list import NameList, same_names
 from condsim.harness.paths import resolve
+from condsim.harness.returned import kind_of
 
 if TYPE_CHECKING:  # torch is imported when it is used: harness/deferred.py
     from torch import Tensor
@@ -64,7 +65,7 @@ class FeatureFile:
         except Exception as error:  # each format's library has its own errors for a damaged file
             raise CondsimError(f"{path}: cannot be read as features: {error}") from error
         if self.features.ndim != 2 or not self.features.is_floating_point():
-            raise CondsimError(f"{path}: expected a matrix of floats, found {_shown(self.features)}")
+            raise CondsimError(f"{path}: expected a matrix of floats, found {kind_of(self.features)}")
         self.paths = [path]
         self.names: Sequence[str]
         if inside is not None and names is None:
@@ -318,10 +319,6 @@ def _read_parquet(path: Path) -> tuple[Tensor, NameList]:
 def _known(names: Sequence[str], known: Sequence[str]) -> str | None:
     """The first of ``known`` that is among ``names``."""
     return next((name for name in known if name in names), None)
-
-
-def _shown(tensor: Tensor) -> str:
-    return f"{str(tensor.dtype).removeprefix('torch.')} of shape {tuple(tensor.shape)}"
 
 
 def _zero_and_not_finite(features: Tensor) -> tuple[list[int], list[int]]:

@@ -45,6 +45,11 @@ def content_digest(data: bytes) -> str:
     return digest(data).hex()
 
 
+def json_digest(value: Any) -> str:
+    """``content_digest`` of the canonical JSON of ``value``."""
+    return content_digest(canonical_json(value).encode())
+
+
 def digest_now(path: str) -> bytes:
     """The digest of a file's bytes, read now. Raises OSError where it cannot be read."""
     with open(path, "rb") as file:

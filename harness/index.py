@@ -16,12 +16,13 @@ from condsim.harness.backbone import Backbone
 from condsim.harness.configs import make, make_once, plain
 from condsim.harness.console import warn
 from condsim.harness.engine.engine import Engine
-from condsim.harness.errors import ROWS_SHOWN, CondsimError, did_you_mean, nearest_id
+from condsim.harness.errors import CondsimError, did_you_mean, first_lines, nearest_id
 from condsim.harness.gallery_parts import is_parts, read_parts
 from condsim.harness.json_files import read_text
 from condsim.harness.method import Method
 from condsim.harness.names import clean_label
 from condsim.harness.run.isolation import isolated
+from condsim.harness.run.record import typed
 from condsim.harness.search.matches import Matches
 from condsim.harness.search.pictures import (
     Pictures,
@@ -180,10 +181,9 @@ class Index:
             table = ImageTable(self.root, names)
         pictures = encode_readable(table, self.backbone)
         if pictures.unreadable:
-            listed = [f"  {name}: {fault}" for name, fault in list(pictures.unreadable.items())[:ROWS_SHOWN]]
-            more = len(pictures.unreadable) - len(listed)
             left_out = f"{len(pictures.unreadable):,} of {len(table):,} pictures cannot be read and are left out:"
-            warn("\n".join([left_out, *listed, *([f"  ... and {more:,} more"] if more else [])]))
+            listed = first_lines(f"{name}: {fault}" for name, fault in pictures.unreadable.items())
+            warn("\n".join([left_out, *listed]))
         return Searcher(self.backbone, pictures, self._train)
 
     @staticmethod
@@ -270,7 +270,7 @@ class Index:
         folders = ["--config-dir", str(self._config_dir)] if self._config_dir is not None else []
         defaults = [] if self._benchmark is None else [f"+benchmark={self._benchmark}"]
         (job,) = jobs(
-            "search", [*folders, *defaults, choice, *(f"{name}={_typed(value)}" for name, value in settings.items())]
+            "search", [*folders, *defaults, choice, *(f"{name}={typed(value)}" for name, value in settings.items())]
         )
         return job
 
@@ -301,15 +301,6 @@ def _usual(queries: Sequence[Query]) -> str:
     if with_picture == {True}:
         return "image_plus_text" if with_condition == {True} else "image_only"
     return "text_only"
-
-
-def _typed(value: Any) -> str:
-    """A Python value as a user types it in a setting."""
-    if value is None or isinstance(value, bool):
-        return "null" if value is None else str(value).lower()
-    if isinstance(value, (list, tuple)):
-        return f"[{','.join(map(_typed, value))}]"
-    return str(value)
 
 
 def _give_values(config: dict[str, Any], values: Mapping[str, Sequence[str]]) -> bool:

@@ -46,22 +46,6 @@ def read_frame(path: Path, what: str, columns: Sequence[str] = ()) -> pd.DataFra
     return frame
 
 
-def read_columns(path: Path, what: str, columns: Sequence[str] = ()) -> dict[str, Sequence[object]]:
-    """The table of ``read_frame`` as column -> cells. A CSV or TSV file needs no pandas, which is slow to import.
-
-    Columns of the same name are left out.
-    """
-    if path.suffix.lower() in (*PARQUET, *JSON_LINES):
-        frame = read_frame(path, what, columns)
-        return {column: frame[column].tolist() for column in frame.columns}
-    header, *rows = read_rows(path, what)
-    require_columns(header, columns, str(path))
-    if not rows:
-        raise CondsimError(f"{path}: the table has no rows (expected {what})")
-    cells = zip(*rows, strict=True)
-    return {name: column for name, column in zip(header, cells, strict=True) if header.count(name) == 1}
-
-
 def read_json_lines(path: Path, what: str, constants: bool = False) -> Iterator[tuple[int, dict[str, Any]]]:
     """The line number, from 1, and the object of each line that is not blank, one line at a time.
 

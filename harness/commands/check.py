@@ -13,13 +13,12 @@ from rich.text import Text
 
 from condsim.harness.console import console
 from condsim.harness.deferred import defer
+from condsim.harness.errors import first_lines
 from condsim.harness.settings.composition import run_jobs
 from condsim.harness.targets import search_current_folder
 
 if TYPE_CHECKING:  # it imports what `main` defers
     from condsim.datasets.check import Report
-
-SHOWN = 10
 
 
 def main(argv: Sequence[str]) -> int:
@@ -38,12 +37,12 @@ def render(report: Report, list_path: Path | None = None) -> RenderableType:
         expected = "" if part.expected is None else f"{part.expected:,}"
         table.add_row(Text("ok" if part.complete else "missing"), Text(part.what), Text(part.place), found, expected)
     how = "each read to its end" if report.decoded else "not read, only looked for"
-    faults = f"{len(report.missing):,} missing, {len(report.unreadable):,} unreadable"
+    counts = f"{len(report.missing):,} missing, {len(report.unreadable):,} unreadable"
     lines = [
-        f"{report.images:,} images needed ({how}): {faults}" if report.images else "No image is known to be needed yet."
+        f"{report.images:,} images needed ({how}): {counts}" if report.images else "No image is known to be needed yet."
     ]
-    lines += _first("missing", report.missing) + _first("unreadable", report.unreadable)
-    lines += _first("refused", report.problems)
+    for label, faults in (("missing", report.missing), ("unreadable", report.unreadable), ("refused", report.problems)):
+        lines += first_lines(f"{label}: {fault}" for fault in faults)
     lines += [f"  note: {note}" for note in report.notes]
     if list_path is not None:
         lines.append(f"The full list of faults: {list_path}")
@@ -57,11 +56,6 @@ def render(report: Report, list_path: Path | None = None) -> RenderableType:
     body += [Text("\n".join(lines)), Text("")]
     body += [Markdown(report.card)] if report.card else []
     return Group(*body, Text(f"\n{report.benchmark} is {verdict}"))
-
-
-def _first(label: str, faults: Sequence[str]) -> list[str]:
-    more = [f"  ... and {len(faults) - SHOWN:,} more"] if len(faults) > SHOWN else []
-    return [f"  {label}: {fault}" for fault in faults[:SHOWN]] + more
 
 
 def run(settings: Mapping[str, Any]) -> int:

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from condsim.harness.ranking.metric_names import headline_metric, in_order, metric_order
 from condsim.harness.results.order import set_name
 from condsim.harness.results.published import Published
-from condsim.harness.results.stored_run import StoredRun, settings_text
-from condsim.harness.run.record import Measurement
+from condsim.harness.results.stored_run import StoredRun
+from condsim.harness.run.record import Measurement, settings_text
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from condsim.harness.files import atomic
-from condsim.harness.hashing import canonical_json, content_digest
+from condsim.harness.hashing import json_digest
 
 Remember = Callable[[object, Callable[[], Any]], Any]
 """(everything that a result depends on, the function that computes it) -> the result. Both are values of JSON."""
@@ -25,7 +25,7 @@ def kept_in(path: Path, notes: list[str]) -> Iterator[Remember]:
     kept, used = _read(path), dict[str, Any]()
 
     def remember(depends_on: object, compute: Callable[[], Any]) -> Any:
-        key = content_digest(canonical_json(depends_on).encode())
+        key = json_digest(depends_on)
         if key in kept:
             used[key] = kept[key]
             return used[key]
@@ -38,7 +38,7 @@ def kept_in(path: Path, notes: list[str]) -> Iterator[Remember]:
     yield remember
     if used != kept:
         with suppress(OSError), atomic(path) as scratch:
-            scratch.write_text(json.dumps({"digest": _digest(used), "kept": used}), encoding="utf-8")
+            scratch.write_text(json.dumps({"digest": json_digest(used), "kept": used}), encoding="utf-8")
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -46,10 +46,6 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         kept = content["kept"]
-        return dict(kept) if content["digest"] == _digest(kept) else {}
+        return dict(kept) if content["digest"] == json_digest(kept) else {}
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return {}
-
-
-def _digest(kept: Any) -> str:
-    return content_digest(canonical_json(kept).encode())

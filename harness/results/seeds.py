@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from condsim.harness.results.order import by_date
-from condsim.harness.results.stored_run import StoredRun, settings_text
-from condsim.harness.run.record import CONTENT, flat
+from condsim.harness.results.stored_run import StoredRun
+from condsim.harness.run.record import CONTENT, flat, settings_text
 
 SEED = "training.seed"
 

@@ -7,14 +7,13 @@ answer counts while the run's submission files are those that were answered.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
 
 from condsim.harness.errors import CondsimError
-from condsim.harness.hashing import canonical_json, content_digest
+from condsim.harness.hashing import json_digest
 from condsim.harness.results.output import write_text
 from condsim.harness.run.record import Record
 
@@ -67,7 +66,7 @@ def read_server_answer(folder: Path, record: Record) -> ServerAnswer | None:
         numbers = [float(value) for value in answer.metrics.values()]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CondsimError(f"{path} cannot be read as the answer of a server: {error}") from None
-    if digest != _digest(content) or answer.run != record.run or not all(map(_is_fraction, numbers)):
+    if digest != json_digest(content) or answer.run != record.run or not all(0 <= value <= 1 for value in numbers):
         raise CondsimError(f"{path} is damaged: its content is not what was written")
     if answer.files != submission_files(record):
         raise CondsimError(f"{path} is the answer to other submission files than the run has now: submit them again")
@@ -78,13 +77,5 @@ def write_server_answer(folder: Path, answer: ServerAnswer) -> Path:
     """Keep the answer to the run in ``folder``. Returns its file."""
     content = asdict(answer)
     path = answer_path(folder, answer.run)
-    write_text(path, json.dumps(content | {"digest": _digest(content)}, indent=2, sort_keys=True) + "\n")
+    write_text(path, json.dumps(content | {"digest": json_digest(content)}, indent=2, sort_keys=True) + "\n")
     return path
-
-
-def _is_fraction(value: float) -> bool:
-    return math.isfinite(value) and 0 <= value <= 1
-
-
-def _digest(content: Mapping[str, object]) -> str:
-    return content_digest(canonical_json(content).encode())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -12,7 +12,7 @@ from condsim.harness.errors import CondsimError, described
 from condsim.harness.hashing import settings_hash
 from condsim.harness.paths import safe_name
 from condsim.harness.results.server import ServerAnswer
-from condsim.harness.run.record import Record, read_file
+from condsim.harness.run.record import Record, read_file, settings_text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -140,12 +140,3 @@ class StoredRun:
             raise
         except Exception as error:  # a file of another program can raise nearly anything in a reader
             raise CondsimError(f"{path} cannot be read: {described(error)}") from None
-
-
-def settings_text(settings: Mapping[str, Any]) -> str:
-    """Settings as one types them: ``rank=5 base.weight=0.3``."""
-    return " ".join(f"{name}={_plain(value)}" for name, value in sorted(settings.items()))
-
-
-def _plain(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else "null" if value is None else str(value)

@@ -16,7 +16,7 @@ from typing import Any
 
 from condsim.harness.errors import CondsimError
 from condsim.harness.files import SCRATCH, atomic_folder, sweep
-from condsim.harness.hashing import canonical_json, content_digest, settings_hash
+from condsim.harness.hashing import content_digest, json_digest, settings_hash
 from condsim.harness.names import unusable_character
 from condsim.harness.paths import safe_name
 from condsim.harness.ranking.metric_names import in_order
@@ -110,6 +110,18 @@ def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return names
 
 
+def typed(value: Any) -> str:
+    """A value as one types it in a setting: ``null``, ``true``, ``[a,b]``, ``0.5``."""
+    if isinstance(value, (list, tuple)):
+        return f"[{','.join(map(typed, value))}]"
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def settings_text(settings: Mapping[str, Any]) -> str:
+    """Settings as one types them: ``rank=5 base.weight=0.3``."""
+    return " ".join(f"{name}={typed(value)}" for name, value in sorted(settings.items()))
+
+
 def task_folder(results: Path, benchmark: str, task: str) -> Path:
     """Where the records of a task are."""
     return results / "runs" / safe_name(benchmark) / safe_name(task)
@@ -190,12 +202,8 @@ def find_records(results: Path) -> Iterator[tuple[Path, Record | RecordError]]:
 def _text(record: Record) -> str:
     content = asdict(record) | {"headline": next(iter(record.metrics), "")}  # the metrics' own order is not kept
     content["metrics"] = {name: {part: m[part] for part in _MEASURED} for name, m in content["metrics"].items()}
-    content["digest"] = _own_digest(content)
+    content["digest"] = json_digest(content)
     return json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def _own_digest(content: dict[str, Any]) -> str:
-    return content_digest(canonical_json(content).encode())
 
 
 def _parsed(data: bytes) -> dict[str, Any]:
@@ -226,7 +234,7 @@ def _checked(content: dict[str, Any], folder: Path) -> Record:
         problem = _problem_of_metric(numbers)
         require(problem is None, f"metric {name}: {problem}")
         metrics[name] = Measurement(**numbers)
-    require(digest == _own_digest(content), "its content does not match its digest")
+    require(digest == json_digest(content), "its content does not match its digest")
     content = _ADDED | content
     metrics = {name: metrics[name] for name in in_order(metrics, content.pop("headline"))}
     record = Record(**{**content, "metrics": metrics})

@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from condsim.harness.errors import CondsimError
+from condsim.harness.run.record import typed
 from condsim.harness.settings.arguments import Setting
 from condsim.harness.settings.kinds import (
     MismatchError,
@@ -183,8 +184,7 @@ def _check(name: str, value: Any, expected: Any) -> Any:
     try:
         return convert(value, expected)
     except MismatchError as mismatch:
-        shown = "null" if value is None else str(value).lower() if isinstance(value, bool) else value
-        raise CondsimError(f"{name}={shown} should be {mismatch}") from None
+        raise CondsimError(f"{name}={typed(value)} should be {mismatch}") from None
 
 
 def _by_default(name: str, config: DictConfig) -> Any:

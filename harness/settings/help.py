@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from condsim.harness.run.record import typed
 from condsim.harness.settings.checks import is_filled
 from condsim.harness.settings.choices import choices_of, comments, config_roots, description
 
@@ -59,17 +60,10 @@ def _entries(node: DictConfig, prefix: str) -> Iterator[tuple[str, str]]:
             yield from _entries(value, f"{name}.")
         elif key != "_target_":
             try:
-                yield name, _shown("???" if OmegaConf.is_missing(node, key) else node[key])
+                shown = "???" if OmegaConf.is_missing(node, key) else node[key]
+                yield name, typed(list(shown) if isinstance(shown, ListConfig) else shown)
             except OmegaConfBaseException:  # it refers to something that is not set yet
                 yield name, "???"
-
-
-def _shown(value: object) -> str:
-    if value is None or isinstance(value, bool):
-        return "null" if value is None else str(value).lower()
-    if isinstance(value, (list, ListConfig)):
-        return f"[{','.join(map(_shown, value))}]"
-    return str(value)
 
 
 def _wrapped(start: str, text: str) -> str:

@@ -74,11 +74,6 @@ class CarefulTracker(ABC):
             console.print(line, style="yellow", markup=False)
 
 
-def run_name(record: Record) -> str:
-    """The method with its settings: distinguishes the runs of one task."""
-    return " ".join([record.method, *(f"{key}={value}" for key, value in sorted(record.settings.items()))])
-
-
 def metric_numbers(record: Record) -> dict[str, float]:
     """Metrics with the ends of their intervals, as fractions, and seconds: ``recall@1/low``, ``seconds/score``."""
     numbers: dict[str, float] = {}

@@ -9,8 +9,8 @@ from typing import Any
 from condsim.harness.console import console
 from condsim.harness.errors import CondsimError
 from condsim.harness.results.leaderboard import Leaderboard
-from condsim.harness.run.record import Record
-from condsim.harness.tracking.careful import CarefulTracker, metric_numbers, run_name
+from condsim.harness.run.record import Record, settings_text
+from condsim.harness.tracking.careful import CarefulTracker, metric_numbers
 
 
 class WandbTracking(CarefulTracker):
@@ -28,7 +28,9 @@ class WandbTracking(CarefulTracker):
         """The name and the open W&B run of the training that reported last."""
 
     def report_run(self, record: Record) -> None:
-        run = self._start(f"{record.full_task} {run_name(record)}", "run", record.config)
+        run = self._start(
+            f"{record.full_task} {record.method} {settings_text(record.settings)}".rstrip(), "run", record.config
+        )
         run.log({"queries": record.queries, **metric_numbers(record)})
         run.finish()
 

@@ -191,7 +191,7 @@ def test_bags_hold_categories_above_one_percent_of_the_pixels() -> None:
         ("image,category\n1.jpg,dog,cat\n", r"row 1 \(line 2\) has 3 cells, but the header has 2"),
         ('image,category\n1.jpg,dog\n2.jpg,"cat\n3.jpg,cow\n', "row 2, which begins at line 3"),
         ("image,category\n1.jpg,dog\n,cat\n", "row 2: image is empty"),
-        ("image,category,score,score\n1.jpg,dog,1,0\n", "there is no column score"),
+        ("image,category,score,score\n1.jpg,dog,1,0\n", "duplicate column 'score'"),
         ("image,category,score\n1.jpg,dog,high\n", "row 1: score: expected a number, found 'high'"),
     ],
 )

@@ -189,7 +189,7 @@ def test_tables_may_be_parquet_and_wrong_ones_are_named(tmp_path: Path) -> None:
     with pytest.raises(CondsimError, match="no such file"):
         read_categories("none.csv")
     (tmp_path / "d.csv").write_text("image,category\n1,dog\n")
-    with pytest.raises(CondsimError, match="min_score must be 0"):
+    with pytest.raises(CondsimError, match="there is no column 'score'"):
         read_categories(str(tmp_path / "d.csv"), 0.5)
 
 

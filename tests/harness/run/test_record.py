@@ -14,13 +14,12 @@ from typing import Any
 import pytest
 
 from builders import make_record
-from condsim.harness.hashing import content_digest, settings_hash
+from condsim.harness.hashing import content_digest, json_digest, settings_hash
 from condsim.harness.run.record import (
     RECORD,
     Measurement,
     Record,
     RecordError,
-    _own_digest,
     find_records,
     read_file,
     read_record,
@@ -58,7 +57,7 @@ def rewrite(folder: Path, change: Callable[[dict[str, Any]], object], sign: bool
     change(content)
     if sign and not {"NaN", "Infinity"} & set(re.findall(r"\w+", json.dumps(content))):
         content.pop("digest", None)
-        content["digest"] = _own_digest(content)
+        content["digest"] = json_digest(content)
     (folder / RECORD).write_text(json.dumps(content))
 
 

@@ -143,7 +143,7 @@ def test_what_is_missing_or_wrong_is_named(tmp_path: Path) -> None:
     with pytest.raises(CondsimError, match=f"{tmp_path} is a folder"):
         Precomputed(tmp_path)
     np.save(tmp_path / "ints.npy", np.ones((3, 4), dtype=np.int64))
-    with pytest.raises(CondsimError, match=r"int64 of shape \(3, 4\)"):
+    with pytest.raises(CondsimError, match=r"an int64 tensor of shape \(3, 4\)"):
         Precomputed(tmp_path / "ints.npy")
     np.savez(tmp_path / "objects.npz", names=np.array(NAMES, dtype=object), features=FEATURES)
     with pytest.raises(CondsimError, match=r"the array 'names' has Python objects; expected text"):
