@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -76,10 +77,10 @@ class Bank:
         count = len(features) if size is None else min(size, len(features))
         return features[torch.linspace(0, len(features) - 1, count, device=features.device).round().long()]
 
-    def key(self, queries: Queries) -> list[int]:
-        """[B] what the bank depends on: the condition, or -1 where it does not depend on it."""
-        keys: list[int] = queries.condition.tolist()
-        return keys if self.by_condition else [-1] * len(keys)
+    def runs(self, queries: Queries) -> _Runs:
+        """The queries of each bank: of one per condition, or of the bank -1 where it depends on none."""
+        keys = queries.condition if self.by_condition else torch.full_like(queries.condition, -1)
+        return [(key, (keys == key).nonzero()[:, 0]) for key in torch.unique(keys).tolist()]
 
     def queries(self, key: int) -> Queries:
         """The bank for one ``key``."""
@@ -100,10 +101,27 @@ def _in_parts(base: Scorer, queries: Queries, items: int) -> Iterator[Tensor]:
         yield base(queries.part(slice(start, start + step)), None)
 
 
-def _subtract(statistic: Tensor, scores: Tensor, places: Tensor, rows: Tensor | None) -> None:
-    """Subtract ``statistic`` [N] from the queries ``places`` of ``scores``, for ``rows`` as in ``method.Scorer``."""
-    listed = rows[places] if rows is not None and rows.ndim == 2 else rows
-    scores[places] -= statistic if listed is None else statistic[listed.clamp(min=0)]
+@dataclass(frozen=True)
+class _Corrected(TwoSided):
+    """``scale`` times the base's scores; those of the queries that ``changed`` names less a number per item."""
+
+    base: Scorer
+    scale: float
+    statistic: Callable[[int], Tensor]
+    """Key of a bank -> [N]."""
+    changed: Callable[[Queries], _Runs]
+
+    def query_side(self, queries: Queries) -> tuple[Any, _Runs]:
+        return query_side(self.base, queries), self.changed(queries)
+
+    def score(self, side: tuple[Any, _Runs], rows: Tensor | None = None) -> Tensor:
+        of_base, runs = side
+        scores = self.scale * score_side(self.base, of_base, rows)
+        for key, mine in runs:
+            listed = rows[mine] if rows is not None and rows.ndim == 2 else rows
+            of_items = self.statistic(key)
+            scores[mine] -= of_items if listed is None else of_items[listed.clamp(min=0)]
+        return scores
 
 
 class NearestNeighborNormalization(WithBank):
@@ -133,31 +151,7 @@ class NearestNeighborNormalization(WithBank):
             assert best is not None
             return self.alpha * best.mean(dim=0)
 
-        return _Shifted(base, bank, bias)
-
-
-class _Shifted(TwoSided):
-    """The base's scores less a bias per item and condition."""
-
-    def __init__(self, base: Scorer, bank: Bank, bias: Callable[[int], Tensor]) -> None:
-        self.base, self.bank, self.bias = base, bank, bias
-
-    def query_side(self, queries: Queries) -> tuple[Any, _Runs]:
-        """The base's side, and the queries of each key."""
-        return query_side(self.base, queries), _runs(self.bank.key(queries), queries.condition.device)
-
-    def score(self, side: tuple[Any, _Runs], rows: Tensor | None = None) -> Tensor:
-        of_base, runs = side
-        scores = score_side(self.base, of_base, rows).clone()
-        for key, mine in runs:
-            _subtract(self.bias(key), scores, mine, rows)
-        return scores
-
-
-def _runs(keys: list[int], device: torch.device) -> _Runs:
-    """(key, int64 places that have it) of every distinct key."""
-    every = torch.tensor(keys, dtype=torch.int64, device=device)
-    return [(key, (every == key).nonzero()[:, 0]) for key in torch.unique(every).tolist()]
+        return _Corrected(base, 1.0, bias, bank.runs)
 
 
 class QueryBankNormalization(WithBank):
@@ -178,39 +172,24 @@ class QueryBankNormalization(WithBank):
         self.neighbors = neighbors
 
     def corrected(self, base: Scorer, bank: Bank) -> Scorer:
-        return _Normalized(self, base, bank)
+        items = len(bank.gallery.features)
 
+        @lru_cache(maxsize=_KEPT)
+        def statistics(key: int) -> tuple[Tensor, Tensor]:
+            """log sum exp [N] of each item's scores, and whether it is a hub, bool [N]."""
+            total = bank.gallery.features.new_full((items,), -torch.inf)
+            hub = torch.zeros_like(total, dtype=torch.bool)
+            for scores in _in_parts(base, bank.queries(key), items):
+                total = torch.logaddexp(total, (self.beta * scores).logsumexp(dim=0))
+                hub[scores.topk(min(self.neighbors, items), dim=1).indices] = True
+            return total, hub
 
-class _Normalized(TwoSided):
-    """The base's scores, those of queries whose best item is a hub less each item's statistic."""
+        def changed(queries: Queries) -> _Runs:
+            """Those whose best item of the whole gallery is a hub."""
+            best = torch.cat([scores.argmax(dim=1) for scores in _in_parts(base, queries, items)])
+            return [(key, mine[statistics(key)[1][best[mine]]]) for key, mine in bank.runs(queries)]
 
-    def __init__(self, method: QueryBankNormalization, base: Scorer, bank: Bank) -> None:
-        self.method, self.base, self.bank = method, base, bank
-        self.items = len(bank.gallery.features)
-        self.statistics = lru_cache(maxsize=_KEPT)(self._statistics)
-
-    def query_side(self, queries: Queries) -> tuple[Any, _Runs]:
-        """The base's side, and of each key the queries whose best item of the whole gallery is a hub."""
-        best = torch.cat([scores.argmax(dim=1) for scores in _in_parts(self.base, queries, self.items)])
-        runs = _runs(self.bank.key(queries), best.device)
-        changed = [(key, mine[self.statistics(key)[1][best[mine]]]) for key, mine in runs]
-        return query_side(self.base, queries), changed
-
-    def score(self, side: tuple[Any, _Runs], rows: Tensor | None = None) -> Tensor:
-        of_base, changed = side
-        scores = self.method.beta * score_side(self.base, of_base, rows)
-        for key, mine in changed:
-            _subtract(self.statistics(key)[0], scores, mine, rows)
-        return scores
-
-    def _statistics(self, key: int) -> tuple[Tensor, Tensor]:
-        """log sum exp [N] of each item's scores, and whether it is a hub, bool [N]."""
-        total = self.bank.gallery.features.new_full((self.items,), -torch.inf)
-        hub = torch.zeros_like(total, dtype=torch.bool)
-        for scores in _in_parts(self.base, self.bank.queries(key), self.items):
-            total = torch.logaddexp(total, (self.method.beta * scores).logsumexp(dim=0))
-            hub[scores.topk(min(self.method.neighbors, self.items), dim=1).indices] = True
-        return total, hub
+        return _Corrected(base, self.beta, lambda key: statistics(key)[0], changed)
 
 
 class TransductiveNearestNeighborNormalization(NearestNeighborNormalization):
