@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import torch
-
+from condsim.harness.condition_features import mean_features
 from condsim.harness.errors import NotApplicable
 from condsim.harness.method import Gallery, Method, Queries, Scorer
 from condsim.harness.one_vector import inner_products, unit
@@ -103,7 +102,4 @@ class CrlComposed(Crl):
         """[C, D] per condition the mean of the unit features of its prompts."""
         names = [condition_text(condition) for condition in gallery.conditions]
         prompts = [[self.prompt.format(name, position=place) for place in POSITIONS] for name in names]
-        distinct = {text: row for row, text in enumerate(dict.fromkeys(text for some in prompts for text in some))}
-        encoded = unit(gallery.encode_texts(tuple(distinct)).to(gallery.features))
-        rows = torch.tensor([[distinct[text] for text in some] for some in prompts], device=encoded.device)
-        return encoded[rows].mean(dim=1)
+        return mean_features(prompts, gallery.encode_texts).to(gallery.features)
