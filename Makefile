@@ -24,7 +24,7 @@ $(DEV): $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-bench: $(READY)  ## Run every method on the embedded benchmark and write its leaderboard
+bench: $(READY)  ## Run the main methods on the embedded benchmark and write its leaderboard
 	$(BIN)/condsim bench experiment=embedded
 
 # Tests write bytecode even where the environment forbids it: each process that they start would compile all again.
