@@ -79,7 +79,7 @@ def task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Task:
 def settings(folder: Path, model: Model, **changes: Any) -> dict[str, Any]:
     endpoint = {
         "_target_": "condsim.harness.llm.ChatEndpoint", "model": "tiny", "base_url": model.url, "api_key_env": None,
-        "timeout": 20.0, "attempts": 1,
+        "timeout": 120.0, "attempts": 1,
     }  # fmt: skip
     own = {"benchmark": {}, "tasks": None, "queries_from": None, "workers": 2, "limit": None, "endpoint": endpoint}
     files = {"output": str(folder / "captions.jsonl"), "prompts": PROMPTS, "side": 20, "references": False}

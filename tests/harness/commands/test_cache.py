@@ -43,7 +43,7 @@ def test_ls_counts_what_is_stored(cache: Path, capsys: pytest.CaptureFixture[str
     assert entries["two"].counts == {"image": 0, "text": 5}
     files = [file for file in (cache / "features").rglob("*") if file.is_file()]
     assert sum(entry.size for entry in entries.values()) == sum(file.stat().st_size for file in files)
-    assert time.time() - entries["one"].used < 60
+    assert time.time() - entries["one"].used < 3600
     assert cache_command.main(["--cache-dir", str(cache), "ls"]) == 0
     assert "fp32" in capsys.readouterr().out
     assert cache_command.main(["--cache-dir", str(cache / "nowhere"), "ls"]) == 0
@@ -94,7 +94,7 @@ def test_reading_features_counts_as_use(cache: Path) -> None:
     os.utime(identity, (0, 0))
     settings = {"model": "two", "weights": "ab" * 16, "transform": "stock", "precision": "fp32"}
     FeatureStore(cache).table(settings, "text", 4).fetch(text_keys("ba"), encode, str)
-    assert time.time() - identity.stat().st_mtime < 60
+    assert time.time() - identity.stat().st_mtime < 3600
 
 
 def test_prune_without_a_choice_only_sweeps(cache: Path) -> None:

@@ -1,8 +1,6 @@
 import math
 import signal
-import time
 from collections.abc import Callable, Mapping
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +18,7 @@ from condsim.methods.training.loop import Recipe, fit
 from running import start_python
 
 SCRIPT = """
-import sys
+import itertools, os, signal, sys
 from pathlib import Path
 import numpy as np, torch
 from condsim.harness.state_dict import write_state_dict
@@ -37,11 +35,15 @@ method = QueryAdaptive(rank=2, steps=1, hidden=8, heads=1, feedforward=8, depth=
 network = method.new_network(8)
 objective = method.objective(TrainingData(images))
 
+steps_of_this_process = itertools.count(1)
+
 def loss(which):
+    if next(steps_of_this_process) == DIES:
+        os.kill(os.getpid(), signal.SIGKILL)
     rows = torch.from_numpy(which)
     return objective(network, Batch(images[rows], texts[rows], images[rows.flip(0)], rows.flip(0)))
 
-recipe = Recipe(steps=STEPS, batch_size=12, learning_rate=1e-2, clip=1.0, warmup=5, validate_every=20, patience=0,
+recipe = Recipe(steps=40, batch_size=12, learning_rate=1e-2, clip=1.0, warmup=5, validate_every=20, patience=0,
                 checkpoint_every=3, seed=3)
 fitted = fit(network, loss, Batches([40, 20], [2, 1], 12, 3), recipe, folder / "running",
              validate=lambda: float(-objective(network, Batch(images, texts, images, torch.arange(60)))))
@@ -49,25 +51,11 @@ write_state_dict(folder / "end.safetensors", fitted.state, {"step": fitted.step,
 """
 
 
-def start(folder: Path, steps: int) -> BaseProcess:
-    return start_python(SCRIPT.replace("STEPS", str(steps)), folder, str(folder))
-
-
-def finish(process: BaseProcess) -> int | None:
+def train(folder: Path, dies: int | None = None) -> int | None:
+    """The exit status of a training in its own process, which dies in the step ``dies`` that it makes."""
+    process = start_python(SCRIPT.replace("DIES", str(dies)), folder, str(folder))
     process.join()
     return process.exitcode
-
-
-def kill_after_next_state(process: BaseProcess, running: Path) -> None:
-    """SIGKILL once the state has changed at least once: in the middle of things."""
-    before = running.stat().st_mtime_ns if running.exists() else 0
-    while process.is_alive():
-        if running.exists() and running.stat().st_mtime_ns > before:
-            process.kill()
-            assert finish(process) == -signal.SIGKILL
-            return
-        time.sleep(0.002)
-    pytest.fail("the training ended before it could be killed")
 
 
 @pytest.mark.slow
@@ -75,12 +63,12 @@ def test_a_training_that_is_killed_twice_ends_in_the_same_bytes(tmp_path: Path) 
     killed, alone = tmp_path / "killed", tmp_path / "alone"
     killed.mkdir()
     alone.mkdir()
-    undisturbed = start(alone, steps=40)
-    for _ in range(2):
-        kill_after_next_state(start(killed, steps=40), killed / "running")
+    assert train(alone) == 0
+    for dies in (5, 11):
+        assert train(killed, dies) == -signal.SIGKILL
+        assert (killed / "running").exists()
         assert not (killed / "end.safetensors").exists()
-    assert finish(start(killed, steps=40)) == 0
-    assert finish(undisturbed) == 0
+    assert train(killed) == 0
     assert (killed / "end.safetensors").read_bytes() == (alone / "end.safetensors").read_bytes()
 
 
