@@ -15,7 +15,7 @@ from condsim.harness.paths import safe_name
 from condsim.harness.results.leaderboard import Leaderboard
 from condsim.harness.results.percent import ends_text, percent
 from condsim.harness.results.results import Results
-from condsim.harness.run.record import RECORD, Record
+from condsim.harness.run.record import RECORD, Record, settings_text
 from condsim.harness.task import ImageTable
 from condsim.harness.tracker import Tracker
 
@@ -221,8 +221,7 @@ def failure(what: str, tasks: Sequence[str], why: str = "") -> str:
 def report_run(record: Record) -> None:
     """One line for one finished run: its first metric with the interval, and its time."""
     first = next(iter(record.metrics.items()), None)
-    shown = ", ".join(f"{name}={value}" for name, value in record.settings.items())
-    line = f"{record.full_task:<28} {record.method}{f' ({shown})' if shown else ''}"
+    line = f"{record.full_task:<28} {record.method} {settings_text(record.settings)}".rstrip()
     if first is not None:
         name, metric = first
         line += f"  {name} {percent(metric.value):.1f} {ends_text(*metric.ends)}"

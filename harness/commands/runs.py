@@ -28,7 +28,7 @@ from condsim.harness.configs import make, make_once, plain
 from condsim.harness.engine.engine import Engine
 from condsim.harness.errors import BackboneError, CondsimError, EngineError, NotApplicable, UnusableRowsError
 from condsim.harness.features.cache.looks import KeptLooks
-from condsim.harness.run.record import Record, RecordError, read_record
+from condsim.harness.run.record import Record, RecordError, read_record, settings_text
 from condsim.harness.run.task_file import save_task, task_path
 from condsim.harness.settings.choosing import VAL, CandidateConfig, candidates_of, choice_of
 from condsim.harness.settings.chosen import chosen_benchmark
@@ -73,9 +73,8 @@ class BenchJob:
 
     @property
     def label(self) -> str:
-        """The method with its changed settings, in words."""
-        shown = ", ".join(f"{key}={value}" for key, value in self.changed().items())
-        return f"{self.method} ({shown})" if shown else self.method
+        """The method with its changed settings."""
+        return f"{self.method} {settings_text(self.changed())}".strip()
 
 
 @dataclass

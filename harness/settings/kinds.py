@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import math
 import types
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+LISTS, MAPPINGS = (list, tuple, Sequence), (dict, Mapping)
+"""The origins of annotations such as ``list[int]`` and ``Mapping[str, Any]``."""
 
 
 @dataclass(frozen=True)
@@ -75,13 +79,13 @@ def _convert(value: Any, expected: Any, exact: bool) -> Any:
     elif expected is Path:
         if isinstance(value, str) and value:
             return str(Path(value).expanduser()) if value.startswith("~") else value
-    elif _abc(origin) == "Sequence":
+    elif origin in LISTS:
         element = arguments[0] if arguments else Any
         if isinstance(value, list):
             return [convert(entry, element) for entry in value]
         if not exact and isinstance(value, (str, int, float)) and not isinstance(value, bool):
             return [convert(value, element)]
-    elif _abc(origin) == "Mapping":
+    elif origin in MAPPINGS:
         if isinstance(value, dict):
             return value
     else:
@@ -106,7 +110,7 @@ def _describe(expected: Any) -> str:
         return words
     if origin is Literal:
         return " or ".join(map(str, arguments))
-    if origin is not None and _abc(origin) == "Mapping":
+    if origin in MAPPINGS:
         return "names with values, such as {a: b}"
     if origin is not None:
         element = describe(arguments[0]) if arguments else "value"
@@ -131,7 +135,7 @@ def members(expected: Any) -> tuple[Any, ...]:
 
 
 def is_mapping(expected: Any) -> bool:
-    return any(_abc(get_origin(member)) == "Mapping" for member in members(expected))
+    return any(get_origin(member) in MAPPINGS for member in members(expected))
 
 
 def is_list(expected: Any) -> bool:
@@ -143,20 +147,14 @@ def element_of(expected: Any) -> Any:
     for member in members(expected):
         while get_origin(member) is Annotated:
             member = get_args(member)[0]
-        if get_origin(member) is not None and _abc(get_origin(member)) == "Sequence":
+        if get_origin(member) in LISTS:
             return (get_args(member) or (Any,))[0]
     return None
-
-
-def _abc(origin: Any) -> str:
-    if origin in (list, tuple) or getattr(origin, "__name__", "") == "Sequence":
-        return "Sequence"
-    return "Mapping" if origin is dict or getattr(origin, "__name__", "") == "Mapping" else ""
 
 
 def inside(expected: Any, depth: int) -> Any:
     """The type of a value ``depth`` mappings deep."""
     for _ in range(depth):
-        mapping = next((m for m in members(expected) if _abc(get_origin(m)) == "Mapping"), None)
+        mapping = next((m for m in members(expected) if get_origin(m) in MAPPINGS), None)
         expected = get_args(mapping)[1] if mapping is not None and get_args(mapping) else Any
     return expected

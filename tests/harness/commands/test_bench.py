@@ -132,7 +132,7 @@ def test_no_method_ends_a_sweep_or_changes_what_others_get(folder: Path) -> None
     shown = bench(folder, "-m", "method=custom", "method._target_=evil.Evil", f"+method.how={hows}", status=1)
     assert "2 runs finished, 0 already done, 12 FAILED" in shown
     assert "it called sys.exit" in shown
-    assert "Evil (how=hard_exit) on toy/few, toy/whole: a method must not end the process" in shown
+    assert "Evil how=hard_exit on toy/few, toy/whole: a method must not end the process" in shown
     assert "GeneratorExit" in shown
     assert "must not close the output" in shown
     assert r"\udcff\x1b[2J [red]x[/nope]" in shown

@@ -33,7 +33,7 @@ def test_jobs_leave_the_values_of_one_process_and_one_that_dies_is_the_failure_o
     shown = run_condsim(*SWEEP, *own, "+method.how=nothing,none,nil,crash", *LOCAL, folder=folder, status=1)
     assert "2 jobs submitted" in shown
     assert "3 runs finished, 0 already done, 1 FAILED" in shown, "the job that dies has finished one of its two runs"
-    assert "Evil (how=crash) on toy/few: its worker died: job " in shown
+    assert "Evil how=crash on toy/few: its worker died: job " in shown
     assert "log.err" in shown or "_log" in shown
     alone = shutil.copytree(TOY, tmp_path / "alone")
     run_condsim(*SWEEP, *own, "+method.how=nothing,none,nil", folder=alone)
