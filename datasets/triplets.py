@@ -29,10 +29,9 @@ def mined(
     conditions: Mapping[str, float] | None = None,
     seed: int = 0,
 ) -> Triplets:
-    """The triplets of ``condsim mine``; ``images`` is the folder that its image names start from.
+    """The triplets of ``condsim mine``, which are in random order: ``limit`` takes the first.
 
-    ``limit`` takes the first triplets, which are in random order already. ``conditions``: proportions of three forms of
-    a condition, drawn by ``seed``: "full" ("on wooden table": predicate and object, the paper's only form), "object"
+    The form of each condition is drawn by ``seed``: "full" ("on wooden table", the only form of the paper), "object"
     ("wooden table") and "head" ("table"), because conditions of benchmarks can be a bare object too (ours).
     """
     path = Path(table).expanduser()

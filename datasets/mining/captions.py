@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -120,13 +120,7 @@ class TableCaptions:
             raise unreadable_parquet(self.table, TABLE, error) from None
         columns = [names[place] for place in self._places([clean_label(name) for name in names])]
         batches = file.iter_batches(batch_size=8192, columns=columns)
-        while True:
-            try:
-                batch = next(batches)
-            except StopIteration:
-                return
-            except Exception as error:  # as above
-                raise unreadable_parquet(self.table, TABLE, error) from None
+        for batch in _guarded(batches, lambda _, error: unreadable_parquet(self.table, TABLE, error)):
             yield from zip(*(batch.column(name).to_pylist() for name in columns), strict=True)
 
     def _places(self, names: list[str]) -> list[int]:
@@ -215,7 +209,7 @@ class HubCaptions:
         if isinstance((data.features or {}).get(self.image), hugging_face.Image):
             data = data.cast_column(self.image, hugging_face.Image(decode=False))
         data = data.select_columns([c for c in (self.image, self.caption, "__key__") if c in names])
-        for row, example in enumerate(self._examples(data)):
+        for row, example in enumerate(_guarded(data, self._unreadable)):
             where = f"{self.dataset}: row {row + 1}"
             if text := _caption(example[self.caption], f"{where}: {self.caption}"):
                 image, content = self._image(row, example[self.image], where)
@@ -223,18 +217,8 @@ class HubCaptions:
             else:
                 self.blank += 1
 
-    def _examples(self, data: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
-        examples = iter(data)
-        row = 0
-        while True:
-            try:
-                example = next(examples)
-            except StopIteration:
-                return
-            except Exception as error:  # as in _captioned
-                raise CondsimError(f"{self.dataset}: row {row + 1} cannot be read: {error}") from None
-            yield example
-            row += 1
+    def _unreadable(self, row: int, error: Exception) -> CondsimError:
+        return CondsimError(f"{self.dataset}: row {row + 1} cannot be read: {error}")
 
     def _image(self, row: int, cell: object, where: str) -> tuple[str, bytes | None]:
         """The name of an image and, if the dataset contains it, its bytes."""
@@ -244,6 +228,19 @@ class HubCaptions:
         if not isinstance(content, bytes):
             raise CondsimError(f"{where}: the column {self.image!r} holds neither an image nor a path")
         return f"{row // 10_000:05d}/{row:09d}.{_suffix(content)}", content
+
+
+def _guarded(items: Iterable[Any], fault: Callable[[int, Exception], CondsimError]) -> Iterator[Any]:
+    """The items; raises the ``fault`` of an item's number where a library raises anything while it reads."""
+    iterator = iter(items)
+    for number in count():
+        try:
+            item = next(iterator)
+        except StopIteration:
+            return
+        except Exception as error:
+            raise fault(number, error) from None
+        yield item
 
 
 def _caption(cell: object, where: str) -> str:
