@@ -22,6 +22,8 @@ from condsim.harness.task import Ragged, Task
 from encoders import tiny_clip
 from pretend_gpu import DEVICE, PretendGpu
 
+pytestmark = pytest.mark.slow
+
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 on_each = pytest.mark.parametrize("device", ["pretended", pytest.param("cuda", marks=needs_gpu)])
 

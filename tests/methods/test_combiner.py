@@ -166,6 +166,7 @@ def test_the_loss_is_the_published_one_and_an_image_sought_twice_is_no_negative_
     assert float(in_batch_loss(scores, rows, 0.1)) == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_its_objective_pulls_the_composed_query_to_the_target(space: Space) -> None:
     method = Combiner(projection=32, hidden=32, dropout=0.0, temperature=0.1)
     torch.manual_seed(0)

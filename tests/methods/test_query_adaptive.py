@@ -94,6 +94,7 @@ class Largest(TorchDispatchMode):
         return out
 
 
+@pytest.mark.slow
 def test_no_tensor_of_queries_by_items_by_width_is_ever_made() -> None:
     batch, count, width, rank = 8, 600, 64, 2
     factors = Factors.of(random_transforms(batch, width, rank, 1.0, 0.8, 0))
@@ -273,6 +274,7 @@ def test_noise_moves_queries_in_training_only_and_by_its_size() -> None:
     torch.testing.assert_close(moved.norm(dim=1), torch.ones(2000))
 
 
+@pytest.mark.slow
 def test_its_objective_learns_to_find_the_targets(space: Space) -> None:
     method = QueryAdaptive(**SMALL, noise=0.1, semi_positives=1)
     torch.manual_seed(0)

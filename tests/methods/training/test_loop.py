@@ -17,6 +17,8 @@ from condsim.methods.training.data import Batches, Frozen, Joined, hold_out
 from condsim.methods.training.loop import Recipe, fit
 from running import start_python
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = """
 import itertools, os, signal, sys
 from pathlib import Path
@@ -58,7 +60,6 @@ def train(folder: Path, dies: int | None = None) -> int | None:
     return process.exitcode
 
 
-@pytest.mark.slow
 def test_a_training_that_is_killed_twice_ends_in_the_same_bytes(tmp_path: Path) -> None:
     killed, alone = tmp_path / "killed", tmp_path / "alone"
     killed.mkdir()
