@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+from condsim.harness.deferred import is_deferred
+
 settings.register_profile(
     # How long an example takes depends on the load, and a fixture of a function is shared by its examples.
     "tests",
@@ -57,7 +59,7 @@ def _process_state() -> dict[str, Any]:
         },
         "sys.path": tuple(sys.path),
     }
-    if "torch" in sys.modules:
+    if "torch" in sys.modules and not is_deferred("torch"):
         torch = sys.modules["torch"]
         state["torch threads"] = torch.get_num_threads()
         state["torch deterministic algorithms"] = torch.are_deterministic_algorithms_enabled()

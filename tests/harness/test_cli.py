@@ -44,7 +44,7 @@ def test_what_must_answer_at_once_does_not_import_torch(tmp_path: Path) -> None:
     commands = [
         ["--help"], ["--version"], ["ls"], ["ls", "methods"], ["bench", "--help"], ["train", "--help"],
         ["bench", "--cfg", "job"], ["mine", "--help"], ["train-backbone", "--help"], ["leaderboard", "--help"],
-        ["leaderboard"],
+        ["leaderboard"], ["cache", "--cache-dir", ".", "ls"],
     ]  # fmt: skip
     code = (
         f"import sys\nfrom condsim.harness.cli import main\nfor command in {commands!r}:\n"

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Generator
 from pathlib import Path
@@ -112,11 +110,6 @@ def test_prune_leaves_a_backbone_that_is_being_encoded_for(cache: Path, capsys: 
         assert cache_command.main(["--cache-dir", str(cache), "prune", "--all"]) == 0
     assert "another process is writing" in capsys.readouterr().out
     assert [entry.identity["model"] for entry in survey(cache)[0]] == ["one"]
-
-
-def test_the_command_does_not_import_torch() -> None:
-    code = "import sys, condsim.harness.commands.cache; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_features_of_another_backbone_are_found(cache: Path) -> None:

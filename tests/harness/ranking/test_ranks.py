@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -80,12 +78,3 @@ def test_a_damaged_file_is_named(tmp_path: Path, kind: str) -> None:
     damage(path, kind)
     with pytest.raises(CondsimError, match=r"ranks\.npz cannot be read as ranks"):
         Ranks.load(path)
-
-
-def test_reading_ranks_and_metrics_does_not_import_torch() -> None:
-    program = (
-        "import sys; import condsim.harness.ranking.metrics; "
-        "from condsim.harness.statistics import compare, intervals; "
-        "sys.exit('torch' in sys.modules)"
-    )
-    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
