@@ -123,7 +123,8 @@ def test_the_usual_forms_of_checkpoints_are_read(
 def test_settings_among_openais_weights_are_left_out(tmp_path: Path) -> None:
     model = build(tmp_path, 0)
     torch.save(model.state_dict() | {"input_resolution": torch.tensor(224)}, tmp_path / "w.pt")
-    load_weights(tmp_path / "w.pt", build(tmp_path, 1))
+    load_weights(tmp_path / "w.pt", other := build(tmp_path, 1))
+    assert all(torch.equal(value, model.state_dict()[name]) for name, value in other.state_dict().items())
 
 
 def test_weights_of_another_model_say_what_the_file_has(tmp_path: Path) -> None:
