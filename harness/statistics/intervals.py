@@ -19,13 +19,20 @@ FEWEST_RESAMPLED = 10
 _MULTINOMIAL = 256
 """Up to this number of clusters, resamples are drawn exactly; above, Poisson weights are used, which are faster."""
 _WEIGHTS = 1 << 20
-"""Number of weights per batch: 4 or 8 MiB, which stay in the cache."""
+"""Number of weights that are drawn at once. Another number draws other resamples."""
+_AT_ONCE = 1 << 18
+"""Number of weights per product: 1 or 2 MiB, which stay in the cache."""
 _LARGEST_WEIGHT = 5
 """Bounds the mean weight of a resample: Poisson weights are at most 5, multinomial ones have the mean 1."""
 _CACHED = 24 << 20
 """Number of weights that are cached for the next run on the same task: 24 MiB, 48 for up to 256 clusters."""
-_POISSON = np.repeat(np.arange(6, dtype=np.uint8), [94, 95, 46, 16, 4, 1]).tobytes()
-"""Maps a random byte to a Poisson(1) weight: mean and variance are exactly 1, the third moment is within 2 %."""
+_POISSON = np.cumsum([94, 95, 46, 16, 4]).astype(np.uint8)
+"""A random byte's Poisson(1) weight is how many of these it reaches, so that 94 of 256 bytes have the weight 0, 95 the
+weight 1, ..., 1 the weight 5: mean and variance are exactly 1, the third moment is within 2 %."""
+_NARROW, _DOT = 8, 8192
+"""Up to ``_NARROW`` columns are multiplied row by row, at most ``_DOT`` clusters at a time: OpenBLAS computes these
+inner products on one core. It divides a narrow matrix product between all cores, which takes up to thirty times as long
+where another process uses one of them."""
 
 
 @dataclass(frozen=True)
@@ -113,16 +120,14 @@ def _resampled(sums: Values, sizes: Values, mean: Values, resamples: int, seed: 
     most = _LARGEST_WEIGHT * len(sizes)
     largest = most * np.maximum(np.abs(sums).max(axis=0), sizes.max())
     whole = (np.rint(sums) == sums).all(axis=0) & (largest < 1 << 24)
-    deviations = np.empty((resamples, len(mean)))
-    if whole.any():
-        totals, queries = _weighted(sums[:, whole], sizes, resamples, seed, np.float32)
-        deviations[:, whole] = totals / queries - mean[whole]
-    if not whole.all():
-        residuals = (sums - mean * sizes[:, None])[:, ~whole]
-        step = 2.0 ** (np.frexp(most * np.abs(residuals).max(axis=0))[1] - 52)
-        totals, queries = _weighted(np.round(residuals / step), sizes, resamples, seed, np.float64)
-        deviations[:, ~whole] = totals * step / queries
-    return deviations
+    if whole.all():
+        totals, queries = _weighted(sums, sizes, resamples, seed, np.float32)
+        return totals / queries - mean
+    residuals = sums - mean * sizes[:, None]
+    step = 2.0 ** (np.frexp(most * np.abs(residuals).max(axis=0))[1] - 52)
+    columns = np.where(whole, sums, np.round(residuals / step))
+    totals, queries = _weighted(columns, sizes, resamples, seed, np.float64)
+    return np.where(whole, totals / queries - mean, totals * step / queries)
 
 
 def _weighted(
@@ -130,18 +135,32 @@ def _weighted(
 ) -> tuple[Values, Values]:
     """Sums [resamples, M] of ``columns`` [clusters, M] over each resample, and its numbers of queries [resamples, 1],
     exact if they are whole numbers that ``dtype`` can hold."""
-    both = np.concatenate([columns, sizes[:, None]], axis=1).astype(dtype)
-    totals = np.concatenate([weights @ both for weights in _weights(len(sizes), resamples, seed, dtype)])
-    return totals[:, :-1].astype(np.float64), totals[:, -1:].astype(np.float64)
+    both = np.asfortranarray(np.concatenate([columns, sizes[:, None]], axis=1), dtype)
+    batches = _weights(len(sizes), resamples, seed, dtype)
+    totals = np.concatenate([_product(weights, both) for weights in batches]).astype(np.float64)
+    return totals[:, :-1], totals[:, -1:]
+
+
+def _product(weights: NDArray[np.floating], columns: NDArray[np.floating]) -> NDArray[np.floating]:
+    """[n, M] the product of [n, clusters] and [clusters, M]."""
+    if columns.shape[1] > _NARROW:
+        return weights @ columns
+    totals = np.zeros((len(weights), columns.shape[1]), weights.dtype)
+    for start in range(0, len(columns), _DOT):
+        piece = slice(start, start + _DOT)
+        totals += np.matmul(weights[:, None, None, piece], columns.T[:, piece, None])[:, :, 0, 0]
+    return totals
 
 
 def _weights(clusters: int, resamples: int, seed: int, dtype: type[np.floating]) -> Iterator[NDArray[np.floating]]:
     """Batches [<= resamples, clusters] of how often each resample draws each cluster; the next one overwrites it."""
     small = clusters * resamples <= _CACHED
-    batch = np.empty((max(1, _WEIGHTS // clusters), clusters), dtype)  # one for all: allocating costs more than filling
+    batch = np.empty((max(1, _AT_ONCE // clusters), clusters), dtype)  # one for all: allocating costs more than filling
     for times in _cached_draws(clusters, resamples, seed) if small else _draws(clusters, resamples, seed):
-        np.copyto(batch[: len(times)], times)
-        yield batch[: len(times)]
+        for start in range(0, len(times), len(batch)):
+            piece = times[start : start + len(batch)]
+            np.copyto(batch[: len(piece)], piece)
+            yield batch[: len(piece)]
 
 
 @lru_cache(maxsize=8)
@@ -156,8 +175,10 @@ def _draws(clusters: int, resamples: int, seed: int) -> Iterator[NDArray[np.uint
     for start in range(0, resamples, step):
         rows = min(step, resamples - start)
         if clusters > _MULTINOMIAL:
-            noise = rng.bit_generator.random_raw(-(-rows * clusters // 8)).tobytes()
-            times = np.frombuffer(noise.translate(_POISSON), dtype=np.uint8, count=rows * clusters)
+            noise = rng.bit_generator.random_raw(-(-rows * clusters // 8)).view(np.uint8)[: rows * clusters]
+            times = np.zeros(len(noise), np.uint8)
+            for least in _POISSON:  # faster than a table of 256 weights: the processor compares many bytes at once
+                times += (noise >= least).view(np.uint8)
         else:
             places = rng.integers(0, clusters, (rows, clusters)) + clusters * np.arange(rows)[:, None]
             times = np.bincount(places.ravel(), minlength=rows * clusters).astype(np.uint16)

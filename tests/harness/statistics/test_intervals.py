@@ -115,6 +115,12 @@ def test_ten_clusters_get_the_width_that_students_t_gives_them() -> None:
 def test_columns_share_resamples_and_agree_with_one_at_a_time() -> None:
     """Up to the last bit of the mean: the resampled sums are exact, whatever shape or thread count the product has."""
     rng = np.random.default_rng(1)
+    hits = (rng.random((9000, 11)) < 0.3).astype(float)  # more clusters and columns than one product of a few has
+    together = mean_intervals(hits, resamples=60)
+    assert together == [mean_interval(column, resamples=60) for column in hits.T]
+    fractions = np.concatenate([hits[:, :2], hits[:, 2:4] / 3], axis=1)  # products in float64
+    assert mean_intervals(fractions, resamples=60)[:2] == together[:2]
+
     values = rng.random((400, 3))
     clusters = rng.integers(0, 150, 400)
     together = mean_intervals(values, clusters, resamples=2000, seed=4)
