@@ -16,8 +16,8 @@ from condsim.harness.returned import float_rows, name_of
 if TYPE_CHECKING:  # torch is imported when it is used: harness/deferred.py
     from torch import Tensor
 
-_LISTED_AT_ONCE = 1 << 20
-"""Elements (4 MiB of float32) of gathered lists of candidates, so that they stay in the processor's cache."""
+_LISTED_AT_ONCE = 1 << 18
+"""Elements (1 MiB of float32) of gathered lists of candidates, so that they stay in the processor's cache."""
 _MAPPED_AT_ONCE = 1 << 22
 """Elements of a mapped file that are in memory at once, in its own type and as float32."""
 
@@ -46,7 +46,8 @@ def inner_products(queries: Tensor, items: Tensor, rows: Tensor | None = None) -
     step = max(1, _LISTED_AT_ONCE // max(1, rows.shape[1] * items.shape[1]))
     for start in range(0, len(rows), step):
         batch = slice(start, start + step)
-        out[batch] = (items[rows[batch].clamp(min=0)] * queries[batch, None]).sum(dim=-1)
+        lists = items.index_select(0, rows[batch].clamp(min=0).flatten()).view(*rows[batch].shape, items.shape[1])
+        out[batch] = lists.mul_(queries[batch, None]).sum(dim=-1)
     return out
 
 

@@ -66,20 +66,19 @@ def _own_lists(task: Task) -> CandidateLists:
         raise CondsimError(f"{where}: excluded and subset need a shared gallery; the queries have their own candidates")
     lists = task.candidates
     owner = lists.owner
+    width = len(task.images)
+    key = owner * width + lists.values
     # Copies of one row in one list are numbered from 0. If ``relevant`` has the row n times, its first n copies count.
-    twin = np.arange(len(owner))
-    copy = np.zeros(len(owner), dtype=np.int64)
-    order = np.lexsort((twin, lists.values, owner))
+    twin, copy = np.zeros((2, len(owner)), dtype=np.int64)
+    order = np.argsort(key, kind="stable")
     new = np.ones(len(order), dtype=bool)
-    new[1:] = (np.diff(owner[order]) != 0) | (np.diff(lists.values[order]) != 0)
+    new[1:] = np.diff(key[order]) != 0
     first = np.flatnonzero(new)
     repeats = np.diff(np.append(first, len(order)))
     copy[order] = np.arange(len(order)) - np.repeat(first, repeats)
     twin[order] = np.repeat(order[first], repeats)
 
-    width = len(task.images)
     keys, wanted = np.unique(task.relevant.owner * width + task.relevant.values, return_counts=True)
-    key = owner * width + lists.values
     found = np.minimum(np.searchsorted(keys, key), max(0, len(keys) - 1))
     is_relevant = (keys[found] == key) & (copy < wanted[found]) if len(keys) else np.zeros(len(key), dtype=bool)
     count = np.bincount(owner[is_relevant], minlength=len(lists))
@@ -88,7 +87,7 @@ def _own_lists(task: Task) -> CandidateLists:
         raise CondsimError(f"{where}: query {wrong[0]} lists a relevant row more often than its candidates contain it")
 
     position = np.arange(len(owner)) - lists.offsets[owner]
-    local = Ragged(lists.offsets, np.searchsorted(task.gallery_rows, lists.values))
+    local = Ragged(lists.offsets, task.positions_of(lists.values))
     twins = Ragged(lists.offsets, position[twin]) if len(first) < len(order) else None
     relevant = Ragged(task.relevant.offsets, position[is_relevant])
     nothing = Ragged(np.zeros(len(lists) + 1, dtype=np.int64), np.zeros(0, dtype=np.int64))

@@ -54,4 +54,4 @@ def _features(images: Tensor, rows: Rows, reads_mapped: bool) -> Tensor:
     """The rows of ``images``. A memory-mapped file is copied for a method that does not read mapped features."""
     if np.array_equal(rows, np.arange(len(rows))) and (reads_mapped or not is_mapped(images)):
         return images[: len(rows)]
-    return images[torch.from_numpy(rows).to(images.device)].float()
+    return images.index_select(0, torch.from_numpy(rows).to(images.device)).float()
