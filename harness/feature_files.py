@@ -43,7 +43,7 @@ class FeatureFile:
         """
         self.path = path
         readers: dict[str, Callable[[Path], tuple[Tensor, Sequence[str] | None]]] = {
-            ".npy": _read_npy,
+            ".npy": lambda path: (map_npy(path), None),
             ".npz": _read_npz,
             ".safetensors": _read_safetensors,
             ".parquet": _read_parquet,
@@ -245,10 +245,6 @@ def read_names(path: Path) -> NameList:
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise CondsimError(f"{path}: expected a list of names")
     return NameList.of(names)
-
-
-def _read_npy(path: Path) -> tuple[Tensor, None]:
-    return map_npy(path), None
 
 
 def _read_npz(path: Path) -> tuple[Tensor, Sequence[str] | None]:

@@ -30,7 +30,7 @@ def reworded(benchmark: Benchmark, wording: str) -> Benchmark:
     """
     if wording == PLACE:
         return benchmark
-    say = _template(wording) if PLACE in wording else _listed(wording)
+    say = (lambda text: wording.replace(PLACE, text)) if PLACE in wording else _listed(wording)
     return replace(benchmark, tasks=tuple(_reworded(task, wording, say) for task in benchmark.tasks))
 
 
@@ -44,10 +44,6 @@ def _reworded(task: Task, wording: str, say: Callable[[str], str]) -> Task:
     conditions = tuple(tuple(map(say, condition)) for condition in task.conditions)
     shown = wording if PLACE in wording else Path(wording).name
     return replace(task, conditions=conditions, texts=texts, variant=join_variants(task.variant, f"{MARK}{shown}"))
-
-
-def _template(wording: str) -> Callable[[str], str]:
-    return lambda text: wording.replace(PLACE, text)
 
 
 def _listed(wording: str) -> Callable[[str], str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -12,7 +12,6 @@ from condsim.harness.console import console, print_note, warn
 from condsim.harness.engine.engine import Engine
 from condsim.harness.errors import UnusableRowsError
 from condsim.harness.settings.chosen import chosen_benchmark
-from condsim.harness.task import Benchmark, ImageTable
 
 
 def main(argv: Sequence[str]) -> int:
@@ -35,7 +34,10 @@ def encode(settings: Mapping[str, Any], engine: Engine) -> int:
     backbone = make()
     images = new = 0
     errors: list[UnusableRowsError] = []
-    for table in _tables(benchmark, settings["tasks"] is None):
+    tables = [task.images for task in benchmark.tasks]
+    if settings["tasks"] is None and benchmark.train is not None:
+        tables.append(benchmark.train.images)
+    for table in {id(table): table for table in tables}.values():
         images += len(table)
         try:
             if isinstance(backbone, StoresImages):
@@ -53,11 +55,3 @@ def encode(settings: Mapping[str, Any], engine: Engine) -> int:
     stored = f"{new:,} of them encoded now" if isinstance(backbone, StoresImages) else "this backbone keeps no features"
     console.print(f"{benchmark.name}, {backbone.name}: {images:,} images, {stored}")
     return 0
-
-
-def _tables(benchmark: Benchmark, train: bool) -> Iterator[ImageTable]:
-    """Each image table once."""
-    tables = [task.images for task in benchmark.tasks]
-    if train and benchmark.train is not None:
-        tables.append(benchmark.train.images)
-    yield from {id(table): table for table in tables}.values()

@@ -142,8 +142,9 @@ def main(argv: Sequence[str]) -> int:
     for note in partial:
         warn(note)
     if options.check:
+        needs = "; ".join(f"{what}: {how}" for what, how in experiment.needs.items())
         ready = sum(job is not None and row.name not in absent for row, job in planned)
-        console.print(f"{ready} of {len(planned)} rows can be run. All of them need {_needs(experiment)}")
+        console.print(f"{ready} of {len(planned)} rows can be run. All of them need {needs}")
         return 0 if ready else 1
     results, measured, missing = _run(experiment, planned, absent)
     return _show(experiment, results, measured, missing, options.output)
@@ -188,10 +189,6 @@ def _list(folders: Sequence[str]) -> int:
         for what, how in experiment.needs.items():
             console.print(f"    {what}: {how}", style="dim")
     return 0
-
-
-def _needs(experiment: Experiment) -> str:
-    return "; ".join(f"{what}: {how}" for what, how in experiment.needs.items())
 
 
 def _planned(experiment: Experiment, settings: Sequence[str], flags: Sequence[str]) -> Iterator[tuple[Row, Job | None]]:

@@ -61,10 +61,6 @@ class Target:
         return [] if self.config_dir is None else ["--config-dir", self.config_dir]
 
     @property
-    def _defaults(self) -> list[str]:
-        return [f"+benchmark={self.questions.choice}"] if self.questions else []
-
-    @property
     def images(self) -> ImageTable:
         """The pictures that a query may name: those that are searched, and the references of the benchmark."""
         return self.questions.images if self.questions else self.index.pictures.table
@@ -81,7 +77,8 @@ class Target:
 
     def settings_of(self, method: str) -> dict[str, Any]:
         """The method's settings with their default values, nested ones under dotted names."""
-        return {} if method == USUAL else _settings_of(method, (*self._defaults, *self.options))
+        defaults = [f"+benchmark={self.questions.choice}"] if self.questions else []
+        return {} if method == USUAL else _settings_of(method, (*defaults, *self.options))
 
     def slider(self, method: str) -> Slider | None:
         """The slider of a method's rank (CLAY) or weight (sums); None where it has neither."""

@@ -66,8 +66,12 @@ def _of_benchmark(benchmark: str, groups: Sequence[QuestionSet]) -> list[CostPlo
             note = "Runs on " + ", ".join(tasks) + "." if len(tasks) > 1 else ""
         metric = next(group.headline for group in groups if group.name == tasks[0])
         y_name = f"mean of {len(tasks)} tasks, percent" if len(tasks) > 1 else f"{metric}, percent"
-        points = tuple(_point(key, [costs[key][task] for task in tasks]) for key in shown[tasks])
-        plots.append(CostPlot(title, y_name, points, tuple(dict.fromkeys(method for method, _ in costs)), note))
+        points = []
+        for key in shown[tasks]:
+            seconds, metrics = zip(*(costs[key][task] for task in tasks), strict=True)
+            mean = mean_of_tasks(metrics, independent=False)
+            points.append(CostPoint(*key, max(SHORTEST_SECONDS, sum(seconds)), mean))
+        plots.append(CostPlot(title, y_name, tuple(points), tuple(dict.fromkeys(method for method, _ in costs)), note))
         waiting = {key: None for key in waiting if key not in shown[tasks]}
     return plots
 
@@ -83,8 +87,3 @@ def _costs(groups: Sequence[QuestionSet]) -> Costs:
                 measured = (seconds, run.record.metrics[str(group.headline)])
                 costs.setdefault((run.record.method, label), {})[group.name] = measured
     return costs
-
-
-def _point(key: tuple[str, str], measured: Sequence[tuple[float, Measurement]]) -> CostPoint:
-    seconds = max(SHORTEST_SECONDS, sum(seconds for seconds, _ in measured))
-    return CostPoint(*key, seconds, mean_of_tasks([metric for _, metric in measured], independent=False))

@@ -158,10 +158,8 @@ class Leaderboard:
 
     def print(self, tables: Sequence[Table] | None = None) -> None:
         """Print ``tables`` (default: all of them) with one legend, and the spreads."""
-        formats.print_tables(self._with_spreads(self.tables() if tables is None else tables))
-
-    def _with_spreads(self, tables: Sequence[Table]) -> list[Table]:
-        return [*formats.captions_once(tables, legend(self.entries)), *spread_table(self.spreads)]
+        shown = formats.captions_once(self.tables() if tables is None else tables, legend(self.entries))
+        formats.print_tables([*shown, *spread_table(self.spreads)])
 
     def print_overview(self) -> None:
         """Print the overview, and which question sets it does not show."""

@@ -155,7 +155,9 @@ def methods_by_tasks(title: str, entries: Sequence[Entry], *, seconds: bool = Fa
     rows: list[tuple[list[float | None], tuple[Item, ...]]] = []
     for (method, settings, backbone), by_task in by_method.items():
         cells = [
-            _cell(by_task[task], metric, compared[task], tied) if metric in _metrics_of(by_task, task) else None
+            _cell(by_task[task], metric, compared[task], tied)
+            if task in by_task and metric in by_task[task].metrics
+            else None
             for task, metric in tasks.items()
         ]
         sources = dict.fromkeys(entry.reported_in for entry in by_task.values() if entry.reported_in)
@@ -315,10 +317,6 @@ def _cell(entry: Entry, name: str, compared: Mapping[tuple[str, ...], float], ti
     best = value == max(compared.values()) and len(compared) >= fewest
     is_headline = name == headline_metric(entry.metrics)
     return Cell(entry.metrics[name], value, best, is_headline and id(entry) in tied)
-
-
-def _metrics_of(by_task: Mapping[str, Entry], task: str) -> Mapping[str, Measurement]:
-    return by_task[task].metrics if task in by_task else {}
 
 
 def _quality(values: Sequence[float | None], first_is_mean: bool) -> tuple[float, int, float]:

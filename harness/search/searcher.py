@@ -199,7 +199,8 @@ class Searcher:
         """Keep the scorer for the task's conditions, made from one for other conditions if possible."""
         method.check(task)
         gallery = self._gallery(method, task, self.pictures.features)
-        scorer = self._with_conditions(method, gallery)
+        earlier = next((prepared.scorer for prepared in self._prepared.values() if prepared.method is method), None)
+        scorer = None if earlier is None else method.with_conditions(earlier, gallery)
         if scorer is None:
             scorer = prepared_scorer(method, gallery)
         self._prepared[key] = _Prepared(method, scorer, gallery.condition_features)
@@ -221,12 +222,6 @@ class Searcher:
             encode_texts_with=pseudo_words(self.backbone),
             encode_jointly=jointly(self.backbone, task),
         )
-
-    def _with_conditions(self, method: Method, gallery: Gallery) -> Scorer | None:
-        for prepared in self._prepared.values():
-            if prepared.method is method:
-                return method.with_conditions(prepared.scorer, gallery)
-        return None
 
     def _why(self, prepared: _Prepared, task: Task, references: Tensor, top: Rows) -> list[list[str]] | None:
         """One text per entry of ``top``; None where the method explains nothing."""

@@ -42,6 +42,7 @@ NotNegative = Annotated[float, Range(least=0)]
 Names = Annotated[Sequence[str], NotEmpty()] | None
 Folder = Path | None
 
+_DATA = {"tasks": Names, "queries_from": Folder, "cache_dir": Folder}
 _SAME = {
     "queries_from": Folder, "cache_dir": Folder,
     "statistics.resamples": Annotated[int, Range(least=100)], "statistics.seed": Seed,
@@ -53,7 +54,7 @@ _CHOICE = {
 
 OWN: dict[str, dict[str, Any]] = {
     "bench": _RUN | _CHOICE,
-    "encode": {"tasks": Names, "queries_from": Folder, "cache_dir": Folder, "segment": Count},
+    "encode": _DATA | {"segment": Count},
     "train": _RUN
     | {
         "dry": bool, "checkpoints": Path, "evaluate": bool,
@@ -72,18 +73,18 @@ OWN: dict[str, dict[str, Any]] = {
         "depth": Count | None,
     },
     "import": _SAME | {"task": str, "name": str, "backbone": str, "results": Path, "top": Count},
-    "queries": {
-        "tasks": Names, "queries_from": Folder, "queries": Path, "images": Path, "pairs": Folder, "crops": Folder,
-        "cache_dir": Folder, "wording": str | None, "width": Count, "texts": Path,
+    "queries": _DATA
+    | {
+        "queries": Path, "images": Path, "pairs": Folder, "crops": Folder, "wording": str | None, "width": Count,
+        "texts": Path,
     },
-    "captions": {
-        "tasks": Names, "queries_from": Folder, "output": Path, "prompts": Annotated[Sequence[str], NotEmpty()],
-        "references": bool, "side": Count, "workers": Count, "limit": Count | None, "cache_dir": Folder,
+    "captions": _DATA
+    | {
+        "output": Path, "prompts": Annotated[Sequence[str], NotEmpty()], "references": bool, "side": Count,
+        "workers": Count, "limit": Count | None,
     },
-    "edits": {
-        "tasks": Names, "queries_from": Folder, "caption_table": Path, "output": Path, "prompt": str, "workers": Count,
-        "limit": Count | None, "cache_dir": Folder,
-    },
+    "edits": _DATA
+    | {"caption_table": Path, "output": Path, "prompt": str, "workers": Count, "limit": Count | None},
     "check": {"tasks": Names, "cache_dir": Folder, "decode": bool, "workers": Count, "output": Folder},
     "download": {"folder": Path, "parts": Names, "tasks": Names, "cache_dir": Folder},
     "mine": {
@@ -91,7 +92,7 @@ OWN: dict[str, dict[str, Any]] = {
         "limit": Count | None, "shard": Count, "cache_dir": Folder, "recipe": Literal["paper", "released"],
     },
     "search": {"cache_dir": Folder},
-    "explore": {"tasks": Names, "queries_from": Folder, "cache_dir": Folder},
+    "explore": _DATA,
     "report": {
         "results": Path, "report.path": Path, "report.title": str, "report.benchmarks": Names,
         "report.budget_mb": Positive, "report.queries": CountOrNone, "report.top": Count, "report.thumbnail": Count,

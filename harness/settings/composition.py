@@ -124,7 +124,11 @@ class Composer:
 
     def chosen(self, settings: Sequence[Setting]) -> Composed:
         """What the groups among ``settings`` choose. Raises CondsimError with the nearest valid names."""
-        groups = [_group_override(setting) for setting in settings if self.is_group(setting.name)]
+        groups = [
+            f"~{setting.name}" if setting.text == "null" and setting.name in OPTIONAL else setting.argument
+            for setting in settings
+            if self.is_group(setting.name)
+        ]
         try:
             return self.compose(tuple(groups))
         except REFUSALS as error:
@@ -156,12 +160,6 @@ def _resolve_choices(choices: Mapping[str, str | None]) -> None:
     """Let settings refer to ``${hydra:runtime.choices.captions}`` and ``${hydra:runtime.cwd}``."""
     runtime = {"choices": dict(choices), "cwd": os.getcwd()}
     HydraConfig.instance().cfg = OmegaConf.create({"hydra": {"runtime": runtime}})  # type: ignore[assignment]
-
-
-def _group_override(setting: Setting) -> str:
-    if setting.text == "null" and setting.name in OPTIONAL:
-        return f"~{setting.name}"
-    return setting.argument
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import isfinite
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from markupsafe import Markup
 
@@ -47,9 +47,6 @@ from condsim.harness.results.table import (
 )
 from condsim.harness.run.record import Measurement
 from condsim.harness.task import Task
-
-if TYPE_CHECKING:
-    from condsim.harness.statistics.intervals import Interval
 
 CONDITIONS_SHOWN = 40
 GAPS, MEANS, BARS = "composition gaps, 10,000 resamples, seed 0", "means 1", "kinds of distractors 1"
@@ -314,17 +311,14 @@ def _gaps(group: QuestionSet, notes: list[str], remember: Remember) -> dict[str,
 
     def compute() -> dict[str, Any]:
         gaps = run_gaps(group, group.values(group.headline, notes))
-        return {run.run: [gap.value, *_finite_ends(gap)] for run, gap in gaps.items()}
+        ends = {run: (gap.low, gap.high) if isfinite(gap.low) else (None, None) for run, gap in gaps.items()}
+        return {run.run: [gap.value, *ends[run]] for run, gap in gaps.items()}
 
     try:
         gaps = remember([GAPS, *group.state], compute)
     except CondsimError:  # the file of a clustered task is missing, which `notes` says already
         return {}
     return {run: Cell(Measurement(*gap)) for run, gap in gaps.items()}
-
-
-def _finite_ends(gap: Interval) -> tuple[float | None, float | None]:
-    return (gap.low, gap.high) if isfinite(gap.low) else (None, None)
 
 
 def _every_metric(group: QuestionSet, entries: Sequence[Entry], gaps: Mapping[str, Cell]) -> Table:

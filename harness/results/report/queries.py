@@ -41,7 +41,8 @@ class Pictures:
     def add(self, table: ImageTable, rows: Sequence[int]) -> list[int] | None:
         """Indices into ``entries``, new pictures added; None, with nothing added, where they are over the budget."""
         new: dict[tuple[str, str, bytes], PictureEntry] = {}
-        keys = [(str(table.root), table.names[row], _box(table, row)) for row in rows]
+        boxes = [b"" if table.boxes is None else table.boxes[row].tobytes() for row in rows]
+        keys = [(str(table.root), table.names[row], box) for row, box in zip(rows, boxes, strict=True)]
         for key, row in zip(keys, rows, strict=True):
             if key not in self._index and key not in new:
                 digest = thumbnail_key(table, row, self.side)
@@ -149,7 +150,3 @@ def _with_pictures(entry: dict[str, Any], images: ImageTable, pictures: Pictures
     places = iter(indices)
     reference, relevant, *top = ([next(places) for _ in own] for own in rows)
     return {**entry, "reference": reference, "relevant": relevant, "top": top}
-
-
-def _box(table: ImageTable, row: int) -> bytes:
-    return b"" if table.boxes is None else table.boxes[row].tobytes()
