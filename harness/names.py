@@ -95,20 +95,18 @@ def escaped(text: str) -> str:
     )
 
 
-def alike(texts: Iterable[str]) -> list[tuple[str, ...]]:
-    """Groups of different texts that differ only in case, or in the width or form of their letters.
+def notes_on_alike(texts: Iterable[str], what: str) -> tuple[str, ...]:
+    """One sentence per group of ``texts`` that differ only in case, or in the width or form of their letters; ``what``
+    they are, as "labels of 'color'".
 
-    >>> alike(["red", "Red", "blue"])
-    [('Red', 'red')]
+    >>> notes_on_alike(["red", "Red", "blue"], "colors")
+    ("colors that differ only in case count as different: 'Red', 'red'",)
     """
     groups: dict[str, set[str]] = {}
     for text in texts:
         groups.setdefault(unicodedata.normalize("NFKC", text).casefold(), set()).add(text)
-    return [tuple(sorted(group)) for group in groups.values() if len(group) > 1]
-
-
-def notes_on_alike(texts: Iterable[str], what: str) -> tuple[str, ...]:
-    """One sentence per group of ``texts`` that differ only in case; ``what`` they are, as "labels of 'color'"."""
     return tuple(
-        f"{what} that differ only in case count as different: {', '.join(map(repr, group))}" for group in alike(texts)
+        f"{what} that differ only in case count as different: {', '.join(map(repr, sorted(group)))}"
+        for group in groups.values()
+        if len(group) > 1
     )

@@ -87,19 +87,15 @@ def _open(path: Path, mode: str, *, compressed: bool) -> IO[Any]:
 def _read(path: Path) -> Iterator[QueryRanking]:
     try:
         with _open(path, "rt", compressed=path.suffix == ".gz") as file:
-            lines = ((number, line.strip()) for number, line in enumerate(file, start=1))
-            yield from _parsed(path, ((number, line) for number, line in lines if line))
+            stripped = ((number, line.strip()) for number, line in enumerate(file, start=1))
+            lines = ((number, line) for number, line in stripped if line)
+            if (first := next(lines, None)) is None:
+                raise CondsimError(f"{path}: the file holds no ranking")
+            read = _json_lines if first[1].startswith("{") else _trec_lines
+            yield from read(path, chain([first], lines))
     except (OSError, EOFError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise CondsimError(f"{path}: the ranking cannot be read: {reason}") from None
-
-
-def _parsed(path: Path, lines: Iterator[tuple[int, str]]) -> Iterator[QueryRanking]:
-    first = next(lines, None)
-    if first is None:
-        raise CondsimError(f"{path}: the file holds no ranking")
-    read = _json_lines if first[1].startswith("{") else _trec_lines
-    yield from read(path, chain([first], lines))
 
 
 def _trec_lines(path: Path, lines: Iterator[tuple[int, str]]) -> Iterator[QueryRanking]:

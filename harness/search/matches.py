@@ -118,6 +118,6 @@ class Matches:
         return lines
 
     def _repr_html_(self) -> str:
-        from condsim.harness.search.sheet import fragment
+        from condsim.harness.search.sheet import sheet
 
-        return fragment(self, 128)
+        return sheet(self, 128, page=False)

@@ -15,17 +15,8 @@ if TYPE_CHECKING:
     from condsim.harness.search.matches import Matches
 
 
-def sheet(matches: Matches, thumbnail: int) -> str:
-    """A whole page that needs no other file and no network."""
-    return _rendered(matches, thumbnail, page=True)
-
-
-def fragment(matches: Matches, thumbnail: int) -> str:
-    """The same without the page around it."""
-    return _rendered(matches, thumbnail, page=False)
-
-
-def _rendered(matches: Matches, thumbnail: int, page: bool) -> str:
+def sheet(matches: Matches, thumbnail: int, page: bool = True) -> str:
+    """A whole page that needs no other file and no network; with ``page`` false only what is in it."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(
         files("condsim.harness.search").joinpath("sheet.html").read_text(encoding="utf-8")
