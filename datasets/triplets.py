@@ -98,7 +98,7 @@ def captioned(
         frame = frame.iloc[np.sort(np.random.default_rng(seed).permutation(len(frame))[:limit])]
     root = Path(images or path.parent).expanduser()
     captions = []
-    for row, cell in frame[caption].items():
+    for row, cell in zip(frame.index, frame[caption], strict=True):
         if not (text := cell_text(cell, f"{path}: row {row + 1}: {caption}")):
             raise CondsimError(f"{path}: row {row + 1}: {caption}: there is no caption: remove the row")
         captions.append(text)
@@ -148,7 +148,10 @@ def _image_names(
 ) -> tuple[NDArray[np.object_], Mapping[str, str]]:
     """[n] the images of a table's column in one spelling, and where those are whose files are spelt otherwise."""
     on_disk = NamedFiles(root)
-    names = [relative_file(cell, f"{path}: row {row + 1}: {column}", root) for row, cell in cells.items()]
+    names = [
+        relative_file(cell, f"{path}: row {row + 1}: {column}", root)
+        for row, cell in zip(cells.index, cells, strict=True)
+    ]
     for name in set(names):
         on_disk.find(name)
     return np.array(names, dtype=object), on_disk.files

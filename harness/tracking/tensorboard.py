@@ -11,8 +11,8 @@ from condsim.harness.console import console
 from condsim.harness.errors import CondsimError
 from condsim.harness.paths import safe_name
 from condsim.harness.results.leaderboard import Leaderboard
-from condsim.harness.run.record import Record
-from condsim.harness.tracking.careful import CarefulTracker, metric_numbers, run_name
+from condsim.harness.run.record import Record, settings_text
+from condsim.harness.tracking.careful import CarefulTracker, metric_numbers
 
 
 class TensorBoardTracking(CarefulTracker):
@@ -25,9 +25,8 @@ class TensorBoardTracking(CarefulTracker):
         """Name -> the open writer."""
 
     def report_run(self, record: Record) -> None:
-        writer = self._writer(
-            f"{safe_name(record.benchmark)}/{safe_name(record.task)}/{safe_name(run_name(record))}-{record.run}"
-        )
+        name = safe_name(f"{record.method} {settings_text(record.settings)}".strip())
+        writer = self._writer(f"{safe_name(record.benchmark)}/{safe_name(record.task)}/{name}-{record.run}")
         numbers = metric_numbers(record)
         for name, number in numbers.items():
             writer.add_scalar(name, number)
