@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from condsim.harness.errors import CondsimError
 from condsim.harness.method import Queries
 from condsim.harness.one_vector import OneVector, unit
-from condsim.methods.shared.checks import share
 
 if TYPE_CHECKING:  # torch is imported when it is used: harness/deferred.py
     from torch import Tensor
@@ -38,7 +38,8 @@ class ImagePlusText(OneVector):
     """query = w ref + (1 - w) text on raw features, as in GeneCIS's released code: the longer vector weighs more."""
 
     def __init__(self, weight: float = 0.5) -> None:
-        share(weight=weight)
+        if not 0 <= weight <= 1:
+            raise CondsimError(f"method.weight must be in [0, 1], not {weight}")
         self.weight = weight
 
     def embed(self, queries: Queries) -> Tensor:

@@ -14,10 +14,10 @@ from condsim.harness.one_vector import unit
 from condsim.harness.state_dict import Checkpoint
 from condsim.methods.shared.hypernetwork_sizes import Architecture, QueryHead
 from condsim.methods.shared.low_rank import Factors
+from condsim.methods.shared.semi_positives import nearest_images, with_semi_positives
 from condsim.methods.training.checkpoints import fit_names, load_weights
 from condsim.methods.training.losses import symmetric_soft_loss
 from condsim.methods.training.method import Batch, Objective, TrainedMethod, TrainingData
-from condsim.methods.training.semi_positives import nearest_images, with_semi_positives
 
 if TYPE_CHECKING:  # torch is imported when it is used: harness/deferred.py
     from torch import Tensor, nn

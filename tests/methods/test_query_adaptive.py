@@ -19,9 +19,9 @@ from condsim.methods.query_adaptive import QueryAdaptive, compose
 from condsim.methods.shared.hypernetwork import HyperNetwork
 from condsim.methods.shared.hypernetwork_sizes import Architecture
 from condsim.methods.shared.low_rank import Factors, Transforms
+from condsim.methods.shared.semi_positives import nearest_images, with_semi_positives
 from condsim.methods.training.losses import symmetric_soft_loss
 from condsim.methods.training.method import Batch, TrainingData
-from condsim.methods.training.semi_positives import nearest_images, with_semi_positives
 from encoders import Space
 
 WIDTH = 24
@@ -224,7 +224,7 @@ def test_settings_that_mean_nothing_are_refused(setting: dict[str, Any], message
 
 
 def test_semi_positives_are_the_nearest_images_with_softmax_weights(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("condsim.methods.training.semi_positives.POOL", 5)
+    monkeypatch.setattr("condsim.methods.shared.semi_positives.POOL", 5)
     monkeypatch.setattr("condsim.methods.shared.nearest._ELEMENTS_AT_ONCE", 7 * 20)
     images = torch.randn(20, WIDTH) * torch.rand(20, 1) * 9
     found = nearest_images(images, 2)
