@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,15 +13,13 @@ from condsim.harness.method import Gallery, Method, Queries, Scorer, TwoSided
 from condsim.harness.one_vector import inner_products, unit
 from condsim.harness.paths import resolve
 from condsim.harness.task import condition_text
+from condsim.harness.tensors import Tensor
 from condsim.methods.phrases.lexicon import phrase_source
 from condsim.methods.phrases.source import Phrases
 from condsim.methods.shared.checks import at_least, share
 from condsim.methods.shared.nearest import nearest
 from condsim.methods.shared.sphere import direction_sum, mean_of_directions
 from condsim.methods.shared.word_list import word_list
-
-if TYPE_CHECKING:  # torch is imported when it is used: harness/deferred.py
-    from torch import Tensor
 
 HEADER = "object_name"
 """First line of the published list of subjects; the released code reads it as a word."""

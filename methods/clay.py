@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 import torch
 
@@ -16,14 +15,12 @@ from condsim.harness.memory_map import free_pages, gather, is_mapped
 from condsim.harness.method import Gallery, Method, Queries, Scorer, TwoSided
 from condsim.harness.one_vector import inner_products, taken, unit
 from condsim.harness.task import Condition, Task, condition_text
+from condsim.harness.tensors import Tensor
 from condsim.methods.phrases.lexicon import phrase_source
 from condsim.methods.phrases.source import Phrases, check_conditions
 from condsim.methods.shared.checks import at_least, has_slot, one_of
 from condsim.methods.shared.one_thread import one_thread
 from condsim.methods.shared.sphere import direction_sum, log_map, log_map_features, mean_direction, rotate
-
-if TYPE_CHECKING:  # torch is imported when it is used: harness/deferred.py
-    from torch import Tensor
 
 SUBSPACES = ("text", "single", "random")
 SEVERAL = ("stacked", "balanced", "qr_union", "mean")

@@ -10,14 +10,13 @@ from condsim.harness.errors import CondsimError
 from condsim.harness.method import Gallery, Queries, Scorer
 from condsim.harness.one_vector import InnerProduct, unit
 from condsim.harness.state_dict import Checkpoint
+from condsim.harness.tensors import Tensor, nn
 from condsim.methods.shared.checks import above_zero, at_least
 from condsim.methods.training.checkpoints import fit_names, load_weights
 from condsim.methods.training.losses import in_batch_loss
 from condsim.methods.training.method import Batch, Objective, TrainedMethod, TrainingData
 
-if TYPE_CHECKING:  # torch is imported when it is used: harness/deferred.py
-    from torch import Tensor, nn
-
+if TYPE_CHECKING:
     from condsim.methods.shared.combiner_network import CombinerNetwork
 
 PROJECTION, HIDDEN = 2560, 5120

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from condsim.harness.method import Gallery, Scorer
+from condsim.harness.tensors import Tensor, nn
 from condsim.methods.combiner import Combiner
 from condsim.methods.shared.conditional_map import ConditionalMap
-
-if TYPE_CHECKING:  # torch is imported when it is used: harness/deferred.py
-    from torch import Tensor, nn
 
 _ITEMS_AT_ONCE = 4096
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 import torch
 
@@ -13,12 +12,10 @@ from condsim.harness.names import clean_path
 from condsim.harness.one_vector import inner_products, unit
 from condsim.harness.outside import own_file, pair_name, reference_rows
 from condsim.harness.task import Rows, Task, condition_text
+from condsim.harness.tensors import Tensor
 from condsim.methods.joint import joint_encoder
 from condsim.methods.shared.checks import has_slot
 from condsim.methods.shared.pseudo_words import CONDITION
-
-if TYPE_CHECKING:  # torch is imported when it is used: harness/deferred.py
-    from torch import Tensor
 
 
 class ConditionalFeatures(Method):

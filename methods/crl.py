@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from condsim.harness.condition_features import mean_features
 from condsim.harness.errors import NotApplicable
 from condsim.harness.method import Gallery, Method, Queries, Scorer
 from condsim.harness.one_vector import inner_products, unit
 from condsim.harness.task import Condition, Task, condition_text
+from condsim.harness.tensors import Tensor
 from condsim.methods.phrases.lexicon import phrase_source
 from condsim.methods.phrases.source import Phrases, check_conditions
 from condsim.methods.shared.checks import at_least, has_slot
 from condsim.methods.shared.conditional_map import ConditionalMap
-
-if TYPE_CHECKING:  # torch is imported when it is used: harness/deferred.py
-    from torch import Tensor
 
 POSITIONS = ("left", "right", "top", "lower", "mid")
 """Where the released code looks for the condition's object: "a photo with a dog on the left"."""

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 
 from condsim.harness.method import Gallery, Method, Queries, Scorer, TwoSided
 from condsim.harness.one_vector import OneVector, inner_products, named_numbers, unit
+from condsim.harness.tensors import Tensor
 from condsim.methods.shared.checks import share
-
-if TYPE_CHECKING:  # torch is imported when it is used: harness/deferred.py
-    from torch import Tensor
 
 NEARLY_PARALLEL = 0.9995
 """Above this absolute cosine slerp falls back to linear interpolation (released code of Slerp)."""

@@ -6,17 +6,15 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import torch
 
 from condsim.harness.errors import CondsimError, NotApplicable
 from condsim.harness.method import Gallery, Method, Queries, Scorer, TwoSided, query_side, score_side
+from condsim.harness.tensors import Tensor
 from condsim.methods.shared.base_method import Wrapper
 from condsim.methods.shared.checks import above_zero, at_least
-
-if TYPE_CHECKING:  # torch is imported when it is used: harness/deferred.py
-    from torch import Tensor
 
 _ELEMENTS_AT_ONCE = 1 << 23
 """Scores of bank queries or queries against the whole gallery at a time: 32 MiB."""

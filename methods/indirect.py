@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import zlib
-from typing import TYPE_CHECKING
 
 import torch
 
 from condsim.harness.method import Gallery, Method, Scorer
 from condsim.harness.one_vector import unit
 from condsim.harness.task import Condition, Task, condition_text
+from condsim.harness.tensors import Tensor
 from condsim.methods.phrases.lexicon import phrase_source
 from condsim.methods.phrases.source import Phrases, check_conditions
 from condsim.methods.shared.checks import above_zero, at_least, has_slot
 from condsim.methods.shared.conditional_map import ConditionalMap
 from condsim.methods.shared.one_thread import one_thread
-
-if TYPE_CHECKING:  # torch is imported when it is used: harness/deferred.py
-    from torch import Tensor
 
 
 def reconstruction_angle(texts: Tensor, projection: Tensor) -> Tensor:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
 
 import torch
 
@@ -15,11 +14,9 @@ from condsim.harness.names import clean_text
 from condsim.harness.one_vector import cosine_scorer, unit
 from condsim.harness.outside import own_file, own_rows, reference_rows, require_queries
 from condsim.harness.task import Rows, Task
+from condsim.harness.tensors import Tensor
 from condsim.methods.shared.checks import has_slot
 from condsim.methods.shared.pseudo_words import CONDITION, texts_of
-
-if TYPE_CHECKING:  # torch is imported when it is used: harness/deferred.py
-    from torch import Tensor
 
 
 class Joint(Method):

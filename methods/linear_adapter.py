@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from condsim.harness.errors import CondsimError
 from condsim.harness.gallery_parts import GRAIN
 from condsim.harness.method import Gallery, Method, Queries, Scorer, TrainFeatures
 from condsim.harness.one_vector import unit
 from condsim.harness.task import Task
+from condsim.harness.tensors import Tensor
 from condsim.methods.inner_product import ImageOnly
 from condsim.methods.shared.base_method import ChangedQueries, Wrapper
 from condsim.methods.training.checkpoints import fit_names, read_checkpoint
-
-if TYPE_CHECKING:  # torch is imported when it is used: harness/deferred.py
-    from torch import Tensor
 
 PUBLISHED = "https://vrg.fel.cvut.cz/ilias_data/lin_adapt_layers/"
 

@@ -10,18 +10,15 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
 
 import torch
 
 from condsim.harness.errors import CondsimError
 from condsim.harness.method import Gallery, Method, Queries, Scorer
 from condsim.harness.one_vector import unit
+from condsim.harness.tensors import Tensor
 from condsim.methods.shared.base_method import ChangedQueries, Wrapper
 from condsim.methods.shared.checks import one_of
-
-if TYPE_CHECKING:  # torch is imported when it is used: harness/deferred.py
-    from torch import Tensor
 
 POOLS = ("train", "gallery")
 

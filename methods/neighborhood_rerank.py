@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -19,13 +18,11 @@ from condsim.harness.method import Gallery, Method, Queries, Reranks, Scorer
 from condsim.harness.one_vector import unit
 from condsim.harness.paths import resolve
 from condsim.harness.task import ImageTable, Ragged, Task, condition_text
+from condsim.harness.tensors import Tensor
 from condsim.methods.shared.assignment import all_pairs, chamfer, fused_gromov_wasserstein, hungarian, in_order
 from condsim.methods.shared.base_method import Wrapper
 from condsim.methods.shared.checks import at_least, one_of, share
 from condsim.methods.shared.object_parts import grid_regions, object_phrases, words
-
-if TYPE_CHECKING:  # torch is imported when it is used: harness/deferred.py
-    from torch import Tensor
 
 BY_OBJECT = ("parts", "regions")
 MODES = ("phrases", "images", *BY_OBJECT)

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from condsim.harness.one_vector import unit
+from condsim.harness.tensors import Tensor, nn
 from condsim.methods.shared.checks import above_zero
 from condsim.methods.shared.pseudo_words import PseudoWords
 from condsim.methods.training.losses import in_batch_loss
 from condsim.methods.training.method import Batch, Objective, TrainingData
-
-if TYPE_CHECKING:  # torch is imported when it is used: harness/deferred.py
-    from torch import Tensor, nn
 
 HIDDEN = 512
 """Width of the released network."""

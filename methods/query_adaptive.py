@@ -12,6 +12,7 @@ from condsim.harness.errors import CondsimError
 from condsim.harness.method import Gallery, Queries, Scorer, TwoSided
 from condsim.harness.one_vector import unit
 from condsim.harness.state_dict import Checkpoint
+from condsim.harness.tensors import Tensor, nn
 from condsim.methods.shared.hypernetwork_sizes import Architecture, QueryHead
 from condsim.methods.shared.low_rank import Factors
 from condsim.methods.shared.semi_positives import nearest_images, with_semi_positives
@@ -19,9 +20,7 @@ from condsim.methods.training.checkpoints import fit_names, load_weights
 from condsim.methods.training.losses import symmetric_soft_loss
 from condsim.methods.training.method import Batch, Objective, TrainedMethod, TrainingData
 
-if TYPE_CHECKING:  # torch is imported when it is used: harness/deferred.py
-    from torch import Tensor, nn
-
+if TYPE_CHECKING:
     from condsim.methods.shared.hypernetwork import HyperNetwork
 
 _QUERIES_AT_ONCE = 256

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -11,12 +10,10 @@ import torch
 from condsim.harness.errors import CondsimError
 from condsim.harness.method import Expands, Gallery, Method, Queries, Scorer
 from condsim.harness.one_vector import unit
+from condsim.harness.tensors import Tensor
 from condsim.methods.inner_product import ImageOnly
 from condsim.methods.shared.base_method import ChangedQueries, Wrapper
 from condsim.methods.shared.checks import at_least
-
-if TYPE_CHECKING:  # torch is imported when it is used: harness/deferred.py
-    from torch import Tensor
 
 _ELEMENTS_AT_ONCE = 1 << 23
 """Scores of the whole gallery at a time: 32 MiB."""

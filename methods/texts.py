@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
 
@@ -13,11 +13,9 @@ from condsim.harness.method import Gallery, Method, Queries, Scorer
 from condsim.harness.one_vector import cosine_scorer, inner_products, unit
 from condsim.harness.outside import TextTable, own_rows, require_queries
 from condsim.harness.task import Task
+from condsim.harness.tensors import Tensor
 from condsim.methods.shared.checks import has_slot, one_of
 from condsim.methods.shared.pseudo_words import CONDITION
-
-if TYPE_CHECKING:  # torch is imported when it is used: harness/deferred.py
-    from torch import Tensor
 
 
 class Texts(Method):

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 
 from condsim.harness.method import Gallery, Method, Queries, Scorer
 from condsim.harness.task import Task
+from condsim.harness.tensors import Tensor
 from condsim.methods.inner_product import ImagePlusTextUnit
 from condsim.methods.query_adaptive import QueryAdaptive
 from condsim.methods.shared.base_method import Wrapper, base_method
 from condsim.methods.shared.checks import at_least
-
-if TYPE_CHECKING:  # torch is imported when it is used: harness/deferred.py
-    from torch import Tensor
 
 _BEST = 10
 """How many of the best items of a full scan the recall counts."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
 
@@ -13,10 +13,8 @@ from condsim.harness.method import Gallery, Method, Queries, Scorer, TwoSided
 from condsim.harness.one_vector import inner_products, unit
 from condsim.harness.outside import TextTable, reference_rows
 from condsim.harness.task import Rows, Task
+from condsim.harness.tensors import Tensor
 from condsim.methods.shared.checks import one_of, share
-
-if TYPE_CHECKING:  # torch is imported when it is used: harness/deferred.py
-    from torch import Tensor
 
 
 class WeiMoCIR(Method):

@@ -6,17 +6,13 @@ All functions take a batch of pairs of sets: ``similarity`` [P, n, m], of which 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import torch
 from lap import lapjvr_batch
 from numpy.typing import NDArray
 
 from condsim.harness.errors import CondsimError
-
-if TYPE_CHECKING:  # torch is imported when it is used: harness/deferred.py
-    from torch import Tensor
+from condsim.harness.tensors import Tensor
 
 
 def hungarian(similarity: Tensor, left: Tensor | None = None, right: Tensor | None = None) -> Tensor:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from condsim.harness.errors import CondsimError
 from condsim.harness.method import Method, Queries, Scorer, TwoSided, query_side, score_side
 from condsim.harness.task import Task
+from condsim.harness.tensors import Tensor
 from condsim.methods.inner_product import ImagePlusText
-
-if TYPE_CHECKING:  # torch is imported when it is used: harness/deferred.py
-    from torch import Tensor
 
 
 def base_method(base: Method | None, setting: str = "base") -> Method:

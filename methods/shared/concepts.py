@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import torch
 
@@ -12,10 +11,8 @@ from condsim.harness.errors import CondsimError, first_of
 from condsim.harness.json_files import read_json
 from condsim.harness.one_vector import unit
 from condsim.harness.paths import resolve
+from condsim.harness.tensors import Tensor
 from condsim.methods.shared.nearest import nearest
-
-if TYPE_CHECKING:  # torch is imported when it is used: harness/deferred.py
-    from torch import Tensor
 
 MARK = "$"
 Phrase = tuple[str, str]

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 import torch
 
 from condsim.harness.errors import CondsimError
 from condsim.harness.progress import track
+from condsim.harness.tensors import Tensor
 from condsim.methods.shared.checks import above_zero, at_least
 from condsim.methods.shared.concepts import MARK, Concepts
 from condsim.methods.training.method import EncodeWords
-
-if TYPE_CHECKING:  # torch is imported when it is used: harness/deferred.py
-    from torch import Tensor
 
 _KINDS, _VIEWS = ("photo", "illustration", "sketch", "diagram"), ("photo", "image", "illustration")
 TEMPLATES = (

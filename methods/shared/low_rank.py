@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 
 from condsim.harness.one_vector import taken, unit
-
-if TYPE_CHECKING:  # torch is imported when it is used: harness/deferred.py
-    from torch import Tensor
+from condsim.harness.tensors import Tensor
 
 _ELEMENTS_AT_ONCE = 1 << 22
 """Elements (16 MiB of float32) of a block of gathered candidates."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import torch
 
@@ -14,12 +14,10 @@ from condsim.harness.method import Gallery, Queries, Scorer
 from condsim.harness.one_vector import InnerProduct, unit
 from condsim.harness.state_dict import Checkpoint
 from condsim.harness.task import condition_text
+from condsim.harness.tensors import Tensor, nn
 from condsim.methods.shared.checks import at_least
 from condsim.methods.training.checkpoints import fit_names, load_weights
 from condsim.methods.training.method import EncodeWords, TrainedMethod, TrainingData
-
-if TYPE_CHECKING:  # torch is imported when it is used: harness/deferred.py
-    from torch import Tensor, nn
 
 MARK, CONDITION = "$", "{}"
 

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 
 from condsim.harness.one_vector import unit
+from condsim.harness.tensors import Tensor
 from condsim.methods.shared.nearest import nearest
-
-if TYPE_CHECKING:  # torch is imported when it is used: harness/deferred.py
-    from torch import Tensor
 
 POOL = 100
 """Nearest images over whose similarities the weights are a softmax."""

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 
 from condsim.harness.errors import CondsimError
 from condsim.harness.one_vector import unit
-
-if TYPE_CHECKING:  # torch is imported when it is used: harness/deferred.py
-    from torch import Tensor
+from condsim.harness.tensors import Tensor
 
 _ROWS_AT_ONCE = 1024
 """Rows in float64 at once, so that they stay in the cache from one operation to the next."""

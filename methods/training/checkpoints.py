@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from condsim.harness.errors import CondsimError, first_of
 from condsim.harness.paths import resolve
 from condsim.harness.state_dict import Checkpoint, read_state_dict, without_prefix
-
-if TYPE_CHECKING:  # torch is imported when it is used: harness/deferred.py
-    from torch import Tensor, nn
+from condsim.harness.tensors import Tensor, nn
 
 
 def read_checkpoint(name: str | Path, wrappers: Sequence[str] = ()) -> Checkpoint:
