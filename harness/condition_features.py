@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 import torch
 
 from condsim.harness.one_vector import unit
 from condsim.harness.task import Task, condition_text
-
-if TYPE_CHECKING:  # torch is imported when it is used: harness/deferred.py
-    from torch import Tensor
+from condsim.harness.tensors import Tensor
 
 
 def condition_features(task: Task, encode_texts: Callable[[Sequence[str]], Tensor]) -> Tensor:

@@ -1,7 +1,8 @@
 """Import a slow package when it is first used, not where a module names it: a command that needs none of it is quick.
 
 A command calls ``defer`` before it imports anything else. A module profits from it if it writes ``import torch``:
-``from torch import nn`` uses the package at once. Drawing with matplotlib uses it too (it looks for torch's arrays).
+``from torch import nn`` uses the package at once; ``tensors`` has the names for annotations. Drawing with matplotlib
+uses it too (it looks for torch's arrays).
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,9 +24,7 @@ from condsim.harness.errors import CondsimError
 from condsim.harness.files import atomic_folder
 from condsim.harness.memory_map import gather, map_npy
 from condsim.harness.name_list import NameList, NameWriter
-
-if TYPE_CHECKING:  # torch is imported when it is used: harness/deferred.py
-    from torch import Tensor
+from condsim.harness.tensors import Tensor
 
 GRAIN = 1 << 16
 """Parts of a gallery begin at multiples of this number of items. A method that computes its items in blocks chooses a

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import mmap
 from pathlib import Path
-from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
 import numpy as np
 import torch
 
-if TYPE_CHECKING:  # torch is imported when it is used: harness/deferred.py
-    from torch import Tensor
+from condsim.harness.tensors import Tensor
 
 _ROWS_AT_ONCE = 64
 

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import torch
 
 from condsim.harness.errors import CondsimError
-
-if TYPE_CHECKING:  # torch is imported when it is used: harness/deferred.py
-    from torch import Tensor
+from condsim.harness.tensors import Tensor
 
 
 def float_rows(

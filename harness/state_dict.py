@@ -12,16 +12,14 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 
 from condsim.harness.errors import CondsimError, first_line
 from condsim.harness.files import atomic
-
-if TYPE_CHECKING:  # torch is imported when it is used: harness/deferred.py
-    from torch import Tensor
+from condsim.harness.tensors import Tensor
 
 METADATA = "condsim"
 """The one metadata entry that we write. One, because safetensors writes several entries in no fixed order, and the same

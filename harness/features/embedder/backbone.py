@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Sequence
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -30,9 +30,7 @@ from condsim.harness.images import Picture
 from condsim.harness.paths import default_cache_dir
 from condsim.harness.progress import track
 from condsim.harness.task import ImageTable
-
-if TYPE_CHECKING:  # torch is imported when it is used: harness/deferred.py
-    from torch import Tensor
+from condsim.harness.tensors import Tensor
 
 Kind = Literal["image", "text", "joint"]
 _NO_WEIGHTS = (".md", ".gitattributes", ".gitignore", ".png", ".jpg")

@@ -36,10 +36,9 @@ from condsim.harness.images import ImageNote
 from condsim.harness.paths import default_cache_dir, resolve
 from condsim.harness.progress import track
 from condsim.harness.task import ImageTable
+from condsim.harness.tensors import Tensor
 
-if TYPE_CHECKING:  # torch is imported when it is used: harness/deferred.py
-    from torch import Tensor
-
+if TYPE_CHECKING:
     from condsim.harness.features.open_clip.trainable import TrainableClip
     from condsim.harness.features.open_clip.transforms import Transform
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -17,9 +17,7 @@ from numpy.typing import NDArray
 from condsim.harness.cores import one_core_each
 from condsim.harness.errors import CondsimError
 from condsim.harness.features.cache.request import Encoded
-
-if TYPE_CHECKING:  # torch is imported when it is used: harness/deferred.py
-    from torch import Tensor
+from condsim.harness.tensors import Tensor
 
 AHEAD = 4
 """Batches that are read ahead of the one in the model."""

@@ -31,10 +31,9 @@ from condsim.harness.features.open_clip.preprocessing import (
     of_weights_file,
 )
 from condsim.harness.features.open_clip.weights import load_weights
+from condsim.harness.tensors import Tensor, nn
 
-if TYPE_CHECKING:  # torch is imported when it is used: harness/deferred.py
-    from torch import Tensor, nn
-
+if TYPE_CHECKING:
     from condsim.harness.features.open_clip.transforms import Transform
 
 PRECISIONS = {"fp32": None, "bf16": "bfloat16", "fp16": "float16"}

@@ -8,15 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 
 from condsim.harness.errors import BackboneError, CondsimError
 from condsim.harness.state_dict import read_state_dict, without_prefix
-
-if TYPE_CHECKING:  # torch is imported when it is used: harness/deferred.py
-    from torch import Tensor, nn
+from condsim.harness.tensors import Tensor, nn
 
 TOKEN_TABLE = "token_embedding.weight"
 TOKEN_ROWS = "token_rows"

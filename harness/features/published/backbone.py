@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 
@@ -18,9 +17,7 @@ from condsim.harness.name_list import same_names
 from condsim.harness.names import clean_path, clean_text
 from condsim.harness.paths import default_cache_dir
 from condsim.harness.task import ImageTable
-
-if TYPE_CHECKING:  # torch is imported when it is used: harness/deferred.py
-    from torch import Tensor
+from condsim.harness.tensors import Tensor
 
 
 class Precomputed:
