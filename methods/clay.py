@@ -98,21 +98,6 @@ class Clay(Method):
 
     The gallery's mean direction is a sum of integers (``sphere.direction_sum``), the same for any division of the
     gallery.
-
-    Args:
-        rank: k, dimensions of the subspace, at most the numerical rank of its texts.
-        template: the prompt, with {} for the value.
-        prompts: how many of a condition's values are used, from the first on; None: all.
-        manifold: log maps of texts and images; False: unit features.
-        rotation: R takes the gallery's mean direction to the texts' mean direction; False: no R.
-        symmetric: project query and candidates; False: the query only.
-        centering: subtract the mean of the mapped texts before the SVD.
-        renormalize: cosine of the projections; False: their inner product.
-        subspace: text, single (only the prompt of the condition's own name), random (as many random dimensions).
-        several: how several conditions are combined: stacked (all prompts together), balanced (stacked, with the same
-            weight for each condition), qr_union (the sum of their subspaces), mean (of their similarities).
-        seed: of the random subspace.
-        phrases: source of a condition's values.
     """
 
     protocol = 2  # 1: the mean direction was a sum of float64

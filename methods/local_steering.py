@@ -54,16 +54,7 @@ def steered(features: Tensor, direction: Tensor, theta: float) -> Tensor:
 
 
 class LocalSteering(Wrapper):
-    """q' = cos(theta) q + sin(theta) v for the reference, then the base method. Candidates are unchanged. [ours]
-
-    Args:
-        base: the method that scores with the steered reference and the unchanged text.
-        theta: angle in radians; 0 is the base exactly.
-        neighbors: M, images of the pool around the query; None: the whole pool, the global direction as a control.
-        ends: k, how many neighbours each end of the direction averages.
-        pool: train, or gallery (transductive: it looks at the candidates).
-        neutral: the prompt that contrasts with a condition.
-    """
+    """q' = cos(theta) q + sin(theta) v for the reference, then the base method. Candidates are unchanged. [ours]"""
 
     def __init__(
         self,

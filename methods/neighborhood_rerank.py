@@ -41,26 +41,7 @@ _ELEMENTS_AT_ONCE = 1 << 20
 
 
 class NeighborhoodRerank(Wrapper, Reranks):
-    """s' = (1 - weight) z(s) + weight z(H) within the shortlist, which stays above everything else. [ours]
-
-    Args:
-        base: the method whose ranking is refined.
-        mode: what a neighbourhood is made of: phrases (nearest of the training vocabulary), images (nearest of the
-            training images), parts (the categories that ``parts`` lists for a picture), regions (``grid`` x ``grid``
-            equal regions of a picture, encoded by the backbone itself).
-        solver: hungarian, fgw (fused Gromov-Wasserstein), and the controls mean, chamfer, random.
-        shortlist: K, how many of the best candidates are re-ranked.
-        neighbors: k, members of a neighbourhood.
-        weight: lambda; 0 is the base exactly.
-        around: which neighbours the query gets: of both (half each), of the reference, or of the text.
-        structure: weight of the inner geometry in fgw; 0 is Wasserstein on the members alone.
-        parts: a table image -> categories (``harness.categories``), for mode parts; ``images://FILE`` is a file in the
-            folder of the task's images. Where it is the truth about the pictures, the method is an oracle.
-        split: how modes parts and regions divide the condition's text: objects (``object_phrases``), none (the whole
-            text), and the control words (a bag of words).
-        grid: regions per side, for mode regions.
-        seed: of the random matching.
-    """
+    """s' = (1 - weight) z(s) + weight z(H) within the shortlist, which stays above everything else. [ours]"""
 
     def __init__(
         self,

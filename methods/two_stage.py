@@ -17,15 +17,7 @@ _BEST = 10
 
 
 class TwoStage(Wrapper):
-    """``final`` scores the ``shortlist`` best items of ``base``; all others are below them, in the base's order. [ours]
-
-    Args:
-        base: the method that makes the shortlist; None: image + text of unit features.
-        final: the method whose scores rank the shortlist; None: query_adaptive.
-        shortlist: K, items per query that ``final`` scores. With K items or fewer to rank it scores all of them.
-        check_every: for one query in this many ``final`` scores all items as well, to measure the shortlist's recall;
-            0: for none.
-    """
+    """``final`` scores the ``shortlist`` best items of ``base``; the others are below, in the base's order. [ours]"""
 
     def __init__(
         self,
