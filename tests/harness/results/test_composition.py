@@ -48,6 +48,7 @@ def test_the_baselines_are_those_of_the_same_backbone(results_folder: Path) -> N
     assert [run.record.method for run in run_gaps(group, values | {run: column})] == ["image_plus_text"]
 
 
+@pytest.mark.usefixtures("no_charts")
 def test_the_command_and_the_page_show_it(
     results_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

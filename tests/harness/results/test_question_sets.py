@@ -197,6 +197,7 @@ def two_question_sets(tmp_path: Path) -> Results:
     return Results(tmp_path / "results")
 
 
+@pytest.mark.usefixtures("no_charts")
 def test_commands_name_what_they_leave_out(
     two_question_sets: Results, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

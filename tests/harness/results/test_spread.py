@@ -126,6 +126,7 @@ def test_a_training_setting_with_several_values_is_a_learning_curve_of_the_mean_
     assert curve.title.endswith("steps=100, mean over seeds, tiny")
 
 
+@pytest.mark.usefixtures("no_charts")
 def test_the_report_has_the_table(tmp_path: Path) -> None:
     results = tmp_path / "results"
     for number in range(2):

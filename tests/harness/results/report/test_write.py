@@ -305,6 +305,7 @@ def test_no_string_can_end_the_data_element() -> None:
 
 
 @pytest.mark.parametrize("budget", [0.15, 20.0])
+@pytest.mark.usefixtures("no_charts")
 def test_the_budget_holds_and_tasks_share_it(results_folder: Path, tmp_path: Path, budget: float) -> None:
     path = tmp_path / "report.html"
     facts = Results(results_folder).report(path, budget_mb=budget, queries=60)
@@ -328,6 +329,7 @@ def test_a_missing_picture_is_a_placeholder_and_counted(tmp_path: Path) -> None:
     assert "could not be read" in (tmp_path / "report.html").read_text()
 
 
+@pytest.mark.usefixtures("no_charts")
 def test_records_without_their_task_file_still_have_a_leaderboard(
     tmp_path: Path,
 ) -> None:
