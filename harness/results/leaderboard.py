@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -114,12 +115,9 @@ class Leaderboard:
     def left_out_of_overview(self) -> list[str]:
         """One message per question set that the overview does not show."""
         shown = {(entry.full_task, entry.question_set) for entry in newest_sets(self.entries)}
-        others: dict[tuple[str, str], list[Entry]] = {}
-        for entry in self.entries:
-            key = (entry.full_task, entry.question_set)
-            if key not in shown and not entry.is_mean:
-                others.setdefault(key, []).append(entry)
-        return [older_set(task, group[0].set_name, len(group), group[0].queries) for (task, _), group in others.items()]
+        others = [e for e in self.entries if not e.is_mean and (e.full_task, e.question_set) not in shown]
+        counts = Counter((entry.full_task, entry.set_name, entry.queries) for entry in others)
+        return [older_set(task, name, runs, queries) for (task, name, queries), runs in counts.items()]
 
     def to_csv(self) -> str:
         """One row per entry, metrics in percent."""
@@ -179,10 +177,7 @@ def make_leaderboard(
     runs = list(runs)
     first = {key: sets[0] for key, sets in question_sets(runs).items()}
     counted = newest(runs)
-    sets: dict[str, list[StoredRun]] = {}
-    for run in counted:
-        sets.setdefault(f"{run.record.full_task} {run.question_set}", []).append(run)
-    trainings = {run.run: of.run for own in sets.values() for run, of in first_seeds(own).items()}
+    trainings = {run.run: of.run for run, of in first_seeds(counted).items()}
     is_newest = {run.run: run.question_set == first[run.record.benchmark, run.record.task] for run in counted}
     entries = [entry_of(run, (letters or {}).get(run.run, "")) for run in counted] + headline_entries(counted)
     entries = [

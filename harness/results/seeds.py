@@ -21,7 +21,7 @@ def without_seed(run: StoredRun) -> tuple[tuple[str, ...], str | None]:
 
 
 def first_seeds(runs: Iterable[StoredRun]) -> dict[StoredRun, StoredRun]:
-    """Each run of one question set -> the first seed of its training; a run without a seed -> itself.
+    """Each run -> the first seed of its training on the same question set; a run without a seed -> itself.
 
     Of two runs with one seed only the newer one belongs to the training.
     """
@@ -30,7 +30,7 @@ def first_seeds(runs: Iterable[StoredRun]) -> dict[StoredRun, StoredRun]:
     for run in runs:
         training, seed = without_seed(run)
         if seed is not None:
-            trainings.setdefault(training, {})[seed] = run
+            trainings.setdefault((run.record.full_task, run.question_set, *training), {})[seed] = run
     first = {run: next(iter(seeds.values())) for seeds in trainings.values() for run in seeds.values()}
     return {run: first.get(run, run) for run in runs}
 
