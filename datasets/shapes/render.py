@@ -194,7 +194,7 @@ def _object(
 
 def _distances(shape: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
     """Distances [m, H, W] from the outlines of sorted shapes [m] at the points [m, H, W, 2] of their tables."""
-    parts = grid.split(shape.bincount(minlength=len(SHAPES)).tolist())
+    parts = torch.split(grid, shape.bincount(minlength=len(SHAPES)).tolist())
     return torch.cat([
         torch.nn.functional.grid_sample(
             table.expand(len(part), 1, -1, -1), part, padding_mode="border", align_corners=True
