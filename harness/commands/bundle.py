@@ -29,9 +29,10 @@ def main(argv: Sequence[str]) -> int:
     options = parser.parse_intermixed_args(argv)
     if options.verify is not None:
         return _verify(options.verify)
+    filters = parse_filters(options.filters)
     results = Results(options.results)
     results.require_runs()
-    chosen = results.leaderboard().select(**parse_filters(options.filters))
+    chosen = results.leaderboard().select(**filters)
     hashes = {entry.run for entry in chosen.entries}
     runs = [run for run in results.runs if run.run in hashes]
     if not runs:

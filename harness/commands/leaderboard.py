@@ -27,11 +27,11 @@ def main(argv: Sequence[str]) -> int:
     options = _parser().parse_intermixed_args(argv)
     if options.published is not None and not options.published.is_file():
         raise CondsimError(f"--published {options.published}: there is no such file")
-    by = tuple(options.by.split(",")) if options.by else BY
+    by, filters = tuple(options.by.split(",")) if options.by else BY, parse_filters(options.filters)
     results = Results(options.results, options.published)
     results.require_runs()
     board = results.leaderboard()
-    shown, names = board.select(**parse_filters(options.filters)), _names(options.names, board)
+    shown, names = board.select(**filters), _names(options.names, board)
     tables = shown.by(*by) if options.by else None
     if options.format or options.output:
         export(shown, options.format or _format_of(options.output), options.output, by, names)

@@ -25,9 +25,10 @@ def main(argv: Sequence[str]) -> int:
     for form in formats:
         if form not in FORMATS:
             raise CondsimError(f"--formats {options.formats}: {did_you_mean(form, FORMATS)}")
+    filters = parse_filters(options.filters)
     results = Results(options.results)
     output = options.output or options.results / "plots"
-    written = results.plots(output, formats, **parse_filters(options.filters))
+    written = results.plots(output, formats, **filters)
     for note in dict.fromkeys(results.notes):
         warn(note)
     console.print(f"{len(written)} files written into {output}")

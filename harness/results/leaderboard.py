@@ -205,6 +205,8 @@ def parse_filters(texts: Iterable[str]) -> dict[str, list[str]]:
         column, equals, values = text.partition("=")
         if not equals:
             raise CondsimError(f"{text!r} should be COLUMN=VALUE, as in method=clay")
+        if column == "results":
+            raise CondsimError(f"{text}: this command has the folder of results as an option: --results {values}")
         filters.setdefault(column, []).extend(values.split(","))
     return filters
 

@@ -171,7 +171,7 @@ def test_filters_choose_entries_and_metrics_and_name_the_nearest() -> None:
     assert len(select("rank=2,10", "task=one")) == 4
     assert everything.select(rank=[2, 10], task="one").entries == select("rank=2,10", "task=one")
     messages = {"methud=clay": "'method'", "method=klay": "'clay'", "metric=recal@1": "'recall@1'",
-                "clay": "COLUMN=VALUE"}  # fmt: skip
+                "clay": "COLUMN=VALUE", "results=/my": "--results /my"}  # fmt: skip
     for wrong, message in messages.items():
         with pytest.raises(CondsimError, match=message):
             select(wrong)
