@@ -346,7 +346,7 @@ def test_other_errors_of_the_model_are_not_taken_for_memory() -> None:
         ({"model": "ViT-B-23", "pretrained": "openai"}, "'ViT-B-32'"),
         ({"model": "ViT-B-32"}, "set backbone.pretrained"),
         ({"model": "ViT-B-32", "pretrained": "openai", "transform": "targetpat"}, "'targetpad'"),
-        ({"model": "ViT-B-32", "pretrained": "openai", "precision": "float16"}, "'fp16'"),
+        ({"model": "ViT-B-32", "pretrained": "openai", "precision": "float16"}, "bf16, fp16, fp32"),
         ({"model": "ViT-B-32", "pretrained": "openai", "batch_size": 0}, "batch_size=0"),
         ({"model": "ViT-B-32", "pretrained": "openai", "batch_size": "some"}, "batch_size=some"),
         (
