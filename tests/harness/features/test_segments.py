@@ -18,8 +18,6 @@ from condsim.harness.features.segments import SegmentImages, StoresImages, encod
 from condsim.harness.task import ImageTable
 from encoders import tiny_clip
 
-pytestmark = pytest.mark.slow
-
 COUNT, SIZE = 300, 64
 
 
