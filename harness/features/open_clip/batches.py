@@ -51,9 +51,9 @@ class InPieces:
             self._pool = None
 
     def __call__(self, model: Callable[[Batch], Tensor], batch: Batch) -> Tensor:
-        """``model(batch)``, in as many pieces as it takes."""
-        size = min(self.size, -(-len(batch) // self.threads))
-        pieces = [batch[start : start + size] for start in range(0, len(batch), size)]
+        """``model(batch)``, in as many pieces as it takes. Pieces do not depend on the number of threads: the last bits
+        of a feature may depend on how many rows its piece has."""
+        pieces = [batch[start : start + self.size] for start in range(0, len(batch), self.size)]
         parts = list((map if self._pool is None else self._pool.map)(lambda piece: self._run(model, piece), pieces))
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
