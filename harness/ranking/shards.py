@@ -190,6 +190,8 @@ class Shard:
         """(first position, [B, n] scores, unchecked) of the chunks that begin at the shard's items ``chunks``."""
         items = self._stop - self._start
         for first in chunks:
+            if self._batch is not batch:  # another thread has failed, or the user has interrupted
+                return
             rows = torch.arange(first, min(first + chunks.step, items), device=self._device)
             yield self._start + first, self._items(batch, rows, chunks.step)
 
@@ -207,7 +209,11 @@ class Shard:
             return [job(part) for part in parts]
         self._score(batch, torch.zeros(1, dtype=torch.int64), 1)  # what the scorer keeps of a batch, on all cores
         with one_core_each(max(1, min(self._threads, len(parts)))) as pool:
-            return list(pool.map(job, parts))
+            try:
+                return list(pool.map(job, parts))
+            except BaseException:
+                self._batch = None  # the other threads stop at their next chunk
+                raise
 
     def _all(self, batch: Batch) -> Tensor:
         """[B, N] scores of the whole gallery, unchecked, or [B, L] of the queries' own lists, padded with -inf."""

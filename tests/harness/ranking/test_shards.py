@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from threading import get_ident
+from time import sleep
 from typing import Any
 
 import numpy as np
@@ -198,3 +199,31 @@ def test_a_score_that_is_not_finite_names_query_and_image_in_any_shard() -> None
     table[0, 7] = torch.inf
     with cores(3), pytest.raises(CondsimError, match=r"scored 6.jpg with nan"):  # the first in the gallery's order
         in_shards(task, [AtOnce(table)], [0, 8], Grid(1, 1), torch.zeros(8, 2), 2)
+
+
+def test_threads_stop_where_one_has_failed() -> None:
+    class Waits(AtOnce):
+        """The second half of the gallery: its first chunk waits until the shard has stopped."""
+
+        late = 0
+
+        def score(self, side: Tensor, rows: Tensor | None = None) -> Tensor:
+            if rows is not None and int(rows[0]) >= 4:
+                self.late += 1
+                for _ in range(10_000):
+                    if shard._batch is None:
+                        break
+                    sleep(0.001)
+            return super().score(side, rows)
+
+    table = torch.tensor([[torch.nan] * 4 + [0.0] * 4])
+    task = Task(
+        "toy", "test", image_table(8), (("",),), np.zeros(1, dtype=np.int64), np.zeros(1, dtype=np.int64),
+        Ragged.of([np.zeros(0, dtype=np.int64)]), (), gallery=range(8),
+    )  # fmt: skip
+    waits = Waits(table)
+    shard = Shard(waits, 0, 8, torch.device("cpu"), "toy")
+    side = torch.zeros(1, dtype=torch.int64)
+    with cores(2), pytest.raises(CondsimError, match=r"scored 0.jpg with nan"):
+        rank_shards(task, CandidateLists.of(task), Grid(1, 1), shard, lambda which: side, top=2)
+    assert waits.late <= 1, "at its next chunk"
