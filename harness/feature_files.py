@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,9 +19,7 @@ from condsim.harness.memory_map import free_pages, is_mapped, map_npy
 from condsim.harness.name_list import NameList, same_names
 from condsim.harness.paths import resolve
 from condsim.harness.returned import kind_of
-
-if TYPE_CHECKING:  # torch is imported when it is used: harness/deferred.py
-    from torch import Tensor
+from condsim.harness.tensors import Tensor
 
 Files = str | Path | Sequence[str | Path]
 CHUNK = 1 << 16

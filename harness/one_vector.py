@@ -5,16 +5,13 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 
 from condsim.harness.memory_map import free_pages, gather, is_mapped
 from condsim.harness.method import Gallery, Method, Queries, Scorer, TwoSided
 from condsim.harness.returned import float_rows, name_of
-
-if TYPE_CHECKING:  # torch is imported when it is used: harness/deferred.py
-    from torch import Tensor
+from condsim.harness.tensors import Tensor
 
 _LISTED_AT_ONCE = 1 << 18
 """Elements (1 MiB of float32) of gathered lists of candidates, so that they stay in the processor's cache."""

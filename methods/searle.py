@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 import torch
 
 from condsim.harness.errors import CondsimError
 from condsim.harness.one_vector import unit
 from condsim.harness.state_dict import read_state_dict, write_state_dict
+from condsim.harness.tensors import Tensor, nn
 from condsim.methods.phrases.lexicon import phrase_source
 from condsim.methods.phrases.source import Phrases
 from condsim.methods.shared.checks import above_zero, at_least
@@ -21,9 +21,6 @@ from condsim.methods.shared.pseudo_words import PseudoWords
 from condsim.methods.shared.word_list import word_list
 from condsim.methods.training.losses import distillation_loss
 from condsim.methods.training.method import Batch, Objective, TrainingData
-
-if TYPE_CHECKING:  # torch is imported when it is used: harness/deferred.py
-    from torch import Tensor, nn
 
 _PROMPT = "a photo of $ that {}"
 

@@ -6,15 +6,13 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from condsim.harness.errors import CondsimError
 from condsim.harness.method import Gallery, Method, Scorer
 from condsim.harness.state_dict import Checkpoint
+from condsim.harness.tensors import Tensor, nn
 from condsim.methods.training.checkpoints import read_checkpoint
-
-if TYPE_CHECKING:  # torch is imported when it is used: harness/deferred.py
-    from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
