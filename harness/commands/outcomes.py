@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from condsim.harness.console import console, print_note
-from condsim.harness.errors import CondsimError, UserCodeError, counted, described
+from condsim.harness.errors import CondsimError, UserCodeError, counted, described, first_line
 from condsim.harness.files import atomic
 from condsim.harness.hashing import content_digest
 from condsim.harness.paths import safe_name
@@ -95,6 +95,8 @@ class Failed:
             why = str(error)
         if isinstance(error, SystemExit):
             why = "it called sys.exit"
+        if type(error).__name__ == "OutOfMemoryError":  # torch's, which a finished run does not import
+            why = f"the GPU's memory is full; backbone.device=cpu uses the computer's memory. {first_line(error)}"
         return cls(what, task, f"{why} ({_log_traceback(results, failure(what, [task]))})")
 
 

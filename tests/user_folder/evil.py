@@ -12,7 +12,7 @@ from condsim.harness.method import Gallery, Method, Queries, Scorer
 
 
 class Evil(Method):
-    """``how``: exit, hard_exit, crash, generator_exit, close_output, odd_message, write, or nothing."""
+    """``how``: exit, hard_exit, crash, generator_exit, close_output, odd_message, fill_gpu, write, or nothing."""
 
     def __init__(self, how: str = "nothing") -> None:
         self.how = how
@@ -25,6 +25,7 @@ class Evil(Method):
             "generator_exit": lambda: (_ for _ in ()).throw(GeneratorExit),
             "close_output": sys.stdout.close,
             "odd_message": lambda: (_ for _ in ()).throw(ValueError("\udcff\x1b[2J [red]x[/nope]")),
+            "fill_gpu": lambda: (_ for _ in ()).throw(torch.OutOfMemoryError("CUDA out of memory. Tried 20 GiB")),
             "write": gallery.features.abs_,
         }
         acts.get(self.how, lambda: None)()

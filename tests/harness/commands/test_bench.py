@@ -128,14 +128,15 @@ def test_what_does_not_apply_is_one_line_per_method(folder: Path) -> None:
 
 
 def test_no_method_ends_a_sweep_or_changes_what_others_get(folder: Path) -> None:
-    hows = "exit,hard_exit,generator_exit,close_output,odd_message,write,nothing"
+    hows = "exit,hard_exit,generator_exit,close_output,odd_message,fill_gpu,write,nothing"
     shown = bench(folder, "-m", "method=custom", "method._target_=evil.Evil", f"+method.how={hows}", status=1)
-    assert "2 runs finished, 0 already done, 12 FAILED" in shown
+    assert "2 runs finished, 0 already done, 14 FAILED" in shown
     assert "it called sys.exit" in shown
     assert "Evil how=hard_exit on toy/few, toy/whole: a method must not end the process" in shown
     assert "GeneratorExit" in shown
     assert "must not close the output" in shown
     assert r"\udcff\x1b[2J [red]x[/nope]" in shown
+    assert "the GPU's memory is full; backbone.device=cpu uses the computer's memory. CUDA out of memory" in shown
     assert "Evil wrote into gallery.features" in shown
     assert len(list(folder.glob("results/errors/*.txt"))) >= 6  # one per failure with a traceback, none overwritten
     in_the_sweep = leaderboard(folder)
