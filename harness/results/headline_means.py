@@ -149,6 +149,7 @@ def _mean(name: str, parts: Parts, runs: Sequence[StoredRun]) -> Entry:
     column = metrics.pop() if len(metrics) == 1 else "mean"
     first = entry_of(runs[0])
     same_queries = len(by_task) < len(parts)
+    hashes = tuple(run.run for run in runs)
     return Entry(
         benchmark=first.benchmark,
         task=name,
@@ -160,7 +161,7 @@ def _mean(name: str, parts: Parts, runs: Sequence[StoredRun]) -> Entry:
         variant="; ".join(dict.fromkeys(run.variant for run in runs if run.variant)),
         queries=None,
         seconds=None,
-        runs=(hashes := tuple(run.run for run in runs)),
+        runs=hashes,
         training=hashes,
         metrics={column: Measurement(mean.value) if same_queries else mean},
     )
