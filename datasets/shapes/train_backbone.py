@@ -28,7 +28,7 @@ from condsim.datasets.shapes.model_card import write_model_card
 from condsim.datasets.shapes.render import Views, choose_views, crop_views, instance_boxes, render, whole
 from condsim.datasets.shapes.world import ATTRIBUTES, Scenes, allowed_combinations, concatenate, resemble, sample_scenes
 from condsim.harness.console import console
-from condsim.harness.devices import device_of
+from condsim.harness.devices import AUTO, device_of
 from condsim.harness.features.open_clip.weights import TOKEN_ROWS, compact_state_dict
 from condsim.harness.files import atomic
 from condsim.harness.progress import track
@@ -194,7 +194,8 @@ def has_bfloat16_units(device: torch.device) -> bool:
 
 def _train(config: Mapping[str, Any]) -> Path:
     torch.manual_seed(config["seed"])
-    device = device_of(config["device"], "device")
+    usual = "cuda" if torch.cuda.is_available() else "cpu"  # never tried on Apple's GPU
+    device = device_of(usual if config["device"] == AUTO else config["device"], "device")
     if config["bfloat16"] == "auto":
         config = {**config, "bfloat16": has_bfloat16_units(device)}
     model_config = json.loads((BACKBONE_DIR / f"{MODEL_NAME}.json").read_text())

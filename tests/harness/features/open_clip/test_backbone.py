@@ -339,6 +339,16 @@ def test_other_errors_of_the_model_are_not_taken_for_memory() -> None:
 
 
 @pytest.mark.parametrize(
+    ("device", "cores", "readers"), [("cpu", 1, 1), ("cpu", 64, 16), ("meta", 4, 4), ("meta", 64, 8)]
+)
+def test_readers_leave_the_cores_to_a_model_on_the_processor_and_are_few_beside_a_gpu(
+    make: Make, device: str, cores: int, readers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("condsim.harness.features.open_clip.backbone.available_cores", lambda: cores)
+    assert make(device=device).workers == readers
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ({"model": "ViT-B-23", "pretrained": "openai"}, "'ViT-B-32'"),
