@@ -2,34 +2,63 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import save_file
+from torch import Tensor
 
 from condsim.harness.engine.engine import Item, Lost, Result
 from condsim.harness.engine.local import LocalEngine
 from condsim.harness.errors import CondsimError, UnusableRowsError
+from condsim.harness.features.open_clip import backbone as backbone_module
 from condsim.harness.features.open_clip.backbone import OpenClip
+from condsim.harness.features.open_clip.model import ClipModel
 from condsim.harness.features.segments import SegmentImages, StoresImages, encode_in_segments, segment_size
 from condsim.harness.task import ImageTable
-from encoders import tiny_clip
 
 COUNT, SIZE = 300, 64
 
 
+class Linear(torch.nn.Linear):
+    """A model of one matrix product, whose last bits depend on the rows of a batch as those of a large one do."""
+
+    def encode_image(self, images: Tensor) -> Tensor:
+        return self(images.flatten(1))
+
+
+class LinearClip(ClipModel):
+    def transform(self, kind: str) -> Any:
+        return SimpleNamespace(pixels=np.asarray, normalise=Tensor.float)
+
+
+@pytest.fixture(autouse=True)
+def no_open_clip(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``Linear`` in place of a model of open_clip, whose import takes longer than all tests of this file."""
+    torch.manual_seed(0)
+    model = LinearClip(Linear(1200, 12), torch.tensor, None, (20, 20), torch.device("cpu"))
+    monkeypatch.setattr(backbone_module, "load_model", lambda *_: model)
+
+
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """300 pictures of noise and a model. Read only."""
+    """300 pictures of noise, an architecture and two files of weights. Read only."""
     folder = tmp_path_factory.mktemp("segments")
     for i in range(COUNT):
         noise = np.random.default_rng(i).integers(0, 255, (20, 20, 3), dtype=np.uint8)
-        Image.fromarray(noise).save(folder / f"{i}.png")
-    tiny_clip(folder, "tiny-segments")
-    tiny_clip(folder, "tiny-segments", "other.safetensors", seed=1)
+        Image.fromarray(noise).save(folder / f"{i}.png", compress_level=0)
+    architecture = {"embed_dim": 12, "vision_cfg": {"image_size": 20}, "text_cfg": {}}
+    (folder / "tiny-segments.json").write_text(json.dumps(architecture))
+    for i, name in enumerate(("weights", "other")):
+        save_file({"weights": torch.tensor([i])}, folder / f"{name}.safetensors")
     return folder
 
 
