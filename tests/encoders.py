@@ -21,6 +21,8 @@ from condsim.harness.gallery_parts import GRAIN, write_parts
 from condsim.harness.method import Gallery, Queries, TrainFeatures
 from condsim.harness.task import Condition, ImageTable, Rows
 
+torch.testing._comparison._HAS_DTENSOR = False  # the first comparison would import sympy, for more than a second
+
 CONDITIONS: tuple[Condition, ...] = (("color",), ("shape",), ("material",), ("color", "shape"))
 
 

@@ -125,6 +125,7 @@ def test_the_random_control_is_seeded_and_the_others_do_not_depend_on_the_seed(s
     assert torch.equal(scores("hungarian", 0), scores("hungarian", 1))
 
 
+@pytest.mark.slow
 def test_fused_gromov_wasserstein_without_structure_ranks_as_hungarian(space: Space) -> None:
     pytest.importorskip("ot")
     gallery = space.gallery(n=12)

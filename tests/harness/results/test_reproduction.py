@@ -62,6 +62,7 @@ def test_the_table_and_the_csv_have_every_cell(cells: list[Compared]) -> None:
     assert float(rows[1]["difference"]) == pytest.approx(100 / 3 - 30, abs=1e-3)
 
 
+@pytest.mark.slow  # scipy.stats takes seconds to import
 def test_a_perfect_line_has_correlation_one_and_three_points_have_no_interval() -> None:
     line = {f"model {x}": (float(x), 10 + x / 10) for x in (50, 60, 70, 80)}
     caption = correlation_table("title", line).caption

@@ -1,3 +1,5 @@
+"""Assignments of sets. Those by POT are slow: it imports scikit-learn and networkx."""
+
 from itertools import permutations
 
 import numpy as np
@@ -9,6 +11,8 @@ from torch import Tensor
 
 from condsim.harness.one_vector import unit
 from condsim.methods.shared.assignment import all_pairs, chamfer, fused_gromov_wasserstein, hungarian, in_order
+
+sizes_and_seed = given(n=st.integers(1, 5), m=st.integers(1, 5), seed=st.integers(0, 10**6))
 
 
 def brute_force(similarity: np.ndarray) -> float:
@@ -29,39 +33,56 @@ def sets(pairs: int, n: int, m: int, seed: int) -> tuple[torch.Tensor, torch.Ten
 
 
 @settings(max_examples=25)
-@given(n=st.integers(1, 5), m=st.integers(1, 5), seed=st.integers(0, 10**6))
+@sizes_and_seed
 def test_hungarian_equals_brute_force_over_permutations(n: int, m: int, seed: int) -> None:
     similarity, _, _ = sets(3, n, m, seed)
     expected = [brute_force(s.double().numpy()) for s in similarity]
     np.testing.assert_allclose(hungarian(similarity).numpy(), expected, atol=1e-12)
 
 
+def padded(matrix: Tensor, rows: int, columns: int) -> Tensor:
+    out = torch.full((2, rows, columns), 99.0)
+    out[:, : matrix.shape[1], : matrix.shape[2]] = matrix
+    return out
+
+
 @settings(max_examples=20)
-@given(n=st.integers(1, 5), m=st.integers(1, 5), seed=st.integers(0, 10**6))
+@sizes_and_seed
 def test_padding_changes_nothing(n: int, m: int, seed: int) -> None:
-    similarity, x, y = sets(2, n, m, seed)
-    left, right = torch.tensor([n, n]), torch.tensor([m, m])
-
-    def padded(matrix: Tensor, rows: int, columns: int) -> Tensor:
-        out = torch.full((2, rows, columns), 99.0)
-        out[:, : matrix.shape[1], : matrix.shape[2]] = matrix
-        return out
-
+    similarity, _, _ = sets(2, n, m, seed)
+    sizes = torch.tensor([n, n]), torch.tensor([m, m])
     for solve in (hungarian, all_pairs, chamfer, in_order):
-        np.testing.assert_allclose(solve(padded(similarity, 6, 7), left, right), solve(similarity), atol=1e-12)
+        np.testing.assert_allclose(solve(padded(similarity, 6, 7), *sizes), solve(similarity), atol=1e-12)
+
+
+@pytest.mark.slow
+@settings(max_examples=20)
+@sizes_and_seed
+def test_padding_changes_nothing_of_fused_gromov_wasserstein(n: int, m: int, seed: int) -> None:
     pytest.importorskip("ot")
+    similarity, x, y = sets(2, n, m, seed)
+    sizes = torch.tensor([n, n]), torch.tensor([m, m])
     np.testing.assert_allclose(
-        fused_gromov_wasserstein(padded(similarity, 6, 7), padded(x, 6, 6), padded(y, 7, 7), 0.5, left, right),
+        fused_gromov_wasserstein(padded(similarity, 6, 7), padded(x, 6, 6), padded(y, 7, 7), 0.5, *sizes),
         fused_gromov_wasserstein(similarity, x, y, 0.5),
     )
 
 
+ORDER = torch.tensor([3, 0, 4, 1, 2]), torch.tensor([5, 1, 0, 3, 2, 4])
+
+
 def test_the_order_of_the_members_changes_nothing() -> None:
-    similarity, x, y = sets(4, 5, 6, seed=1)
-    p, q = torch.randperm(5), torch.randperm(6)
+    similarity, _, _ = sets(4, 5, 6, seed=1)
+    p, q = ORDER
     for solve in (hungarian, all_pairs, chamfer):
         np.testing.assert_allclose(solve(similarity[:, p][:, :, q]), solve(similarity), atol=1e-12)
+
+
+@pytest.mark.slow
+def test_the_order_of_the_members_changes_nothing_of_fused_gromov_wasserstein() -> None:
     pytest.importorskip("ot")
+    similarity, x, y = sets(4, 5, 6, seed=1)
+    p, q = ORDER
     np.testing.assert_allclose(
         fused_gromov_wasserstein(similarity[:, p][:, :, q], x[:, p][:, :, p], y[:, q][:, :, q], 0.5),
         fused_gromov_wasserstein(similarity, x, y, 0.5),
@@ -69,6 +90,7 @@ def test_the_order_of_the_members_changes_nothing() -> None:
     )
 
 
+@pytest.mark.slow
 @settings(max_examples=20)
 @given(n=st.integers(1, 6), seed=st.integers(0, 10**6))
 def test_fused_gromov_wasserstein_without_structure_equals_hungarian_for_equal_sizes(n: int, seed: int) -> None:
@@ -79,6 +101,7 @@ def test_fused_gromov_wasserstein_without_structure_equals_hungarian_for_equal_s
     )
 
 
+@pytest.mark.slow
 def test_structure_tells_apart_what_the_members_cannot() -> None:
     """Two sets equally near to the left one, one of them with its geometry."""
     pytest.importorskip("ot")
