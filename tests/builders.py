@@ -83,14 +83,20 @@ def drawn(color: str, shape: str, number: int) -> bytes:
     return file.getvalue()
 
 
-def make_tasks(folder: Path, queries: int, seed: int = 0, condition: str = "color", prefix: str = "") -> list[Task]:
-    """Two tasks on the same pictures: "focus" has nine distractors of two kinds per query, "find" a gallery."""
+def make_tasks(
+    folder: Path, queries: int, seed: int = 0, condition: str = "color", prefix: str = "", pictures: bool = False
+) -> list[Task]:
+    """Two tasks on the same pictures: "focus" has nine distractors of two kinds per query, "find" a gallery.
+
+    ``pictures``: whether their files are written into ``folder``.
+    """
     rng = np.random.default_rng(seed)
-    folder.mkdir(parents=True, exist_ok=True)
     looks = [(color, shape, i) for i in range(8) for color in COLORS for shape in SHAPES]
     names = [f"{prefix}{color}-{shape}-{i}.png" for color, shape, i in looks]
-    for name, look in zip(names, looks, strict=True):
-        (folder / name).write_bytes(drawn(*look))
+    if pictures:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, look in zip(names, looks, strict=True):
+            (folder / name).write_bytes(drawn(*look))
     colors, shapes = (np.array([look[part] for look in looks]) for part in (0, 1))
     rows = np.arange(len(looks))
     reference = rng.integers(0, len(looks), queries)
@@ -197,8 +203,8 @@ def make_results(
     change: Callable[[Task], Task] = lambda task: task,
     **task: Any,
 ) -> Path:
-    """A results folder with every method on both tasks, after ``change``; its pictures are in ``folder.parent /
-    "pictures"``."""
+    """A results folder with every method on both tasks, after ``change``; ``task`` are the settings of ``make_tasks``,
+    on the folder ``folder.parent / "pictures"``."""
     for made in map(change, make_tasks(folder.parent / "pictures", queries, **task)):
         if clusters is not None:
             made = replace(made, clusters=np.arange(queries) % clusters)

@@ -21,7 +21,7 @@ FLAGS = (
 @pytest.fixture(scope="session")
 def results_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Read only: shared by the session."""
-    return make_results(tmp_path_factory.mktemp("toy") / "results")
+    return make_results(tmp_path_factory.mktemp("toy") / "results", pictures=True)
 
 
 @pytest.fixture

@@ -127,7 +127,7 @@ def encoder(folder: Path, device: str) -> OpenClip:
 @needs_gpu
 def test_features_are_those_of_the_processor_in_the_order_of_the_table(tmp_path: Path) -> None:
     tiny_clip(tmp_path, "tiny")
-    table = make_tasks(tmp_path / "pictures", 2)[0].images
+    table = make_tasks(tmp_path / "pictures", 2, pictures=True)[0].images
     texts = [f"a {word}" for word in ("red circle", "blue square", "white cross")] * 5
     expected, found = encoder(tmp_path, "cpu"), encoder(tmp_path, "cuda")
     for features, others in (

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from builders import make_record, make_results
+from builders import Methods, make_record, make_results
 from condsim.harness.commands.report import main
 from condsim.harness.commands.report import run as run_report
 from condsim.harness.errors import CondsimError
@@ -233,17 +233,18 @@ def test_its_numbers_are_those_of_the_records(results_folder: Path, whole: tuple
 
 
 def test_the_same_records_give_the_same_bytes_also_from_what_is_kept(
-    results_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kept = results_folder / "runs/report.json"
-    kept.unlink(missing_ok=True)
-    Results(results_folder).report(tmp_path / "first.html", queries=5)
-    for module, name in ((charts, "_drawn"), (page, "run_gaps"), (page, "fooled"), (queries, "_entry")):
-        monkeypatch.setattr(module, name, None)
-    Results(results_folder).report(tmp_path / "again.html", queries=5)
-    monkeypatch.undo()
+    results = make_results(tmp_path / "results", queries=10)
+    monkeypatch.setattr(charts, "_drawn", lambda drawing, content, name: f"<svg>{name}: {content}</svg>")
+    Results(results).report(tmp_path / "first.html", queries=5)
+    with monkeypatch.context() as patch:
+        for module, name in ((charts, "_drawn"), (page, "run_gaps"), (page, "fooled"), (queries, "_entry")):
+            patch.setattr(module, name, None)
+        Results(results).report(tmp_path / "again.html", queries=5)
+    kept = results / "runs/report.json"
     kept.write_text(kept.read_text().replace("recall", "recoil"))
-    Results(results_folder).report(tmp_path / "damaged.html", queries=5)
+    Results(results).report(tmp_path / "damaged.html", queries=5)
     assert len({(tmp_path / f"{name}.html").read_bytes() for name in ("first", "again", "damaged")}) == 1
 
 
@@ -251,7 +252,8 @@ def test_the_same_records_give_the_same_bytes_also_from_what_is_kept(
 def test_thumbnails_of_the_report_that_is_replaced_are_used_while_they_are_right(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    results = Results(make_results(tmp_path / "results", queries=4, methods=(("one", 1.0, {}), ("two", 0.0, {}))))
+    two: Methods = (("one", 1.0, {}), ("two", 0.0, {}))
+    results = Results(make_results(tmp_path / "results", queries=4, methods=two, pictures=True))
     made: list[str] = []
 
     def make(table: ImageTable, row: int, side: int) -> str | None:
@@ -320,7 +322,6 @@ def test_the_budget_holds_and_tasks_share_it(results_folder: Path, tmp_path: Pat
 @pytest.mark.usefixtures("no_charts")
 def test_a_missing_picture_is_a_placeholder_and_counted(tmp_path: Path) -> None:
     results = make_results(tmp_path / "results", queries=10, methods=(("one", 1.0, {}), ("two", 0.0, {})))
-    shutil.rmtree(tmp_path / "pictures")
     facts = Results(results).report(tmp_path / "report.html")
     pictures = json.loads(Page(tmp_path / "report.html").data)["pictures"]
     assert pictures
