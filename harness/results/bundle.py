@@ -96,7 +96,8 @@ def _archive(files: Mapping[str, bytes]) -> bytes:
 
 def _environment() -> bytes:
     """What the bundle was written with: Python, the system, and the version of every installed package."""
-    packages = {dist.metadata["Name"]: dist.version for dist in distributions() if dist.metadata["Name"]}
+    described = [dist.metadata for dist in distributions()]  # each access reads the file again
+    packages = {package["Name"]: package["Version"] for package in described if package["Name"]}
     content = {
         "python": platform.python_version(),
         "system": platform.platform(),
