@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from condsim.harness.errors import CondsimError
@@ -44,24 +46,28 @@ def read_published(path: Path | None) -> Published:
     """
     if path is None:
         return {}
-    found: dict[Key, dict[tuple[str, str], dict[str, float]]] = {}
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            missing = set(COLUMNS) - set(reader.fieldnames or ())
-            if missing:
-                raise CondsimError(f"{path}: the columns {', '.join(sorted(missing))} are missing")
-            for row in reader:
-                key = (row["benchmark"], row["task"], row["method"], row["backbone"])
-                try:
-                    value = float(row["value"])
-                except (TypeError, ValueError):
-                    raise CondsimError(
-                        f"{path}, line {reader.line_num}: value {row['value']!r} is not a number (percent)"
-                    ) from None
-                found.setdefault(key, {}).setdefault((row["paper"], row["table"]), {})[row["metric"]] = value
+        return _parsed(path, path.read_bytes().decode("utf-8-sig"))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise CondsimError(f"{path}: the published numbers cannot be read: {error}") from None
+
+
+@lru_cache(maxsize=1)
+def _parsed(path: Path, text: str) -> Published:
+    found: dict[Key, dict[tuple[str, str], dict[str, float]]] = {}
+    reader = csv.DictReader(io.StringIO(text, newline=""))
+    missing = set(COLUMNS) - set(reader.fieldnames or ())
+    if missing:
+        raise CondsimError(f"{path}: the columns {', '.join(sorted(missing))} are missing")
+    for row in reader:
+        key = (row["benchmark"], row["task"], row["method"], row["backbone"])
+        try:
+            value = float(row["value"])
+        except (TypeError, ValueError):
+            raise CondsimError(
+                f"{path}, line {reader.line_num}: value {row['value']!r} is not a number (percent)"
+            ) from None
+        found.setdefault(key, {}).setdefault((row["paper"], row["table"]), {})[row["metric"]] = value
     return {
         key: [Reported(paper, table, values) for (paper, table), values in tables.items()]
         for key, tables in found.items()

@@ -8,12 +8,12 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 
 from condsim.harness.errors import CondsimError, did_you_mean
@@ -79,6 +79,11 @@ def write_report(
 
 def _renderer(title: str, page: Mapping[str, Any]) -> Callable[..., str]:
     """The function that makes the HTML of ``page`` and of what it is called with."""
+    return partial(_template().render, title=title, **page)
+
+
+@cache
+def _template() -> Template:
     parts = files("condsim.harness.results.report")
     script, css, html = (
         parts.joinpath(name).read_text(encoding="utf-8") for name in ("report.js", "report.css", "template.html")
@@ -87,8 +92,8 @@ def _renderer(title: str, page: Mapping[str, Any]) -> Callable[..., str]:
     environment.filters["breakable"] = breakable
     environment.tests["cell"] = lambda item: isinstance(item, Cell)
     script_hash = "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    fixed = {"title": title, "css": Markup(css), "script": Markup(script), "script_hash": script_hash}
-    return partial(environment.from_string(html).render, **fixed, **page)
+    fixed = {"css": Markup(css), "script": Markup(script), "script_hash": script_hash}
+    return environment.from_string(html, globals=fixed)
 
 
 def embedded_json(data: Any) -> Markup:
