@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 import condsim
 from builders import Methods, make_results
@@ -26,7 +27,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.mark.usefixtures("no_charts")
-def test_the_public_names_read_a_folder(results_folder: Path, tmp_path: Path) -> None:
+def test_the_public_names_read_a_folder(results_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Figure, "savefig", lambda figure, path, **_: path.touch())
     results = condsim.Results(results_folder)
     board = results.leaderboard()
     assert isinstance(board, condsim.Leaderboard)

@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from builders import Methods, make_results
 from condsim.harness.errors import CondsimError
 from condsim.harness.paths import safe_name
+from condsim.harness.results import plots
 from condsim.harness.results.leaderboard import Leaderboard
 from condsim.harness.run.record import Record, find_records
 from condsim.harness.settings.composition import compose_config
@@ -117,8 +119,9 @@ class Broken(CarefulTracker):
 
 @pytest.mark.parametrize(("where", "calls"), [("run", ["run"]), ("group", ["run", "run", "group"])])
 def test_a_failure_is_reported_once_and_raises_nothing(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], where: str, calls: list[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], where: str, calls: list[str]
 ) -> None:
+    monkeypatch.setattr(plots, "write_plots", lambda *_: [])  # drawing takes most of the time
     results = make_results(tmp_path / "results", queries=10, methods=(TWO[0],))
     tracker = Broken(results, where)
     for record in records(results):
@@ -180,10 +183,9 @@ def test_online_without_a_key_warns_and_sends_no_request(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    wandb = pytest.importorskip("wandb")
     results = make_results(tmp_path / "results", queries=10, methods=(TWO[0],))
-    monkeypatch.setattr(wandb, "login", lambda **_: False)
-    monkeypatch.setattr(wandb, "init", lambda **_: pytest.fail("a request to the server"))
+    wandb = SimpleNamespace(login=lambda **_: False, init=lambda **_: pytest.fail("a request to the server"))
+    monkeypatch.setitem(sys.modules, "wandb", wandb)  # whose import takes a second
     tracker = WandbTracking(results, "condsim-tests", mode="online")
     for record in records(results):
         tracker.log(record)
