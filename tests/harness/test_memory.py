@@ -14,15 +14,15 @@ from condsim.harness.memory import all_freed_memory_kept
 
 size = 40 << 20  # glibc maps all blocks of more than 32 MiB
 def batch():
-    blocks = [bytes([i]) * size for i in (1, 2, 3)]
+    blocks = [bytes([i]) * size for i in (1, 2)]
 {first}
 with {setting}:
     batch()
     batch()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    for _ in range(6):
+    for _ in range(2):
         batch()
-    print((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) * resource.getpagesize() / (6 * 3 * size))
+    print((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) * resource.getpagesize() / (2 * 2 * size))
 """
 
 pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries are left as they are")
