@@ -92,6 +92,18 @@ def crop_by_rule(image: Picture, box: Sequence[float] | NDArray[np.float64], tab
     return crop_to_square(image, box, table.dilation)
 
 
+def picture_of(table: ImageTable, row: int) -> Picture:
+    """The picture of one row, cropped as its benchmark crops it. Raises CondsimError that names the file."""
+    path, box = table.path(row), table.box(row)
+    try:
+        picture = decode(path.read_bytes())
+        return picture if box is None else crop_by_rule(picture, box, table)
+    except OSError as error:
+        raise CondsimError(f"{path}: {error.strerror or error}") from None
+    except CondsimError as error:
+        raise CondsimError(f"{path}: {error}") from None
+
+
 def decode(data: bytes) -> Picture:
     """The picture in the bytes of an image file, in its own mode with 8 bits per channel (``in_eight_bits``).
 

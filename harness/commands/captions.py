@@ -13,8 +13,7 @@ from condsim.harness.answers import KeptAnswers, Request, ask_all
 from condsim.harness.commands.queries import image_rows
 from condsim.harness.configs import make
 from condsim.harness.console import console
-from condsim.harness.errors import CondsimError
-from condsim.harness.images import crop_by_rule, decode
+from condsim.harness.images import picture_of
 from condsim.harness.llm import Chat, ChatEndpoint
 from condsim.harness.settings.chosen import chosen_benchmark
 from condsim.harness.settings.composition import run_jobs
@@ -66,13 +65,7 @@ def caption_requests(tasks: Sequence[Task], prompts: Sequence[str], side: int, r
 
 def _messages(table: ImageTable, row: int, prompt: str, side: int) -> Chat:
     """The prompt and the image, cropped as the benchmark crops it, of at most ``side`` pixels a side, as JPEG."""
-    path, box = table.path(row), table.box(row)
-    try:
-        picture = decode(path.read_bytes())
-        picture = picture if box is None else crop_by_rule(picture, box, table)
-    except (CondsimError, OSError) as error:
-        raise CondsimError(f"{path}: {error}") from None
-    picture = picture.convert("RGB")
+    picture = picture_of(table, row).convert("RGB")
     picture.thumbnail((side, side))
     data = io.BytesIO()
     picture.save(data, "JPEG", quality=95)

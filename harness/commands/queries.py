@@ -15,7 +15,7 @@ from condsim.harness.console import console, warn
 from condsim.harness.errors import CondsimError, NotApplicable, counted
 from condsim.harness.fewer_queries import query_ids
 from condsim.harness.files import atomic
-from condsim.harness.images import crop_by_rule, decode
+from condsim.harness.images import picture_of
 from condsim.harness.outside import pair_name
 from condsim.harness.paths import safe_name
 from condsim.harness.progress import track
@@ -190,16 +190,11 @@ def _write_crops(tables: Iterable[tuple[str, ImageTable]], images: Table, folder
     with track(len(by_key), "writing crops") as advance:
         for _, table in tables:
             for number, key in enumerate(table.keys):
-                box, row = table.box(number), by_key.pop(key, None)
-                if row is None or box is None:
+                if (row := by_key.pop(key, None)) is None:
                     continue
                 path = folder / f"{safe_name(key)}.png"
-                try:
-                    picture = crop_by_rule(decode(table.path(number).read_bytes()), box, table)
-                except CondsimError as error:
-                    raise CondsimError(f"{table.path(number)}: {error}") from None
                 with atomic(path) as scratch:
-                    picture.convert("RGB").save(scratch)
+                    picture_of(table, number).convert("RGB").save(scratch)
                 row["path"] = str(path)
                 advance(1)
 

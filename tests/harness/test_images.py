@@ -24,6 +24,7 @@ from condsim.harness.images import (
     decode,
     decode_noted,
     pad_to_square,
+    picture_of,
 )
 from condsim.harness.task import ImageTable
 
@@ -158,6 +159,17 @@ def test_a_plain_crop_is_that_part_of_the_picture(
     np.testing.assert_array_equal(np.asarray(crop_by_rule(picture, box, table)), expected)
     dilated = crop_by_rule(picture, box, replace(table, crop="genecis", dilation=0.3))
     np.testing.assert_array_equal(np.asarray(dilated), np.asarray(crop_to_square(picture, box, 0.3)))
+
+
+def test_the_picture_of_a_row_is_cropped_where_the_row_has_a_box(tmp_path: Path) -> None:
+    picture = numbered(12, 10)
+    picture.save(tmp_path / "x.png")
+    boxes = np.array([[2, 3, 7, 9], [np.nan] * 4, [0, 0, 2, 2]])
+    table = ImageTable(tmp_path, ("x.png", "x.png", "absent.png"), boxes, crop="plain")
+    np.testing.assert_array_equal(np.asarray(picture_of(table, 0)), np.asarray(crop_plainly(picture, boxes[0])))
+    np.testing.assert_array_equal(np.asarray(picture_of(table, 1)), np.asarray(picture))
+    with pytest.raises(CondsimError, match=r"absent\.png: No such file"):
+        picture_of(table, 2)
 
 
 def test_a_plain_crop_is_black_outside_the_picture() -> None:

@@ -11,11 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from condsim.harness.errors import CondsimError
 from condsim.harness.features.open_clip.model import ClipModel
 from condsim.harness.features.open_clip.pseudo_words import place_pseudo_words, with_word_vectors, without_padding
 from condsim.harness.features.open_clip.transforms import Transform
-from condsim.harness.images import crop_by_rule, decode
+from condsim.harness.images import picture_of
 from condsim.harness.task import ImageTable, Rows
 from condsim.harness.trainable import TrainableEncoder
 
@@ -49,15 +48,7 @@ class TrainableClip(TrainableEncoder):
 
     def images(self, table: ImageTable, rows: Rows) -> Tensor:
         def load(row: int) -> Tensor:
-            try:
-                picture = decode(table.path(row).read_bytes())
-            except OSError as error:
-                raise CondsimError(f"{table.path(row)}: {error.strerror or error}") from None
-            except CondsimError as error:
-                raise CondsimError(f"{table.path(row)}: {error}") from None
-            if (box := table.box(row)) is not None:
-                picture = crop_by_rule(picture, box, table)
-            return torch.from_numpy(np.array(self._transform.pixels(picture)))
+            return torch.from_numpy(np.array(self._transform.pixels(picture_of(table, row))))
 
         pixels = torch.stack(list(self._pool.map(load, rows.tolist()))).to(self._device)
         features: Tensor = self.model.encode_image(self._transform.normalise(pixels))  # type: ignore[operator]
