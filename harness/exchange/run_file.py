@@ -24,7 +24,6 @@ from condsim.harness.errors import CondsimError
 from condsim.harness.files import atomic
 
 FORMATS = ("trec", "jsonl")
-TAG = "condsim"
 _ENCODED = re.compile(r"[\s%\x00-\x1f\x7f]")
 
 
