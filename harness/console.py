@@ -53,9 +53,10 @@ console = Terminal(soft_wrap=True, highlight=False, markup=False, emoji=False)
 _errors = Terminal(soft_wrap=True, highlight=False, markup=False, emoji=False, stderr=True)
 
 
-def warn(message: str) -> None:
-    """Print ``message`` on the error stream: what is not part of a command's output."""
-    _errors.print(message, style="yellow")
+def warn(*messages: str) -> None:
+    """Print each of ``messages`` on the error stream: what is not part of a command's output."""
+    for message in messages:
+        _errors.print(message, style="yellow")
 
 
 @cache

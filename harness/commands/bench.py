@@ -94,8 +94,7 @@ def conclude(outcomes: Outcomes) -> int:
     if outcomes.writable:
         outcomes.leaderboard(results).print_overview()
         _report_hidden(outcomes, results)
-    for note in results.notes:
-        warn(note)
+    warn(*results.notes)
     for name, reasons in outcomes.not_applicable.items():
         console.print(f"{name} does not apply to {first_of(reasons)}: {next(iter(reasons.values()))}", style="dim")
     for reason in () if outcomes.only_one_failure else outcomes.failed:

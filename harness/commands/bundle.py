@@ -38,8 +38,7 @@ def main(argv: Sequence[str]) -> int:
     if not runs:
         raise CondsimError("no record has these values, so there is nothing to bundle")
     files = write_bundle(options.output, runs, chosen.to_csv())
-    for note in results.notes:
-        warn(note)
+    warn(*results.notes)
     console.print(f"{options.output} written: {len(runs)} records, {files} files")
     return 0
 

@@ -6,7 +6,6 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.markup import escape
 from rich.table import Table
 
 from condsim.harness.console import console
@@ -39,22 +38,22 @@ def main(argv: Sequence[str]) -> int:
         advice = (
             "" if not damage else "; repaired" if options.repair else "; `condsim cache verify --repair` repairs them"
         )
-        console.print(f"{len(damage)} damaged files in {root}{advice}", markup=False)
+        console.print(f"{len(damage)} damaged files in {root}{advice}")
         return 1 if damage and not options.repair else 0
     chosen = choose(root, options.folders, options.unused_for, options.all)
     verb = "would delete" if options.dry_run else "deleted"
     deleted, busy = prune(root, chosen, options.dry_run)
     for path, size in deleted.items():
-        console.print(f"{verb} {path.name}, {_megabytes(size)}", markup=False)
+        console.print(f"{verb} {path.name}, {_megabytes(size)}")
     for path in busy:
-        console.print(f"not deleted, because another process is writing to it: {path.name}", markup=False)
+        console.print(f"not deleted, because another process is writing to it: {path.name}")
     return 0
 
 
 def _print_stored(root: Path, entries: Sequence[Stored], damage: Sequence[Damage]) -> None:
     _print_damage(damage)
     if not entries:
-        console.print(f"no features are stored in {root}", markup=False)
+        console.print(f"no features are stored in {root}")
         return
     columns = ("model", "weights", "transform", "precision", "images", "texts", "width", "size", "last used", "folder")
     table = Table(*columns)
@@ -63,14 +62,14 @@ def _print_stored(root: Path, entries: Sequence[Stored], damage: Sequence[Damage
         about = (entry.identity.get("model", ""), entry.weights, entry.identity.get("transform", ""))
         counts = (f"{entry.counts['image']:,}", f"{entry.counts['text']:,}", str(entry.width), _megabytes(entry.size))
         cells = (*about, entry.identity.get("precision", ""), *counts, used, entry.path.name)
-        table.add_row(*map(escape, cells))
+        table.add_row(*cells)
     console.print(table)
-    console.print(f"{_megabytes(sum(entry.size for entry in entries))} in {root}", markup=False)
+    console.print(f"{_megabytes(sum(entry.size for entry in entries))} in {root}")
 
 
 def _print_damage(damage: Sequence[Damage]) -> None:
     for entry in damage:
-        console.print(f"{entry.file}: {entry.fault}", markup=False)
+        console.print(f"{entry.file}: {entry.fault}")
 
 
 def _megabytes(size: int) -> str:

@@ -26,23 +26,22 @@ def main(argv: Sequence[str]) -> int:
 
 def run(settings: Mapping[str, Any]) -> int:
     """Ask for the captions that are missing. Raises CondsimError naming a request that failed."""
-    tasks = chosen_benchmark(settings["benchmark"], settings["tasks"], settings["queries_from"]).tasks
+    tasks = chosen_benchmark(settings).tasks
     return ask(settings, caption_requests(tasks, settings["prompts"], settings["side"], settings["references"]))
 
 
 def ask(settings: Mapping[str, Any], requests: Sequence[Request]) -> int:
     """Ask for what ``settings["output"]`` has no answer to yet."""
     endpoint: ChatEndpoint = make(settings["endpoint"], "endpoint")
-    kept = KeptAnswers(Path(settings["output"]).expanduser(), endpoint.model)
+    kept = KeptAnswers(Path(settings["output"]), endpoint.model)
     missing = kept.missing(requests)
     now = missing[: settings["limit"]]
     console.print(
         f"{len(requests) - len(missing):,} of {len(requests):,} answers are kept; {len(now):,} requests to "
-        f"{endpoint.model} at {endpoint.base_url}",
-        markup=False,
+        f"{endpoint.model} at {endpoint.base_url}"
     )
     done = ask_all(endpoint, kept, now, settings["workers"])
-    console.print(f"{kept.path}: {done:,} answers added", markup=False)
+    console.print(f"{kept.path}: {done:,} answers added")
     return 0
 
 

@@ -44,8 +44,7 @@ def main(argv: Sequence[str]) -> int:
     print_tables(tables)
     compared = {group.full_name for group in chosen}
     others = [group for group in results.question_sets if group.full_name in compared]
-    for note in (*results.notes, *(f"not compared: {note}" for note in older_sets(others, chosen))):
-        warn(note)
+    warn(*results.notes, *(f"not compared: {note}" for note in older_sets(others, chosen)))
     if options.latex:
         write_text(options.latex, to_latex(tables))
         console.print(f"{options.latex} written")

@@ -18,15 +18,15 @@ def main(argv: Sequence[str]) -> int:
 
 def run(settings: Mapping[str, Any]) -> int:
     """Fetch the parts ``settings["parts"]`` (None: all that it needs) of a benchmark into ``settings["folder"]``."""
-    name, folder = str(settings["benchmark"]["name"]), Path(str(settings["folder"])).expanduser()
+    name, folder = str(settings["benchmark"]["name"]), Path(settings["folder"])
     chosen = choose(name, settings["parts"])
     for source in chosen:
-        console.print(f"{name}: {source.name}. Licence: {source.licence}. Home: {source.home}", markup=False)
+        console.print(f"{name}: {source.name}. Licence: {source.licence}. Home: {source.home}")
         for remote in source.remotes:
-            console.print(f"  {fetch(remote, folder)}", markup=False)
+            console.print(f"  {fetch(remote, folder)}")
     for source in SOURCES[name]:
         if not source.remotes:
-            console.print(f"Download by hand: {source.name} from {source.home} ({source.licence})", markup=False)
+            console.print(f"Download by hand: {source.name} from {source.home} ({source.licence})")
     filled = (f"benchmark.{option}={folder / place}" for option, place in OPTIONS.get(name, {}).items())
-    console.print(" ".join(["Next: condsim check", f"benchmark={name}", *filled]), markup=False)
+    console.print(" ".join(["Next: condsim check", f"benchmark={name}", *filled]))
     return 0

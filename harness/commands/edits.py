@@ -25,7 +25,7 @@ def run(settings: Mapping[str, Any]) -> int:
         if part not in prompt:
             raise CondsimError(f"prompt={prompt!r} needs {part}")
     captions = TextTable(settings["caption_table"], "image")
-    tasks = chosen_benchmark(settings["benchmark"], settings["tasks"], settings["queries_from"]).tasks
+    tasks = chosen_benchmark(settings).tasks
     requests = [request for task in tasks for request in edit_requests(task, captions, prompt)]
     return ask(settings, requests)
 

@@ -27,7 +27,7 @@ def encode(settings: Mapping[str, Any], engine: Engine) -> int:
     from condsim.harness.condition_features import condition_features
     from condsim.harness.features.segments import StoresImages, encode_in_segments
 
-    benchmark = chosen_benchmark(settings["benchmark"], settings["tasks"], settings["queries_from"])
+    benchmark = chosen_benchmark(settings)
     for note in benchmark.notes:
         print_note(note)
     make = partial(make_once, settings["backbone"], "backbone")

@@ -45,7 +45,7 @@ def export(job: Job) -> list[Path]:
             console.print(f"{settings.method} does not apply to {task.full_name}: {reason}", style="dim")
             continue
         name = f"{safe_name(settings.method)}-{run}.{config.format}"
-        path = Path(config.output).expanduser() / safe_name(task.benchmark) / safe_name(task.name) / name
+        path = Path(config.output) / safe_name(task.benchmark) / safe_name(task.name) / name
         lines = write_rankings(path, config.format, _rankings(task, ranking), f"{settings.method}-{run}")
         chosen_as = "".join(f", {name}={value}" for name, value in choice.get("chosen", {}).items())
         console.print(f"{path} written, {counted(lines, 'line')}{chosen_as}")

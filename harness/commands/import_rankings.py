@@ -35,7 +35,7 @@ def import_rankings(job: Job, files: Sequence[Path], outcomes: Outcomes, state: 
     config = job.config
     outcomes.results = Path(config.results)
     rankings = read_rankings(files)
-    benchmark = chosen_benchmark(plain(config.benchmark), [config.task], config.queries_from)
+    benchmark = chosen_benchmark(plain(config) | {"tasks": [config.task]})
     (task,) = benchmark.tasks
     places, notes = bind(task, rankings)
     names = ", ".join(path.name for path in files)

@@ -39,8 +39,7 @@ def main(argv: Sequence[str]) -> int:
         shown.print_overview()
     else:
         shown.print(tables)
-    for note in results.notes:
-        warn(note)
+    warn(*results.notes)
     results.write_leaderboard()
     if not options.format or options.output:
         console.print(f"{options.results / 'leaderboard.csv'} written, {counted(len(board), 'row')}")

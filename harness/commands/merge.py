@@ -22,13 +22,11 @@ def main(argv: Sequence[str]) -> int:
     for source in options.sources:
         with _folder(source) as folder:
             merged = merge(folder, options.results)
-        for note in merged.notes:
-            warn(note)
+        warn(*merged.notes)
         console.print(f"{source}: {counted(len(merged.added), 'record')} added, {merged.present} already there")
     results = Results(options.results)
     board = results.write_leaderboard()
-    for note in results.notes:
-        warn(note)
+    warn(*results.notes)
     console.print(f"{options.results / 'leaderboard.csv'} written, {counted(len(board), 'row')}")
     return 0
 

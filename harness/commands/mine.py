@@ -22,7 +22,7 @@ def run(settings: Mapping[str, Any], engine: Engine) -> int:
     summary = mine_triplets(
         make(settings["captions"], "captions"),
         make(settings["parser"], "parser"),
-        Path(settings["output"]).expanduser(),
+        Path(settings["output"]),
         concreteness=settings["concreteness"],
         count=settings["count"],
         seed=settings["seed"],
@@ -33,5 +33,5 @@ def run(settings: Mapping[str, Any], engine: Engine) -> int:
     )
     for key in ("captions", "relations", "rated", "kept", "subjects", "triplets"):
         console.print(f"{key:<10} {summary[key]:>12,}")
-    console.print(f"{Path(settings['output']) / 'triplets.parquet'} and summary.json written", markup=False)
+    console.print(f"{Path(settings['output']) / 'triplets.parquet'} and summary.json written")
     return 0

@@ -29,7 +29,6 @@ def main(argv: Sequence[str]) -> int:
     results = Results(options.results)
     output = options.output or options.results / "plots"
     written = results.plots(output, formats, **filters)
-    for note in dict.fromkeys(results.notes):
-        warn(note)
+    warn(*dict.fromkeys(results.notes))
     console.print(f"{len(written)} files written into {output}")
     return 0

@@ -48,19 +48,17 @@ def run(settings: Mapping[str, Any]) -> int:
     table, for two pictures with one name, and for a method that applies to none of the tasks."""
     with_method = settings.get("method") is not None
     names = ["queries", "images", "pairs", *(["texts"] if with_method else [])]
-    outputs = {what: Path(settings[what]).expanduser() for what in names if settings[what] is not None}
+    outputs = {what: Path(settings[what]) for what in names if settings[what] is not None}
     for what, path in outputs.items():
         if path.suffix.lower() not in FORMS:
             raise CondsimError(f"{what}={path}: a table is written as {', '.join(FORMS)}")
         _require_own(what, path)
-    benchmark = chosen_benchmark(
-        settings["benchmark"], settings["tasks"], settings["queries_from"], settings["wording"]
-    )
+    benchmark = chosen_benchmark(settings)
     tasks = benchmark.tasks
     tables = [(task.name, task.images) for task in tasks]
     inputs = read_by_method(benchmark, settings) if with_method else {}
     tables += [(name, table) for name, read in inputs.items() for table in read.tables]
-    crops = None if settings["crops"] is None else Path(settings["crops"]).expanduser()
+    crops = None if settings["crops"] is None else Path(settings["crops"])
     images = image_rows(tables)
     if crops is not None:
         _write_crops(tables, images, crops)
@@ -75,7 +73,7 @@ def run(settings: Mapping[str, Any]) -> int:
         written["texts"] = text_rows(inputs)
     for what, rows in written.items():
         _write(outputs[what], rows)
-        console.print(f"{outputs[what]} written: {counted(len(rows), _ONE[what], what)}", markup=False)
+        console.print(f"{outputs[what]} written: {counted(len(rows), _ONE[what], what)}")
     if crops is None and (cropped := sum(bool(row["box"]) for row in images)):
         warn(
             f"{cropped:,} of {counted(len(images), 'image')} are crops, and their path leads to the whole picture: add "
@@ -103,8 +101,7 @@ def read_by_method(benchmark: Benchmark, settings: Mapping[str, Any]) -> dict[st
             refusals.append(f"{task.full_name}: {reason}")
     if not inputs:
         raise CondsimError("the method applies to none of the tasks:\n" + "\n".join(refusals))
-    for refusal in refusals:
-        warn(f"not in the tables: {refusal}")
+    warn(*(f"not in the tables: {refusal}" for refusal in refusals))
     return inputs
 
 

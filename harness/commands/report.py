@@ -24,8 +24,7 @@ def run(settings: Mapping[str, Any]) -> int:
         raise CondsimError(f"report.path={path} is a folder: name the HTML file to write, as in {path / 'report.html'}")
     results = Results(settings["results"])
     facts = results.report(path, **chosen)
-    for note in results.notes:
-        warn(note)
+    warn(*results.notes)
     size = path.stat().st_size / 1e6
     line = f"{path} written, {size:.1f} MB: {facts['records']} runs"
     line += f", {facts['shown_queries']} of {facts['total_queries']} queries"

@@ -139,8 +139,7 @@ def main(argv: Sequence[str]) -> int:
     for lack in dict.fromkeys(absent.values()):
         rows = dict.fromkeys(method for (method, _), other in absent.items() if other == lack)
         console.print(f"missing for {', '.join(rows)}: {lack.text(ROWS_SHOWN if options.check else 1)}")
-    for note in partial:
-        warn(note)
+    warn(*partial)
     if options.check:
         needs = "; ".join(f"{what}: {how}" for what, how in experiment.needs.items())
         ready = sum(job is not None and row.name not in absent for row, job in planned)

@@ -117,7 +117,7 @@ def made(job: BenchJob) -> tuple[Benchmark, Backbone, Method, RunSettings]:
     from condsim.harness.run.isolation import isolated
 
     config = job.config
-    benchmark = chosen_benchmark(config["benchmark"], config["tasks"], config["queries_from"], config["wording"])
+    benchmark = chosen_benchmark(config)
     backbone = make_once(config["backbone"], "backbone")
     with isolated():
         choice = choice_of(job.candidates, config)

@@ -28,7 +28,7 @@ def main(argv: Sequence[str]) -> int:
 
 def run(settings: Mapping[str, Any]) -> int:
     """Raises CondsimError naming the file, the entry and what was expected."""
-    output = Path(settings["output"]).expanduser()
+    output = Path(settings["output"])
     rng = np.random.default_rng(settings["seed"])
     made: dict[str, Templates] = {}
     if settings["instances"]:
@@ -36,15 +36,15 @@ def run(settings: Mapping[str, Any]) -> int:
             raise CondsimError(
                 "instances need attribute_types=FILE: a table with the columns attribute and type, or a JSON object"
             )
-        types = read_attribute_types(Path(settings["attribute_types"]).expanduser())
+        types = read_attribute_types(Path(settings["attribute_types"]))
         for note in (*notes_on_alike(types, "attributes"), *notes_on_alike(types.values(), "attribute types")):
             print_note(note)
-        instances = read_instances(Path(settings["instances"]).expanduser())
+        instances = read_instances(Path(settings["instances"]))
         wanted = settings["per_condition"]
         made["focus_attribute"] = focus_attribute_templates(instances, types, wanted["focus"], rng)
         made["change_attribute"] = change_attribute_templates(instances, types, wanted["change"], rng)
     if settings["panoptic"]:
-        bags = read_panoptic(Path(settings["panoptic"]).expanduser(), settings["objects"]["min_share"])
+        bags = read_panoptic(Path(settings["panoptic"]), settings["objects"]["min_share"])
         rules = {key: value for key, value in settings["objects"].items() if key not in ("count", "min_share")}
         for task, change in (("focus_object", False), ("change_object", True)):
             made[task] = object_templates(bags, settings["objects"]["count"], rng, **rules, change=change)
@@ -56,11 +56,9 @@ def run(settings: Mapping[str, Any]) -> int:
             write_templates(output, task, templates, count, rng)
         conditions = len({template["condition"] for template in templates.templates})
         reason = "" if count else ": no reference has the distractors that the rules require, so no file is written"
-        console.print(f"{task:<17} {count:,} templates, {conditions:,} conditions{reason}", markup=False)
+        console.print(f"{task:<17} {count:,} templates, {conditions:,} conditions{reason}")
     if not any(templates.templates for templates in made.values()):
         return 1
     tasks = ",".join(task for task, templates in made.items() if templates.templates)
-    console.print(
-        f"{output} written: condsim bench benchmark=genecis benchmark.templates={output} tasks=[{tasks}]", markup=False
-    )
+    console.print(f"{output} written: condsim bench benchmark=genecis benchmark.templates={output} tasks=[{tasks}]")
     return 0

@@ -49,12 +49,12 @@ def train_and_run(job: Job, outcomes: Outcomes, state: RunState) -> None:
 
     try:
         plan = plan_of(settings, name)
-        path = plan.checkpoint(Path(settings["checkpoints"]).expanduser())
+        path = plan.checkpoint(Path(settings["checkpoints"]))
         if config.dry:
             for label, value in {**estimate(plan), "would write": str(path)}.items():
-                _say(f"{label:<30} {value}")
+                console.print(f"{label:<30} {value}")
             return
-        train(plan, path, _say, on_row, force=config.force)
+        train(plan, path, console.print, on_row, force=config.force)
     except CondsimError as error:
         outcomes.add(Failed.by(error, f"training {name}", outcomes.results))
         return
@@ -91,7 +91,3 @@ def plan_of(settings: Mapping[str, Any], name: str) -> Plan:
         dry=settings["dry"],
         images_digest=partial(images_digest, backbone),
     )
-
-
-def _say(line: str) -> None:
-    console.print(line, markup=False)

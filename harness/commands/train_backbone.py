@@ -16,5 +16,5 @@ def main(argv: Sequence[str]) -> int:
 def run(settings: Mapping[str, Any]) -> int:
     from condsim.datasets.shapes.train_backbone import train  # torch: seconds to import
 
-    console.print(f"{train(settings)} written", markup=False)
+    console.print(f"{train(settings)} written")
     return 0

@@ -69,8 +69,7 @@ def chosen_questions(settings: Sequence[str]) -> Questions:
     Raises CondsimError where they choose several, and for a task whose text features are means of several texts: a
     search has one text per condition.
     """
-    config = plain(compose_config("explore", settings))
-    benchmark = chosen_benchmark(config["benchmark"], config["tasks"], config["queries_from"])
+    benchmark = chosen_benchmark(plain(compose_config("explore", settings)))
     if len(benchmark.tasks) > 1:
         names = ", ".join(task.name for task in benchmark.tasks)
         raise CondsimError(f"choose one task of {benchmark.name}, as in tasks=[{benchmark.tasks[0].name}]: {names}")

@@ -162,8 +162,7 @@ class Leaderboard:
     def print_overview(self) -> None:
         """Print the overview, and which question sets it does not show."""
         self.print(self.overview())
-        for note in self.left_out_of_overview():
-            warn(f"not in the overview: {note}")
+        warn(*(f"not in the overview: {note}" for note in self.left_out_of_overview()))
 
 
 def make_leaderboard(

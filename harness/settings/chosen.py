@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from condsim.harness.configs import make_once
@@ -11,11 +11,11 @@ from condsim.harness.task import Benchmark
 from condsim.harness.wordings import reworded
 
 
-def chosen_benchmark(
-    config: Mapping[str, Any], tasks: Sequence[str] | None, queries_from: str | None, wording: str | None = None
-) -> Benchmark:
-    """The benchmark of ``config`` with ``tasks`` (None: all) and the queries that the file ``queries_from`` lists,
-    its conditions in another ``wording`` (``harness.wordings``)."""
-    benchmark: Benchmark = make_once(config, "benchmark").select(tasks and list(tasks))
-    benchmark = restrict(benchmark, queries_from) if queries_from else benchmark
+def chosen_benchmark(settings: Mapping[str, Any]) -> Benchmark:
+    """The benchmark of a command's settings: the chosen ``tasks`` (None: all) with the queries that the file
+    ``queries_from`` lists, its conditions in another ``wording`` (``harness.wordings``) where the command has one."""
+    benchmark: Benchmark = make_once(settings["benchmark"], "benchmark").select(settings["tasks"])
+    if listed := settings["queries_from"]:
+        benchmark = restrict(benchmark, listed)
+    wording = settings.get("wording")
     return reworded(benchmark, wording) if wording else benchmark

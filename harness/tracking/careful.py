@@ -71,7 +71,7 @@ class CarefulTracker(ABC):
         except Exception as error:  # a service or a disk may raise anything; the records are safe
             self.failed = True
             line = f"{type(self).__name__} failed and is off for the rest of this command: {first_line(error)}"
-            console.print(line, style="yellow", markup=False)
+            console.print(line, style="yellow")
 
 
 def metric_numbers(record: Record) -> dict[str, float]:

@@ -46,7 +46,7 @@ class TensorBoardTracking(CarefulTracker):
             with Image.open(path) as picture:
                 writer.add_image(f"plots/{path.stem}", np.asarray(picture.convert("RGB")), dataformats="HWC")
         writer.close()
-        console.print(f"tracked in {self.folder}: `tensorboard --logdir {self.folder.parent}` shows it", markup=False)
+        console.print(f"tracked in {self.folder}: `tensorboard --logdir {self.folder.parent}` shows it")
 
     def report_step(self, name: str, step: int, values: Mapping[str, float]) -> None:
         if name not in self.trainings:

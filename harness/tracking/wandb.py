@@ -47,8 +47,7 @@ class WandbTracking(CarefulTracker):
         run.finish()
         if self.mode == "offline":
             console.print(
-                f"W&B offline runs of group {self.group} are in {self.results / 'wandb'}: `wandb sync` uploads them",
-                markup=False,
+                f"W&B offline runs of group {self.group} are in {self.results / 'wandb'}: `wandb sync` uploads them"
             )
 
     def report_step(self, name: str, step: int, values: Mapping[str, float]) -> None:

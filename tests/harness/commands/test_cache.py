@@ -165,7 +165,7 @@ def test_markup_in_a_name_is_printed_as_it_is(
     identity = {"model": "[/x][red]", "pretrained": "[/]"}
     FeatureStore(tmp_path).table(identity, "text", 4).fetch(text_keys("a"), encode, str)
     assert cache_command.main(["--cache-dir", str(tmp_path), "ls"]) == 0
-    assert "[/x]" in capsys.readouterr().out
+    assert "[/x][red]" in capsys.readouterr().out
 
 
 def test_a_damaged_index_of_digests_does_not_stop_prune(cache: Path) -> None:
