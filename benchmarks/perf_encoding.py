@@ -29,7 +29,7 @@ from condsim.harness.features.open_clip.backbone import OpenClip
 from condsim.harness.features.open_clip.batches import InPieces
 from condsim.harness.features.open_clip.model import load_model
 from condsim.harness.hashing import RACY_NS
-from condsim.harness.images import decode
+from condsim.harness.images import picture_of
 from condsim.harness.paths import resolve
 from condsim.harness.task import ImageTable
 
@@ -97,7 +97,7 @@ def compare(
     clip, size = backbone.loaded, backbone.batch_size
     transform = clip.transform("stock")
     held = min(len(table), 8 * size if device == "cpu" else 2 * size)
-    pixels = torch.from_numpy(np.stack([transform.pixels(decode(table.path(row).read_bytes())) for row in range(held)]))
+    pixels = torch.from_numpy(np.stack([transform.pixels(picture_of(table, row)) for row in range(held)]))
     normalised = transform.normalise(pixels.to(clip.device))
     starts = [start % held for start in range(0, len(table), size)]
     dtype = {"fp32": None, "bf16": torch.bfloat16}[precision]
@@ -120,7 +120,7 @@ def compare(
 
     def reading() -> float:
         def load(row: int) -> None:
-            transform.pixels(decode(table.path(row).read_bytes()))
+            transform.pixels(picture_of(table, row))
 
         def whole() -> None:
             with ThreadPoolExecutor(backbone.workers) as pool:

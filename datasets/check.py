@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from condsim.datasets.sources import SOURCES, Source
 from condsim.datasets.survey import Part, files_of, survey
 from condsim.harness.errors import CondsimError
-from condsim.harness.images import ImageNote, crop_by_rule, decode_noted
+from condsim.harness.images import ImageNote, crop_by_rule, decode
 from condsim.harness.progress import track
 from condsim.harness.task import ImageTable
 
@@ -127,7 +127,7 @@ def read_all(
 
     def read(path: Path) -> tuple[str | None, ImageNote]:
         try:
-            image, note = decode_noted(path.read_bytes())
+            image, note = decode(path.read_bytes())
             for box, table in boxes[path]:
                 crop_by_rule(image, box, table)
         except CondsimError as error:

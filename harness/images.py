@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import os
 from collections.abc import Sequence
 from enum import IntFlag
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
 from condsim.harness.errors import CondsimError
+from condsim.harness.hashing import digest
 from condsim.harness.task import ImageTable
 
 Picture = Image.Image
@@ -94,26 +96,36 @@ def crop_by_rule(image: Picture, box: Sequence[float] | NDArray[np.float64], tab
 
 def picture_of(table: ImageTable, row: int) -> Picture:
     """The picture of one row, cropped as its benchmark crops it. Raises CondsimError that names the file."""
-    path, box = table.path(row), table.box(row)
     try:
-        picture = decode(path.read_bytes())
-        return picture if box is None else crop_by_rule(picture, box, table)
-    except OSError as error:
-        raise CondsimError(f"{path}: {error.strerror or error}") from None
+        return read_picture(table, row)[0]
     except CondsimError as error:
-        raise CondsimError(f"{path}: {error}") from None
+        raise CondsimError(f"{table.path(row)}: {error}") from None
 
 
-def decode(data: bytes) -> Picture:
-    """The picture in the bytes of an image file, in its own mode with 8 bits per channel (``in_eight_bits``).
+def read_picture(table: ImageTable, row: int, expected: bytes | None = None) -> tuple[Picture, ImageNote]:
+    """``picture_of``, and what of the file its pixels do not show.
+
+    Raises CondsimError for a file that cannot be read, or whose bytes do not have the digest ``expected`` (None: any):
+    its features would get the key of another content.
+    """
+    try:
+        with open(os.path.join(table.root, table.file(table.names[row])), "rb") as file:
+            data = file.read()
+    except OSError as error:
+        raise CondsimError(str(error.strerror or error)) from None
+    if expected is not None and digest(data) != expected:
+        raise CondsimError("the file changed while it was being encoded")
+    image, note = decode(data)
+    box = table.box(row)
+    return image if box is None else crop_by_rule(image, box, table), note
+
+
+def decode(data: bytes) -> tuple[Picture, ImageNote]:
+    """The picture in the bytes of an image file, in its own mode with 8 bits per channel (``in_eight_bits``), and what
+    of the file its pixels do not show.
 
     Raises CondsimError where the file does not decode or where it is not known which of its values is white.
     """
-    return decode_noted(data)[0]
-
-
-def decode_noted(data: bytes) -> tuple[Picture, ImageNote]:
-    """``decode``, and what of the file its pixels do not show."""
     try:
         image = Image.open(io.BytesIO(data))
         image.load()

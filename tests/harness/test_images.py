@@ -22,7 +22,6 @@ from condsim.harness.images import (
     crop_plainly,
     crop_to_square,
     decode,
-    decode_noted,
     pad_to_square,
     picture_of,
 )
@@ -196,9 +195,9 @@ def test_plain_crops_without_a_picture_in_them_are_refused(box: tuple[float, ...
 
 
 def test_decoding_leaves_the_mode_of_the_file() -> None:
-    assert decode(file_bytes(Image.new("L", (3, 2)))).mode == "L"
-    assert decode(file_bytes(Image.new("P", (3, 2)))).mode == "P"
-    assert decode(file_bytes(Image.new("CMYK", (3, 2)), "JPEG")).mode == "CMYK"
+    assert decode(file_bytes(Image.new("L", (3, 2))))[0].mode == "L"
+    assert decode(file_bytes(Image.new("P", (3, 2))))[0].mode == "P"
+    assert decode(file_bytes(Image.new("CMYK", (3, 2)), "JPEG"))[0].mode == "CMYK"
 
 
 def test_what_does_not_decode_is_refused() -> None:
@@ -241,7 +240,7 @@ def in_mode(mode: str, kind: str) -> bytes:
     ("mode", "kind"), [("I;16", "PNG"), ("I;16", "TIFF"), ("I;16B", "TIFF"), ("I", "TIFF"), ("F", "TIFF")]
 )
 def test_pictures_of_more_than_8_bits_are_the_same_picture_in_8_bits(mode: str, kind: str) -> None:
-    image, notes = decode_noted(in_mode(mode, kind))
+    image, notes = decode(in_mode(mode, kind))
     assert image.mode == "L"
     assert np.array_equal(np.asarray(image), np.asarray(gradient()))
     assert notes == ImageNote.SCALED
@@ -252,7 +251,7 @@ def test_pictures_of_more_than_8_bits_are_the_same_picture_in_8_bits(mode: str, 
 
 def test_16_bits_are_rounded_to_the_nearest_of_8() -> None:
     values = np.array([[0, 128, 129, 257, 65535, 65406, 65407]], dtype=np.uint16)
-    assert np.asarray(decode(file_bytes(Image.fromarray(values)))).tolist() == [[0, 0, 1, 1, 255, 254, 255]]
+    assert np.asarray(decode(file_bytes(Image.fromarray(values)))[0]).tolist() == [[0, 0, 1, 1, 255, 254, 255]]
 
 
 @pytest.mark.parametrize(
@@ -287,5 +286,5 @@ def test_notes_say_what_the_pixels_do_not_show() -> None:
     ):
         buffer = io.BytesIO()
         image.save(buffer, "PNG", **options)
-        decoded, notes = decode_noted(buffer.getvalue())
+        decoded, notes = decode(buffer.getvalue())
         assert (decoded.size, notes) == ((4, 3), expected)

@@ -15,7 +15,7 @@ from condsim.harness.errors import BackboneError, CondsimError
 from condsim.harness.features.cache.request import Encoded
 from condsim.harness.features.cache.store import ImageKeys, describe_images, open_store
 from condsim.harness.features.cache.table import FeatureTable
-from condsim.harness.features.pictures import read_picture
+from condsim.harness.images import read_picture
 from condsim.harness.method import Gallery, Method, Queries, Scorer
 from condsim.harness.task import Benchmark, ImageTable, Ragged, Task
 

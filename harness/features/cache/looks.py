@@ -35,7 +35,7 @@ class KeptLooks:
     on a network file system.
 
     A picture that changes in this time gets no wrong features: its key is that of the content that was digested, and
-    who encodes it checks the digest (``harness/features/pictures.py``).
+    who encodes it checks the digest (``harness.images.read_picture``).
     """
 
     def __init__(self) -> None:

@@ -24,9 +24,8 @@ from condsim.harness.features.cache.store import (
 )
 from condsim.harness.features.cache.table import FeatureTable
 from condsim.harness.features.open_clip.batches import InPieces
-from condsim.harness.features.pictures import read_picture
 from condsim.harness.hashing import digest
-from condsim.harness.images import Picture
+from condsim.harness.images import Picture, read_picture
 from condsim.harness.paths import default_cache_dir
 from condsim.harness.progress import track
 from condsim.harness.task import ImageTable

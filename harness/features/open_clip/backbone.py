@@ -31,8 +31,7 @@ from condsim.harness.features.cache.table import FeatureTable
 from condsim.harness.features.open_clip.batches import InPieces, Load, encode_pictures
 from condsim.harness.features.open_clip.model import PRECISIONS, ClipModel, ModelSpec, load_model
 from condsim.harness.features.open_clip.preprocessing import TRANSFORMS, GivenPreprocessing
-from condsim.harness.features.pictures import read_picture
-from condsim.harness.images import ImageNote
+from condsim.harness.images import ImageNote, read_picture
 from condsim.harness.paths import default_cache_dir, resolve
 from condsim.harness.progress import track
 from condsim.harness.task import ImageTable
