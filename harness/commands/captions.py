@@ -16,12 +16,12 @@ from condsim.harness.console import console
 from condsim.harness.images import picture_of
 from condsim.harness.llm import Chat, ChatEndpoint
 from condsim.harness.settings.chosen import chosen_benchmark
-from condsim.harness.settings.composition import run_jobs
+from condsim.harness.settings.composition import for_each_job
 from condsim.harness.task import ImageTable, Task
 
 
 def main(argv: Sequence[str]) -> int:
-    return run_jobs("captions", argv, run)
+    return for_each_job("captions", argv, run)
 
 
 def run(settings: Mapping[str, Any]) -> int:

@@ -14,7 +14,7 @@ from rich.text import Text
 from condsim.harness.console import console
 from condsim.harness.deferred import defer
 from condsim.harness.errors import first_lines
-from condsim.harness.settings.composition import run_jobs
+from condsim.harness.settings.composition import for_each_job
 from condsim.harness.targets import search_current_folder
 
 if TYPE_CHECKING:  # it imports what `main` defers
@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # it imports what `main` defers
 def main(argv: Sequence[str]) -> int:
     for package in ("torch", "pandas"):
         defer(package)
-    return run_jobs("check", argv, run)
+    return for_each_job("check", argv, run)
 
 
 def render(report: Report, list_path: Path | None = None) -> RenderableType:

@@ -9,11 +9,11 @@ from typing import Any
 from condsim.datasets.download import choose, fetch
 from condsim.datasets.sources import OPTIONS, SOURCES
 from condsim.harness.console import console
-from condsim.harness.settings.composition import run_jobs
+from condsim.harness.settings.composition import for_each_job
 
 
 def main(argv: Sequence[str]) -> int:
-    return run_jobs("download", argv, run)
+    return for_each_job("download", argv, run)
 
 
 def run(settings: Mapping[str, Any]) -> int:

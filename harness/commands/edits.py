@@ -10,12 +10,12 @@ from condsim.harness.commands.captions import ask
 from condsim.harness.errors import CondsimError
 from condsim.harness.outside import TextTable
 from condsim.harness.settings.chosen import chosen_benchmark
-from condsim.harness.settings.composition import run_jobs
+from condsim.harness.settings.composition import for_each_job
 from condsim.harness.task import Task, condition_text
 
 
 def main(argv: Sequence[str]) -> int:
-    return run_jobs("edits", argv, run)
+    return for_each_job("edits", argv, run)
 
 
 def run(settings: Mapping[str, Any]) -> int:

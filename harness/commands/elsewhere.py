@@ -15,7 +15,7 @@ from condsim.harness.configs import make_once
 from condsim.harness.engine.engine import Engine, Lost
 from condsim.harness.errors import BackboneError, CondsimError, UnusableRowsError
 from condsim.harness.progress import track
-from condsim.harness.settings.composition import run_jobs
+from condsim.harness.settings.composition import for_each_job
 from condsim.harness.task import ImageTable
 from condsim.harness.tracker import Tracker
 
@@ -24,7 +24,7 @@ def run_on_engine(command: str, argv: Sequence[str], run: Callable[[Mapping[str,
     """Run the jobs of a command whose settings name an engine; one that several jobs name is started once."""
     engines: dict[int, Engine] = {}
 
-    def run_job(settings: Mapping[str, Any]) -> int:
+    def on_its_engine(settings: Mapping[str, Any]) -> int:
         engine: Engine = make_once(settings["engine"], "engine")
         if not engine.interactive:
             raise CondsimError(
@@ -35,7 +35,7 @@ def run_on_engine(command: str, argv: Sequence[str], run: Callable[[Mapping[str,
         return run(settings, engine)
 
     try:
-        return run_jobs(command, argv, run_job)
+        return for_each_job(command, argv, on_its_engine)
     finally:
         for engine in engines.values():
             engine.close()

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from condsim.harness.commands.runs import BenchJob, made
+from condsim.harness.commands.runs import BenchJob, load
 from condsim.harness.console import console
 from condsim.harness.errors import NotApplicable, counted
 from condsim.harness.exchange.run_file import write_rankings
@@ -31,7 +31,7 @@ def export(job: Job) -> list[Path]:
     from condsim.harness.run.run import chosen_method, rank
 
     config = job.config
-    benchmark, backbone, method, settings = made(BenchJob.of(job))
+    benchmark, backbone, method, settings = load(BenchJob.of(job))
     written = []
     for task in benchmark.tasks:
         try:

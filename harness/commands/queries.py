@@ -20,7 +20,7 @@ from condsim.harness.outside import pair_name
 from condsim.harness.paths import safe_name
 from condsim.harness.progress import track
 from condsim.harness.settings.chosen import chosen_benchmark
-from condsim.harness.settings.composition import run_jobs
+from condsim.harness.settings.composition import for_each_job
 from condsim.harness.tables import JSON_LINES, PARQUET, read_frame
 from condsim.harness.task import Benchmark, ImageTable, Task, condition_text
 
@@ -40,7 +40,7 @@ FORMS = (".csv", *JSON_LINES, *PARQUET)
 
 
 def main(argv: Sequence[str]) -> int:
-    return run_jobs("queries", argv, run)
+    return for_each_job("queries", argv, run)
 
 
 def run(settings: Mapping[str, Any]) -> int:

@@ -9,11 +9,11 @@ from typing import Any
 from condsim.harness.console import console, warn
 from condsim.harness.errors import CondsimError
 from condsim.harness.results.results import Results
-from condsim.harness.settings.composition import run_jobs
+from condsim.harness.settings.composition import for_each_job
 
 
 def main(argv: Sequence[str]) -> int:
-    return run_jobs("report", argv, run)
+    return for_each_job("report", argv, run)
 
 
 def run(settings: Mapping[str, Any]) -> int:

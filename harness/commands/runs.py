@@ -111,8 +111,8 @@ def start_runs() -> Callable[[BenchJob], list[Event]]:
     return lambda job: list(run_job(job, state))
 
 
-def made(job: BenchJob) -> tuple[Benchmark, Backbone, Method, RunSettings]:
-    """What a job runs. Raises whatever code of the user's raises."""
+def load(job: BenchJob) -> tuple[Benchmark, Backbone, Method, RunSettings]:
+    """What a job runs, and with which settings. Raises whatever code of the user's raises."""
     from condsim.harness.run.identity import RunSettings
     from condsim.harness.run.isolation import isolated
 
@@ -133,7 +133,7 @@ def run_job(job: BenchJob, state: RunState) -> Iterator[Event]:
     """Run a job: its events, each as soon as it is known."""
     results = job.results
     try:
-        benchmark, backbone, method, settings = made(job)
+        benchmark, backbone, method, settings = load(job)
     except UNEXPECTED as error:
         yield Failed.by(error, job.method, results)
         return

@@ -19,11 +19,11 @@ from condsim.datasets.templates import (
 from condsim.harness.console import console, print_note
 from condsim.harness.errors import CondsimError
 from condsim.harness.names import notes_on_alike
-from condsim.harness.settings.composition import run_jobs
+from condsim.harness.settings.composition import for_each_job
 
 
 def main(argv: Sequence[str]) -> int:
-    return run_jobs("templates", argv, run)
+    return for_each_job("templates", argv, run)
 
 
 def run(settings: Mapping[str, Any]) -> int:

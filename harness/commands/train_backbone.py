@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from condsim.harness.console import console
-from condsim.harness.settings.composition import run_jobs
+from condsim.harness.settings.composition import for_each_job
 
 
 def main(argv: Sequence[str]) -> int:
-    return run_jobs("train-backbone", argv, run)
+    return for_each_job("train-backbone", argv, run)
 
 
 def run(settings: Mapping[str, Any]) -> int:

@@ -259,7 +259,7 @@ def _composer(command: str) -> Composer:
     return Composer(command)
 
 
-def run_jobs(command: str, argv: Sequence[str], run: Callable[[dict[str, Any]], int]) -> int:
+def for_each_job(command: str, argv: Sequence[str], run: Callable[[dict[str, Any]], int]) -> int:
     """Call ``run`` with the settings of each job; the largest of their exit statuses.
 
     A job that raises CondsimError does not stop the others: the error is raised after the last one.
