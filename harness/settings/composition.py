@@ -7,12 +7,12 @@ settings (the node ``hydra``) are left out: they take most of the time of a comp
 from __future__ import annotations
 
 import os
+import pickle
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import product
-from typing import Any
+from typing import Any, TypeVar
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_repository import CachingConfigRepository
@@ -63,11 +63,19 @@ class Composed:
         return {group.rsplit("@", 1)[-1].replace("/", "."): group for group in groups}
 
 
+T = TypeVar("T")
+
+
+def _copied(config: T) -> T:
+    copied: T = pickle.loads(pickle.dumps(config))  # a quarter of the time of deepcopy
+    return copied
+
+
 class _Yamls(CachingConfigRepository):
     """Reads each YAML once. A composition gets copies, because it changes what it gets."""
 
     def load_config(self, config_path: str) -> ConfigResult | None:
-        return deepcopy(super().load_config(config_path))
+        return _copied(super().load_config(config_path))
 
     def __deepcopy__(self, memo: object) -> _Yamls:
         return self  # compositions share it: CachingConfigRepository copies what it is made of
@@ -144,7 +152,7 @@ class Composer:
             values.remove(part)
             groups.append(Setting.read(f"{composed.parts[part.name]}={part.text}"))
             composed = self.chosen(groups)
-        config = deepcopy(composed.config)
+        config = _copied(composed.config)
         # The class first: it says what type the other settings have.
         for setting in sorted(values, key=lambda setting: not setting.name.endswith("_target_")):
             try:
