@@ -17,6 +17,7 @@ import sys
 import tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,8 @@ from PIL import Image, ImageDraw
 from condsim.datasets.shapes import benchmark as shapes
 from condsim.harness import cli, configs
 from condsim.harness.errors import CondsimError
+from condsim.harness.results import plots
+from condsim.harness.results.figures import figures
 from condsim.harness.settings.composition import jobs
 from condsim.harness.task import Benchmark, ImageTable, Ragged, Task
 from running import as_new_process, call_condsim
@@ -246,6 +249,8 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("NO_COLOR", "1")
         for name in ("WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR"):
             patch.setenv(name, str(home / "wandb"))
+        # tests/harness/results draws them all
+        patch.setattr(plots, "figures", lambda groups, notes: islice(figures(groups, notes), 1))
         patch.setattr(shapes, "load", lambda cache_dir=None, tasks=None, split="test": splits[split].select(tasks))
         patch.chdir(own)
         for runs in (["method=image_only,image_plus_text"], ["method=clay", "method.rank=2,5,10"]):

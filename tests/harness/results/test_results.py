@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from matplotlib.figure import Figure
 import condsim
 from builders import Methods, make_results
 from condsim.harness.errors import CondsimError
+from condsim.harness.results.figures import figures
 from condsim.harness.results.question_set import group_runs
 from condsim.harness.results.results import Results
 from condsim.harness.results.significance import significance_letters
@@ -24,6 +26,14 @@ METHODS: Methods = (("one", 1.0, {}), ("two", 0.5, {}), ("three", 0.0, {}))
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return make_results(tmp_path / "results", queries=20, methods=METHODS)
+
+
+@pytest.fixture
+def one_plot(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`Results.plots` draws the first one only."""
+    monkeypatch.setattr(
+        "condsim.harness.results.plots.figures", lambda groups, notes: islice(figures(groups, notes), 1)
+    )
 
 
 @pytest.mark.usefixtures("no_charts")
@@ -53,7 +63,7 @@ def test_a_measurement_is_the_same_object_from_the_record_to_the_entry(results_f
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["ranks.npz", "top.npy", "record.json"])
-@pytest.mark.usefixtures("no_charts")
+@pytest.mark.usefixtures("no_charts", "one_plot")
 def test_a_damaged_file_leaves_out_its_run_only_everywhere(folder: Path, tmp_path: Path, name: str) -> None:
     (damaged,) = (folder / "runs/toy/focus").glob("two-*")
     data = (damaged / name).read_bytes()
@@ -75,7 +85,7 @@ def test_a_damaged_file_leaves_out_its_run_only_everywhere(folder: Path, tmp_pat
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("no_charts")
+@pytest.mark.usefixtures("no_charts", "one_plot")
 def test_a_damaged_task_file_is_named_and_the_rest_is_shown(folder: Path, tmp_path: Path) -> None:
     (path,) = (folder / "runs/toy/focus").glob("task-*.npz")
     (other,) = (folder / "runs/toy/find").glob("task-*.npz")
