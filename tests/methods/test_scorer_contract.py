@@ -16,7 +16,6 @@ import numpy as np
 import open_clip  # noqa: F401 - sets an environment variable once, which no test may
 import pytest
 import torch
-from hydra import compose, initialize_config_module
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
@@ -33,6 +32,7 @@ from condsim.harness.run.run import rank
 from condsim.harness.run.sharded import rank_parts
 from condsim.harness.search.pictures import Pictures
 from condsim.harness.search.searcher import Query, Searcher
+from condsim.harness.settings.composition import Composer
 from condsim.harness.state_dict import write_state_dict
 from condsim.harness.task import Benchmark, ImageTable, Ragged, Task
 from condsim.methods.indirect import fitted_projection
@@ -48,6 +48,7 @@ pytestmark = pytest.mark.slow
 
 FOLDER = Path(condsim.conf.__file__).parent / "method"
 METHODS = sorted(path.stem for path in FOLDER.glob("*.yaml") if path.stem != "custom")
+BENCH = Composer("bench")
 ITEMS, QUERIES = 40, 9
 
 Make = Callable[[str], Method]
@@ -55,8 +56,7 @@ Make = Callable[[str], Method]
 
 @cache
 def composed(name: str) -> DictConfig:
-    with initialize_config_module("condsim.conf", version_base="1.3"):
-        return compose(overrides=[f"+method={name}"]).method
+    return BENCH.compose((f"method={name}", "benchmark=labelled")).config.method
 
 
 @pytest.fixture
