@@ -28,7 +28,8 @@ bench: $(READY)  ## Run the main methods on the embedded benchmark and write its
 	$(BIN)/condsim bench experiment=embedded
 
 # Tests write bytecode even where the environment forbids it: each process that they start would compile all again.
-PYTEST_RUN := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --numprocesses auto --dist worksteal
+# A file's tests run in one process, the files in the order of tests/conftest.py: they share imports and fixtures.
+PYTEST_RUN := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 test: $(DEV)  ## Run all tests
 	$(PYTEST_RUN) $(PYTEST)

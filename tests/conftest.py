@@ -1,4 +1,4 @@
-"""What every test shares: no test may leave the process changed."""
+"""What every test shares: how tests are spread over processes, and that no test may leave the process changed."""
 
 from __future__ import annotations
 
@@ -23,6 +23,12 @@ settings.register_profile(
 )
 settings.load_profile("tests")
 
+FIRST = (
+    "engine/test_ray.py", "explorer/test_page.py", "report/test_page_in_browser.py", "engine/test_slurm.py",
+    "commands/test_bench.py", "docs/test_commands.py", "methods/test_scorer_contract.py",
+)  # fmt: skip
+"""The files that take longest, first those that wait for other processes: nothing is left to run beside the last."""
+
 SLOW_MARK = "pytest.mark.slow"
 SLOW_MODULE = f"\npytestmark = {SLOW_MARK}\n"
 
@@ -34,6 +40,23 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
         return None
     text = collection_path.read_text(encoding="utf-8")
     return (SLOW_MODULE in text if config.option.markexpr == "not slow" else SLOW_MARK not in text) or None
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are cores: some tests wait for browsers and for processes that they start."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return cores + 1
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def place(item: pytest.Item) -> int:
+        return next((i for i, name in enumerate(FIRST) if item.path.as_posix().endswith(name)), len(FIRST))
+
+    items.sort(key=place)
+    for item in items:
+        if item.get_closest_marker("slow"):
+            item.add_marker("no_cover")  # lines are counted in the quick tests only: counting takes half their time
 
 
 def pytest_configure() -> None:
