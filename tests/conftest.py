@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from condsim.harness.deferred import is_deferred
+from condsim.harness.deferred import defer, is_deferred
 
+defer("wandb")  # open_clip's imports would import it in each process
 settings.register_profile(
     # How long an example takes depends on the load, and a fixture of a function is shared by its examples.
     "tests",

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from condsim.harness.deferred import defer
 from condsim.harness.errors import BackboneError, did_you_mean
 from condsim.harness.features.open_clip.preprocessing import (
     CONFIG_BESIDE,
@@ -180,6 +181,7 @@ def load_model(spec: ModelSpec, device: str, content: str = "") -> ClipModel:
     Raises BackboneError for a tag that the model does not have, weights that are missing and cannot be downloaded,
     weights of another model, and missing Python packages that the model needs.
     """
+    defer("wandb")  # which timm imports to log with it: a second, and nothing is logged
     import open_clip
     from open_clip.transform import PreprocessCfg, image_transform_v2
 
