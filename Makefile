@@ -29,7 +29,7 @@ bench: $(READY)  ## Run the main methods on the embedded benchmark and write its
 
 # Tests write bytecode even where the environment forbids it: each process that they start would compile all again.
 # A file's tests run in one process, the files in the order of tests/conftest.py: they share imports and fixtures.
-PYTEST_RUN := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
+PYTEST_RUN := OMP_NUM_THREADS=1 HYPOTHESIS_NO_PLUGINS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 test: $(DEV)  ## Run all tests
 	$(PYTEST_RUN) $(PYTEST)
