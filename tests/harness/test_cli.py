@@ -45,8 +45,8 @@ def test_what_must_answer_at_once_imports_neither_torch_nor_modules_of_the_curre
         (tmp_path / f"{name}.py").write_text(f"raise SystemExit('{name}.py in the current folder was run')\n")
     commands = [
         ["--help"], ["--version"], ["ls"], ["ls", "methods"], ["bench", "--help"], ["train", "--help"],
-        ["bench", "--cfg", "job", "method=clay"], ["mine", "--help"], ["train-backbone", "--help"], ["leaderboard", "--help"],
-        ["leaderboard"], ["cache", "--cache-dir", ".", "ls"],
+        ["bench", "--cfg", "job", "method=clay"], ["mine", "--help"], ["train-backbone", "--help"],
+        ["leaderboard", "--help"], ["leaderboard"], ["cache", "--cache-dir", ".", "ls"],
     ]  # fmt: skip
     code = (
         f"import sys\nfrom condsim.harness.cli import main\nfor command in {commands!r}:\n"
