@@ -7,7 +7,6 @@ import io
 import re
 import shutil
 from collections.abc import Callable, Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from hydra.utils import instantiate
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -31,22 +30,24 @@ from condsim.harness.settings.composition import compose_config
 COLORS, SHAPES = ("red", "blue", "green"), ("disc", "star")
 
 
-@cache
-def picture(i: int) -> bytes:
-    out = io.BytesIO()
-    Image.new("RGB", (4 + i % 3, 4), (i, 0, 0)).save(out, "png")
-    return out.getvalue()
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """0.png to 39.png. Read only."""
+    folder = tmp_path_factory.mktemp("pictures")
+    for i in range(40):
+        Image.new("RGB", (4 + i % 3, 4), (i, 0, 0)).save(folder / f"{i}.png")
+    return folder
 
 
 @pytest.fixture
-def table(tmp_path: Path) -> Path:
+def table(pictures: Path, tmp_path: Path) -> Path:
     """40 images in two folders, with their color and shape."""
     folder, lines = tmp_path / "data", ["image,color,shape"]
     for part in "ab":
         (folder / part).mkdir(parents=True)
     for i in range(40):
         name = f"{'ab'[i % 2]}/{i}.png"
-        (folder / name).write_bytes(picture(i))
+        (folder / name).hardlink_to(pictures / f"{i}.png")
         lines.append(f"{name},{COLORS[i % 3]},{SHAPES[i // 3 % 2]}")
     (folder / "labels.csv").write_text("\n".join([*lines, ""]))
     return folder / "labels.csv"
@@ -478,7 +479,6 @@ def test_broken_and_empty_images_through_hugging_face(offline_hub: Path, tmp_pat
     assert len(broken) == 1, "written as it is, so that its decoder reports it"
 
 
-@settings(max_examples=30)
 @given(st.integers(0, 300), st.floats(0.01, 0.99), st.integers(0, 5))
 def test_a_split_parts_the_rows(count: int, share: float, seed: int) -> None:
     queries, database = labelled.split_rows(count, share, seed)

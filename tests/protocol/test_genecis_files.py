@@ -31,7 +31,7 @@ def tasks(genecis_templates: Path) -> dict[str, Task]:
 
 
 def pictures(task: Task) -> list[tuple[Any, ...]]:
-    boxes = [()] * len(task.images) if task.images.boxes is None else [tuple(box) for box in task.images.boxes]
+    boxes = [()] * len(task.images) if task.images.boxes is None else map(tuple, task.images.boxes.tolist())
     return list(zip(task.images.names, boxes, strict=True))
 
 

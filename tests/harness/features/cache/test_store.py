@@ -125,24 +125,30 @@ def test_other_backbones_and_kinds_share_nothing(tmp_path: Path) -> None:
         assert encoder.rows == [0]
 
 
-def test_many_batches_end_in_few_files(tmp_path: Path) -> None:
-    texts = [f"text {i}" for i in range(600)]
+@pytest.fixture
+def most_small(monkeypatch: pytest.MonkeyPatch) -> int:
+    monkeypatch.setattr(feature_table, "MOST_SMALL", 10)
+    return 10
+
+
+def test_many_batches_end_in_few_files(tmp_path: Path, most_small: int) -> None:
+    texts = [f"text {i}" for i in range(200)]
     features, _ = fetch(tmp_path, texts, batch=2)
     files = list(tmp_path.rglob("*.safetensors"))
-    assert len(files) <= feature_table.MOST_SMALL
+    assert len(files) <= most_small
     again, encoded = fetch(tmp_path, texts)
     assert not encoded
     assert (again == features).all()
 
 
-def test_large_files_are_left_out_of_merges(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_files_are_left_out_of_merges(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most_small: int) -> None:
     monkeypatch.setattr(feature_table, "SMALL_BYTES", 1000)
     fetch(tmp_path, [f"text {i}" for i in range(100)], batch=100)
     (large,) = tmp_path.rglob("*.safetensors")
-    for i in range(feature_table.MOST_SMALL + 5):
+    for i in range(most_small + 5):
         fetch(tmp_path, [f"more {i}"])
     assert large.exists()
-    assert len(list(tmp_path.rglob("*.safetensors"))) <= 2 + feature_table.MOST_SMALL
+    assert len(list(tmp_path.rglob("*.safetensors"))) <= 2 + most_small
 
 
 def test_features_that_are_not_finite_are_refused_by_name_and_the_rest_kept(tmp_path: Path) -> None:
