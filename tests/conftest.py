@@ -19,6 +19,7 @@ defer("wandb")  # open_clip's imports would import it in each process
 settings.register_profile(
     # How long an example takes depends on the load, and a fixture of a function is shared by its examples.
     "tests",
+    max_examples=25,  # each run draws others
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )

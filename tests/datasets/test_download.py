@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 from hydra.utils import get_method
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.io import savemat
 
@@ -248,7 +248,6 @@ def test_an_archive_that_is_none_or_damaged_or_another(server: Server, tmp_path:
         assert leftovers(tmp_path) == []
 
 
-@settings(max_examples=30)
 @given(
     method=st.sampled_from([zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA]),
     place=st.floats(0, 1, exclude_max=True), byte=st.integers(0, 255), cut=st.booleans(),

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from hydra.utils import instantiate
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from builders import GeneCIS, put
@@ -217,7 +217,6 @@ template_lists = st.lists(
 )
 
 
-@settings(max_examples=30)
 @given(template_lists)
 def test_the_table_holds_each_picture_once_and_gives_every_list_back(
     tmp_path_factory: pytest.TempPathFactory, templates: list[dict[str, Any]]

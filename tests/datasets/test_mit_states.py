@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from hydra.utils import instantiate
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from condsim.datasets import mit_states
@@ -115,7 +115,6 @@ def test_faults(tmp_path: Path, arguments: dict[str, Any], message: str) -> None
         mit_states.load(**{"images": str(root), **arguments})
 
 
-@settings(max_examples=20)
 @given(
     st.dictionaries(
         st.tuples(st.sampled_from(["old", "new", "wet", "adj"]), st.sampled_from(["sky", "sea", "sand"])).map(" ".join),

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -73,7 +73,6 @@ def test_boxes_without_a_picture_in_them_are_refused(box: list[float], reason: s
         crop_box(box, 640, 480)
 
 
-@settings(max_examples=40)
 @given(
     st.tuples(st.floats(-50, 150), st.floats(-50, 150), st.floats(0.01, 300), st.floats(0.01, 300)),
     st.integers(1, 120),
@@ -207,7 +206,6 @@ def test_what_does_not_decode_is_refused() -> None:
             decode(broken)
 
 
-@settings(max_examples=40)
 @given(st.binary(max_size=200), st.integers(0, 199))
 def test_decoding_garbage_never_ends_in_anything_else(noise: bytes, at: int) -> None:
     whole = bytearray(file_bytes(numbered(8, 8)))

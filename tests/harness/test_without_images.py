@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from condsim.harness.errors import CondsimError
@@ -80,7 +80,6 @@ def queries_of(task: Task) -> list[dict[str, Any]]:
     return out
 
 
-@settings(max_examples=60)
 @given(tasks(), st.sets(st.integers(0, IMAGES - 1), max_size=4))
 def test_a_task_without_images_is_what_is_left_by_name(task: Task, bad: set[int]) -> None:
     gone = {NAMES[row] for row in bad}

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -114,7 +114,6 @@ def galleries(draw: st.DrawFn) -> tuple[Task, np.ndarray]:
     return task, np.array(values, dtype=float).reshape(queries, n) / 3
 
 
-@settings(max_examples=30)
 @given(galleries(), st.sampled_from([1, 40, 200, 1 << 20]), st.booleans())
 def test_a_shared_gallery_is_ranked_as_by_definition(case: tuple[Task, np.ndarray], budget: int, wait: bool) -> None:
     task, table = case
@@ -150,7 +149,6 @@ def own_lists(draw: st.DrawFn) -> tuple[Task, np.ndarray]:
     return task, np.array(values, dtype=float).reshape(queries, n)
 
 
-@settings(max_examples=30)
 @given(own_lists(), st.sampled_from([1, 200, 1 << 20]))
 def test_own_lists_are_ranked_as_by_definition(case: tuple[Task, np.ndarray], budget: int) -> None:
     task, table = case
@@ -400,7 +398,6 @@ def test_withheld_ground_truth_still_gives_the_best_candidates() -> None:
         assert ranking.ranks.total.tolist() == [0, 0]
 
 
-@settings(max_examples=30)
 @given(
     st.integers(0, 10_000), st.sampled_from([0, 1, 3, 5, 9]), st.sampled_from([1, 7, 1500]),
     st.sampled_from([None, np.nan, np.inf]), st.sampled_from([64, 4000, 1 << 18]),
@@ -500,7 +497,6 @@ def test_cirr_val_constant_scorer_gets_chance_in_gallery_and_subset() -> None:
         assert per_query(f"subset_recall@{k}", ranking.ranks, ranking.subset_ranks) == pytest.approx(k / 5)
 
 
-@settings(max_examples=30)
 @given(st.data())
 def test_the_place_of_a_target_is_that_of_its_own_score(data: st.DataObject) -> None:
     queries, size = data.draw(st.integers(1, 4)), 9

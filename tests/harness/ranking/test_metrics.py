@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from condsim.harness.errors import CondsimError
@@ -79,7 +79,6 @@ lists = st.lists(st.tuples(st.integers(0, 3), st.booleans()), min_size=1, max_si
 )
 
 
-@settings(max_examples=25)
 @given(st.lists(lists, min_size=1, max_size=3))
 def test_every_metric_is_its_mean_over_all_orders_of_ties(queries: list[list[tuple[int, bool]]]) -> None:
     scores = [[float(score) for score, _ in query] for query in queries]
@@ -95,7 +94,6 @@ def test_every_metric_is_its_mean_over_all_orders_of_ties(queries: list[list[tup
 TARGET_METRICS = ("target_recall@1", "target_recall@3", "target_mrr", "target_map", "target_ndcg@2")
 
 
-@settings(max_examples=25)
 @given(lists, st.data())
 def test_the_metrics_of_a_target_see_the_other_positives_as_any_candidate(
     query: list[tuple[int, bool]], data: st.DataObject

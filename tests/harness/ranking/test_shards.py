@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -106,7 +106,6 @@ def galleries(draw: st.DrawFn) -> tuple[Task, Tensor, list[int], int]:
     return task, torch.tensor(values, dtype=torch.float32).reshape(queries, items), cuts, chunk
 
 
-@settings(max_examples=25)
 @given(galleries(), st.integers(0, 4), st.sampled_from([1, 3, 512]), st.sampled_from([1, 3]))
 def test_any_division_gives_the_ranking_of_the_whole(
     case: tuple[Task, Tensor, list[int], int], top: int, batch: int, threads: int

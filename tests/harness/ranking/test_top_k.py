@@ -2,7 +2,7 @@
 
 import numpy as np
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from condsim.harness.ranking.counting import count
@@ -14,7 +14,6 @@ def by_definition(row: np.ndarray, k: int) -> list[int]:
     return best + [-1] * (k - len(best))
 
 
-@settings(max_examples=40)
 @given(st.integers(0, 10_000), st.integers(1, 12), st.integers(0, 10) | st.integers(300, 700), st.integers(1, 200))
 def test_the_top_breaks_ties_by_position(seed: int, k: int, width: int, levels: int) -> None:
     scores = np.random.default_rng(seed).integers(0, levels, (3, width)).astype(np.float32)
@@ -24,7 +23,6 @@ def test_the_top_breaks_ties_by_position(seed: int, k: int, width: int, levels: 
         assert positions == by_definition(row, k)
 
 
-@settings(max_examples=25)
 @given(
     st.integers(0, 10_000), st.integers(1, 12), st.integers(1, 1500), st.integers(10, 700), st.integers(2, 5000),
     st.sampled_from(["any", "rising", "falling"]), st.integers(0, 6),

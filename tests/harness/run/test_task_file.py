@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from condsim.harness.errors import CondsimError
@@ -80,7 +80,6 @@ def test_content_that_does_not_match_its_fingerprint_is_refused(tmp_path: Path) 
         load_task(path, gallery_task(tmp_path).fingerprint)
 
 
-@settings(max_examples=25)
 @given(data=st.data())
 def test_a_damaged_file_is_one_message_naming_it(tmp_path: Path, data: st.DataObject) -> None:
     path = tmp_path / "task.npz"

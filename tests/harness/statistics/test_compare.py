@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -124,7 +124,6 @@ def test_holm_by_hand() -> None:
     assert holm(np.zeros(0)).shape == (0,)
 
 
-@settings(max_examples=40)
 @given(st.integers(1, 7), st.integers(0, 10**6))
 def test_runs_share_a_letter_exactly_where_they_are_alike(runs: int, seed: int) -> None:
     rng = np.random.default_rng(seed)

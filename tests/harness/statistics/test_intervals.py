@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import bdtr, stdtrit
@@ -140,7 +140,6 @@ def test_clusters_of_one_are_independent_queries_whatever_their_names() -> None:
     assert named.high == pytest.approx(plain.high, abs=0.002)
 
 
-@settings(max_examples=40)
 @given(st.integers(1, 60), st.integers(1, 40), st.integers(0, 1000))
 def test_an_interval_surrounds_its_mean_within_the_limits(queries: int, clusters: int, seed: int) -> None:
     rng = np.random.default_rng(seed)

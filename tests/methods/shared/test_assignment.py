@@ -5,7 +5,7 @@ from itertools import permutations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -32,7 +32,6 @@ def sets(pairs: int, n: int, m: int, seed: int) -> tuple[torch.Tensor, torch.Ten
     return x @ y.mT, x @ x.mT, y @ y.mT
 
 
-@settings(max_examples=25)
 @sizes_and_seed
 def test_hungarian_equals_brute_force_over_permutations(n: int, m: int, seed: int) -> None:
     similarity, _, _ = sets(3, n, m, seed)
@@ -46,7 +45,6 @@ def padded(matrix: Tensor, rows: int, columns: int) -> Tensor:
     return out
 
 
-@settings(max_examples=20)
 @sizes_and_seed
 def test_padding_changes_nothing(n: int, m: int, seed: int) -> None:
     similarity, _, _ = sets(2, n, m, seed)
@@ -56,7 +54,6 @@ def test_padding_changes_nothing(n: int, m: int, seed: int) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=20)
 @sizes_and_seed
 def test_padding_changes_nothing_of_fused_gromov_wasserstein(n: int, m: int, seed: int) -> None:
     pytest.importorskip("ot")
@@ -91,7 +88,6 @@ def test_the_order_of_the_members_changes_nothing_of_fused_gromov_wasserstein() 
 
 
 @pytest.mark.slow
-@settings(max_examples=20)
 @given(n=st.integers(1, 6), seed=st.integers(0, 10**6))
 def test_fused_gromov_wasserstein_without_structure_equals_hungarian_for_equal_sizes(n: int, seed: int) -> None:
     pytest.importorskip("ot")

@@ -4,7 +4,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from condsim.harness.errors import CondsimError
@@ -125,7 +125,6 @@ def test_the_mean_of_directions_is_that_of_the_unit_rows() -> None:
     np.testing.assert_allclose(mean_direction(total).numpy(), mean / np.linalg.norm(mean), atol=1e-9)
 
 
-@settings(max_examples=40)
 @given(st.lists(st.integers(0, 3000), max_size=6), st.booleans())
 def test_the_sum_of_directions_is_the_same_for_any_division_and_order(cuts: list[int], half: bool) -> None:
     x = torch.randn(3000, 12, generator=torch.Generator().manual_seed(1)) + 1
