@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -48,13 +49,11 @@ def counts(report: Report) -> dict[str, tuple[int | None, int | None]]:
 @pytest.mark.parametrize("name", REAL)
 def test_nothing_is_there_yet(name: str) -> None:
     report = check(config_of(name))
-    printed = text_of(report)
+    printed = text_of(replace(report, card=""))  # which takes most of the time to print
     assert not report.complete
     assert f"{name} is incomplete" in printed
     assert "is not set" in printed, "says which options to set"
-    for heading in ("Layout", "Protocol", "Traps"):
-        assert heading in printed, "the protocol card is printed"
-    for word in ("Gallery", "Text", "Transform", "Ties", "Chance"):
+    for word in ("Layout", "Protocol", "Traps", "Gallery", "Text", "Transform", "Ties", "Chance"):
         assert word.lower() in report.card.lower()
 
 
@@ -63,8 +62,10 @@ def test_published_counts_are_reported_before_any_file_exists() -> None:
     assert genecis["change_attribute: queries"] == (None, 2_112)
     cirr = counts(check(config_of("cirr", split="test1")))
     assert cirr == {"test1: queries": (None, 4_148), "test1: gallery": (None, 2_315)}
-    assert "condsim download benchmark=genecis 'parts=[coco]'" in text_of(check(config_of("genecis")))
-    assert "CC BY-NC 4.0" in text_of(check(config_of("genecis")))
+    printed = text_of(check(config_of("genecis")))
+    assert "condsim download benchmark=genecis 'parts=[coco]'" in printed
+    assert "CC BY-NC 4.0" in printed
+    assert "Traps" in printed, "the protocol card is printed"
 
 
 @pytest.fixture
