@@ -29,7 +29,7 @@ def test_the_paired_test_raises_false_alarms_5_times_in_100(clustered: bool) -> 
     rng = np.random.default_rng(5)
     times, aware, unaware = 500, 0, 0
     for i in range(times):
-        values, owner = alike_runs(rng, 2, 120, clustered)
+        values, owner = alike_runs(rng, 2, 80, clustered)
         aware += sign_flip(values, [(0, 1)], owner, 500, seed=i)[0] <= 0.05
         unaware += sign_flip(values, [(0, 1)], None, 500, seed=i)[0] <= 0.05
     assert 0.025 <= aware / times <= 0.075
@@ -41,7 +41,7 @@ def test_a_family_of_equal_runs_is_separated_5_times_in_100() -> None:
     rng = np.random.default_rng(6)
     alarms = 0
     for i in range(300):
-        values, owner = alike_runs(rng, 5, 100, clustered=True)
+        values, owner = alike_runs(rng, 5, 60, clustered=True)
         p = sign_flip(values, [(a, b) for a in range(5) for b in range(a + 1, 5)], owner, 1000, seed=i)
         alarms += holm(p).min() <= 0.05
         assert p.min() < 0.9
