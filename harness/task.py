@@ -17,6 +17,8 @@ from condsim.harness.name_list import NameList
 from condsim.harness.names import unusable_character
 
 Rows = NDArray[np.int64]
+_PER_QUERY = ("reference", "relevant", "candidates", "excluded", "subset", "target", "clusters", "query_ids")
+"""Fields of a task with one entry per query, where they are set; ``condition`` says how many queries there are."""
 _AT_ONCE = 1 << 20
 """Names or rows that are hashed at once."""
 OnError = Literal["raise", "skip"]
@@ -114,6 +116,10 @@ class ImageTable:
     files: Mapping[str, str] = field(default_factory=dict, hash=False)
     """Name -> path relative to ``root``, if the two differ: the same pictures in other folders."""
     crop: CropRule = "genecis"
+
+    def __post_init__(self) -> None:
+        if self.boxes is not None and self.boxes.shape != (len(self.names), 4):
+            raise CondsimError(f"{self.root}: boxes of shape {self.boxes.shape} for {len(self.names)} pictures")
 
     def __len__(self) -> int:
         return len(self.names)
@@ -261,39 +267,41 @@ class Task:
                 raise CondsimError(f"the name of the {what} holds {problem}: {name!a}")
         if queries == 0:
             raise CondsimError(f"{where}: the task has no queries")
+        sizes = {label: len(part) for label in _PER_QUERY if (part := getattr(self, label)) is not None}
+        sizes |= {} if self.labels is None else {"labels": len(self.labels.codes)}
+        for label, size in sizes.items():
+            if size != queries:
+                raise CondsimError(f"{where}: {label} has {size} entries for {queries} queries")
         _within(f"{where}: condition", self.condition, -1, len(self.conditions))
         _within(f"{where}: reference", self.reference, -1, images)
         for label in ("relevant", "candidates", "excluded", "subset"):
             lists: Ragged | None = getattr(self, label)
-            if lists is None:
-                continue
-            if len(lists) != queries:
-                raise CondsimError(f"{where}: {label} has {len(lists)} lists for {queries} queries")
-            _within(f"{where}: {label}", lists.values, 0, images)
+            if lists is not None:
+                _within(f"{where}: {label}", lists.values, 0, images)
         if self.gallery is not None:
             bounds = self.gallery
             if isinstance(bounds, range):
                 bounds = np.array([bounds.start, bounds.stop - 1]) if bounds.step == 1 else np.asarray(bounds)
+            elif not (np.diff(bounds) > 0).all() and len(np.unique(bounds)) < len(bounds):
+                raise CondsimError(f"{where}: the gallery has a row twice")
             _within(f"{where}: gallery", bounds, 0, images)
             if len(self.gallery) == 0:
                 raise CondsimError(f"{where}: the gallery is empty")
         if self.texts is not None and (len(self.texts) != len(self.conditions) or not all(self.texts)):
             raise CondsimError(f"{where}: texts has to name at least one text for each of the conditions")
         if self.labels is not None:
-            if len(self.labels.codes) != queries:
-                raise CondsimError(f"{where}: labels has {len(self.labels.codes)} lists for {queries} queries")
             _within(f"{where}: labels", self.labels.codes.values, 0, len(self.labels.names))
         if self.metrics and not self.relevant.lengths.all() and not self.counts_unanswerable:
             first = int(np.flatnonzero(self.relevant.lengths == 0)[0])
             raise CondsimError(f"{where}: query {first} has nothing relevant in the gallery")
         self._require(self.relevant, "a relevant row", "candidates")
         if self.target is not None:
-            if len(self.target) != queries:
-                raise CondsimError(f"{where}: target has {len(self.target)} entries for {queries} queries")
             _within(f"{where}: target", self.target, 0, images)
             self._require(Ragged.of(self.target[:, None]), "the target", "relevant rows")
-        if self.clusters is not None and len(self.clusters) != queries:
-            raise CondsimError(f"{where}: clusters has {len(self.clusters)} entries for {queries} queries")
+        if self.kinds is not None and self.candidates is not None:
+            entries, codes = len(self.candidates.values), len(self.kinds.codes)
+            if codes != entries:
+                raise CondsimError(f"{where}: kinds has {codes} codes for {entries} candidates")
 
     @cached_property
     def gallery_rows(self) -> Rows:

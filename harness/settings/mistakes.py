@@ -14,6 +14,7 @@ from condsim.harness.errors import did_you_mean, first_line
 from condsim.harness.run.record import flat
 from condsim.harness.settings.arguments import Setting
 from condsim.harness.settings.choices import choices_of
+from condsim.harness.settings.signatures import parameters
 
 if TYPE_CHECKING:
     from condsim.harness.settings.composition import Composer
@@ -53,7 +54,11 @@ def explain_setting(composer: Composer, config: DictConfig, setting: Setting, er
     walked: list[str] = []
     for part in setting.name.split("."):
         if not OmegaConf.is_dict(node) or part not in node:
-            names = {str(name) for name in node if name != "_target_"} if OmegaConf.is_dict(node) else set()
+            listed = {str(name): node._get_node(name) for name in node} if OmegaConf.is_dict(node) else {}
+            taken = parameters(str(listed.pop("_target_", ""))) or {}
+            if part in taken:
+                return f"{setting.argument}: no YAML lists this setting: put + before it, +{setting.argument}"
+            names = {*listed, *taken}
             if not walked:
                 names |= {group for group in composer.compose(()).choices if group.isidentifier()}
                 every = flat(cast(dict[str, Any], OmegaConf.to_container(config)))

@@ -149,7 +149,7 @@ def test_new_fields_are_part_of_the_fingerprint_only_where_they_change_a_number(
     [
         ({"target": np.array([0, 2, 3, 4, 5])}, "the target of query 0 is not among its relevant rows"),
         ({"target": np.array([1, 2])}, "target has 2 entries for 5 queries"),
-        ({"labels": Labels(("a",), Ragged.of([[0]] * 4))}, "labels has 4 lists for 5 queries"),
+        ({"labels": Labels(("a",), Ragged.of([[0]] * 4))}, "labels has 4 entries for 5 queries"),
         ({"labels": Labels(("a",), Ragged.of([[1]] * 5))}, "labels: rows must be in"),
         ({"texts": (("red",),)}, "texts has to name at least one text"),
         ({"texts": (("red",), (), ("big",))}, "texts has to name at least one text"),

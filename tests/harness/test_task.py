@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from condsim.harness.errors import CondsimError
-from condsim.harness.task import Benchmark, ImageTable, Ragged, Task
+from condsim.harness.task import Benchmark, ImageTable, Kinds, Ragged, Task
 
 
 def rows(*values: int) -> np.ndarray:
@@ -55,8 +55,12 @@ def test_ragged_holds_its_lists_and_takes_them_in_any_order(lists: list[list[int
         ({"relevant": Ragged.of([[1], [1]])}, "relevant row of query 1 is not among its candidates"),
         ({"reference": rows(0, 3)}, "reference: rows must be in"),
         ({"condition": rows(0, 1)}, "condition: rows must be in"),
-        ({"relevant": Ragged.of([[1]])}, "relevant has 1 lists for 2 queries"),
+        ({"relevant": Ragged.of([[1]])}, "relevant has 1 entries for 2 queries"),
         ({"clusters": rows(0)}, "clusters has 1 entries"),
+        ({"reference": rows(0, 1, 2)}, "reference has 3 entries for 2 queries"),
+        ({"query_ids": ("a",)}, "query_ids has 1 entries for 2 queries"),
+        ({"kinds": Kinds(("near",), rows(0, 0))}, "kinds has 2 codes for 4 candidates"),
+        ({"candidates": None, "gallery": rows(2, 1, 2)}, "the gallery has a row twice"),
         ({"candidates": None, "gallery": rows(0, 2)}, "relevant row of query 0"),
         ({"candidates": None, "gallery": rows()}, "gallery is empty"),
     ],
@@ -64,6 +68,11 @@ def test_ragged_holds_its_lists_and_takes_them_in_any_order(lists: list[list[int
 def test_a_task_that_cannot_be_ranked_is_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(CondsimError, match=message):
         task(**changes)
+
+
+def test_an_image_table_has_one_box_per_picture() -> None:
+    with pytest.raises(CondsimError, match=r"boxes of shape \(1, 4\) for 2 pictures"):
+        ImageTable(Path("here"), ("a.png", "b.png"), np.zeros((1, 4)))
 
 
 def test_the_fingerprint_changes_with_the_protocol_and_not_with_the_folder() -> None:

@@ -111,6 +111,10 @@ def test_a_sweep_composes_each_choice_once() -> None:
         (["method=clay", "method.phrases=lm"], "no method/phrases 'lm'. Did you mean 'llm'"),
         (["method.base=clay"], "method has no setting 'base'"),
         (["method=null"], "no method 'null'. Choose one of: "),
+        (
+            ["method=custom", "method._target_=condsim.methods.clay.Clay", "method.rank=3"],
+            "+ before it, +method.rank=3",
+        ),
         (["method=clay", "rank=2"], "there is no setting 'rank'. Did you mean 'method.rank'"),
         (["method.weight"], "cannot read"),
         (["method=clay,image_only"], "add -m to run each of them"),
