@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 import torch
 
+from condsim.harness.errors import CondsimError
 from condsim.harness.method import Queries
 from condsim.harness.one_vector import OneVector, unit
 from condsim.harness.tensors import Tensor
-from condsim.methods.shared.checks import share
 
 
 class ImageOnly(OneVector):
@@ -35,7 +35,8 @@ class ImagePlusText(OneVector):
     """query = w ref + (1 - w) text on raw features, as in GeneCIS's released code: the longer vector weighs more."""
 
     def __init__(self, weight: float = 0.5) -> None:
-        share(weight=weight)
+        if not 0 <= weight <= 1:  # not by shared.checks: shared imports this module
+            raise CondsimError(f"method.weight must be in [0, 1], not {weight}")
         self.weight = weight
 
     def embed(self, queries: Queries) -> Tensor:
