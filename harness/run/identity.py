@@ -11,14 +11,17 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from condsim.harness.backbone import Backbone
+import numpy as np
+
+from condsim.harness.backbone import Backbone, DigestsImages
+from condsim.harness.errors import UnusableRowsError
+from condsim.harness.features.cache.store import open_store
 from condsim.harness.hashing import canonical_json, content_digest, file_digest, settings_hash
 from condsim.harness.method import Method
-from condsim.harness.paths import resolve
+from condsim.harness.paths import cache_folder, resolve
 from condsim.harness.run.choice import Choice
-from condsim.harness.run.pictures import images_digest
 from condsim.harness.run.record import CONTENT, record_folder
-from condsim.harness.task import Benchmark, Task, TrainSplit
+from condsim.harness.task import Benchmark, ImageTable, Task, TrainSplit
 
 PROTOCOL = 1
 """The harness's own part of a run's identity. Increase it when the ranking, the metrics, the intervals or the way in
@@ -81,6 +84,22 @@ def identify(benchmark: Benchmark, task: Task, method: Method, backbone: Backbon
     if settings.choice is not None:
         config["choice"] = settings.choice.identity(task, lambda other: images_digest(backbone, other.images))
     return Identity(config, settings_hash(config))
+
+
+def images_digest(backbone: Backbone, table: ImageTable) -> str:
+    """A digest of the pictures' content, in the order of the table; "" where the features do not depend on files."""
+    if isinstance(backbone, DigestsImages):
+        return backbone.images_digest(table)
+    store = open_store(cache_folder())
+    try:
+        return store.images_digest(table).hex() if len(table) else ""  # what open_clip's backbones say
+    except UnusableRowsError:
+        present = [row for row in range(len(table)) if table.path(row).is_file()]
+    if not present:
+        return ""
+    keys = store.image_keys(table.take(np.array(present))).keys
+    missing = b"" if len(present) == len(table) else repr(present).encode()
+    return content_digest(b"".join(keys) + missing)
 
 
 def with_contents(config: Any, images: Path) -> Any:

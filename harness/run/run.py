@@ -28,9 +28,8 @@ from condsim.harness.ranking.engine import Ranking, rank_task
 from condsim.harness.ranking.gallery import make_gallery
 from condsim.harness.ranking.metrics import averages_clusters, chance_level, per_query
 from condsim.harness.run.choice import choice_note
-from condsim.harness.run.identity import Identity, RunSettings, identify
+from condsim.harness.run.identity import Identity, RunSettings, identify, images_digest
 from condsim.harness.run.isolation import isolated
-from condsim.harness.run.pictures import images_digest
 from condsim.harness.run.read_only import Watch, read_only
 from condsim.harness.run.record import Measurement, Record, record_folder, write_record
 from condsim.harness.run.sharded import rank_parts, require_sharded
