@@ -16,7 +16,7 @@ from condsim.datasets.image_files import image_suffix
 from condsim.harness.errors import CondsimError
 from condsim.harness.files import atomic_folder
 from condsim.harness.hashing import stamp_of
-from condsim.harness.paths import default_cache_dir
+from condsim.harness.paths import cache_folder
 from condsim.harness.tables import require_columns
 
 TABLE = "table.parquet"
@@ -37,7 +37,7 @@ def export_images(
     cells = _image_cells(data, image_column, f"dataset {arguments.get('path')}")
     content = f"{data._fingerprint}|{image_column}|{_stamps(cells)}"
     key = hashlib.blake2b(content.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
-    cache = Path(cache_dir).expanduser() if cache_dir else default_cache_dir()
+    cache = cache_folder(cache_dir)
     folder = cache / "images" / key
     if not (folder / TABLE).is_file():
         with atomic_folder(folder) as scratch:

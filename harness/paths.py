@@ -11,9 +11,9 @@ PACKAGE = "pkg://"
 BESIDE_IMAGES = "images://"
 
 
-def default_cache_dir() -> Path:
-    """The folder of features and generated data: what CONDSIM_CACHE says, else ``~/.cache/condsim``."""
-    return Path(os.environ.get("CONDSIM_CACHE") or "~/.cache/condsim").expanduser()
+def cache_folder(chosen: str | Path | None = None) -> Path:
+    """The folder of features and generated data: ``chosen``, else CONDSIM_CACHE, else ``~/.cache/condsim``."""
+    return Path(chosen or os.environ.get("CONDSIM_CACHE") or "~/.cache/condsim").expanduser()
 
 
 def safe_name(name: str, longest: int = 100) -> str:

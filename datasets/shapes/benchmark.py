@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from condsim.datasets.shapes.kept_tasks import keep, read_kept, state_of
 from condsim.datasets.shapes.sizes import WorldSizes, missing_parts, world_folder
 from condsim.harness.errors import require_one_of
-from condsim.harness.paths import default_cache_dir
+from condsim.harness.paths import cache_folder
 from condsim.harness.task import Benchmark
 
 SPLITS = ("test", "val")
@@ -29,7 +28,7 @@ def load(
     has the same tasks in a world of another seed, half as large; the training world's seed is a third one.
     """
     require_one_of("benchmark.split", split, SPLITS)
-    cache = default_cache_dir() if cache_dir is None else Path(cache_dir).expanduser()
+    cache = cache_folder(cache_dir)
     seed, sizes, variant = (0, WorldSizes(), "") if split == "test" else (2, VALIDATION, f"split={split}")
     root = world_folder(cache, seed, sizes)
     if missing_parts(root):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from condsim.datasets.shapes.export import ensure_world
 from condsim.datasets.shapes.sizes import WorldSizes
-from condsim.harness.paths import default_cache_dir
+from condsim.harness.paths import cache_folder
 
 
 def training_world(path: str, cache_dir: str | None = None) -> Path:
@@ -19,9 +19,9 @@ def training_world(path: str, cache_dir: str | None = None) -> Path:
         cirr_train_sets=1500, labelled_test=40, labelled_val=20, labelled_train=12_000, captioned=32_000,
         domain_images=1, domain_queries=1,
     )  # fmt: skip
-    return ensure_world(Path(cache_dir).expanduser() if cache_dir else default_cache_dir(), seed=1, sizes=sizes) / path
+    return ensure_world(cache_folder(cache_dir), seed=1, sizes=sizes) / path
 
 
 def benchmark_world(path: str, cache_dir: str | None = None) -> Path:
     """The path of ``path`` in the world of the embedded benchmark, for its training split (``captions/train.csv``)."""
-    return ensure_world(Path(cache_dir).expanduser() if cache_dir else default_cache_dir()) / path
+    return ensure_world(cache_folder(cache_dir)) / path

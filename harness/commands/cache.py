@@ -11,7 +11,7 @@ from rich.table import Table
 from condsim.harness.console import console
 from condsim.harness.features.cache.maintenance import Damage, Stored, choose, prune, survey, verify
 from condsim.harness.parser import Parser
-from condsim.harness.paths import default_cache_dir
+from condsim.harness.paths import cache_folder
 
 
 def main(argv: Sequence[str]) -> int:
@@ -28,7 +28,7 @@ def main(argv: Sequence[str]) -> int:
     room.add_argument("--all", action="store_true", help="every backbone")
     room.add_argument("--dry-run", action="store_true", help="only list what would be deleted")
     options = parser.parse_args(argv)
-    root = (options.cache_dir or default_cache_dir()).expanduser()
+    root = cache_folder(options.cache_dir)
     if options.command == "ls":
         _print_stored(root, *survey(root))
         return 0

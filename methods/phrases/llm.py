@@ -12,7 +12,7 @@ from pathlib import Path
 from condsim.harness.errors import CondsimError
 from condsim.harness.files import atomic
 from condsim.harness.llm import ChatEndpoint, TryAgainError, shortened
-from condsim.harness.paths import default_cache_dir
+from condsim.harness.paths import cache_folder
 from condsim.methods.phrases.entries import spelling, without_repeats
 
 PROMPT = (
@@ -43,7 +43,7 @@ class LLMPhrases:
         self.endpoint = ChatEndpoint(model, base_url, api_key_env, timeout, attempts)
         self.model = model
         self.count = count
-        self.folder = default_cache_dir() / "phrases" if folder is None else Path(folder).expanduser()
+        self.folder = cache_folder() / "phrases" if folder is None else Path(folder).expanduser()
         self.max_conditions = max_conditions
 
     def missing(self, conditions: Sequence[str]) -> list[str]:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from condsim.harness.paths import default_cache_dir, resolve, safe_name
+from condsim.harness.paths import cache_folder, resolve, safe_name
 
 
 @given(st.text(min_size=1, max_size=300), st.integers(20, 100))
@@ -35,6 +35,7 @@ def test_a_file_is_named_by_a_path_a_package_or_the_images_folder() -> None:
 
 def test_the_cache_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CONDSIM_CACHE", "/somewhere/else")
-    assert default_cache_dir() == Path("/somewhere/else")
+    assert cache_folder() == Path("/somewhere/else")
+    assert cache_folder("~/mine") == Path.home() / "mine"
     monkeypatch.setenv("CONDSIM_CACHE", "")
-    assert default_cache_dir() == Path.home() / ".cache/condsim"
+    assert cache_folder() == Path.home() / ".cache/condsim"

@@ -26,7 +26,7 @@ from condsim.harness.features.cache.table import FeatureTable
 from condsim.harness.features.open_clip.batches import InPieces
 from condsim.harness.hashing import digest
 from condsim.harness.images import Picture, read_picture
-from condsim.harness.paths import default_cache_dir
+from condsim.harness.paths import cache_folder
 from condsim.harness.progress import track
 from condsim.harness.task import ImageTable
 from condsim.harness.tensors import Tensor
@@ -73,7 +73,7 @@ class Embedder:
         self.dimensions, self.dtype, self.trust_remote_code = dimensions, dtype, trust_remote_code
         self.name = name or Path(model).name
         self._device = device
-        self._cache_dir = Path(cache_dir).expanduser() if cache_dir else default_cache_dir()
+        self._cache_dir = cache_folder(cache_dir)
         self._pieces = InPieces(batch_size)
 
     @cached_property

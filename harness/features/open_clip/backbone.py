@@ -32,7 +32,7 @@ from condsim.harness.features.open_clip.batches import InPieces, Load, encode_pi
 from condsim.harness.features.open_clip.model import PRECISIONS, ClipModel, ModelSpec, load_model
 from condsim.harness.features.open_clip.preprocessing import TRANSFORMS, GivenPreprocessing
 from condsim.harness.images import ImageNote, read_picture
-from condsim.harness.paths import default_cache_dir, resolve
+from condsim.harness.paths import cache_folder, resolve
 from condsim.harness.progress import track
 from condsim.harness.task import ImageTable
 from condsim.harness.tensors import Tensor
@@ -102,7 +102,7 @@ class OpenClip:
         self.name = "+".join([name or f"{model}/{source}", *marks])
         self.width = int(self.spec.architecture()["embed_dim"])
         self._device, self._batch_size, self._workers = device, batch_size, workers
-        self._cache_dir = Path(cache_dir).expanduser() if cache_dir else default_cache_dir()
+        self._cache_dir = cache_folder(cache_dir)
         self._failure: str | None = None
 
     @cached_property

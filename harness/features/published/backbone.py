@@ -15,7 +15,7 @@ from condsim.harness.feature_files import Files, PublishedFeatures
 from condsim.harness.features.cache.store import describe_images, describe_texts, open_store
 from condsim.harness.name_list import same_names
 from condsim.harness.names import clean_path, clean_text
-from condsim.harness.paths import default_cache_dir
+from condsim.harness.paths import cache_folder
 from condsim.harness.task import ImageTable
 from condsim.harness.tensors import Tensor
 
@@ -52,7 +52,7 @@ class Precomputed:
         self.name = name or self._images.files[0].path.stem
         self.width = self._images.width
         self._device = device
-        self._cache_dir = Path(cache_dir).expanduser() if cache_dir else default_cache_dir()
+        self._cache_dir = cache_folder(cache_dir)
         if self._texts is not None and self._texts.width != self.width:
             raise CondsimError(
                 f"{self._images} has features of width {self.width}, but {self._texts} of {self._texts.width}: they "
