@@ -169,7 +169,7 @@ def _picture(item: Crop | WholeImage, where: str) -> Picture:
     if w <= 0 or h <= 0:
         raise CondsimError(f"{where}: the box [{x:g}, {y:g}, {w:g}, {h:g}] has no area (expected w > 0 and h > 0)")
     if x + w <= 0 or y + h <= 0:
-        raise CondsimError(f"{where}: the box [{x:g}, {y:g}, {w:g}, {h:g}] lies wholly outside its image")
+        raise CondsimError(f"{where}: the box [{x:g}, {y:g}, {w:g}, {h:g}] is wholly outside its image")
     return f"{item.image_id}.jpg", (x, y, w, h)
 
 

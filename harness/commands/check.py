@@ -33,9 +33,9 @@ def render(report: Report, list_path: Path | None = None) -> RenderableType:
     for column in ("", "part", "place", "found", "expected"):
         table.add_column(column, justify="right" if column in ("found", "expected") else "left", overflow="fold")
     for part in report.parts:
-        found = "none" if part.found is None else f"{part.found:,}"
+        count = "none" if part.found is None else f"{part.found:,}"
         expected = "" if part.expected is None else f"{part.expected:,}"
-        table.add_row(Text("ok" if part.complete else "missing"), Text(part.what), Text(part.place), found, expected)
+        table.add_row(Text("ok" if part.complete else "missing"), Text(part.what), Text(part.place), count, expected)
     how = "each read to its end" if report.decoded else "not read, only looked for"
     counts = f"{len(report.missing):,} missing, {len(report.unreadable):,} unreadable"
     lines = [

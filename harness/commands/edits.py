@@ -37,11 +37,13 @@ def edit_requests(task: Task, captions: TextTable, prompt: str) -> list[Request]
             f"{task.full_name} has queries without a reference or without a condition: there is nothing to edit. "
             "Choose other tasks with tasks=[...]"
         )
-    own = captions.of([task.images.keys[row] for row in task.reference])
+    captions_of_query = captions.of([task.images.keys[row] for row in task.reference])
     return [
         _request(name, caption, condition_text(task.conditions[code]), prompt)
-        for name, code, several in zip(task.query_names, task.condition.tolist(), own, strict=True)
-        for caption in dict.fromkeys(several)
+        for name, code, captions_of_reference in zip(
+            task.query_names, task.condition.tolist(), captions_of_query, strict=True
+        )
+        for caption in dict.fromkeys(captions_of_reference)
     ]
 
 

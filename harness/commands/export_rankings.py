@@ -60,5 +60,5 @@ def _rankings(task: Task, ranking: Ranking) -> Iterator[tuple[str, list[tuple[st
     for query, rows, scores in zip(
         unique_query_ids(task), ranking.top.tolist(), ranking.top_scores.tolist(), strict=True
     ):
-        listed = dict(zip(rows, scores, strict=True))  # a list of candidates may contain an item twice
-        yield query, [(items[row], score) for row, score in listed.items() if row >= 0]
+        score_of = dict(zip(rows, scores, strict=True))  # a list of candidates may contain an item twice
+        yield query, [(items[row], score) for row, score in score_of.items() if row >= 0]

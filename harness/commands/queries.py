@@ -135,8 +135,8 @@ def query_rows(task: Task) -> Table:
     for number, (name, ident) in enumerate(zip(task.query_names, query_ids(task), strict=True)):
         reference, code = int(task.reference[number]), int(task.condition[number])
         text = "" if code < 0 else condition_text(task.conditions[code])
-        several = [] if code < 0 else [text] if task.texts is None else list(task.texts[code])
-        row = {"query": name, "task": task.name, "id": ident, "text": text, "texts": several}
+        texts = [] if code < 0 else [text] if task.texts is None else list(task.texts[code])
+        row = {"query": name, "task": task.name, "id": ident, "text": text, "texts": texts}
         rows.append(row | (_image_row(task.images, reference) if reference >= 0 else {"image": "", "box": []}))
     return rows
 

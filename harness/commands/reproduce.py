@@ -196,11 +196,11 @@ def _planned(experiment: Experiment, settings: Sequence[str], flags: Sequence[st
         if row.not_run:
             yield row, None
             continue
-        own = [*experiment.settings, *row.settings]
+        of_row = [*experiment.settings, *row.settings]
         replaced = {setting.partition("=")[0].lstrip("+") for setting in settings}
         # Another choice of a group replaces the settings of the one that the table names.
-        kept = [s for s in own if not any(s.startswith((f"{name}=", f"{name}.")) for name in replaced)]
-        (job,) = jobs(experiment.command, [*flags, *kept, *settings])
+        not_replaced = [s for s in of_row if not any(s.startswith((f"{name}=", f"{name}.")) for name in replaced)]
+        (job,) = jobs(experiment.command, [*flags, *not_replaced, *settings])
         yield row, job
 
 

@@ -84,14 +84,14 @@ def check(path: Path, annotations: Path | None, image_info: Path | None) -> bool
         if image_info is not None:
             gallery, looked_up = circo.read_gallery(image_info).keys(), ""
         faults, name = circo_submission.faults(value, gallery=gallery), "CIRCO test"
-    found = list(islice(faults, FAULTS_SHOWN + 1))
-    for fault in found[:FAULTS_SHOWN]:
+    first_faults = list(islice(faults, FAULTS_SHOWN + 1))
+    for fault in first_faults[:FAULTS_SHOWN]:
         console.print(f"{path}: {fault}", style="red")
-    if len(found) > FAULTS_SHOWN:
+    if len(first_faults) > FAULTS_SHOWN:
         console.print(f"{path}: more faults follow", style="red")
-    if not found:
+    if not first_faults:
         console.print(f"{path}: a valid submission for {name}" + f" ({looked_up})" * bool(looked_up))
-    return not found
+    return not first_faults
 
 
 def keep_answer(results: Results, files: Sequence[Path], settings: dict[str, str]) -> int:
@@ -148,9 +148,9 @@ def _run(results: Results, digits: str) -> StoredRun:
     fitting = [run for run in submitted if digits and run.run.startswith(digits)]
     if len(fitting) == 1:
         return fitting[0]
-    listed = "; ".join(f"run={run.run} ({run.label} on {run.record.full_task})" for run in submitted)
+    names = "; ".join(f"run={run.run} ({run.label} on {run.record.full_task})" for run in submitted)
     which = f"{len(fitting)} runs start with run={digits}" if fitting else f"run={digits} is no run with such files"
-    raise CondsimError(f"{which if digits else 'name the run'}. Runs with submission files: {listed}")
+    raise CondsimError(f"{which if digits else 'name the run'}. Runs with submission files: {names}")
 
 
 def _server(run: StoredRun) -> tuple[str, Collection[str]]:

@@ -30,7 +30,7 @@ def run(settings: Mapping[str, Any]) -> int:
     """Raises CondsimError naming the file, the entry and what was expected."""
     output = Path(settings["output"])
     rng = np.random.default_rng(settings["seed"])
-    made: dict[str, Templates] = {}
+    templates_of: dict[str, Templates] = {}
     if settings["instances"]:
         if not settings["attribute_types"]:
             raise CondsimError(
@@ -40,25 +40,25 @@ def run(settings: Mapping[str, Any]) -> int:
         for note in (*notes_on_alike(types, "attributes"), *notes_on_alike(types.values(), "attribute types")):
             print_note(note)
         instances = read_instances(Path(settings["instances"]))
-        wanted = settings["per_condition"]
-        made["focus_attribute"] = focus_attribute_templates(instances, types, wanted["focus"], rng)
-        made["change_attribute"] = change_attribute_templates(instances, types, wanted["change"], rng)
+        counts = settings["per_condition"]
+        templates_of["focus_attribute"] = focus_attribute_templates(instances, types, counts["focus"], rng)
+        templates_of["change_attribute"] = change_attribute_templates(instances, types, counts["change"], rng)
     if settings["panoptic"]:
         bags = read_panoptic(Path(settings["panoptic"]), settings["objects"]["min_share"])
         rules = {key: value for key, value in settings["objects"].items() if key not in ("count", "min_share")}
         for task, change in (("focus_object", False), ("change_object", True)):
-            made[task] = object_templates(bags, settings["objects"]["count"], rng, **rules, change=change)
-    if not made:
+            templates_of[task] = object_templates(bags, settings["objects"]["count"], rng, **rules, change=change)
+    if not templates_of:
         raise CondsimError("nothing to make templates from: set instances=FILE attribute_types=FILE, or panoptic=FILE")
-    for task, templates in made.items():
+    for task, templates in templates_of.items():
         count = len(templates.templates)
         if count:
             write_templates(output, task, templates, count, rng)
         conditions = len({template["condition"] for template in templates.templates})
         reason = "" if count else ": no reference has the distractors that the rules require, so no file is written"
         console.print(f"{task:<17} {count:,} templates, {conditions:,} conditions{reason}")
-    if not any(templates.templates for templates in made.values()):
+    if not any(templates.templates for templates in templates_of.values()):
         return 1
-    tasks = ",".join(task for task, templates in made.items() if templates.templates)
+    tasks = ",".join(task for task, templates in templates_of.items() if templates.templates)
     console.print(f"{output} written: condsim bench benchmark=genecis benchmark.templates={output} tasks=[{tasks}]")
     return 0

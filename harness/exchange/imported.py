@@ -50,17 +50,17 @@ def bind(task: Task, rankings: Mapping[str, QueryRanking]) -> tuple[Places, list
     ignored = incomplete = ties = 0
     for number, name in enumerate(queries):
         ranking = rankings[name]
-        listed = _rows(task, ranking, rows)
+        items = _rows(task, ranking, rows)
         place = np.unique(-np.asarray(ranking.scores, dtype=np.float64), return_inverse=True)[1].astype(np.int64)
-        known = _each_once(ranking, listed, place)
-        listed, place = listed[known], place[known]
+        known = _each_once(ranking, items, place)
+        items, place = items[known], place[known]
         candidates = None if task.candidates is None else np.unique(task.candidates[number])
-        counts = is_ranked[listed] if candidates is None else np.isin(listed, candidates)
+        counts = is_ranked[items] if candidates is None else np.isin(items, candidates)
         ignored += int((~counts).sum())
-        listed, place = listed[counts], place[counts]
-        incomplete += len(listed) < (len(task.gallery_rows) if candidates is None else len(candidates))
+        items, place = items[counts], place[counts]
+        incomplete += len(items) < (len(task.gallery_rows) if candidates is None else len(candidates))
         ties += len(np.unique(place)) < len(place)
-        keys.append(number * len(task.images) + listed)
+        keys.append(number * len(task.images) + items)
         places.append(place)
         last[number] = place.max(initial=-1) + 1
     key = np.concatenate(keys)

@@ -98,17 +98,17 @@ def _read(path: Path) -> Iterator[QueryRanking]:
 
 
 def _trec_lines(path: Path, lines: Iterator[tuple[int, str]]) -> Iterator[QueryRanking]:
-    found: dict[str, tuple[list[str], list[float], str]] = {}
+    rankings: dict[str, tuple[list[str], list[float], str]] = {}
     for number, line in lines:
         where = f"{path}, line {number}"
         columns = line.split()
         if len(columns) != 6:
             expected = "expected six columns: query Q0 item rank score tag"
             raise CondsimError(f"{where}: {len(columns)} columns, {expected}. Or give JSON lines")
-        items, scores, _ = found.setdefault(unquote(columns[0]), ([], [], where))
+        items, scores, _ = rankings.setdefault(unquote(columns[0]), ([], [], where))
         items.append(intern(unquote(columns[2])))
         scores.append(_score(columns[4], where))
-    for query, (items, scores, where) in found.items():
+    for query, (items, scores, where) in rankings.items():
         yield QueryRanking(query, tuple(items), tuple(scores), where)
 
 

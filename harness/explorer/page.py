@@ -153,7 +153,7 @@ def build(explorer: Explorer) -> gr.Blocks:
                 raise gr.Error(html.escape(f"{name}: there is no such picture here"), print_exception=False)
             return (name, explorer.thumbnail(name)) if name else (None, None)
 
-        def asked(ident: str | None) -> list[Any]:
+        def show_query(ident: str | None) -> list[Any]:
             if not ident or questions is None:
                 return [None, None, None, []]
             question = _or_error(questions.of, ident)
@@ -186,7 +186,7 @@ def build(explorer: Explorer) -> gr.Blocks:
         picture.upload(lambda path: (path, None), picture, [query, name], show_progress="hidden")
         picture.clear(lambda: (None, None), None, [query, name], show_progress="hidden")
         name.input(chosen, name, [query, picture], show_progress="hidden")
-        ident.input(asked, ident, [query, name, picture, conditions], show_progress="hidden")
+        ident.input(show_query, ident, [query, name, picture, conditions], show_progress="hidden")
         more.click(more_found, [count, *controls], results, trigger_mode="once", show_progress="hidden")
         for side in sides:
             side.grid.select(clicked, [click, side.shown, *shown], [query, name, picture, note, *grids])

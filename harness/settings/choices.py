@@ -22,23 +22,23 @@ def config_roots(folders: Sequence[str] = ()) -> list[Path]:
 
 def groups(folders: Sequence[str] = ()) -> list[str]:
     """Every config group, "method/phrases" among them."""
-    found = set()
+    names = set()
     for root in config_roots(folders):
         for folder in (path for path in root.iterdir() if path.is_dir() and path.name not in ("hydra", "__pycache__")):
             if next(folder.rglob("*.yaml"), None) is not None:
-                found |= {folder.name, *(f"{folder.name}/{part}" for part in PARTS.get(folder.name, ()))}
-    return sorted(found)
+                names |= {folder.name, *(f"{folder.name}/{part}" for part in PARTS.get(folder.name, ()))}
+    return sorted(names)
 
 
 def choices_of(group: str, folders: Sequence[str] = ()) -> dict[str, Path]:
     """Choice -> its file, in the order of their names; choices in folders are "folder/choice"."""
-    found: dict[str, Path] = {}
+    choices: dict[str, Path] = {}
     for root in config_roots(folders):
         for path in sorted((root / group).rglob("*.yaml")):
             name = path.relative_to(root / group).with_suffix("")
             if len(name.parts) == 1 or name.parts[0] not in PARTS.get(group, ()):
-                found.setdefault(name.as_posix(), path)
-    return dict(sorted(found.items(), key=lambda pair: ("/" in pair[0], pair[0].lower())))
+                choices.setdefault(name.as_posix(), path)
+    return dict(sorted(choices.items(), key=lambda pair: ("/" in pair[0], pair[0].lower())))
 
 
 def description(path: Path) -> str:
@@ -57,12 +57,12 @@ def description(path: Path) -> str:
 def comments(path: Path) -> dict[str, str]:
     """Setting, by its name within the file ("statistics.seed") -> the comment behind it, there or in its defaults."""
     text = path.read_text(encoding="utf-8", errors="replace")
-    found: dict[str, str] = {}
+    comment_of: dict[str, str] = {}
     for name in _DEFAULT.findall(text):
         places = (path.parent / f"{name}.yaml", *(root / f"{name.strip('/')}.yaml" for root in config_roots()))
         inherited = next((place for place in places if place.is_file() and place != path), None)
-        found |= comments(inherited) if inherited is not None else {}
-    return found | dict(_comments(text))
+        comment_of |= comments(inherited) if inherited is not None else {}
+    return comment_of | dict(_comments(text))
 
 
 def _comments(text: str) -> Iterator[tuple[str, str]]:

@@ -69,25 +69,25 @@ def choice_of(candidates: Sequence[CandidateConfig], config: Mapping[str, Any]) 
         return None
     from condsim.harness.run.choice import Candidate, Choice
 
-    made = tuple(Candidate(candidate.values, make(candidate.method, "method")) for candidate in candidates)
-    return Choice(made, _validation(config["benchmark"], config["validation"]), config["validation"]["metric"])
+    methods = tuple(Candidate(candidate.values, make(candidate.method, "method")) for candidate in candidates)
+    return Choice(methods, _validation(config["benchmark"], config["validation"]), config["validation"]["metric"])
 
 
-def _validation(own: Mapping[str, Any], validation: Mapping[str, Any]) -> Benchmark:
-    """The benchmark that settings are chosen on: ``validation.benchmark``, else another split of the run's ``own``."""
+def _validation(config: Mapping[str, Any], validation: Mapping[str, Any]) -> Benchmark:
+    """The benchmark that settings are chosen on: ``validation.benchmark``, else another split of that of ``config``."""
     split = validation["split"]
     if other := other_benchmark(validation):
-        own = other
-    elif own.get("split", split) == split:
-        has = f"is split={own['split']} itself" if "split" in own else "has no splits"
+        config = other
+    elif config.get("split", split) == split:
+        has = f"is split={config['split']} itself" if "split" in config else "has no splits"
         raise CondsimError(
             f"a setting cannot be chosen on validation.split={split}: the benchmark of this run "
             f"{has}. Name another split, as in validation.split=train, or other data, as in "
             "+benchmark@validation.benchmark=cirr"
         )
     else:
-        own = {**own, "split": split} | ({"tasks": None} if "tasks" in own else {})
-    benchmark: Benchmark = make_once(own, "validation.benchmark")
+        config = {**config, "split": split} | ({"tasks": None} if "tasks" in config else {})
+    benchmark: Benchmark = make_once(config, "validation.benchmark")
     return benchmark.select(validation["tasks"])
 
 

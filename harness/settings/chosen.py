@@ -15,7 +15,7 @@ def chosen_benchmark(settings: Mapping[str, Any]) -> Benchmark:
     """The benchmark of a command's settings: the chosen ``tasks`` (None: all) with the queries that the file
     ``queries_from`` lists, its conditions in another ``wording`` (``harness.wordings``) where the command has one."""
     benchmark: Benchmark = make_once(settings["benchmark"], "benchmark").select(settings["tasks"])
-    if listed := settings["queries_from"]:
-        benchmark = restrict(benchmark, listed)
+    if query_file := settings["queries_from"]:
+        benchmark = restrict(benchmark, query_file)
     wording = settings.get("wording")
     return reworded(benchmark, wording) if wording else benchmark

@@ -101,15 +101,15 @@ class Composer:
         """Raises what is in ``REFUSALS``."""
         yamls = CachingConfigRepository(self._yamls)
         overrides = OverridesParser.create().parse_overrides(list(groups))
-        listed = create_defaults_list(yamls, self.name, overrides, prepend_hydra=False, skip_missing=False)
-        config = self._loader._compose_config_from_defaults_list(listed.defaults, yamls)
+        defaults = create_defaults_list(yamls, self.name, overrides, prepend_hydra=False, skip_missing=False)
+        config = self._loader._compose_config_from_defaults_list(defaults.defaults, yamls)
         multirun = OmegaConf.select(config, "hydra.mode") == "MULTIRUN"
         params = OmegaConf.select(config, "hydra.sweeper.params")
         swept = {} if params is None else plain(params)
         config.pop("hydra", None)
         OmegaConf.set_struct(config, True)
-        self._loader._apply_overrides_to_config(listed.config_overrides, config)
-        return Composed(config, groups, dict(listed.overrides.known_choices), multirun, swept)
+        self._loader._apply_overrides_to_config(defaults.config_overrides, config)
+        return Composed(config, groups, dict(defaults.overrides.known_choices), multirun, swept)
 
     def is_group(self, name: str) -> bool:
         """Whether an override of ``name`` chooses from a config group: "method", "method@method.base"."""
@@ -122,12 +122,12 @@ class Composer:
         Quicker than a composition, which reads every YAML.
         """
         try:
-            found = self._yamls.load_config(path)
+            yaml = self._yamls.load_config(path)
         except REFUSALS:
             return None
-        if found is None or not OmegaConf.is_dict(found.config) or OmegaConf.is_missing(found.config, "_target_"):
+        if yaml is None or not OmegaConf.is_dict(yaml.config) or OmegaConf.is_missing(yaml.config, "_target_"):
             return None
-        target = OmegaConf.to_container(found.config).get("_target_")  # type: ignore[union-attr, call-overload]
+        target = OmegaConf.to_container(yaml.config).get("_target_")  # type: ignore[union-attr, call-overload]
         return None if target is None else str(target)
 
     def chosen(self, settings: Sequence[Setting]) -> Composed:
@@ -294,8 +294,8 @@ def _combinations(composer: Composer, arguments: Arguments) -> Iterator[tuple[Se
         yield settings
         return
     typed = {setting.name for setting in settings}
-    own = [Setting.read(f"{name}={value}") for name, value in first.swept.items() if name not in typed]
-    yield from product(*(setting.each() for setting in (*own, *settings)))
+    of_experiment = [Setting.read(f"{name}={value}") for name, value in first.swept.items() if name not in typed]
+    yield from product(*(setting.each() for setting in (*of_experiment, *settings)))
 
 
 def compose_config(command: str, arguments: Sequence[str]) -> DictConfig:

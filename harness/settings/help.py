@@ -34,17 +34,17 @@ def print_help(command: str, config: DictConfig, groups: Mapping[str, str | None
             known = choices_of(group.split("@")[0], folders)
             print(_wrapped(f"  {place:<17} ", f"[{choice or 'null'}]  {', '.join(known)}"))
     print("\nSettings:")
-    said = {**comments(main)}
+    comment_of = {**comments(main)}
     for group, choice in groups.items():
         path = choices_of(group.split("@")[0], folders).get(str(choice))
         if path is not None:
             package = group.rsplit("@", 1)[-1].replace("/", ".")
             is_global = "# @package _global_" in path.read_text(encoding="utf-8")
-            said |= {key if is_global else f"{package}.{key}": text for key, text in comments(path).items()}
+            comment_of |= {key if is_global else f"{package}.{key}": text for key, text in comments(path).items()}
     entries = list(_entries(config, ""))
     width = min(48, max((len(f"{name}={value}") for name, value in entries), default=0))
     for name, value in entries:
-        start, text = f"  {f'{name}={value}':<{width}}  ", said.get(name, "")
+        start, text = f"  {f'{name}={value}':<{width}}  ", comment_of.get(name, "")
         if len(start) > width + 4 and text:  # a long value has its own line
             print(start.rstrip())
             start = " " * (width + 4)

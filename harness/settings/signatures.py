@@ -52,8 +52,8 @@ def _of_class(module: str, node: ast.ClassDef) -> dict[str, Any] | None:
         fields = (part for part in node.body if isinstance(part, ast.AnnAssign) and isinstance(part.target, ast.Name))
         return {ast.unparse(part.target): _type(module, part.annotation) for part in fields}
     for base in node.bases:
-        if isinstance(base, ast.Name) and (found := _parameters(module, base.id)) is not None:
-            return found
+        if isinstance(base, ast.Name) and (inherited := _parameters(module, base.id)) is not None:
+            return inherited
     return {}
 
 
