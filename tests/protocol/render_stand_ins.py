@@ -29,7 +29,9 @@ Box = tuple[float, float, float, float]
 
 
 def draw(path: Path, size: tuple[int, int], boxes: Sequence[Box] = ()) -> None:
-    """A picture with a ground, a disc and each box in colours that its name decides."""
+    """A picture with a ground, a disc and each box in colours that its name decides, if it is not there yet."""
+    if path.exists():  # two splits share a gallery
+        return
     colors = random.Random(path.stem)
 
     def color() -> tuple[int, int, int]:
