@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from condsim.harness.categories import categories_of, read_categories
+from condsim.harness.cores import one_core_each
 from condsim.harness.errors import CondsimError, NotApplicable
 from condsim.harness.method import Gallery, Method, Queries, Reranks, Scorer
 from condsim.harness.one_vector import unit
@@ -38,6 +39,8 @@ _LOOKED_UP = 4096
 """Up to this many entries the similarities of all pairs are kept (64 MiB); beyond, they are computed as needed."""
 _ELEMENTS_AT_ONCE = 1 << 20
 """Pairwise similarities at a time: 8 MiB in float64, within a core's cache or near it."""
+_PARTS_AT_ONCE = 4
+"""Each takes ``_ELEMENTS_AT_ONCE`` similarities, and up to a hundred MiB of gathered features."""
 
 
 class NeighborhoodRerank(Wrapper, Reranks):
@@ -219,12 +222,18 @@ class RerankScorer:
         items = items.expand(scores.shape)
         each = min(self.method.shortlist, scores.shape[1]) * self.sets.items.shape[1] * self.method.neighbors
         step = max(1, _ELEMENTS_AT_ONCE // each)
-        parts = []
-        for start in range(0, len(scores), step):
+
+        def reranked(start: int) -> Tensor:
             part = slice(start, start + step)
             own = self.sets.of(queries.part(part), self.method.around, self.method.neighbors)
-            parts.append(self.rerank(scores[part], items[part], own))
-        return torch.cat(parts)
+            return self.rerank(scores[part], items[part], own)
+
+        starts = range(0, len(scores), step)
+        threads = min(torch.get_num_threads(), len(starts), _PARTS_AT_ONCE)
+        if scores.device.type != "cpu" or threads == 1:
+            return torch.cat([reranked(start) for start in starts])
+        with one_core_each(threads) as pool:  # the operations of a part are too small to divide between cores
+            return torch.cat(list(pool.map(reranked, starts)))
 
     def rerank(self, scores: Tensor, items: Tensor, own: Tensor) -> Tensor:
         """New scores [b, C] from the base's [b, C] for gallery items [b, C] (-1: padding) and the queries' sets [b, k].

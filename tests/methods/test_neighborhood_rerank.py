@@ -21,7 +21,7 @@ from condsim.methods.inner_product import ImageOnly, ImagePlusText, TextOnly
 from condsim.methods.neighborhood_rerank import NeighborhoodRerank, standardized
 from condsim.methods.shared.assignment import hungarian
 from condsim.methods.shared.object_parts import grid_regions, object_phrases
-from encoders import Space
+from encoders import Space, cores
 
 SOLVERS = ["hungarian", "mean", "chamfer", "random"]
 
@@ -61,6 +61,8 @@ def test_batched_scores_equal_one_candidate_at_a_time(
     queries = space.queries(gallery, [1, 2, 3, 4, 5], [0, 1, 2, 3, 0])
     rows = torch.stack([torch.randperm(40)[:12] for _ in range(5)])
     scores = method.prepare(gallery)(queries, rows)
+    with cores(3):
+        assert torch.equal(method.prepare(gallery)(queries, rows), scores)
     for i in range(5):
         one = dataclasses.replace(
             queries, **{f.name: getattr(queries, f.name)[i : i + 1] for f in dataclasses.fields(queries)}
