@@ -184,13 +184,13 @@ def test_the_target_as_its_own_distractor_is_a_tie_to_the_last_bit() -> None:
 @pytest.mark.parametrize("metrics", [ALL, FIRST])
 def test_a_constant_scorer_gets_chance_whatever_the_order_of_the_lists(metrics: tuple[str, ...]) -> None:
     rng = np.random.default_rng(0)
-    lists = [rng.permutation(30)[:15].tolist() for _ in range(40)]
-    own = a_task(40, 30, [row[:1] for row in lists], candidates=Ragged.of(lists), metrics=metrics)
-    shared = a_task(40, 30, [row[:3] for row in lists], gallery=np.arange(30), metrics=metrics)
+    lists = [rng.permutation(30)[:15].tolist() for _ in range(12)]
+    own = a_task(12, 30, [row[:1] for row in lists], candidates=Ragged.of(lists), metrics=metrics)
+    shared = a_task(12, 30, [row[:3] for row in lists], gallery=np.arange(30), metrics=metrics)
     excluding = replace(shared, excluded=Ragged.of([row[3:4] for row in lists]))
     for task, k, expected in ((own, 1, 1 / 15), (own, 3, 3 / 15), (shared, 1, 3 / 30), (excluding, 1, 3 / 29)):
         for budget in (100, 1 << 20):
-            ranks = rank(task, np.full((40, 30), 0.25), budget_bytes=budget).ranks
+            ranks = rank(task, np.full((12, 30), 0.25), budget_bytes=budget).ranks
             np.testing.assert_allclose(per_query(f"recall@{k}", ranks), expected, atol=1e-15)
             for metric in metrics:
                 assert per_query(metric, ranks).mean() == pytest.approx(chance_level(metric, ranks), abs=1e-15)
@@ -215,14 +215,14 @@ def cosine_case(relevant_each: int) -> tuple[Task, Tensor, Tensor]:
     rng = np.random.default_rng(3)
     features = torch.randn(1500, 24, generator=torch.Generator().manual_seed(0))
     features[1::4] = features[::4]
-    reference = rng.integers(0, 1500, 300)
+    reference = rng.integers(0, 1500, 100)
     relevant = [rng.choice(np.delete(np.arange(1500), row), relevant_each, replace=False) for row in reference]
     task = Task(
         "toy",
         "cosine",
         images(1500),
         tuple((str(i),) for i in range(9)),
-        rng.integers(0, 9, 300),
+        rng.integers(0, 9, 100),
         reference,
         Ragged.of(relevant),
         ALL if relevant_each > 1 else FIRST,
@@ -300,7 +300,7 @@ def test_memory_is_bounded_by_chunks_and_methods_that_need_all_candidates_get_th
     finished: list[int] = []
     rank_task(task, scorer, features, torch.zeros(9, 24), budget_bytes=40_000, progress=finished.append)
     assert scorer.widest <= 40_000 // (4 * 24)
-    assert sum(finished) == 300
+    assert sum(finished) == 100
     rank_task(task, scorer, features, torch.zeros(9, 24), budget_bytes=40_000, pointwise=False)
     assert scorer.widest == 1500
 
@@ -333,7 +333,7 @@ def test_queries_carry_raw_features_and_come_sorted_by_condition() -> None:
 
 def test_scores_that_the_method_keeps_are_left_alone() -> None:
     task, _, _ = cosine_case(12)
-    kept = torch.randn(300, 1500)
+    kept = torch.randn(100, 1500)
     before = kept.clone()
     rank_task(task, lambda queries, rows=None: kept, torch.zeros(1500, 4), torch.zeros(9, 4), top=5)
     torch.testing.assert_close(kept, before, rtol=0, atol=0)
