@@ -62,6 +62,7 @@ def test_labels_break_the_headline_metric_down_and_few_queries_are_marked(
     assert "even (40)" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("no_charts")
 def test_a_list_of_queries_is_never_in_one_table_with_the_whole_task(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
