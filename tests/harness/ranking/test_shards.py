@@ -57,6 +57,12 @@ class AtOnce(TwoSided):
         return scores if rows is None else scores[:, rows]
 
 
+def one_query(items: int, relevant: list[int], **more: Any) -> Task:
+    fixed: dict[str, Any] = {"metrics": ("map",), "gallery": range(items)}
+    zero = np.zeros(1, dtype=np.int64)
+    return Task("toy", "test", image_table(items), (("",),), zero, zero, Ragged.of([relevant]), **fixed | more)
+
+
 def in_shards(task: Task, scorers: list[Any], cuts: list[int], grid: Grid, features: Tensor, top: int) -> Ranking:
     """The ranking by ``scorers``, one for the items between each two of ``cuts``."""
     shards = [
@@ -149,10 +155,7 @@ def test_products_in_shards_have_the_bits_of_products_in_one() -> None:
 
 
 def test_chunks_are_scored_at_once_only_by_a_scorer_that_allows_it() -> None:
-    task = Task(
-        "toy", "test", image_table(12), (("",),), np.zeros(1, dtype=np.int64), np.zeros(1, dtype=np.int64),
-        Ragged.of([[7]]), ("map",), gallery=range(12),
-    )  # fmt: skip
+    task = one_query(12, [7])
     table, features, texts = torch.arange(12.0).neg()[None], torch.zeros(12, 1), torch.zeros(1, 1)
     allowed = AtOnce(table)
     refused = AtOnce(table)
@@ -170,10 +173,7 @@ def test_chunks_are_scored_at_once_only_by_a_scorer_that_allows_it() -> None:
 
 def test_a_range_as_gallery_is_the_array_of_its_rows() -> None:
     table, n = torch.tensor([[0.5, 2.0, 1.0, 2.0, 0.0]]), 5
-    task = Task(
-        "toy", "test", image_table(n), (("",),), np.zeros(1, dtype=np.int64), np.zeros(1, dtype=np.int64),
-        Ragged.of([[2]]), ("map",), gallery=range(1, 5), excluded=Ragged.of([[0, 4]]),
-    )  # fmt: skip
+    task = one_query(n, [2], gallery=range(1, 5), excluded=Ragged.of([[0, 4]]))
     same = replace(task, gallery=np.arange(1, 5))
     assert task.fingerprint == same.fingerprint
     rankings = [rank_task(t, Scores(table[:, 1:]), torch.zeros(n, 1), torch.zeros(1, 1), top=4) for t in (task, same)]
@@ -189,10 +189,7 @@ def test_a_range_as_gallery_is_the_array_of_its_rows() -> None:
 def test_a_score_that_is_not_finite_names_query_and_image_in_any_shard() -> None:
     table = torch.zeros(1, 8)
     table[0, 6] = torch.nan
-    task = Task(
-        "toy", "test", image_table(8), (("",),), np.zeros(1, dtype=np.int64), np.zeros(1, dtype=np.int64),
-        Ragged.of([[1]]), ("map",), gallery=range(8), query_ids=("first",),
-    )  # fmt: skip
+    task = one_query(8, [1], query_ids=("first",))
     with pytest.raises(CondsimError, match=r"scored 6.jpg with nan for query 0 \(id first"):
         in_shards(task, [Scores(table[:, :4]), Scores(table[:, 4:])], [0, 4, 8], Grid(1, 4), torch.zeros(8, 2), 2)
     table[0, 7] = torch.inf
@@ -216,10 +213,7 @@ def test_threads_stop_where_one_has_failed() -> None:
             return super().score(side, rows)
 
     table = torch.tensor([[torch.nan] * 4 + [0.0] * 4])
-    task = Task(
-        "toy", "test", image_table(8), (("",),), np.zeros(1, dtype=np.int64), np.zeros(1, dtype=np.int64),
-        Ragged.of([np.zeros(0, dtype=np.int64)]), (), gallery=range(8),
-    )  # fmt: skip
+    task = one_query(8, [], metrics=())
     waits = Waits(table)
     shard = Shard(waits, 0, 8, torch.device("cpu"), "toy")
     side = torch.zeros(1, dtype=torch.int64)
