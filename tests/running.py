@@ -9,12 +9,15 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from functools import cache
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from condsim.harness import cli, configs, console
+from condsim.harness.settings.composition import compose_config
 
 
 @contextmanager
@@ -45,6 +48,13 @@ def _forget() -> None:
     configs.forget()
     if identity := sys.modules.get("condsim.harness.run.identity"):
         identity._code_of_target.cache_clear()
+
+
+@cache
+def benchmark_settings(name: str) -> dict[str, Any]:
+    """The settings of ``benchmark=name``. Read only."""
+    settings: dict[str, Any] = configs.plain(compose_config("check", [f"benchmark={name}"]))["benchmark"]
+    return settings
 
 
 def call_condsim(arguments: Sequence[str]) -> tuple[int, str]:

@@ -5,12 +5,10 @@ from __future__ import annotations
 import io
 import re
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
-from omegaconf import OmegaConf
 from rich.console import Console
 
 from builders import GeneCIS, make_cirr, put
@@ -19,21 +17,14 @@ from condsim.datasets import survey
 from condsim.datasets.check import Report, check
 from condsim.harness.commands.check import render
 from condsim.harness.commands.check import run as command
-from condsim.harness.settings.composition import compose_config
+from running import benchmark_settings
 
 BENCHMARKS = sorted(path.stem for path in (Path(__file__).parents[2] / "conf" / "benchmark").glob("*.yaml"))
 REAL = [name for name in BENCHMARKS if name != "shapes"]
 
 
-@cache
-def composed(benchmark: str) -> dict[str, Any]:
-    config = OmegaConf.to_container(compose_config("check", [f"benchmark={benchmark}"]), resolve=True)
-    assert isinstance(config, dict)
-    return dict(config["benchmark"])
-
-
 def config_of(benchmark: str, **options: Any) -> dict[str, Any]:
-    return {**composed(benchmark), **options}
+    return {**benchmark_settings(benchmark), **options}
 
 
 def text_of(report: Report, **more: Any) -> str:

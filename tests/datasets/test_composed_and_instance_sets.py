@@ -6,22 +6,20 @@ import json
 import pickle
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from hydra.utils import get_method
-from omegaconf import OmegaConf
 from PIL import Image
 from scipy.io import savemat
 
 from condsim.datasets.check import check
 from condsim.harness.commands.bench import bench
 from condsim.harness.errors import CondsimError
-from condsim.harness.settings.composition import compose_config
 from condsim.harness.task import Benchmark, Task
+from running import benchmark_settings
 
 
 @dataclass
@@ -33,19 +31,12 @@ class Files:
     lists: dict[str, Path] = field(default_factory=dict)
 
     def config(self, **more: Any) -> dict[str, Any]:
-        return {**composed(self.benchmark), **self.settings, **more}
+        return {**benchmark_settings(self.benchmark), **self.settings, **more}
 
     def load(self, **more: Any) -> Benchmark:
         config = self.config(**more)
         benchmark: Benchmark = get_method(config.pop("_target_"))(**config)
         return benchmark
-
-
-@cache
-def composed(benchmark: str) -> dict[str, Any]:
-    config = OmegaConf.to_container(compose_config("check", [f"benchmark={benchmark}"]), resolve=True)
-    assert isinstance(config, dict)
-    return dict(config["benchmark"])
 
 
 def draw(path: Path, *names: str) -> None:
@@ -440,7 +431,7 @@ def test_zappos_ranks_the_close_shoe_against_the_far_one(tmp_path: Path) -> None
 )
 def test_label_sets_leave_each_image_out(name: str, texts: list[str], tmp_path: Path) -> None:
     draw(tmp_path, *(f"{i}.jpg" for i in range(4)))
-    columns = list(composed(name)["conditions"])
+    columns = list(benchmark_settings(name)["conditions"])
     rows = [",".join([f"{i}.jpg", *(f"{column} {i // 2}" for column in columns)]) for i in range(4)]
     (tmp_path / "labels.csv").write_text("\n".join([",".join(["image", *columns]), *rows]))
     files = Files(name, {"table": str(tmp_path / "labels.csv")})
