@@ -155,7 +155,7 @@ def test_a_dropped_connection_is_taken_up_again(server: Server, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("ranges", [True, False])
-def test_a_killed_download_goes_on_from_what_is_there(server: Server, tmp_path: Path, ranges: bool) -> None:
+def test_a_killed_download_continues_from_what_is_there(server: Server, tmp_path: Path, ranges: bool) -> None:
     server.ranges = ranges
     part = tmp_path / "x" / ".a.json.part"
     part.parent.mkdir()

@@ -91,7 +91,7 @@ def test_the_split_is_the_seeds_and_not_the_row_orders(table: Path) -> None:
     assert query_names() == first
 
 
-def test_a_query_whose_label_is_not_in_the_database_is_left_out_and_told(table: Path) -> None:
+def test_a_query_whose_label_is_not_in_the_database_is_left_out_and_reported(table: Path) -> None:
     alone = labelled.load(str(table)).tasks[0]
     lonely = alone.images.names[alone.reference[1]]
     change(table, lambda frame: frame.__setitem__("color", frame["color"].where(frame["image"] != lonely, "only one")))

@@ -159,7 +159,7 @@ def test_a_refused_request_loses_no_other_answer(tmp_path: Path, model: Model, t
     assert len(model.requests) == 7
 
 
-def test_a_dead_endpoint_is_not_asked_for_everything(tmp_path: Path, model: Model, task: Task) -> None:
+def test_a_dead_endpoint_gets_no_further_requests(tmp_path: Path, model: Model, task: Task) -> None:
     model.refuse = ""
     with pytest.raises(CondsimError, match=r"\d requests failed, 0 answers"):
         captions.run(settings(tmp_path, model, workers=1, prompts=[f"{i}?" for i in range(9)]))

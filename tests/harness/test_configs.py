@@ -21,7 +21,7 @@ def test_a_choice_without_a_class_says_what_to_set() -> None:
             make(config, "method")
 
 
-def test_what_a_class_refuses_is_told_as_it_says_it() -> None:
+def test_the_error_of_a_class_is_reported_in_its_own_words() -> None:
     config = {"_target_": "condsim.methods.query_adaptive.QueryAdaptive", "noise": -1}
     with pytest.raises(CondsimError, match=r"^method\.noise and method\.semi_positives must not be negative"):
         make(config)

@@ -101,7 +101,7 @@ def test_composed_crl_adds_the_text_over_the_candidates_at_hand(space: Space) ->
             torch.testing.assert_close(found[row, : len(listed)].double(), expected, atol=2e-5, rtol=0)
 
 
-def test_what_has_no_values_is_not_asked() -> None:
+def test_a_condition_without_values_does_not_apply() -> None:
     for method in (Crl(), Indirect()):
         method.check(make_task(("color",)))
         with pytest.raises(NotApplicable):

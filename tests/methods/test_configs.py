@@ -23,7 +23,7 @@ def composed(*arguments: str, benchmark: str = "genecis") -> DictConfig:
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_every_setting_of_the_class_stands_in_the_yaml_with_its_default(name: str) -> None:
+def test_every_setting_of_the_class_is_in_the_yaml_with_its_default(name: str) -> None:
     config = composed(f"method={name}")
     yaml = OmegaConf.to_container(OmegaConf.load(FOLDER / f"{name}.yaml"))
     assert isinstance(yaml, dict)

@@ -103,7 +103,7 @@ def test_no_tensor_of_queries_by_items_by_width_is_ever_made() -> None:
     assert largest.elements <= max(count * width, batch * count * rank)
 
 
-def test_u_and_v_are_told_apart() -> None:
+def test_u_and_v_are_distinguished() -> None:
     torch.manual_seed(0)
     transforms = HyperNetwork(WIDTH, Architecture(**SMALL))(unit(torch.randn(5, WIDTH)))
     network_of_equal_positions = HyperNetwork(WIDTH, Architecture(**SMALL))
@@ -116,7 +116,7 @@ def test_u_and_v_are_told_apart() -> None:
     assert torch.linalg.matrix_rank(transforms.u).min() == 3
 
 
-def test_every_query_has_its_own_transform_and_forms_are_as_asked() -> None:
+def test_every_query_has_its_own_transform_and_the_form_that_was_set() -> None:
     torch.manual_seed(0)
     query = unit(torch.randn(4, WIDTH))
     released = HyperNetwork(WIDTH, Architecture(**SMALL))(query)

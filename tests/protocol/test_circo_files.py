@@ -66,7 +66,7 @@ def test_counts(circo_folder: Path, info: Path, split: str, queries: int, refere
     assert task.query_ids == tuple(map(str, range(queries)))
 
 
-def test_val_reads_back_as_it_stands(circo_folder: Path, info: Path) -> None:
+def test_val_reads_back_unchanged(circo_folder: Path, info: Path) -> None:
     task = read(circo_folder, info, "val")
     ids = [int(Path(name).stem) for name in task.images.names]
     assert task.target is not None

@@ -47,7 +47,7 @@ def test_all_categories_together(fashioniq_annotations: Path) -> None:
 
 
 @pytest.mark.parametrize("category", fashioniq.CATEGORIES)
-def test_every_query_reads_back_as_it_stands(fashioniq_annotations: Path, category: str) -> None:
+def test_every_query_reads_back_unchanged(fashioniq_annotations: Path, category: str) -> None:
     task = read(fashioniq_annotations, category)
     joined = read(fashioniq_annotations, category, text="magiclens")
     names = [Path(name).stem for name in task.images.names]

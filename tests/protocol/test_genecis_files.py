@@ -56,7 +56,7 @@ def test_each_distinct_picture_is_encoded_once(tasks: dict[str, Task]) -> None:
 
 
 @pytest.mark.parametrize("name", genecis.TASKS)
-def test_every_template_reads_back_as_it_stands(tasks: dict[str, Task], genecis_templates: Path, name: str) -> None:
+def test_every_template_reads_back_unchanged(tasks: dict[str, Task], genecis_templates: Path, name: str) -> None:
     task = tasks[name]
     table = pictures(task)
 

@@ -132,7 +132,7 @@ def test_labelled_tables_hold_their_splits_combinations(world: Path) -> None:
         assert ("caption" in rows[0]) == (split == "train")
 
 
-def test_an_instance_is_asked_for_by_a_picture_that_is_not_in_the_gallery(world: Path) -> None:
+def test_the_query_of_an_instance_is_a_picture_that_is_not_in_the_gallery(world: Path) -> None:
     tables = {}
     for name in ("image_queries", "text_queries", "gallery"):
         with (world / f"instance/{name}.csv").open() as file:

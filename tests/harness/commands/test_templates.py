@@ -131,7 +131,7 @@ def test_a_bad_row_is_named(table: Path, change: dict, message: str) -> None:
     assert message in str(refused.value)
 
 
-def test_what_is_missing_is_told(table: Path, panoptic: Path, tmp_path: Path) -> None:
+def test_what_is_missing_is_reported(table: Path, panoptic: Path, tmp_path: Path) -> None:
     with pytest.raises(CondsimError, match="attribute_types=FILE"):
         templates.run(config(f"instances={table}"))
     with pytest.raises(CondsimError, match="nothing to make templates from"):

@@ -90,7 +90,7 @@ def test_what_is_no_fault_of_the_images_is_never_skipped(on_error: OnError | Non
         without_unusable_images(made, made.tasks[0], Backbone(), about_texts)
 
 
-def test_a_benchmark_without_the_setting_is_not_told_of_it() -> None:
+def test_a_benchmark_without_the_setting_gets_no_hint_to_it() -> None:
     made, backbone = benchmark(None), Backbone({"b"})
     with pytest.raises(UnusableRowsError) as caught:
         without_unusable_images(made, made.tasks[0], backbone, error_of(backbone, made))

@@ -104,7 +104,7 @@ def test_pairing_finds_what_separate_intervals_hide() -> None:
     assert result.best == ("better",)
 
 
-def test_many_runs_can_still_be_told_apart() -> None:
+def test_many_runs_can_still_be_separated() -> None:
     # 300 pairs: 10,000 permutations could not bring any of them below 0.03 after Holm's correction.
     rng = np.random.default_rng(4)
     values = {f"run {i}": (rng.random(400) < 0.3).astype(float) for i in range(24)} | {"winner": np.ones(400)}

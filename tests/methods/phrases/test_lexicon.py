@@ -49,7 +49,7 @@ def test_the_lexicon_has_values_for_the_attributes_of_the_rendered_world() -> No
 
 
 @pytest.mark.parametrize("section", ["common", "shapes"])
-def test_no_value_stands_twice_under_a_condition(section: str) -> None:
+def test_no_value_is_listed_twice_under_a_condition(section: str) -> None:
     for values in read_sections(LEXICON)[section].values():
         assert max(Counter(value.casefold() for value in values).values()) == 1
 

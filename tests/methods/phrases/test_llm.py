@@ -71,7 +71,7 @@ def phrases(endpoint: FakeEndpoint, waits: list[float], tmp_path: Path) -> Calla
     return make
 
 
-def test_an_answer_is_asked_for_once_and_kept_with_model_prompt_and_date(
+def test_an_answer_is_requested_once_and_stored_with_model_prompt_and_date(
     endpoint: FakeEndpoint, phrases: Callable[..., LLMPhrases], tmp_path: Path
 ) -> None:
     expected = tuple(f"value {i}" for i in range(12))
@@ -143,7 +143,7 @@ def test_an_endpoint_that_stays_down_is_given_up_with_its_last_words(
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404])
-def test_a_refusal_is_told_at_once(
+def test_a_refusal_is_reported_at_once(
     endpoint: FakeEndpoint, phrases: Callable[..., LLMPhrases], waits: list[float], status: int
 ) -> None:
     endpoint.replies = [(status, {}, '{"error": {"message": "no such model"}}')]
@@ -153,7 +153,7 @@ def test_a_refusal_is_told_at_once(
     assert not waits
 
 
-def test_an_answer_that_does_not_come_in_time_is_asked_for_again(
+def test_an_answer_that_does_not_come_in_time_is_requested_again(
     endpoint: FakeEndpoint, phrases: Callable[..., LLMPhrases], waits: list[float]
 ) -> None:
     release = threading.Event()
@@ -187,7 +187,7 @@ def test_a_broken_connection_is_tried_again_and_nobody_listening_is_an_error(
     "nonsense",
     [(200, {}, "<html>"), (200, {}, '{"choices": []}'), chat(None), chat("I cannot."), chat('["red"]'), chat("[]")],
 )
-def test_nonsense_is_asked_for_again_and_never_kept(
+def test_nonsense_is_requested_again_and_never_stored(
     endpoint: FakeEndpoint, phrases: Callable[..., LLMPhrases], waits: list[float], nonsense: str
 ) -> None:
     endpoint.replies = [nonsense, chat(GOOD)]
@@ -209,7 +209,7 @@ def test_a_missing_key_is_named_and_none_may_be_needed(
     assert endpoint.requests[0]["key"] is None
 
 
-def test_a_task_of_sentences_is_not_asked_about(endpoint: FakeEndpoint, phrases: Callable[..., LLMPhrases]) -> None:
+def test_a_task_of_sentences_sends_no_request(endpoint: FakeEndpoint, phrases: Callable[..., LLMPhrases]) -> None:
     task = make_task(*[(f"sentence {i}",) for i in range(4)])
     with pytest.raises(NotApplicable, match="max_conditions"):
         Clay(phrases=phrases(max_conditions=3)).check(task)

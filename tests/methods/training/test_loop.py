@@ -116,7 +116,7 @@ def test_it_stops_when_validation_gets_no_better_and_keeps_the_best_weights(tmp_
     torch.testing.assert_close(fitted.state["weight"], seen[1])
 
 
-def test_a_finished_training_that_is_asked_for_again_runs_no_step(tmp_path: Path) -> None:
+def test_a_finished_training_that_starts_again_runs_no_step(tmp_path: Path) -> None:
     model = linear()
     first = fit(model, square(model), Batches([9], [1], 4, 0), recipe(), tmp_path / "state")
     again = fit(

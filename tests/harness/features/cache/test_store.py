@@ -169,7 +169,7 @@ def test_features_that_are_not_finite_are_refused_by_name_and_the_rest_kept(tmp_
     assert fetch(tmp_path, texts)[1] == [2, 5]
 
 
-def test_faults_of_the_encoder_are_told_after_everything_else_is_kept(tmp_path: Path) -> None:
+def test_faults_of_the_encoder_are_reported_after_all_else_is_stored(tmp_path: Path) -> None:
     texts = [f"text {i}" for i in range(30)]
 
     def encode(rows: NDArray[np.int64]) -> Generator[Encoded, None, None]:
@@ -223,7 +223,7 @@ def keys(
     return FeatureStore(store).image_keys(table).keys
 
 
-def test_renamed_moved_and_copied_images_have_the_key_they_had(tmp_path: Path, pictures: Path) -> None:
+def test_renamed_moved_and_copied_images_keep_their_key(tmp_path: Path, pictures: Path) -> None:
     before = keys(tmp_path, pictures, "a.png", "b.png", "sub/c.png")
     assert len(set(before)) == 3
     (pictures / "a.png").rename(pictures / "renamed.png")
@@ -361,7 +361,7 @@ def test_features_lie_under_the_backbones_name(tmp_path: Path) -> None:
     assert len(FeatureTable(identity.parent / "text", WIDTH, IDENTITY)) == 1
 
 
-def test_a_fault_is_told_of_every_row_that_holds_the_same(tmp_path: Path) -> None:
+def test_a_fault_is_reported_for_every_row_with_the_same_file(tmp_path: Path) -> None:
     def fails(rows: NDArray[np.int64]) -> Generator[Encoded, None, None]:
         yield Encoded(rows[:0], np.zeros((0, 0), np.float32), {int(row): "does not decode" for row in rows})
 

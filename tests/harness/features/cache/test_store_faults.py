@@ -231,7 +231,7 @@ def test_a_process_killed_while_it_holds_the_lock_blocks_nobody(tmp_path: Path) 
     assert fetch(tmp_path / "f").tobytes() == FEATURES.tobytes()
 
 
-def test_any_flipped_byte_is_noticed_named_and_mended(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_any_flipped_byte_is_noticed_named_and_repaired(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rng = random.Random(5)
     fetch(tmp_path)
     noticed = 0
@@ -264,7 +264,7 @@ def test_a_flipped_byte_of_a_feature_costs_that_one_row(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("keep", [0, 1, 7, 8, 50, 0.3, 0.9, -1])
-def test_a_truncated_file_is_noticed_and_mended(
+def test_a_truncated_file_is_noticed_and_repaired(
     tmp_path: Path, keep: float, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fetch(tmp_path)
