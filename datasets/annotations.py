@@ -112,11 +112,15 @@ def keep_some(
 
 
 def read_each_line(
-    path: Path, what: str, read: Callable[[int, str], Read], on_error: Handling
+    path: Path, what: str, read: Callable[[str, str], Read], on_error: Handling
 ) -> tuple[list[Read], tuple[str, ...]]:
-    """``keep_valid`` of the lines of a text file that are not blank. Raises CondsimError if no line is left."""
-    raws = [line for line in read_text(path, what).splitlines() if line.strip()]
-    lines, skipped = keep_valid(raws, read, on_error)
+    """``read(where, line)`` of the lines of a text file that are not blank, and one message per line that is left out.
+
+    ``where`` is file and number, from 1, for messages. Raises CondsimError if no line is left, else as ``keep_valid``.
+    """
+    numbered = enumerate(read_text(path, what).splitlines(), 1)
+    raws = [(f"{path}: line {number}", line) for number, line in numbered if line.strip()]
+    lines, skipped = keep_valid(raws, lambda _, raw: read(*raw), on_error)
     if not lines:
         raise CondsimError(
             f"{path}: there is no line to use (expected {what})" + (f"; {skipped[0]}" if skipped else "")

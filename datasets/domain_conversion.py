@@ -145,10 +145,9 @@ def list_file(folder: Path, dataset: Dataset, names: Sequence[str]) -> Path:
 def read_list_file(path: Path, dataset: Dataset, on_error: OnError = "raise") -> tuple[list[Listed], tuple[str, ...]]:
     """The lines in file order, and one message for each that is left out."""
     known = [domain.listed for domain in dataset.domains]
-    first: dict[str, int] = {}
+    first: dict[str, str] = {}
 
-    def read(i: int, raw: str) -> Listed:
-        where = f"{path}: line {i + 1}"
+    def read(where: str, raw: str) -> Listed:
         cells = raw.split()
         if len(cells) == 2 and cells[1].isascii() and cells[1].isdigit():
             thousands, of_imagenet = divmod(int(cells[1]), 1000)
@@ -163,8 +162,8 @@ def read_list_file(path: Path, dataset: Dataset, on_error: OnError = "raise") ->
         image = relative_file(image, where).partition("/")[2]
         if not image:
             raise CondsimError(f"{where}: expected a path with the dataset's folder before it, found {cells[0]!a}")
-        if first.setdefault(image, i) != i:
-            raise CondsimError(f"{where}: {image} is in line {first[image] + 1} already")
+        if (earlier := first.setdefault(image, where)) != where:
+            raise CondsimError(f"{where}: {image} is in {earlier.removeprefix(f'{path}: ')} already")
         return Listed(image, domain, label)
 
     return read_each_line(path, ROWS, read, on_error)

@@ -58,12 +58,12 @@ def load(
         positives.setdefault((line.instance, line.text), []).append(line.image)
     lines, unusable = read_lines(queries_path, on_error)
 
-    def read(i: int, query: Line) -> Line:
+    def read(_: int, query: Line) -> Line:
         if query.instance not in entries:
-            raise CondsimError(f"{queries_path}: query {i}: {folder / DATABASE} has no image of {query.instance!a}")
+            raise CondsimError(f"{queries_path}: {query.image}: {folder / DATABASE} has no image of {query.instance!a}")
         if (query.instance, query.text) not in positives:
             raise CondsimError(
-                f"{queries_path}: query {i}: {folder / DATABASE} has no image of {query.instance!a} with the text "
+                f"{queries_path}: {query.image}: {folder / DATABASE} has no image of {query.instance!a} with the text "
                 f"{query.text!a}, so it has no positive"
             )
         return query
@@ -97,8 +97,7 @@ def load(
 def read_lines(path: Path, on_error: OnError = "raise") -> tuple[list[Line], tuple[str, ...]]:
     """The lines of a list in file order, and one message for each that is left out."""
 
-    def read(i: int, raw: str) -> Line:
-        where = f"{path}: line {i + 1}"
+    def read(where: str, raw: str) -> Line:
         cells = [cell.strip() for cell in raw.split(",")]  # the released code splits so, quotes are letters
         if len(cells) != 3:
             raise CondsimError(f"{where}: expected path,text,instance, found {len(cells)} cells")

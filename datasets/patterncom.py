@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from condsim.datasets.annotations import keep_some, read_each_line, shown
+from condsim.datasets.annotations import read_each_line, shown
 from condsim.datasets.grouping import composed
 from condsim.datasets.image_files import folder_of, image_folder, index_below, inner, moved, with_files
 from condsim.harness.errors import CondsimError, require_one_of
@@ -93,14 +93,19 @@ def load(
     return Benchmark(name, found, headlines=headlines, on_error=on_error, notes=notes)
 
 
-def read_lines(path: Path, on_error: OnError = "raise") -> tuple[list[Line], tuple[str, ...]]:
-    def read(i: int, raw: str) -> Line:
-        where = f"{path}: line {i + 1}"
+def read_lines(
+    path: Path, rows: Mapping[str, int], root: Path, on_error: OnError
+) -> tuple[list[Line], tuple[str, ...]]:
+    """The lines whose image is in the gallery, ``rows``, of the folder ``root``, and one message for each other one."""
+
+    def read(where: str, raw: str) -> Line:
         cells = [cell.strip() for cell in raw.split(",")]
         if len(cells) != 3 or not all(cells):
             raise CondsimError(f"{where}: expected filename,attribute,value, found {shown(raw)}")
         if "/" in cells[0] or (unusable_character(raw) is not None):
             raise CondsimError(f"{where}: expected the name of an image file, found {shown(cells[0])}")
+        if cells[0] not in rows:
+            raise CondsimError(f"{where}: the image {cells[0]} is not in the gallery ({root})")
         return Line(*cells)
 
     return read_each_line(path, ROWS, read, on_error)
@@ -115,14 +120,7 @@ def _task(
     metrics: Sequence[str],
     on_error: OnError,
 ) -> Task:
-    lines, skipped = read_lines(path, on_error)
-
-    def read(i: int, line: Line) -> Line:
-        if line.image not in rows:
-            raise CondsimError(f"{path}: line {i + 1}: the image {line.image} is not in the gallery ({images.root})")
-        return line
-
-    lines, absent = keep_some(lines, read, on_error, path)
+    lines, skipped = read_lines(path, rows, images.root, on_error)
     values: dict[tuple[str, str], dict[str, None]] = {}
     for line in lines:
         values.setdefault(_asked(line), {})[line.value] = None
@@ -146,7 +144,7 @@ def _task(
         metrics=tuple(metrics),
         gallery=np.arange(len(images), dtype=np.int64),
         query_ids=tuple(f"{line.image} {value}" for line, value in queries),
-        skipped=(*skipped, *absent),
+        skipped=skipped,
     )
 
 

@@ -55,17 +55,15 @@ def load(
     def task(condition: str) -> Task:
         path = folder / "tripletlists" / f"{condition}_tripletlist_{split}.txt"
 
-        def read(i: int, raw: str) -> tuple[int, int, int]:
+        def read(where: str, raw: str) -> tuple[int, int, int]:
             cells = raw.split()
             rows = [int(cell) for cell in cells if cell.isascii() and cell.isdigit() and len(cell) < 12]
             if len(cells) != 3 or len(rows) != 3:
-                raise CondsimError(
-                    f"{path}: line {i + 1}: expected three numbers, anchor far close, found {shown(raw)}"
-                )
+                raise CondsimError(f"{where}: expected three numbers, anchor far close, found {shown(raw)}")
             if max(rows) >= len(files):
-                raise CondsimError(f"{path}: line {i + 1}: it names image {max(rows)}, but {listing} has {len(files)}")
+                raise CondsimError(f"{where}: it names image {max(rows)}, but {listing} has {len(files)}")
             if rows[1] == rows[2]:
-                raise CondsimError(f"{path}: line {i + 1}: both candidates are image {rows[1]}")
+                raise CondsimError(f"{where}: both candidates are image {rows[1]}")
             return rows[0], rows[1], rows[2]
 
         triplets, skipped = read_each_line(path, "lines of three numbers, anchor far close", read, on_error)

@@ -409,8 +409,8 @@ def test_zappos_ranks_the_close_shoe_against_the_far_one(tmp_path: Path) -> None
     assert len(heel.images) == 4, "an image that no triplet names is not read"
     assert files.load(conditions={"heel": "heels"}).tasks[3].conditions == (("heels",),)
     for line, message in (("4 0 9", "names image 9"), ("4 0", "expected three numbers"), ("4 2 2", "both candidates")):
-        files.lists["heel"].write_text(f"4 0 3\n{line}\n")
-        with pytest.raises(CondsimError, match=f"line 2: .*{message}"):
+        files.lists["heel"].write_text(f"4 0 3\n\n{line}\n")
+        with pytest.raises(CondsimError, match=f"line 3: .*{message}"):
             files.load()
         assert len(files.load(on_error="skip").tasks[3]) == 1
     with pytest.raises(CondsimError, match="Did you mean 'heel'"):
