@@ -63,19 +63,19 @@ def read_instances(path: Path) -> list[Instance]:
     """Read a JSON list in VAW's format, or a .csv or .parquet table with ``COLUMNS`` (attributes separated by ";")."""
     what = "instances with attributes: VAW's JSON, or a table"
     if path.suffix.lower() == ".json":
-        entries = read_list(path, what)
+        entries = {f"{path}: entry {i}": raw for i, raw in enumerate(read_list(path, what))}
     else:
         frame = read_frame(path, what, COLUMNS)
-        records = frame[list(COLUMNS)].to_dict("records")
-        entries = [_entry_of_row(row, f"{path}: entry {number}") for number, row in enumerate(records)]
+        rows = {f"{path}: row {i}": row for i, row in enumerate(frame[list(COLUMNS)].to_dict("records"), 1)}
+        entries = {where: _entry_of_row(row, where) for where, row in rows.items()}
     instances = []
-    for number, raw in enumerate(entries):
-        entry = validate(AttributeEntry, raw, f"{path}: entry {number}")
+    for where, raw in entries.items():
+        entry = validate(AttributeEntry, raw, where)
         positive, negative = frozenset(entry.positive_attributes), frozenset(entry.negative_attributes)
         if both := sorted(positive & negative):
-            raise CondsimError(f"{path}: entry {number}: {both[0]!r} is both a positive and a negative attribute")
+            raise CondsimError(f"{where}: {both[0]!r} is both a positive and a negative attribute")
         if min(entry.instance_bbox[2:]) <= 0:
-            raise CondsimError(f"{path}: entry {number}: the box (x, y, w, h) has no area: {entry.instance_bbox}")
+            raise CondsimError(f"{where}: the box (x, y, w, h) has no area: {entry.instance_bbox}")
         item = {"image_id": entry.image_id, "instance_bbox": entry.instance_bbox}
         instances.append(Instance(item, entry.image_id, entry.object_name, positive, negative))
     return instances

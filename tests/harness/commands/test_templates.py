@@ -114,10 +114,10 @@ def test_object_templates_from_panoptic_annotations(panoptic: Path, tmp_path: Pa
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"w": 0}, "entry 3: the box (x, y, w, h) has no area"),
-        ({"h": "tall"}, "entry 3: instance_bbox"),
-        ({"category": ""}, "entry 3: object_name"),
-        ({"image_id": "../3"}, "entry 3: image_id"),
+        ({"w": 0}, "row 4: the box (x, y, w, h) has no area"),
+        ({"h": "tall"}, "row 4: instance_bbox"),
+        ({"category": ""}, "row 4: object_name"),
+        ({"image_id": "../3"}, "row 4: image_id"),
         ({"negative": "red;green"}, "is both a positive and a negative attribute"),
     ],
 )
