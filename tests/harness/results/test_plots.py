@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -60,7 +61,8 @@ def test_a_filter_chooses_runs_and_the_metric(results_folder: Path) -> None:
 def test_names_with_markup_are_letters_and_long_ones_leave_room_for_the_drawing(tmp_path: Path) -> None:
     hostile = r"$\frac{1}$ </text><script>"
     long = {"checkpoint": "results/checkpoints/query_adaptive-e47406ed1e15.safetensors", "feedforward": 8}
-    methods = (*((hostile, 0.5 * rank, {"rank": rank}) for rank in (1, 2, 3)), ("trained", 0.5, long))
+    swept: list[tuple[str, float, dict[str, Any]]] = [(hostile, 0.5 * rank, {"rank": rank}) for rank in (1, 2, 3)]
+    methods = (*swept, ("trained", 0.5, long))
     results = make_results(tmp_path / "results", queries=10, methods=methods)
     written = write_plots(Results(results).chosen(), tmp_path / "plots", ["svg"])
     assert {path.parent for path in written} == {tmp_path / "plots"}
