@@ -31,6 +31,8 @@ def require_settings(config: Mapping[str, Any], name: str) -> None:
         return
     prefix = f"{name}." if name else ""
     made_by = _located(target, f"{prefix}_target_")
+    if absent := getattr(made_by, "__abstractmethods__", None):
+        raise CondsimError(f"{prefix}_target_={target}: the class has no method {min(absent)} (docs/adding.md)")
     try:
         known = inspect.signature(made_by).parameters
     except (TypeError, ValueError):  # it does not say what it takes

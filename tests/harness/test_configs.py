@@ -44,6 +44,10 @@ class ByLength(OneVector):
         return queries.text
 
 
+class Unfinished(OneVector):
+    pass
+
+
 class Plain:
     name = "plain"
     width = 3
@@ -54,6 +58,11 @@ def load():
 """
 OWN = "lengthy_u"
 WRONG_TARGETS: dict[str, tuple[str, dict[str, object], str]] = {
+    "unfinished class": (
+        "method",
+        {"_target_": f"{OWN}.Unfinished"},
+        r"^method\._target_=lengthy_u\.Unfinished: the class has no method embed",
+    ),
     "misspelt class": (
         "method",
         {"_target_": f"{OWN}.ByLenght"},
