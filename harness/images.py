@@ -5,14 +5,14 @@ from __future__ import annotations
 import io
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from enum import IntFlag
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
-from condsim.harness.errors import CondsimError
+from condsim.harness.errors import CondsimError, UnusableRowsError
 from condsim.harness.hashing import digest
 from condsim.harness.task import ImageTable
 
@@ -100,6 +100,21 @@ def picture_of(table: ImageTable, row: int) -> Picture:
         return read_picture(table, row)[0]
     except CondsimError as error:
         raise CondsimError(f"{table.path(row)}: {error}") from None
+
+
+def pictures_of(table: ImageTable) -> Iterator[Picture]:
+    """The picture of each row in order, cropped as its benchmark crops it.
+
+    Raises UnusableRowsError after the last one for all that cannot be read: `benchmark.on_error=skip` leaves them out.
+    """
+    faults = {}
+    for row in range(len(table)):
+        try:
+            yield read_picture(table, row)[0]
+        except CondsimError as error:
+            faults[row] = str(error)
+    if faults:
+        raise UnusableRowsError(len(table), faults, lambda row: str(table.path(row)))
 
 
 def read_picture(table: ImageTable, row: int, expected: bytes | None = None) -> tuple[Picture, ImageNote]:

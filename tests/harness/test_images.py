@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from condsim.harness.errors import CondsimError
+from condsim.harness.errors import CondsimError, UnusableRowsError
 from condsim.harness.images import (
     ImageNote,
     crop_box,
@@ -24,6 +24,7 @@ from condsim.harness.images import (
     decode,
     pad_to_square,
     picture_of,
+    pictures_of,
 )
 from condsim.harness.task import ImageTable
 
@@ -168,6 +169,10 @@ def test_the_picture_of_a_row_is_cropped_where_the_row_has_a_box(tmp_path: Path)
     np.testing.assert_array_equal(np.asarray(picture_of(table, 1)), np.asarray(picture))
     with pytest.raises(CondsimError, match=r"absent\.png: No such file"):
         picture_of(table, 2)
+    pictures = pictures_of(table)
+    assert [next(pictures).size for _ in range(2)] == [(5, 6), (12, 10)]
+    with pytest.raises(UnusableRowsError, match=r"1 of 3 rows .*\n.*absent\.png: No such file"):
+        next(pictures)
 
 
 def test_a_plain_crop_is_black_outside_the_picture() -> None:
