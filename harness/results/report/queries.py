@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from condsim.harness.cores import available_cores
 from condsim.harness.errors import CondsimError
 from condsim.harness.progress import track
 from condsim.harness.results.breakdown import informative_order, query_condition, wins
@@ -22,7 +25,13 @@ from condsim.harness.task import ImageTable, Rows, Task
 RELEVANT_SHOWN = 3
 SHELF = "queries 1"
 """Part of what kept queries are valid for: change it whenever their choice or form changes."""
+AT_ONCE = 64
+"""Queries of which the thumbnails are made at once, on all cores."""
+PER_JOB = 16
+"""Thumbnails that a thread makes at once."""
 PictureEntry = tuple[str, str | None, str]
+PictureKey = tuple[str, str, bytes]
+"""(root of the table, name, bytes of the box)"""
 
 
 @dataclass
@@ -36,17 +45,27 @@ class Pictures:
     entries: list[PictureEntry] = field(default_factory=list)
     spent: int = 0
     missing: int = 0
-    _index: dict[tuple[str, str, bytes], int] = field(default_factory=dict)
+    _ready: dict[PictureKey, PictureEntry] = field(default_factory=dict)
+    _index: dict[PictureKey, int] = field(default_factory=dict)
+
+    def make(self, wanted: Iterable[tuple[ImageTable, Sequence[int]]]) -> None:
+        """Make the thumbnails of these rows of tables, on all cores. None is added yet."""
+        new = {
+            key: (table, row)
+            for table, rows in wanted
+            for key, row in zip(_keys(table, rows), rows, strict=True)
+            if key not in self._ready
+        }
+        jobs = [[*new.values()][start : start + PER_JOB] for start in range(0, len(new), PER_JOB)]
+        with ThreadPoolExecutor(min(4, available_cores())) as pool:  # the decoder and the encoder release Python's lock
+            made = pool.map(lambda job: [self._entry(*each) for each in job], jobs)
+            self._ready.update(zip(new, chain.from_iterable(made), strict=True))
 
     def add(self, table: ImageTable, rows: Sequence[int]) -> list[int] | None:
-        """Indices into ``entries``, new pictures added; None, with nothing added, where they are over the budget."""
-        new: dict[tuple[str, str, bytes], PictureEntry] = {}
-        boxes = [b"" if table.boxes is None else table.boxes[row].tobytes() for row in rows]
-        keys = [(str(table.root), table.names[row], box) for row, box in zip(rows, boxes, strict=True)]
-        for key, row in zip(keys, rows, strict=True):
-            if key not in self._index and key not in new:
-                digest = thumbnail_key(table, row, self.side)
-                new[key] = (table.names[row], self.made.get(digest) or thumbnail_uri(table, row, self.side), digest)
+        """Indices into ``entries`` of pictures that ``make`` has made, new ones added; None, with nothing added, where
+        they are over the budget."""
+        keys = _keys(table, rows)
+        new = {key: self._ready[key] for key in keys if key not in self._index}
         cost = sum(len(json.dumps(name)) + len(uri or "") + len(key) + 11 for name, uri, key in new.values())
         if self.spent + cost > self.budget:
             return None
@@ -56,6 +75,20 @@ class Pictures:
             self.entries.append(entry)
             self.missing += entry[1] is None
         return [self._index[key] for key in keys]
+
+    def _entry(self, table: ImageTable, row: int) -> PictureEntry:
+        name = table.names[row]
+        try:
+            content = table.path(row).read_bytes()
+        except (OSError, ValueError):  # a name that no file can have
+            return name, None, ""
+        key = thumbnail_key(table, row, self.side, content)
+        return name, self.made.get(key) or thumbnail_uri(table, row, self.side, content), key
+
+
+def _keys(table: ImageTable, rows: Sequence[int]) -> list[PictureKey]:
+    root = str(table.root)
+    return [(root, table.names[row], b"" if table.boxes is None else table.boxes[row].tobytes()) for row in rows]
 
 
 def queries_page(
@@ -81,7 +114,9 @@ def queries_page(
     ]
     full = False
     with track(len(waiting), "pictures of the report") as advance:
-        for images, shelf, entry in waiting:
+        for place, (images, shelf, entry) in enumerate(waiting):
+            if place % AT_ONCE == 0:
+                pictures.make((table, [*chain(*_rows(own))]) for table, _, own in waiting[place : place + AT_ONCE])
             shown = _with_pictures(entry, images, pictures)
             if shown is None:
                 full = True
@@ -141,10 +176,15 @@ def _entry(
     }
 
 
+def _rows(entry: dict[str, Any]) -> list[list[int]]:
+    """Rows of the image table: of the reference, of the relevant candidates, and of each run's best candidates."""
+    return [entry["reference"], entry["relevant"], *entry["top"]]
+
+
 def _with_pictures(entry: dict[str, Any], images: ImageTable, pictures: Pictures) -> dict[str, Any] | None:
     """``entry`` with places in ``pictures`` instead of rows of ``images``; None where they are over the budget."""
-    rows = [entry["reference"], entry["relevant"], *entry["top"]]
-    indices = pictures.add(images, [row for own in rows for row in own])
+    rows = _rows(entry)
+    indices = pictures.add(images, [*chain(*rows)])
     if indices is None:
         return None
     places = iter(indices)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import base64
 import io
 import json
-import os
 import re
 from pathlib import Path
 
 import PIL
 from PIL import Image
 
-from condsim.harness.hashing import digest, digest_now
+from condsim.harness.hashing import digest
 from condsim.harness.images import Picture, crop_by_rule, in_eight_bits
 from condsim.harness.task import ImageTable
 
@@ -23,15 +22,11 @@ DATA = '<script type="application/json" id="data">'
 _URI = re.compile("data:image/webp;base64,[A-Za-z0-9+/=]+")
 
 
-def thumbnail_key(table: ImageTable, row: int, side: int) -> str:
-    """A digest of all that the thumbnail depends on; "" where the file cannot be read."""
-    try:
-        content = digest_now(os.path.join(table.root, table.file(table.names[row])))
-    except (OSError, ValueError):  # a name that no file can have
-        return ""
+def thumbnail_key(table: ImageTable, row: int, side: int, content: bytes) -> str:
+    """A digest of all that the thumbnail depends on. ``content``: the bytes of the file."""
     box = b"" if table.boxes is None else table.boxes[row].tobytes()
     rule = repr((RULE, side, table.crop, table.dilation) if box else (RULE, side)).encode()
-    return base64.b64encode(digest(content + digest(rule) + box)).decode("ascii").rstrip("=")
+    return base64.b64encode(digest(digest(content) + digest(rule) + box)).decode("ascii").rstrip("=")
 
 
 def thumbnails_of(page: Path) -> dict[str, str]:
@@ -47,9 +42,9 @@ def thumbnails_of(page: Path) -> dict[str, str]:
         return {}
 
 
-def thumbnail_uri(table: ImageTable, row: int, side: int) -> str | None:
+def thumbnail_uri(table: ImageTable, row: int, side: int, content: bytes | None = None) -> str | None:
     """``thumbnail`` as a data URI."""
-    picture = thumbnail(table, row, side)
+    picture = thumbnail(table, row, side, content)
     if picture is None:
         return None
     out = io.BytesIO()
@@ -57,11 +52,14 @@ def thumbnail_uri(table: ImageTable, row: int, side: int) -> str | None:
     return "data:image/webp;base64," + base64.b64encode(out.getvalue()).decode("ascii")
 
 
-def thumbnail(table: ImageTable, row: int, side: int) -> Picture | None:
-    """The picture at most ``side`` pixels wide and high; None where it is missing or does not decode."""
+def thumbnail(table: ImageTable, row: int, side: int, content: bytes | None = None) -> Picture | None:
+    """The picture at most ``side`` pixels wide and high; None where it is missing or does not decode.
+
+    ``content``: the bytes of the file; None: it is read now.
+    """
     box = None if table.boxes is None else table.boxes[row]
     try:
-        with Image.open(table.path(row)) as opened:
+        with Image.open(table.path(row) if content is None else io.BytesIO(content)) as opened:
             if box is None or box[0] != box[0]:
                 opened.draft("RGB", (2 * side, 2 * side))  # a JPEG decodes at a part of its size, much sooner
                 opened.load()

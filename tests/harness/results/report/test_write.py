@@ -256,9 +256,9 @@ def test_thumbnails_of_the_report_that_is_replaced_are_used_while_they_are_right
     results = Results(make_results(tmp_path / "results", queries=4, methods=two, pictures=True))
     made: list[str] = []
 
-    def make(table: ImageTable, row: int, side: int) -> str | None:
+    def make(table: ImageTable, row: int, side: int, content: bytes) -> str | None:
         made.append(table.names[row])
-        return thumbnail_uri(table, row, side)
+        return thumbnail_uri(table, row, side, content)
 
     monkeypatch.setattr(queries, "thumbnail_uri", make)
 
