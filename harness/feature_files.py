@@ -146,7 +146,11 @@ class PublishedFeatures:
     @cached_property
     def parts(self) -> Parts | None:
         """The first of the files, where it is a folder of parts."""
-        return read_parts(self._paths[0]) if is_parts(self._paths[0]) else None
+        if not is_parts(self._paths[0]):
+            return None
+        parts = read_parts(self._paths[0])
+        self._report_zero([parts.names[row] for row in parts.zero], len(parts))
+        return parts
 
     def after_parts(self) -> PublishedFeatures | None:
         """The files after ``parts``; None if there is none."""
@@ -173,13 +177,13 @@ class PublishedFeatures:
         zero, not_finite = _zero_and_not_finite(features)
         if faults := dict.fromkeys(not_finite, "its features contain NaN or infinity"):
             raise UnusableRowsError(len(names), faults, describe, f"as read from {self}", skippable=False)
-        if unreported := [names[row] for row in zero if names[row] not in self._zero]:
-            self._zero.update(unreported)
-            warn(
-                f"{self}: {len(unreported):,} of {len(names):,} vectors are zero, so their similarity to everything is "
-                f"0: {first_of(map(repr, unreported))}"
-            )
+        self._report_zero([names[row] for row in zero], len(names))
         return features
+
+    def _report_zero(self, names: Sequence[str], total: int) -> None:
+        if unreported := [name for name in names if name not in self._zero]:
+            self._zero.update(unreported)
+            warn_of_zero(self, unreported, total)
 
     def _places(self, names: Sequence[str], describe: Callable[[int], str]) -> Tensor:
         """int64 [len(names)] rows of all the files, one after another."""
@@ -228,6 +232,14 @@ class PublishedFeatures:
             clean = self._clean(name)
             places[clean] = _AMBIGUOUS if clean in places else i
         return places
+
+
+def warn_of_zero(source: object, names: Sequence[str], total: int) -> None:
+    """Warn of the vectors ``names`` of ``source`` that are all zeros, of ``total`` vectors."""
+    warn(
+        f"{source}: {len(names):,} of {total:,} vectors are zero, so their similarity to everything is 0: "
+        f"{first_of(map(repr, names))}"
+    )
 
 
 def read_names(path: Path) -> NameList:

@@ -2,7 +2,7 @@
 
     part-00000.npy, part-00001.npy, ...   [n, D] float16 or float32
     names.arrow                           the items' names, one column "name" (Arrow IPC, read where it is)
-    manifest.json                         rows, width, type and the parts in order
+    manifest.json                         rows, width, type, the parts in order; the rows of zeros, if any
 
 The order of the items is that of the parts. Nothing is looked up by name, and no Python object is made per item.
 """
@@ -46,6 +46,8 @@ class Parts:
     sizes: tuple[int, ...]
     """Items of each file; all but the last are multiples of ``GRAIN``."""
     width: int
+    zero: tuple[int, ...] = ()
+    """Rows whose features are all zeros, as far as the manifest lists them."""
 
     def __len__(self) -> int:
         return sum(self.sizes)
@@ -91,7 +93,10 @@ def read_parts(folder: Path) -> Parts:
             raise CondsimError(f"{path}: schema {manifest['schema']!r}, expected {_SCHEMA}; {_HOW}")
         files = tuple(str(part["file"]) for part in manifest["parts"])
         sizes = tuple(int(part["rows"]) for part in manifest["parts"])
-        parts = Parts(folder, files, sizes, int(manifest["width"]))
+        zero = tuple(int(row) for row in manifest.get("zero", ()))
+        if zero and not 0 <= min(zero) <= max(zero) < sum(sizes):
+            raise ValueError(f"zero: a row is not among the {sum(sizes):,} rows")
+        parts = Parts(folder, files, sizes, int(manifest["width"]), zero)
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise CondsimError(f"{path}: not the manifest of a gallery in parts ({error!r}); {_HOW}") from None
     for i, (file, size) in enumerate(zip(files, sizes, strict=True)):
@@ -151,7 +156,7 @@ def write_parts(
     with atomic_folder(folder) as scratch:
         names = NameWriter(scratch / NAMES)
         try:
-            sizes, width = _write_features(scratch, blocks, names, np.dtype(dtype), rows_per_part)
+            sizes, width, zero = _write_features(scratch, blocks, names, np.dtype(dtype), rows_per_part)
         finally:
             names.close()
         if not sizes:
@@ -162,7 +167,7 @@ def write_parts(
             "width": width,
             "dtype": dtype,
             "parts": [{"file": _file(i), "rows": size} for i, size in enumerate(sizes)],
-        }
+        } | ({"zero": zero} if zero else {})
         (scratch / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
     return read_parts(folder)
 
@@ -173,9 +178,10 @@ def _write_features(
     names: NameWriter,
     dtype: np.dtype[Any],
     rows_per_part: int,
-) -> tuple[list[int], int]:
-    """The rows of each part, and the width."""
+) -> tuple[list[int], int, list[int]]:
+    """The number of rows of each part, the width, and the rows that are all zeros."""
     sizes: list[int] = []
+    zero: list[int] = []
     width = row = 0
     for block_names, values in blocks:
         given = np.asarray(values)
@@ -192,6 +198,8 @@ def _write_features(
             raise CondsimError(
                 f"row {row + bad} ({block_names[bad]}): its features contain NaN, infinity or a number beyond {dtype}"
             )
+        starts_with_zero = np.flatnonzero((features[:, :1] == 0).all(axis=1))
+        zero += (row + starts_with_zero[~features[starts_with_zero].any(axis=1)]).tolist()
         names.write(block_names)
         done = 0
         while done < len(features):
@@ -207,7 +215,7 @@ def _write_features(
     for i, size in enumerate(sizes):
         with (folder / _file(i)).open("r+b") as file:
             file.write(_header(dtype, (size, width)))
-    return sizes, width
+    return sizes, width, zero
 
 
 def _file(part: int) -> str:

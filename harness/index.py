@@ -17,6 +17,7 @@ from condsim.harness.configs import make, make_once, plain
 from condsim.harness.console import warn
 from condsim.harness.engine.engine import Engine
 from condsim.harness.errors import CondsimError, did_you_mean, first_lines, nearest_id
+from condsim.harness.feature_files import warn_of_zero
 from condsim.harness.gallery_parts import is_parts, read_parts
 from condsim.harness.json_files import read_text
 from condsim.harness.method import Method
@@ -174,6 +175,8 @@ class Index:
                     f"{self.root} has features of width {parts.width}, but {self.backbone.name} of "
                     f"{self.backbone.width}: choose the backbone that made them"
                 )
+            if parts.zero:
+                warn_of_zero(self.root, [parts.names[row] for row in parts.zero], len(parts))
             pictures = Pictures(ImageTable(self.root, parts.names), torch.zeros(0, parts.width), {}, parts)
             return Searcher(self.backbone, pictures, self._train, self._engine)
         if table is None:

@@ -86,6 +86,7 @@ def test_a_folder_that_is_not_what_its_manifest_says_is_refused(tmp_path: Path) 
         (changed(parts=sizes), "part-00001.npy has 3 rows. All parts but the last need a multiple of 2"),
         (changed(parts=manifest["parts"][:2]), "8 rows of features, but 11 names"),
         (changed(parts=[]), "no parts"),
+        (changed(zero=[3, 11]), "zero: a row is not among the 11 rows"),
     ):
         (folder / "manifest.json").write_text(text)
         with pytest.raises(CondsimError, match=message):

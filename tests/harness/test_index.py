@@ -97,7 +97,9 @@ def test_a_picture_from_elsewhere_and_a_text_alone(index: condsim.Index, tmp_pat
     assert (names(matches)[0], matches.method, len(matches)) == ("sky", "text_only", 5)
 
 
-def test_features_in_parts_are_searched_where_they_are(index: condsim.Index, folder: Path, tmp_path: Path) -> None:
+def test_features_in_parts_are_searched_where_they_are(
+    index: condsim.Index, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     table, features = index.pictures.table, index.pictures.features
     order = [3, 0, 4, 2, 1]  # not that of the names
     condsim.write_parts(tmp_path / "parts", [([table.names[i] for i in order], features[order])], dtype="float32")
@@ -116,6 +118,9 @@ def test_features_in_parts_are_searched_where_they_are(index: condsim.Index, fol
         parts.search(*pairs[0], method="weicom")
     with pytest.raises(CondsimError, match=r"warm/redd.png: there is no such file.* Did you mean 'warm/red.png'"):
         parts.search("warm/redd.png")
+    condsim.write_parts(tmp_path / "zero", [(["a", "b"], [[1.0] * 4, [0.0] * 4])])
+    len(condsim.Index(tmp_path / "zero", Colours()))
+    assert "zero: 1 of 2 vectors are zero, so their similarity to everything is 0: 'b'" in capsys.readouterr().err
     condsim.write_parts(tmp_path / "wide", [(["a"], [[1.0] * 5])])
     with pytest.raises(CondsimError, match="wide has features of width 5, but colours of 4: choose the backbone"):
         condsim.Index(tmp_path / "wide", Colours())

@@ -185,6 +185,14 @@ def test_vectors_of_zeros_are_reported_once_by_name(tmp_path: Path, capsys: pyte
     assert (
         f"1 of 20 vectors are zero, so their similarity to everything is 0: '{NAMES[7]}'\n" in capsys.readouterr().err
     )
+    parts = write_parts(tmp_path / "parts", [(NAMES[:6], features[:6]), (NAMES[6:], features[6:])])
+    assert parts.zero == (3, 7)
+    in_parts = Precomputed(parts.folder)
+    for read in (in_parts.image_parts, in_parts.encode_images):
+        read(ImageTable(tmp_path, NAMES))
+    reported = capsys.readouterr().err
+    assert f"{parts.folder}: 2 of 20 vectors are zero" in reported
+    assert reported.count("vectors are zero") == 1
 
 
 @pytest.mark.parametrize(
