@@ -119,7 +119,7 @@ def read_each_line(
     ``where`` is file and number, from 1, for messages. Raises CondsimError if no line is left, else as ``keep_valid``.
     """
     numbered = enumerate(read_text(path, what).splitlines(), 1)
-    raws = [(f"{path}: line {number}", line) for number, line in numbered if line.strip()]
+    raws = [(f"{path}, line {number}", line) for number, line in numbered if line.strip()]
     lines, skipped = keep_valid(raws, lambda _, raw: read(*raw), on_error)
     if not lines:
         raise CondsimError(

@@ -163,7 +163,7 @@ def read_list_file(path: Path, dataset: Dataset, on_error: OnError = "raise") ->
         if not image:
             raise CondsimError(f"{where}: expected a path with the dataset's folder before it, found {cells[0]!a}")
         if (earlier := first.setdefault(image, where)) != where:
-            raise CondsimError(f"{where}: {image} is in {earlier.removeprefix(f'{path}: ')} already")
+            raise CondsimError(f"{where}: {image} is in {earlier.removeprefix(f'{path}, ')} already")
         return Listed(image, domain, label)
 
     return read_each_line(path, ROWS, read, on_error)

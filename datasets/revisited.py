@@ -155,7 +155,7 @@ def read_distractors(root: Path, distractors: Distractors) -> tuple[str, ...]:
             raise CondsimError(f"{root / folder}: there is no image (expected {distractors.count:,} of Flickr100k)")
     else:
         lines = enumerate(read_text(path, "a list of distractors, one image per line").splitlines())
-        names = [relative_file(line, f"{path}: line {i + 1}") for i, line in lines if line.strip()]
+        names = [relative_file(line, f"{path}, line {i + 1}") for i, line in lines if line.strip()]
     if len(set(names)) < len(names):
         raise CondsimError(f"{path}: an image is listed twice")
     return tuple(f"{folder}/{name}" for name in names)

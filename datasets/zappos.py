@@ -47,7 +47,7 @@ def load(
     require_one_of("benchmark.split", split, SPLITS)
     listing = folder / "filenames.json"
     lines = read_text(listing, "the paths of UT-Zap50K's images, one per line").splitlines()
-    files = [relative_file(line, f"{listing}: line {i + 1}") for i, line in enumerate(lines)]
+    files = [relative_file(line, f"{listing}, line {i + 1}") for i, line in enumerate(lines)]
     if len(set(files)) < len(files):
         raise CondsimError(f"{listing}: {max(files, key=files.count)} is listed twice")
     index = None if root is None else index_below(root, "ut-zap50k-images")
