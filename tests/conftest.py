@@ -27,8 +27,8 @@ settings.load_profile("tests")
 
 FIRST = (
     "engine/test_ray.py", "results/test_embedded_leaderboard.py", "explorer/test_page.py",
-    "report/test_page_in_browser.py", "engine/test_slurm.py", "commands/test_bench.py", "docs/test_commands.py",
-    "methods/test_scorer_contract.py",
+    "report/test_page_in_browser.py", "engine/test_slurm.py", "commands/test_bench.py", "commands/test_finished.py",
+    "tests/test_packaging.py", "docs/test_commands.py", "methods/test_scorer_contract.py", "protocol/test_stand_ins.py",
 )  # fmt: skip
 """The files that take longest, first those that wait for other processes: nothing is left to run beside the last."""
 
