@@ -40,7 +40,7 @@ _LOOKED_UP = 4096
 _ELEMENTS_AT_ONCE = 1 << 20
 """Pairwise similarities at a time: 8 MiB in float64, within a core's cache or near it."""
 _PARTS_AT_ONCE = 4
-"""Each takes ``_ELEMENTS_AT_ONCE`` similarities, and up to a hundred MiB of gathered features."""
+"""Parts of a batch that are re-ranked at once. Beyond ``_LOOKED_UP``, each gathers 200 MiB of features of width 512."""
 
 
 class NeighborhoodRerank(Wrapper, Reranks):
