@@ -17,8 +17,10 @@ _LARGEST_KEPT = 32 << 20  # glibc's own adaptation keeps twice this much freed m
 def all_freed_memory_kept() -> Iterator[None]:
     """Make glibc keep freed memory for the next batch inside this block; afterwards, set the limits of its own tuning.
 
-    Otherwise glibc returns the scores of a batch to the system, which clears their pages again for the next batch:
-    up to a tenth of a product's time (docs/speed.md). It changes the whole process. Other C libraries are not changed.
+    Otherwise glibc returns the scores of a batch to the system, which clears their pages again for the next batch.
+    9,208 queries of MIT-States' size (width 640, one core of an AMD EPYC) then have 102,852 page faults instead of
+    24,541 and take 1.06 times the processor time; at width 64, 1.3 times. It changes the whole process. Other C
+    libraries are not changed.
     """
     mallopt = _mallopt()
     if mallopt is None:
