@@ -42,7 +42,8 @@ _CPU_BLOCK = 96 << 20
 """Bytes of scores per batch on the CPU: larger products are faster, but above this size they gain little."""
 _CPU_PIECE = 4 << 20
 """Bytes of scores per chunk of the gallery on the CPU: they are still in the cache when they are counted. Rows of
-32 KiB, a power of two, use few sets of the cache: a narrow product takes almost twice as long as with shorter rows."""
+32 KiB, a power of two, use few sets of the cache: a narrow product takes almost twice as long as with shorter rows.
+With half the size the product is quicker (for CLAY by 7 % with 256 queries), but twice as many chunks cost as much."""
 
 
 @dataclass(frozen=True)
