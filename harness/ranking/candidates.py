@@ -97,8 +97,6 @@ def _own_lists(task: Task) -> CandidateLists:
 def _shared_gallery(task: Task) -> CandidateLists:
     assert task.gallery is not None
     where = f"task {task.full_name}"
-    if not isinstance(task.gallery, range) and _repeats(task.gallery):
-        raise CondsimError(f"{where}: the gallery names a row twice")
     width = task.gallery_size
 
     def keys_of(lists: Ragged | None) -> Rows:
@@ -153,10 +151,6 @@ def _among(keys: Rows, others: Rows) -> NDArray[np.bool_]:
 
 def _lists(keys: Rows, width: int, queries: int) -> Ragged:
     return Ragged(np.searchsorted(keys, np.arange(queries + 1) * width), keys % width)
-
-
-def _repeats(rows: Rows) -> bool:
-    return not (np.diff(rows) > 0).all() and len(np.unique(rows)) < len(rows)
 
 
 def _first_repeat(lists: Ragged) -> int:

@@ -374,7 +374,6 @@ def test_lists_that_contradict_each_other_are_refused_by_query() -> None:
             2, 4, [[0], [1]], gallery=four, subset=Ragged.of([[0], [2]])
         ),
         "query 1 lists a relevant row twice": a_task(2, 4, [[0], [1, 1]], gallery=four),
-        "the gallery names a row twice": a_task(2, 4, [[0], [1]], gallery=np.array([0, 1, 1])),
         "query 1 lists a relevant row more often": a_task(2, 4, [[0], [1, 1]], candidates=Ragged.of([[0, 2], [1, 2]])),
         "excluded and subset need a shared gallery": a_task(
             2, 4, [[0], [1]], candidates=Ragged.of([[0, 2], [1, 2]]), excluded=Ragged.of([[3], [3]])
