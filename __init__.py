@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from condsim.harness.backbone import Backbone
     from condsim.harness.commands.bench import bench
     from condsim.harness.errors import CondsimError, NotApplicable
-    from condsim.harness.gallery_parts import write_parts
+    from condsim.harness.files.gallery_parts import write_parts
     from condsim.harness.index import Index
     from condsim.harness.method import Gallery, Method, Queries, Scorer, TwoSided
     from condsim.harness.one_vector import OneVector
@@ -47,7 +47,7 @@ _PUBLIC = {
     "TwoSided": "method",
     "bench": "commands.bench",
     "rank_task": "ranking.engine",
-    "write_parts": "gallery_parts",
+    "write_parts": "files.gallery_parts",
 }
 """Public name -> its module under ``condsim.harness``."""
 

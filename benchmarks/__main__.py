@@ -22,7 +22,7 @@ from typing import Any
 from measuring import SCALE, Row
 from rich.table import Table
 
-from condsim.harness.console import console
+from condsim.harness.terminal.console import console
 
 FOLDER = Path(__file__).parent
 DOCS = FOLDER.parent / "docs"

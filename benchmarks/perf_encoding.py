@@ -28,9 +28,9 @@ from condsim.harness.features.cache.store import FeatureStore
 from condsim.harness.features.open_clip.backbone import OpenClip
 from condsim.harness.features.open_clip.batches import InPieces
 from condsim.harness.features.open_clip.model import load_model
-from condsim.harness.hashing import RACY_NS
+from condsim.harness.files.hashing import RACY_NS
+from condsim.harness.files.paths import resolve
 from condsim.harness.images import picture_of
-from condsim.harness.paths import resolve
 from condsim.harness.task import ImageTable
 
 SHAPES = "pkg://condsim.datasets.shapes.backbone/shapes-clip.json"

@@ -19,7 +19,7 @@ from condsim.harness.engine.local import LocalEngine
 
 if TYPE_CHECKING:
     from condsim.harness.engine.engine import Engine
-    from condsim.harness.gallery_parts import Parts
+    from condsim.harness.files.gallery_parts import Parts
 
 ITEMS = scaled(400, 50)
 BUSY = 0.05
@@ -63,7 +63,7 @@ def measure() -> list[Row]:
 
 def gallery_in_parts(two: Engine) -> list[Row]:
     """Image only on a float16 gallery of 5 GB at full size: the same workers of Ray, first one of them, then both."""
-    from condsim.harness.gallery_parts import GRAIN, write_parts
+    from condsim.harness.files.gallery_parts import GRAIN, write_parts
 
     rows_per_part = max(GRAIN, min(1 << 20, GALLERY // 8 // GRAIN * GRAIN))
     size = f"{GALLERY:,} x {WIDTH} float16 in parts"

@@ -16,7 +16,7 @@ import torch
 from measuring import Row, cost, gain, in_turn, scaled, skipped
 from torch import Tensor
 
-from condsim.harness.hashing import RACY_NS
+from condsim.harness.files.hashing import RACY_NS
 from condsim.harness.one_vector import unit
 from condsim.harness.ranking.engine import rank_task
 from condsim.harness.task import ImageTable

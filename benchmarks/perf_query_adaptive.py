@@ -7,9 +7,9 @@ from measuring import Row, gain, in_turn, scaled
 from problems import gallery_of
 from torch import Tensor
 
-from condsim.harness.memory import all_freed_memory_kept
 from condsim.harness.method import Gallery, Method, Queries, Scorer
 from condsim.harness.one_vector import unit
+from condsim.harness.process.memory import all_freed_memory_kept
 from condsim.methods.inner_product import ImageOnly
 from condsim.methods.shared.low_rank import Factors, Transforms
 from condsim.methods.two_stage import TwoStage, TwoStageScorer

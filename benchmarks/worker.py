@@ -47,7 +47,7 @@ def search(path: str, queries: int) -> float:
     import problems
     import torch
 
-    from condsim.harness.memory_map import map_npy
+    from condsim.harness.files.memory_map import map_npy
     from condsim.harness.ranking.engine import rank_task
     from condsim.methods.inner_product import ImageOnly
 

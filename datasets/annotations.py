@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from condsim.harness.errors import CondsimError, require_one_of
-from condsim.harness.json_files import read_json, read_text
+from condsim.harness.files.json_files import read_json, read_text
 from condsim.harness.names import clean_label, unusable_character
 from condsim.harness.task import OnError
 

@@ -15,8 +15,8 @@ from condsim.datasets.sources import SOURCES, Source
 from condsim.datasets.survey import Part, files_of, survey
 from condsim.harness.errors import CondsimError
 from condsim.harness.images import ImageNote, crop_by_rule, decode
-from condsim.harness.progress import track
 from condsim.harness.task import ImageTable
+from condsim.harness.terminal.progress import track
 
 CARDS = Path(__file__).with_name("cards")
 

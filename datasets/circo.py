@@ -14,7 +14,7 @@ from condsim.datasets.circo_submission import LENGTH, write_submission
 from condsim.datasets.grouping import composed, label_lists
 from condsim.datasets.image_files import folder_of, image_index, inner, relative_file, required_images, with_files
 from condsim.harness.errors import CondsimError, require_one_of
-from condsim.harness.json_files import read_json
+from condsim.harness.files.json_files import read_json
 from condsim.harness.task import Benchmark, ImageTable, OnError, Ragged, Submission, Task
 
 SPLITS = ("val", "test")

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from condsim.harness.errors import CondsimError, counted
-from condsim.harness.files import atomic
+from condsim.harness.files.writing import atomic
 from condsim.harness.task import Task
 
 SERVER = "circo.micc.unifi.it"

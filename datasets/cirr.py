@@ -14,7 +14,7 @@ from condsim.datasets.cirr_submission import LENGTHS, VERSION, write_submission
 from condsim.datasets.grouping import composed
 from condsim.datasets.image_files import NamedFiles, folder_of, inner, relative_file, required_images, with_files
 from condsim.harness.errors import CondsimError, require_one_of
-from condsim.harness.json_files import read_json
+from condsim.harness.files.json_files import read_json
 from condsim.harness.names import clean_path
 from condsim.harness.task import Benchmark, ImageTable, OnError, Ragged, Submission, Task, TrainSplit
 

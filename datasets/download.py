@@ -22,7 +22,7 @@ from huggingface_hub.utils._http import get_session
 
 from condsim.datasets.sources import SOURCES, Remote, Source
 from condsim.harness.errors import CondsimError, did_you_mean, first_line
-from condsim.harness.progress import track
+from condsim.harness.terminal.progress import track
 
 MAX_UNPACKED = 200 * 10**9
 """Bytes that an archive may unpack to."""

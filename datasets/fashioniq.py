@@ -12,10 +12,10 @@ from pydantic import Field
 from condsim.datasets.annotations import Entry, ImageName, Line, keep_some, read_list, shown, validate
 from condsim.datasets.image_files import folder_of, image_folder, image_index, moved, with_files
 from condsim.harness.errors import CondsimError, require_one_of
-from condsim.harness.fewer_queries import join_variants
+from condsim.harness.files.json_files import read_json, read_text
 from condsim.harness.images import IMAGE_SUFFIXES
-from condsim.harness.json_files import read_json, read_text
 from condsim.harness.task import Benchmark, Headline, ImageTable, OnError, Ragged, Task, TrainSplit
+from condsim.harness.variants.fewer_queries import join_variants
 
 CATEGORIES = ("dress", "shirt", "toptee")
 METRICS = ("recall@10", "recall@50")

@@ -10,7 +10,7 @@ import numpy as np
 from condsim.datasets.annotations import keep_some, shown
 from condsim.datasets.image_files import files_below, folder_of, image_folder, with_files
 from condsim.harness.errors import CondsimError
-from condsim.harness.tables import read_frame
+from condsim.harness.files.tables import read_frame
 from condsim.harness.task import Benchmark, ImageTable, OnError, Ragged, Task
 
 METRICS = ("map@100",)

@@ -15,8 +15,8 @@ from pydantic import Field
 from condsim.datasets.annotations import Entry, ImageName, Line, shown, validate
 from condsim.datasets.number_pickle import MAX_BYTES, read_number_pickle
 from condsim.harness.errors import CondsimError, first_line, reading
-from condsim.harness.files import atomic
-from condsim.harness.json_files import read_json
+from condsim.harness.files.json_files import read_json
+from condsim.harness.files.writing import atomic
 
 EXPECTED = "a ground truth with imlist, qimlist, and gnd: for each query bbx and lists of gallery images"
 _DIGEST = "sha256 of the pickle"

@@ -14,10 +14,10 @@ import pyarrow.compute as pc
 
 from condsim.datasets.image_files import image_suffix
 from condsim.harness.errors import CondsimError
-from condsim.harness.files import atomic_folder
-from condsim.harness.hashing import stamp_of
-from condsim.harness.paths import cache_folder
-from condsim.harness.tables import require_columns
+from condsim.harness.files.hashing import stamp_of
+from condsim.harness.files.paths import cache_folder
+from condsim.harness.files.tables import require_columns
+from condsim.harness.files.writing import atomic_folder
 
 TABLE = "table.parquet"
 hugging_face: Any = import_module("datasets")  # by name, since type checkers take our own folder for it

@@ -14,11 +14,11 @@ from PIL import Image
 
 from condsim.datasets.annotations import Handling
 from condsim.harness.errors import CondsimError
+from condsim.harness.files.tables import is_missing
 from condsim.harness.images import IMAGE_SUFFIXES
 from condsim.harness.names import clean_path, unusable_character
-from condsim.harness.tables import is_missing
 from condsim.harness.task import ImageTable, Task
-from condsim.harness.without_images import without_images
+from condsim.harness.variants.without_images import without_images
 
 _FORMAT_SUFFIXES = {"MPO": "jpeg", "JPEG2000": "jp2"}
 

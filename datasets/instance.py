@@ -14,12 +14,12 @@ from condsim.datasets.annotations import keep_some, keep_valid
 from condsim.datasets.grouping import word_codes
 from condsim.datasets.image_files import NamedFiles, folder_of, missing_images, relative_file
 from condsim.harness.errors import CondsimError
-from condsim.harness.gallery_parts import is_parts, read_parts
-from condsim.harness.name_list import NameList
+from condsim.harness.files.gallery_parts import is_parts, read_parts
+from condsim.harness.files.name_list import NameList
+from condsim.harness.files.tables import cell_text, read_frame
 from condsim.harness.names import clean_path, unusable_character
-from condsim.harness.tables import cell_text, read_frame
 from condsim.harness.task import Benchmark, ImageTable, OnError, Ragged, Rows, Task
-from condsim.harness.without_images import without_images
+from condsim.harness.variants.without_images import without_images
 
 METRICS = ("map@1000", "map@50", "ndcg@50", "mrr")
 QUERIES = (

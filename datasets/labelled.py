@@ -13,10 +13,10 @@ from condsim.datasets.annotations import keep_valid
 from condsim.datasets.grouping import rows_by_code, word_codes
 from condsim.datasets.image_files import NamedFiles, folder_of, missing_images, relative_file
 from condsim.harness.errors import CondsimError, did_you_mean
+from condsim.harness.files.tables import is_missing, label, read_frame, require_columns
 from condsim.harness.names import clean_label, notes_on_alike, unusable_character
-from condsim.harness.tables import is_missing, label, read_frame, require_columns
 from condsim.harness.task import Benchmark, ImageTable, OnError, Ragged, Rows, Task
-from condsim.harness.without_images import without_images
+from condsim.harness.variants.without_images import without_images
 
 METRICS = ("map", "recall@1", "recall@5", "recall@10")
 IMAGES = "the folder that the table's image paths start from"

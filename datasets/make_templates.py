@@ -13,8 +13,8 @@ from condsim.datasets.genecis import Crop
 from condsim.datasets.templates import Instance
 from condsim.harness.categories import bags_from_panoptic
 from condsim.harness.errors import CondsimError
-from condsim.harness.json_files import read_json
-from condsim.harness.tables import cell_text, is_missing, read_frame
+from condsim.harness.files.json_files import read_json
+from condsim.harness.files.tables import cell_text, is_missing, read_frame
 
 COLUMNS = ("image_id", "x", "y", "w", "h", "category", "positive", "negative")
 

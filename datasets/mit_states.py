@@ -13,8 +13,8 @@ from condsim.datasets.annotations import keep_valid
 from condsim.datasets.grouping import rows_by_code, word_codes
 from condsim.datasets.image_files import folder_of, inner, shown_path
 from condsim.harness.errors import CondsimError, require_one_of
+from condsim.harness.files.json_files import read_json
 from condsim.harness.images import IMAGE_SUFFIXES
-from condsim.harness.json_files import read_json
 from condsim.harness.names import clean_label, notes_on_alike, unusable_character
 from condsim.harness.task import Benchmark, ImageTable, OnError, Ragged, Rows, Task, TrainSplit
 

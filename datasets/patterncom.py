@@ -13,8 +13,8 @@ from condsim.datasets.annotations import read_each_line, shown
 from condsim.datasets.grouping import composed
 from condsim.datasets.image_files import folder_of, image_folder, index_below, inner, moved, with_files
 from condsim.harness.errors import CondsimError, require_one_of
+from condsim.harness.files.json_files import read_text
 from condsim.harness.images import IMAGE_SUFFIXES
-from condsim.harness.json_files import read_text
 from condsim.harness.names import unusable_character
 from condsim.harness.task import Benchmark, ImageTable, OnError, Ragged, Task
 

@@ -21,7 +21,7 @@ from condsim.datasets.image_files import (
     with_files,
 )
 from condsim.harness.errors import CondsimError, require_one_of
-from condsim.harness.json_files import read_text
+from condsim.harness.files.json_files import read_text
 from condsim.harness.task import Benchmark, ImageTable, OnError, Ragged, Task
 
 

@@ -16,7 +16,7 @@ from condsim.datasets.annotations import keep_valid, read_list, validate
 from condsim.datasets.grouping import word_codes
 from condsim.datasets.image_files import NamedFiles, inner, relative_file
 from condsim.harness.errors import CondsimError, did_you_mean
-from condsim.harness.tables import cell_text, is_missing, label, read_frame
+from condsim.harness.files.tables import cell_text, is_missing, label, read_frame
 from condsim.harness.task import ImageTable, Rows
 from condsim.harness.triplets import Triplets
 

@@ -9,7 +9,7 @@ import numpy as np
 from condsim.datasets.annotations import read_each_line, shown
 from condsim.datasets.image_files import folder_of, image_folder, index_below, moved, relative_file, with_files
 from condsim.harness.errors import CondsimError, require_one_of
-from condsim.harness.json_files import read_text
+from condsim.harness.files.json_files import read_text
 from condsim.harness.task import Benchmark, ImageTable, OnError, Ragged, Task
 
 METRICS = ("recall@1",)

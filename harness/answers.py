@@ -11,9 +11,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from condsim.harness.errors import CondsimError
+from condsim.harness.files.tables import read_json_lines
 from condsim.harness.llm import Chat, ChatEndpoint, TryAgainError, shortened
-from condsim.harness.progress import track
-from condsim.harness.tables import read_json_lines
+from condsim.harness.terminal.progress import track
 
 LONGEST = 2000
 """Letters of one answer; more is not the short text that was requested."""

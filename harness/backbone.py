@@ -12,7 +12,7 @@ if TYPE_CHECKING:  # readers of records need the contract but not torch
     import torch
     from torch import Tensor
 
-    from condsim.harness.gallery_parts import Parts
+    from condsim.harness.files.gallery_parts import Parts
 
 
 class Backbone(Protocol):
@@ -82,7 +82,7 @@ class MapsImages(Protocol):
     """An optional part: leaves features that are published as files in their files."""
 
     def mapped_images(self, table: ImageTable) -> Tensor:
-        """``encode_images``, or the same in a mapped file (``harness.memory_map``), and then perhaps float16."""
+        """``encode_images``, or the same in a mapped file (``harness.files.memory_map``), and then perhaps float16."""
         ...
 
 

@@ -9,10 +9,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from condsim.harness.errors import CondsimError
-from condsim.harness.json_files import read_json
+from condsim.harness.files.json_files import read_json
+from condsim.harness.files.paths import resolve
+from condsim.harness.files.tables import cell_text, read_frame
 from condsim.harness.names import clean_path
-from condsim.harness.paths import resolve
-from condsim.harness.tables import cell_text, read_frame
 
 
 @cache

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 import torch
 
 from condsim.harness.one_vector import unit
+from condsim.harness.process.tensors import Tensor
 from condsim.harness.task import Task, condition_text
-from condsim.harness.tensors import Tensor
 
 
 def condition_features(task: Task, encode_texts: Callable[[Sequence[str]], Tensor]) -> Tensor:

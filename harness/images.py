@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
 from condsim.harness.errors import CondsimError, UnusableRowsError
-from condsim.harness.hashing import digest
+from condsim.harness.files.hashing import digest
 from condsim.harness.task import ImageTable
 
 Picture = Image.Image

@@ -14,12 +14,11 @@ import torch
 from condsim.datasets.image_files import folder_of
 from condsim.harness.backbone import Backbone
 from condsim.harness.configs import make, make_once, plain
-from condsim.harness.console import warn
 from condsim.harness.engine.engine import Engine
 from condsim.harness.errors import CondsimError, did_you_mean, first_lines, nearest_id
-from condsim.harness.feature_files import warn_of_zero
-from condsim.harness.gallery_parts import is_parts, read_parts
-from condsim.harness.json_files import read_text
+from condsim.harness.files.feature_files import warn_of_zero
+from condsim.harness.files.gallery_parts import is_parts, read_parts
+from condsim.harness.files.json_files import read_text
 from condsim.harness.method import Method
 from condsim.harness.names import clean_label
 from condsim.harness.run.isolation import isolated
@@ -39,6 +38,7 @@ from condsim.harness.search.searcher import Query, Searcher
 from condsim.harness.settings.composition import Job, jobs
 from condsim.harness.targets import require_kind
 from condsim.harness.task import Condition, ImageTable, TrainSplit
+from condsim.harness.terminal.console import warn
 
 Picture = str | Path | ImageTable
 """A file, a name within the folder, or a table with one row, such as a crop."""

@@ -34,7 +34,7 @@ class Gallery:
     """
 
     features: Tensor
-    """[N, D]. For a method with ``reads_mapped`` they may be in a mapped file (``harness.memory_map``) and float16."""
+    """[N, D]. With ``reads_mapped`` they may be in a mapped file (``harness.files.memory_map``) and float16."""
     conditions: tuple[Condition, ...]
     condition_features: Tensor
     """[C, D] the features of the conditions' texts, without a template; several texts are joined by " and "."""
@@ -206,7 +206,7 @@ class Method(ABC):
 
         It promises that the score of an item depends on the item, the query and ``statistics`` alone, and that its
         scorer is ``TwoSided``. ``prepare`` gets one part of the gallery, whose ``table`` and ``rows`` are the part's.
-        Blocks of items that it computes together have a size that divides ``harness.gallery_parts.GRAIN``.
+        Blocks of items that it computes together have a size that divides ``harness.files.gallery_parts.GRAIN``.
         """
         return False
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import torch
 
-from condsim.harness.memory_map import free_pages, gather, is_mapped
+from condsim.harness.files.memory_map import free_pages, gather, is_mapped
 from condsim.harness.method import Gallery, Method, Queries, Scorer, TwoSided
+from condsim.harness.process.tensors import Tensor
 from condsim.harness.returned import float_rows, name_of
-from condsim.harness.tensors import Tensor
 
 _LISTED_AT_ONCE = 1 << 18
 """Elements (1 MiB of float32) of gathered lists of candidates, so that they stay in the processor's cache."""

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from condsim.harness.errors import CondsimError, NotApplicable, counted, nearest_id
-from condsim.harness.feature_files import Files, PublishedFeatures
+from condsim.harness.files.feature_files import Files, PublishedFeatures
+from condsim.harness.files.paths import resolve
+from condsim.harness.files.tables import cell_text, read_frame
 from condsim.harness.method import Queries
 from condsim.harness.names import clean_path, clean_text
-from condsim.harness.paths import resolve
-from condsim.harness.tables import cell_text, read_frame
 from condsim.harness.task import Rows, Task
 
 if TYPE_CHECKING:  # to read a table needs no torch

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 
 from condsim.harness.errors import CondsimError
-from condsim.harness.tensors import Tensor
+from condsim.harness.process.tensors import Tensor
 
 
 def float_rows(

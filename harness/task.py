@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from condsim.harness.errors import CondsimError, did_you_mean
-from condsim.harness.name_list import NameList
+from condsim.harness.files.name_list import NameList
 from condsim.harness.names import unusable_character
 
 Rows = NDArray[np.int64]

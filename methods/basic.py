@@ -9,11 +9,11 @@ import numpy as np
 import torch
 
 from condsim.harness.errors import CondsimError
+from condsim.harness.files.paths import resolve
 from condsim.harness.method import Gallery, Method, Queries, Scorer, TwoSided
 from condsim.harness.one_vector import inner_products, unit
-from condsim.harness.paths import resolve
+from condsim.harness.process.tensors import Tensor
 from condsim.harness.task import condition_text
-from condsim.harness.tensors import Tensor
 from condsim.methods.phrases.lexicon import phrase_source
 from condsim.methods.phrases.source import Phrases
 from condsim.methods.shared.checks import at_least, share

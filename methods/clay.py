@@ -11,11 +11,11 @@ from functools import lru_cache
 import torch
 
 from condsim.harness.errors import CondsimError
-from condsim.harness.memory_map import free_pages, gather, is_mapped
+from condsim.harness.files.memory_map import free_pages, gather, is_mapped
 from condsim.harness.method import Gallery, Method, Queries, Scorer, TwoSided
 from condsim.harness.one_vector import inner_products, taken, unit
+from condsim.harness.process.tensors import Tensor
 from condsim.harness.task import Condition, Task, condition_text
-from condsim.harness.tensors import Tensor
 from condsim.methods.phrases.lexicon import phrase_source
 from condsim.methods.phrases.source import Phrases, check_conditions
 from condsim.methods.shared.checks import at_least, has_slot, one_of

@@ -7,10 +7,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from condsim.harness.errors import CondsimError
+from condsim.harness.files.state_dict import Checkpoint
 from condsim.harness.method import Gallery, Queries, Scorer
 from condsim.harness.one_vector import InnerProduct, unit
-from condsim.harness.state_dict import Checkpoint
-from condsim.harness.tensors import Tensor, nn
+from condsim.harness.process.tensors import Tensor, nn
 from condsim.methods.shared.checks import above_zero, at_least
 from condsim.methods.training.checkpoints import fit_names, load_weights
 from condsim.methods.training.losses import in_batch_loss

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from condsim.harness.method import Gallery, Scorer
-from condsim.harness.tensors import Tensor, nn
+from condsim.harness.process.tensors import Tensor, nn
 from condsim.methods.combiner import Combiner
 from condsim.methods.shared.conditional_map import ConditionalMap
 

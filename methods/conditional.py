@@ -11,8 +11,8 @@ from condsim.harness.method import Gallery, Method, Queries, Scorer
 from condsim.harness.names import clean_path
 from condsim.harness.one_vector import inner_products, unit
 from condsim.harness.outside import own_file, pair_name, reference_rows
+from condsim.harness.process.tensors import Tensor
 from condsim.harness.task import Rows, Task, condition_text
-from condsim.harness.tensors import Tensor
 from condsim.methods.joint import joint_encoder
 from condsim.methods.shared.checks import has_slot
 from condsim.methods.shared.pseudo_words import CONDITION

@@ -6,8 +6,8 @@ from condsim.harness.condition_features import mean_features
 from condsim.harness.errors import NotApplicable
 from condsim.harness.method import Gallery, Method, Queries, Scorer
 from condsim.harness.one_vector import inner_products, unit
+from condsim.harness.process.tensors import Tensor
 from condsim.harness.task import Condition, Task, condition_text
-from condsim.harness.tensors import Tensor
 from condsim.methods.phrases.lexicon import phrase_source
 from condsim.methods.phrases.source import Phrases, check_conditions
 from condsim.methods.shared.checks import at_least, has_slot

@@ -10,8 +10,8 @@ import torch
 
 from condsim.harness.method import Gallery, Method, Queries, Scorer
 from condsim.harness.one_vector import InnerProduct, unit
+from condsim.harness.process.tensors import Tensor
 from condsim.harness.task import condition_text
-from condsim.harness.tensors import Tensor
 from condsim.methods.phrases.lexicon import phrase_source
 from condsim.methods.phrases.source import Phrases
 from condsim.methods.shared.checks import at_least, one_of

@@ -9,7 +9,7 @@ import torch
 
 from condsim.harness.method import Gallery, Method, Queries, Scorer, TwoSided
 from condsim.harness.one_vector import OneVector, inner_products, named_numbers, unit
-from condsim.harness.tensors import Tensor
+from condsim.harness.process.tensors import Tensor
 from condsim.methods.shared.checks import share
 
 NEARLY_PARALLEL = 0.9995

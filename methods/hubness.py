@@ -12,7 +12,7 @@ import torch
 
 from condsim.harness.errors import CondsimError, NotApplicable
 from condsim.harness.method import Gallery, Method, Queries, Scorer, TwoSided, query_side, score_side
-from condsim.harness.tensors import Tensor
+from condsim.harness.process.tensors import Tensor
 from condsim.methods.shared.base_method import Wrapper
 from condsim.methods.shared.checks import above_zero, at_least
 

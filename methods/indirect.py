@@ -8,8 +8,8 @@ import torch
 
 from condsim.harness.method import Gallery, Method, Scorer
 from condsim.harness.one_vector import unit
+from condsim.harness.process.tensors import Tensor
 from condsim.harness.task import Condition, Task, condition_text
-from condsim.harness.tensors import Tensor
 from condsim.methods.phrases.lexicon import phrase_source
 from condsim.methods.phrases.source import Phrases, check_conditions
 from condsim.methods.shared.checks import above_zero, at_least, has_slot

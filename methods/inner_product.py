@@ -9,7 +9,7 @@ import torch
 from condsim.harness.errors import CondsimError
 from condsim.harness.method import Queries
 from condsim.harness.one_vector import OneVector, unit
-from condsim.harness.tensors import Tensor
+from condsim.harness.process.tensors import Tensor
 
 
 class ImageOnly(OneVector):

@@ -8,13 +8,13 @@ from functools import partial
 import torch
 
 from condsim.harness.errors import CondsimError, NotApplicable
-from condsim.harness.memory_map import gather
+from condsim.harness.files.memory_map import gather
 from condsim.harness.method import Gallery, Method, Queries, Scorer
 from condsim.harness.names import clean_text
 from condsim.harness.one_vector import cosine_scorer, unit
 from condsim.harness.outside import own_file, own_rows, reference_rows, require_queries
+from condsim.harness.process.tensors import Tensor
 from condsim.harness.task import Rows, Task
-from condsim.harness.tensors import Tensor
 from condsim.methods.shared.checks import has_slot
 from condsim.methods.shared.pseudo_words import CONDITION, texts_of
 

@@ -6,11 +6,11 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
 from condsim.harness.errors import CondsimError
-from condsim.harness.gallery_parts import GRAIN
+from condsim.harness.files.gallery_parts import GRAIN
 from condsim.harness.method import Gallery, Method, Queries, Scorer, TrainFeatures
 from condsim.harness.one_vector import unit
+from condsim.harness.process.tensors import Tensor
 from condsim.harness.task import Task
-from condsim.harness.tensors import Tensor
 from condsim.methods.inner_product import ImageOnly
 from condsim.methods.shared.base_method import ChangedQueries, Wrapper
 from condsim.methods.training.checkpoints import fit_names, read_checkpoint

@@ -16,7 +16,7 @@ import torch
 from condsim.harness.errors import CondsimError
 from condsim.harness.method import Gallery, Method, Queries, Scorer
 from condsim.harness.one_vector import unit
-from condsim.harness.tensors import Tensor
+from condsim.harness.process.tensors import Tensor
 from condsim.methods.shared.base_method import ChangedQueries, Wrapper
 from condsim.methods.shared.checks import one_of
 

@@ -13,13 +13,13 @@ import numpy as np
 import torch
 
 from condsim.harness.categories import categories_of, read_categories
-from condsim.harness.cores import one_core_each
 from condsim.harness.errors import CondsimError, NotApplicable
+from condsim.harness.files.paths import resolve
 from condsim.harness.method import Gallery, Method, Queries, Reranks, Scorer
 from condsim.harness.one_vector import unit
-from condsim.harness.paths import resolve
+from condsim.harness.process.cores import one_core_each
+from condsim.harness.process.tensors import Tensor
 from condsim.harness.task import ImageTable, Ragged, Task, condition_text
-from condsim.harness.tensors import Tensor
 from condsim.methods.shared.assignment import all_pairs, chamfer, fused_gromov_wasserstein, hungarian, in_order
 from condsim.methods.shared.base_method import Wrapper
 from condsim.methods.shared.checks import at_least, one_of, share

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from condsim.harness.one_vector import unit
-from condsim.harness.tensors import Tensor, nn
+from condsim.harness.process.tensors import Tensor, nn
 from condsim.methods.shared.checks import above_zero
 from condsim.methods.shared.pseudo_words import PseudoWords
 from condsim.methods.training.losses import in_batch_loss

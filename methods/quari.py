@@ -11,10 +11,10 @@ import torch
 import yaml  # type: ignore[import-untyped]
 
 from condsim.harness.errors import CondsimError, did_you_mean
-from condsim.harness.json_files import read_text
+from condsim.harness.files.json_files import read_text
+from condsim.harness.files.paths import resolve
 from condsim.harness.method import Gallery, Method, Scorer
 from condsim.harness.one_vector import unit
-from condsim.harness.paths import resolve
 from condsim.harness.task import Task
 from condsim.methods.query_adaptive import Adapted
 from condsim.methods.shared.quari_network import ReleasedQuariNetwork, ReleasedSettings

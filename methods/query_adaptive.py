@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 
 from condsim.harness.errors import CondsimError
+from condsim.harness.files.state_dict import Checkpoint
 from condsim.harness.method import Gallery, Queries, Scorer, TwoSided
 from condsim.harness.one_vector import unit
-from condsim.harness.state_dict import Checkpoint
-from condsim.harness.tensors import Tensor, nn
+from condsim.harness.process.tensors import Tensor, nn
 from condsim.methods.shared.hypernetwork_sizes import Architecture, QueryHead
 from condsim.methods.shared.low_rank import Factors
 from condsim.methods.shared.semi_positives import nearest_images, with_semi_positives

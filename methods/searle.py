@@ -8,9 +8,9 @@ from contextlib import suppress
 import torch
 
 from condsim.harness.errors import CondsimError
+from condsim.harness.files.state_dict import read_state_dict, write_state_dict
 from condsim.harness.one_vector import unit
-from condsim.harness.state_dict import read_state_dict, write_state_dict
-from condsim.harness.tensors import Tensor, nn
+from condsim.harness.process.tensors import Tensor, nn
 from condsim.methods.phrases.lexicon import phrase_source
 from condsim.methods.phrases.source import Phrases
 from condsim.methods.shared.checks import above_zero, at_least

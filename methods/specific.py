@@ -8,11 +8,11 @@ import torch
 
 from condsim.harness.categories import categories_of, read_categories, spelling
 from condsim.harness.errors import NotApplicable
+from condsim.harness.files.paths import resolve
 from condsim.harness.method import Gallery, Method, Queries, Scorer
 from condsim.harness.one_vector import InnerProduct, inner_products, unit
-from condsim.harness.paths import resolve
+from condsim.harness.process.tensors import Tensor
 from condsim.harness.task import ImageTable, Task
-from condsim.harness.tensors import Tensor
 from condsim.methods.phrases.lexicon import phrase_source
 from condsim.methods.phrases.source import Phrases, check_conditions
 from condsim.methods.shared.checks import one_of

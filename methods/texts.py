@@ -12,8 +12,8 @@ from condsim.harness.errors import CondsimError
 from condsim.harness.method import Gallery, Method, Queries, Scorer
 from condsim.harness.one_vector import cosine_scorer, inner_products, unit
 from condsim.harness.outside import TextTable, own_rows, require_queries
+from condsim.harness.process.tensors import Tensor
 from condsim.harness.task import Task
-from condsim.harness.tensors import Tensor
 from condsim.methods.shared.checks import has_slot, one_of
 from condsim.methods.shared.pseudo_words import CONDITION
 

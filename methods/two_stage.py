@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 
 from condsim.harness.method import Gallery, Method, Queries, Scorer
+from condsim.harness.process.tensors import Tensor
 from condsim.harness.task import Task
-from condsim.harness.tensors import Tensor
 from condsim.methods.inner_product import ImagePlusTextUnit
 from condsim.methods.query_adaptive import QueryAdaptive
 from condsim.methods.shared.base_method import Wrapper, base_method

@@ -12,8 +12,8 @@ from condsim.harness.errors import CondsimError
 from condsim.harness.method import Gallery, Method, Queries, Scorer, TwoSided
 from condsim.harness.one_vector import inner_products, unit
 from condsim.harness.outside import TextTable, reference_rows
+from condsim.harness.process.tensors import Tensor
 from condsim.harness.task import Rows, Task
-from condsim.harness.tensors import Tensor
 from condsim.methods.shared.checks import one_of, share
 
 

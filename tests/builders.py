@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from condsim.harness.hashing import settings_hash
+from condsim.harness.files.hashing import settings_hash
 from condsim.harness.ranking.ranks import Ranks
 from condsim.harness.run.record import Measurement, Record, record_folder, write_record
 from condsim.harness.run.task_file import save_task, task_path

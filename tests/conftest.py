@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from condsim.harness.deferred import defer, is_deferred
+from condsim.harness.process.deferred import defer, is_deferred
 
 defer("wandb")  # open_clip's imports would import it in each process
 settings.register_profile(

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from builders import image_table
-from condsim.harness.gallery_parts import GRAIN, write_parts
+from condsim.harness.files.gallery_parts import GRAIN, write_parts
 from condsim.harness.method import Gallery, Queries, TrainFeatures
 from condsim.harness.task import Condition, ImageTable, Rows
 

@@ -16,8 +16,9 @@ from typing import Any
 
 import pytest
 
-from condsim.harness import cli, configs, console
+from condsim.harness import cli, configs
 from condsim.harness.settings.composition import compose_config
+from condsim.harness.terminal import console
 
 
 @contextmanager

@@ -11,10 +11,8 @@ from typing import Any, Protocol
 
 from condsim.datasets.image_files import image_suffix, relative_file, shown_path
 from condsim.harness.errors import CondsimError, did_you_mean
-from condsim.harness.images import IMAGE_SUFFIXES
-from condsim.harness.json_files import read_text
-from condsim.harness.names import clean_label, clean_path, unusable_character
-from condsim.harness.tables import (
+from condsim.harness.files.json_files import read_text
+from condsim.harness.files.tables import (
     JSON_LINES,
     PARQUET,
     is_missing,
@@ -23,6 +21,8 @@ from condsim.harness.tables import (
     require_columns,
     unreadable_parquet,
 )
+from condsim.harness.images import IMAGE_SUFFIXES
+from condsim.harness.names import clean_label, clean_path, unusable_character
 
 
 @dataclass(frozen=True)

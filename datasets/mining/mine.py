@@ -20,12 +20,12 @@ from condsim.datasets.mining.captions import Captioned, CaptionSource
 from condsim.datasets.mining.concreteness import Rating, brysbaert
 from condsim.datasets.mining.relations import Relation, RelationParser
 from condsim.datasets.mining.triplets import Codes, sample_released, sample_triplets
-from condsim.harness.console import console
 from condsim.harness.engine.engine import Engine, Lost
 from condsim.harness.engine.local import LocalEngine
 from condsim.harness.errors import CondsimError
-from condsim.harness.files import atomic
-from condsim.harness.progress import track
+from condsim.harness.files.writing import atomic
+from condsim.harness.terminal.console import console
+from condsim.harness.terminal.progress import track
 
 RELATIONS = pa.schema(
     [

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from condsim.datasets.shapes.kept_tasks import keep, read_kept, state_of
 from condsim.datasets.shapes.sizes import WorldSizes, missing_parts, world_folder
 from condsim.harness.errors import require_one_of
-from condsim.harness.paths import cache_folder
+from condsim.harness.files.paths import cache_folder
 from condsim.harness.task import Benchmark
 
 SPLITS = ("test", "val")

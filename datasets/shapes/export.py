@@ -67,7 +67,7 @@ from condsim.datasets.templates import (
     object_templates,
     write_templates,
 )
-from condsim.harness.cores import available_cores, one_core_each
+from condsim.harness.process.cores import available_cores, one_core_each
 
 DRAW = 3  # seed of the random numbers; separate from the version, so that a new file changes no picture
 SCENE_PIXELS = 64

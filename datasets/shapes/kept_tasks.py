@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 import condsim
-from condsim.harness.files import atomic
-from condsim.harness.hashing import DIGEST, digest, stamp_of
+from condsim.harness.files.hashing import DIGEST, digest, stamp_of
+from condsim.harness.files.writing import atomic
 from condsim.harness.task import Benchmark
 
 ANNOTATIONS = (".json", ".csv")

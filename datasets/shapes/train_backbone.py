@@ -27,11 +27,11 @@ from condsim.datasets.shapes.captions import Captions, caption_scenes, telling_p
 from condsim.datasets.shapes.model_card import write_model_card
 from condsim.datasets.shapes.render import Views, choose_views, crop_views, instance_boxes, render, whole
 from condsim.datasets.shapes.world import ATTRIBUTES, Scenes, allowed_combinations, concatenate, resemble, sample_scenes
-from condsim.harness.console import console
-from condsim.harness.devices import AUTO, device_of
 from condsim.harness.features.open_clip.weights import TOKEN_ROWS, compact_state_dict
-from condsim.harness.files import atomic
-from condsim.harness.progress import track
+from condsim.harness.files.writing import atomic
+from condsim.harness.process.devices import AUTO, device_of
+from condsim.harness.terminal.console import console
+from condsim.harness.terminal.progress import track
 
 BACKBONE_DIR = Path(__file__).parent / "backbone"
 MODEL_NAME = "shapes-clip"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from condsim.datasets.shapes.export import ensure_world
 from condsim.datasets.shapes.sizes import WorldSizes
-from condsim.harness.paths import cache_folder
+from condsim.harness.files.paths import cache_folder
 
 
 def training_world(path: str, cache_dir: str | None = None) -> Path:

@@ -10,12 +10,12 @@ from condsim.harness.commands.elsewhere import run_elsewhere
 from condsim.harness.commands.outcomes import Failed, Outcomes, report_run
 from condsim.harness.commands.runs import UNEXPECTED, BenchJob, RunState, run_job
 from condsim.harness.configs import make, make_once
-from condsim.harness.console import console, warn
-from condsim.harness.deferred import defer
 from condsim.harness.errors import CondsimError, first_of
+from condsim.harness.process.deferred import defer
 from condsim.harness.results.leaderboard import Leaderboard
 from condsim.harness.results.results import Results
 from condsim.harness.settings.composition import Job, jobs
+from condsim.harness.terminal.console import console, warn
 from condsim.harness.tracker import Tracker
 
 LOCAL = "condsim.harness.engine.local.LocalEngine"

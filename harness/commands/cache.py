@@ -8,10 +8,10 @@ from pathlib import Path
 
 from rich.table import Table
 
-from condsim.harness.console import console
 from condsim.harness.features.cache.maintenance import Damage, Stored, choose, prune, survey, verify
-from condsim.harness.parser import Parser
-from condsim.harness.paths import cache_folder
+from condsim.harness.files.paths import cache_folder
+from condsim.harness.terminal.console import console
+from condsim.harness.terminal.parser import Parser
 
 
 def main(argv: Sequence[str]) -> int:

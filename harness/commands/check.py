@@ -11,11 +11,11 @@ from rich.markdown import Markdown
 from rich.table import Table
 from rich.text import Text
 
-from condsim.harness.console import console
-from condsim.harness.deferred import defer
 from condsim.harness.errors import first_lines
+from condsim.harness.process.deferred import defer
 from condsim.harness.settings.composition import for_each_job
 from condsim.harness.targets import search_current_folder
+from condsim.harness.terminal.console import console
 
 if TYPE_CHECKING:  # it imports what `main` defers
     from condsim.datasets.check import Report

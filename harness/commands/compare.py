@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from condsim.harness.console import console, warn
-from condsim.harness.parser import Parser
 from condsim.harness.results.formats import print_tables, to_latex
 from condsim.harness.results.output import write_text
 from condsim.harness.results.question_set import older_sets
 from condsim.harness.results.results import Results
+from condsim.harness.terminal.console import console, warn
+from condsim.harness.terminal.parser import Parser
 
 
 def main(argv: Sequence[str]) -> int:

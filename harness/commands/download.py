@@ -8,8 +8,8 @@ from typing import Any
 
 from condsim.datasets.download import choose, fetch
 from condsim.datasets.sources import OPTIONS, SOURCES
-from condsim.harness.console import console
 from condsim.harness.settings.composition import for_each_job
+from condsim.harness.terminal.console import console
 
 
 def main(argv: Sequence[str]) -> int:

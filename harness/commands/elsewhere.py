@@ -14,9 +14,9 @@ from condsim.harness.commands.runs import BenchJob, RunState, run_job, start_run
 from condsim.harness.configs import make_once
 from condsim.harness.engine.engine import Engine, Lost
 from condsim.harness.errors import BackboneError, CondsimError, UnusableRowsError
-from condsim.harness.progress import track
 from condsim.harness.settings.composition import for_each_job
 from condsim.harness.task import ImageTable
+from condsim.harness.terminal.progress import track
 from condsim.harness.tracker import Tracker
 
 

@@ -8,10 +8,10 @@ from typing import Any
 
 from condsim.harness.commands.elsewhere import run_on_engine
 from condsim.harness.configs import make_once
-from condsim.harness.console import console, print_note, warn
 from condsim.harness.engine.engine import Engine
 from condsim.harness.errors import UnusableRowsError
 from condsim.harness.settings.chosen import chosen_benchmark
+from condsim.harness.terminal.console import console, print_note, warn
 
 
 def main(argv: Sequence[str]) -> int:

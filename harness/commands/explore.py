@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from condsim.harness.commands.search import add_index_options
-from condsim.harness.console import console
 from condsim.harness.errors import CondsimError
-from condsim.harness.parser import Parser
+from condsim.harness.terminal.console import console
+from condsim.harness.terminal.parser import Parser
 
 if TYPE_CHECKING:
     from condsim.harness.explorer.search import Target

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from condsim.harness.commands.runs import BenchJob, load
-from condsim.harness.console import console
 from condsim.harness.errors import NotApplicable, counted
 from condsim.harness.exchange.run_file import write_rankings
-from condsim.harness.fewer_queries import unique_query_ids
-from condsim.harness.paths import safe_name
+from condsim.harness.files.paths import safe_name
 from condsim.harness.settings.composition import Job, jobs
+from condsim.harness.terminal.console import console
+from condsim.harness.variants.fewer_queries import unique_query_ids
 
 if TYPE_CHECKING:
     from condsim.harness.ranking.engine import Ranking

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from condsim.harness.console import console, warn
 from condsim.harness.errors import CondsimError, counted, did_you_mean
-from condsim.harness.parser import Parser
 from condsim.harness.results.leaderboard import BY, Leaderboard, parse_filters
 from condsim.harness.results.output import write_text
 from condsim.harness.results.results import Results
+from condsim.harness.terminal.console import console, warn
+from condsim.harness.terminal.parser import Parser
 
 FORMATS = ("csv", "long", "markdown", "latex")
 EXAMPLES = """\

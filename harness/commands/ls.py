@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from condsim.harness.errors import CondsimError, did_you_mean
-from condsim.harness.parser import Parser
 from condsim.harness.settings.arguments import config_folders
 from condsim.harness.settings.choices import choices_of, description, groups
+from condsim.harness.terminal.parser import Parser
 
 EXAMPLES = """\
 examples:

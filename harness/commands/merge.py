@@ -6,12 +6,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from condsim.harness.console import console, warn
 from condsim.harness.errors import counted
-from condsim.harness.parser import Parser
 from condsim.harness.results.bundle import unpacked
 from condsim.harness.results.merge import merge
 from condsim.harness.results.results import Results
+from condsim.harness.terminal.console import console, warn
+from condsim.harness.terminal.parser import Parser
 
 
 def main(argv: Sequence[str]) -> int:

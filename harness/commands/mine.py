@@ -9,8 +9,8 @@ from typing import Any
 from condsim.datasets.mining.mine import mine_triplets
 from condsim.harness.commands.elsewhere import run_on_engine
 from condsim.harness.configs import make
-from condsim.harness.console import console
 from condsim.harness.engine.engine import Engine
+from condsim.harness.terminal.console import console
 
 
 def main(argv: Sequence[str]) -> int:

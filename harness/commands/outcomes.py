@@ -7,16 +7,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from condsim.harness.console import console, print_note
 from condsim.harness.errors import CondsimError, UserCodeError, counted, described, first_line
-from condsim.harness.files import atomic
-from condsim.harness.hashing import content_digest
-from condsim.harness.paths import safe_name
+from condsim.harness.files.hashing import content_digest
+from condsim.harness.files.paths import safe_name
+from condsim.harness.files.writing import atomic
 from condsim.harness.results.leaderboard import Leaderboard
 from condsim.harness.results.percent import ends_text, percent
 from condsim.harness.results.results import Results
 from condsim.harness.run.record import RECORD, Record, settings_text
 from condsim.harness.task import ImageTable
+from condsim.harness.terminal.console import console, print_note
 from condsim.harness.tracker import Tracker
 
 

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from condsim.harness.commands.leaderboard import add_filters
-from condsim.harness.console import console, warn
 from condsim.harness.errors import CondsimError, did_you_mean
-from condsim.harness.parser import Parser
 from condsim.harness.results.leaderboard import parse_filters
 from condsim.harness.results.results import Results
+from condsim.harness.terminal.console import console, warn
+from condsim.harness.terminal.parser import Parser
 
 FORMATS = ("png", "svg", "pdf")
 

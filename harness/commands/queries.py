@@ -11,18 +11,18 @@ import numpy as np
 import pandas as pd
 
 from condsim.harness.configs import make, make_once
-from condsim.harness.console import console, warn
 from condsim.harness.errors import CondsimError, NotApplicable, counted
-from condsim.harness.fewer_queries import query_ids
-from condsim.harness.files import atomic
+from condsim.harness.files.paths import safe_name
+from condsim.harness.files.tables import JSON_LINES, PARQUET, read_frame
+from condsim.harness.files.writing import atomic
 from condsim.harness.images import picture_of
 from condsim.harness.outside import pair_name
-from condsim.harness.paths import safe_name
-from condsim.harness.progress import track
 from condsim.harness.settings.chosen import chosen_benchmark
 from condsim.harness.settings.composition import for_each_job
-from condsim.harness.tables import JSON_LINES, PARQUET, read_frame
 from condsim.harness.task import Benchmark, ImageTable, Task, condition_text
+from condsim.harness.terminal.console import console, warn
+from condsim.harness.terminal.progress import track
+from condsim.harness.variants.fewer_queries import query_ids
 
 if TYPE_CHECKING:  # it imports torch, which only a command with a method needs
     from condsim.harness.run.inputs import Inputs

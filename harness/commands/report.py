@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from condsim.harness.console import console, warn
 from condsim.harness.errors import CondsimError
 from condsim.harness.results.results import Results
 from condsim.harness.settings.composition import for_each_job
+from condsim.harness.terminal.console import console, warn
 
 
 def main(argv: Sequence[str]) -> int:

@@ -19,9 +19,7 @@ from condsim.harness.commands.outcomes import Outcomes
 from condsim.harness.commands.runs import RunState
 from condsim.harness.commands.train import train_and_run
 from condsim.harness.configs import plain
-from condsim.harness.console import console, warn
 from condsim.harness.errors import ROWS_SHOWN, CondsimError, counted, did_you_mean
-from condsim.harness.parser import Parser
 from condsim.harness.results.formats import print_tables
 from condsim.harness.results.output import write_text
 from condsim.harness.results.published import find_published, read_published
@@ -41,6 +39,8 @@ from condsim.harness.run.record import Measurement
 from condsim.harness.settings.choices import choices_of, description
 from condsim.harness.settings.composition import Job, jobs
 from condsim.harness.targets import search_current_folder
+from condsim.harness.terminal.console import console, warn
+from condsim.harness.terminal.parser import Parser
 
 if TYPE_CHECKING:
     from condsim.datasets.check import Report

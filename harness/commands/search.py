@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from condsim.harness.console import console
 from condsim.harness.errors import CondsimError, did_you_mean
-from condsim.harness.parser import Parser
+from condsim.harness.terminal.console import console
+from condsim.harness.terminal.parser import Parser
 
 EXAMPLES = """\
 examples:

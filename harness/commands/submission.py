@@ -7,10 +7,8 @@ from datetime import UTC, date, datetime
 from itertools import islice
 from pathlib import Path
 
-from condsim.harness.console import console, warn
 from condsim.harness.errors import CondsimError, did_you_mean
-from condsim.harness.json_files import read_json, read_text
-from condsim.harness.parser import Parser
+from condsim.harness.files.json_files import read_json, read_text
 from condsim.harness.results.results import Results
 from condsim.harness.results.server import (
     ServerAnswer,
@@ -20,6 +18,8 @@ from condsim.harness.results.server import (
     write_server_answer,
 )
 from condsim.harness.results.stored_run import StoredRun
+from condsim.harness.terminal.console import console, warn
+from condsim.harness.terminal.parser import Parser
 
 SETTINGS = ("run", "date", "server", "unit")
 FAULTS_SHOWN = 20

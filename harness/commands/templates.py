@@ -16,10 +16,10 @@ from condsim.datasets.templates import (
     object_templates,
     write_templates,
 )
-from condsim.harness.console import console, print_note
 from condsim.harness.errors import CondsimError
 from condsim.harness.names import notes_on_alike
 from condsim.harness.settings.composition import for_each_job
+from condsim.harness.terminal.console import console, print_note
 
 
 def main(argv: Sequence[str]) -> int:

@@ -11,10 +11,10 @@ from condsim.harness.commands.bench import conclude, run_here
 from condsim.harness.commands.outcomes import Failed, Outcomes
 from condsim.harness.commands.runs import RunState
 from condsim.harness.configs import make, make_once, plain
-from condsim.harness.console import console
 from condsim.harness.errors import CondsimError
 from condsim.harness.settings.composition import Job, jobs
 from condsim.harness.task import Task
+from condsim.harness.terminal.console import console
 from condsim.harness.tracker import Tracker
 
 if TYPE_CHECKING:  # it imports torch, and help should not

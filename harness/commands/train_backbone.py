@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from condsim.harness.console import console
 from condsim.harness.settings.composition import for_each_job
+from condsim.harness.terminal.console import console
 
 
 def main(argv: Sequence[str]) -> int:

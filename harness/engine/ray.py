@@ -13,10 +13,10 @@ from itertools import count
 from socket import gethostname
 from typing import Any, Literal
 
-from condsim.harness.console import console, warn
 from condsim.harness.engine.engine import Held, Item, Lost, Result
 from condsim.harness.engine.worker import Surroundings, answer, packed, result_of, unpacked
 from condsim.harness.errors import CondsimError, EngineError, counted, first_line
+from condsim.harness.terminal.console import console, warn
 
 _ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 """Set where the user has not: nothing is reported to Ray's makers, and no advice on future versions is printed."""

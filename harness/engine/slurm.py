@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from condsim.harness.console import console
 from condsim.harness.engine.engine import Held, Item, Lost, Result, divided
 from condsim.harness.engine.worker import Surroundings, answer, packed, result_of, unpacked
 from condsim.harness.errors import CondsimError, first_line
+from condsim.harness.terminal.console import console
 
 
 class SlurmEngine:

@@ -12,8 +12,8 @@ from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from typing import Any
 
-from condsim.harness.console import warn
 from condsim.harness.errors import CondsimError, first_line
+from condsim.harness.terminal.console import warn
 
 _PASSED_ON = ("CONDSIM_", "HF_", "HUGGINGFACE_", "TORCH_", "TRANSFORMERS_")
 """Environment variables that a worker gets begin with these: where features and weights are."""

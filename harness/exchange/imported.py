@@ -12,10 +12,10 @@ from torch import Tensor
 
 from condsim.harness.errors import CondsimError, nearest_id
 from condsim.harness.exchange.run_file import QueryRanking
-from condsim.harness.fewer_queries import unique_query_ids
-from condsim.harness.hashing import content_digest
+from condsim.harness.files.hashing import content_digest
 from condsim.harness.method import Gallery, Method, Queries, Scorer
 from condsim.harness.task import ImageTable, Rows, Task
+from condsim.harness.variants.fewer_queries import unique_query_ids
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from typing import IO, Any
 from urllib.parse import unquote
 
 from condsim.harness.errors import CondsimError
-from condsim.harness.files import atomic
+from condsim.harness.files.writing import atomic
 
 FORMATS = ("trec", "jsonl")
 _ENCODED = re.compile(r"[\s%\x00-\x1f\x7f]")

@@ -15,7 +15,7 @@ import yaml  # type: ignore[import-untyped]
 from condsim.harness.configs import plain
 from condsim.harness.errors import CondsimError
 from condsim.harness.explorer.task import Questions
-from condsim.harness.files import atomic
+from condsim.harness.files.writing import atomic
 from condsim.harness.index import Index
 from condsim.harness.run.record import flat
 from condsim.harness.search.matches import Matches

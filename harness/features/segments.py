@@ -14,8 +14,8 @@ from condsim.harness.engine.engine import Engine, Lost
 from condsim.harness.errors import CondsimError, UnusableRowsError
 from condsim.harness.features.cache.store import FeatureStore, ImageKeys, describe_images
 from condsim.harness.features.cache.table import FeatureTable, one_of_many, segment_name
-from condsim.harness.progress import track
 from condsim.harness.task import ImageTable
+from condsim.harness.terminal.progress import track
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from condsim.harness.errors import CondsimError
-from condsim.harness.gallery_parts import GRAIN
-from condsim.harness.memory import all_freed_memory_kept
-from condsim.harness.memory_map import gather
+from condsim.harness.files.gallery_parts import GRAIN
+from condsim.harness.files.memory_map import gather
 from condsim.harness.method import Queries, Scorer
+from condsim.harness.process.memory import all_freed_memory_kept
 from condsim.harness.ranking.candidates import CandidateLists
 from condsim.harness.ranking.counting import (
     Floats,

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from condsim.harness.memory_map import is_mapped
+from condsim.harness.files.memory_map import is_mapped
 from condsim.harness.method import Gallery, TrainFeatures
 from condsim.harness.task import ImageTable, Rows, Task
 

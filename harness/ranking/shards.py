@@ -13,10 +13,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from condsim.harness.cores import one_core_each
 from condsim.harness.engine.engine import Held
 from condsim.harness.errors import CondsimError
 from condsim.harness.method import Queries, Scorer, TwoSided, query_side, score_side
+from condsim.harness.process.cores import one_core_each
 from condsim.harness.ranking.counting import Floats, count, pad_lists, pick
 from condsim.harness.ranking.top_k import Best
 from condsim.harness.task import Rows

@@ -18,7 +18,7 @@ from importlib.metadata import distributions
 from pathlib import Path, PurePosixPath
 
 from condsim.harness.errors import CondsimError
-from condsim.harness.files import atomic
+from condsim.harness.files.writing import atomic
 from condsim.harness.results.server import answer_path
 from condsim.harness.results.stored_run import StoredRun
 from condsim.harness.run.record import RECORD

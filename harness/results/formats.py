@@ -15,9 +15,9 @@ from rich import box
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from condsim.harness.console import console
 from condsim.harness.names import escaped
 from condsim.harness.results.table import SECONDS, Cell, Column, Item, RunName, Table
+from condsim.harness.terminal.console import console
 
 LONGEST_NAME = 40
 """Letters of a row's name on one line of the terminal."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
 
-from condsim.harness.hashing import content_digest
+from condsim.harness.files.hashing import content_digest
 from condsim.harness.results.entry import Entry, entry_of
 from condsim.harness.results.order import method_order
 from condsim.harness.results.stored_run import StoredRun

@@ -8,8 +8,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from condsim.harness.files import atomic
-from condsim.harness.hashing import json_digest
+from condsim.harness.files.hashing import json_digest
+from condsim.harness.files.writing import atomic
 
 Remember = Callable[[object, Callable[[], Any]], Any]
 """(everything that a result depends on, the function that computes it) -> the result. Both are values of JSON."""

@@ -7,7 +7,6 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from condsim.harness.console import warn
 from condsim.harness.errors import CondsimError, did_you_mean
 from condsim.harness.ranking.metric_names import headline_metric
 from condsim.harness.results import csv_file, formats
@@ -20,6 +19,7 @@ from condsim.harness.results.significance import standings
 from condsim.harness.results.spread import Spread, spread_table
 from condsim.harness.results.stored_run import StoredRun
 from condsim.harness.results.table import IDENTITY, Table, legend, newest_sets, overview, task_tables
+from condsim.harness.terminal.console import warn
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from condsim.harness.errors import CondsimError
-from condsim.harness.files import atomic, atomic_folder
-from condsim.harness.paths import safe_name
+from condsim.harness.files.paths import safe_name
+from condsim.harness.files.writing import atomic, atomic_folder
 from condsim.harness.results.server import answer_path
 from condsim.harness.run.record import Record, RecordError, find_records, read_record, record_folder
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from condsim.harness.errors import CondsimError
-from condsim.harness.files import atomic
+from condsim.harness.files.writing import atomic
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from pathlib import Path
 import matplotlib as mpl
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from condsim.harness.paths import safe_name
+from condsim.harness.files.paths import safe_name
 from condsim.harness.results.figures import STYLE, figures
 from condsim.harness.results.output import written
 from condsim.harness.results.question_set import QuestionSet

@@ -13,7 +13,7 @@ from datetime import date
 from pathlib import Path
 
 from condsim.harness.errors import CondsimError
-from condsim.harness.hashing import json_digest
+from condsim.harness.files.hashing import json_digest
 from condsim.harness.results.output import write_text
 from condsim.harness.run.record import Record
 

@@ -131,7 +131,7 @@ def _questions(group: QuestionSet, groups: Sequence[QuestionSet], notes: list[st
     alike = [other for other in groups if other.full_name == group.full_name]
     if not any(run.wording for other in alike for run in other.runs):
         return None
-    from condsim.harness.wordings import without_words
+    from condsim.harness.variants.wordings import without_words
 
     if group.task is None:
         notes.append(f"{group.title}: no spread over wordings: {group.task_fault or 'the file of the task is missing'}")

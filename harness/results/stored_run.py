@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from condsim.harness.errors import CondsimError, described
-from condsim.harness.hashing import settings_hash
-from condsim.harness.paths import safe_name
+from condsim.harness.files.hashing import settings_hash
+from condsim.harness.files.paths import safe_name
 from condsim.harness.results.server import ServerAnswer
 from condsim.harness.run.record import Record, read_file, settings_text
 
@@ -65,10 +65,10 @@ class StoredRun:
 
     @property
     def wording(self) -> str:
-        """The wording of the conditions that it saw (:mod:`condsim.harness.wordings`); "" for the benchmark's own."""
+        """The wording of its conditions (:mod:`condsim.harness.variants.wordings`); "" for the benchmark's own."""
         if not self.record.variant:  # nearly always, and then NumPy need not be imported
             return ""
-        from condsim.harness.wordings import MARK
+        from condsim.harness.variants.wordings import MARK
 
         return self.record.variant.partition(MARK)[2]
 

@@ -16,9 +16,9 @@ import numpy as np
 from condsim.harness.backbone import Backbone, DigestsImages
 from condsim.harness.errors import UnusableRowsError
 from condsim.harness.features.cache.store import open_store
-from condsim.harness.hashing import canonical_json, content_digest, file_digest, settings_hash
+from condsim.harness.files.hashing import canonical_json, content_digest, file_digest, settings_hash
+from condsim.harness.files.paths import cache_folder, resolve
 from condsim.harness.method import Method
-from condsim.harness.paths import cache_folder, resolve
 from condsim.harness.run.choice import Choice
 from condsim.harness.run.record import CONTENT, record_folder
 from condsim.harness.task import Benchmark, ImageTable, Task, TrainSplit

@@ -12,8 +12,8 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from condsim.harness.deferred import once_imported
 from condsim.harness.errors import CondsimError
+from condsim.harness.process.deferred import once_imported
 
 SEED = 0
 """Of the global random generators at the start of a run, so that no number depends on the runs before it."""

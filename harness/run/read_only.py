@@ -11,7 +11,7 @@ from torch import Tensor
 
 from condsim.harness.backbone import Backbone, ForgetsFeatures
 from condsim.harness.errors import CondsimError
-from condsim.harness.memory_map import is_mapped
+from condsim.harness.files.memory_map import is_mapped
 
 _ELEMENTS, _COLUMNS = 1 << 20, 16
 """What is compared of each tensor: rows with this number of elements, and the first columns (a cache line) of every

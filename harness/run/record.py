@@ -15,10 +15,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from condsim.harness.errors import CondsimError
-from condsim.harness.files import SCRATCH, atomic_folder, sweep
-from condsim.harness.hashing import content_digest, json_digest, settings_hash
+from condsim.harness.files.hashing import content_digest, json_digest, settings_hash
+from condsim.harness.files.paths import safe_name
+from condsim.harness.files.writing import SCRATCH, atomic_folder, sweep
 from condsim.harness.names import unusable_character
-from condsim.harness.paths import safe_name
 from condsim.harness.ranking.metric_names import in_order
 
 RECORD_SCHEMA = 2

@@ -23,7 +23,6 @@ from condsim.harness.engine.engine import Engine
 from condsim.harness.engine.local import LocalEngine
 from condsim.harness.errors import CondsimError, NotApplicable
 from condsim.harness.method import Method, NotesScores, TrainFeatures, prepared_scorer
-from condsim.harness.progress import track
 from condsim.harness.ranking.engine import Ranking, rank_task
 from condsim.harness.ranking.gallery import make_gallery
 from condsim.harness.ranking.metrics import averages_clusters, chance_level, per_query
@@ -36,6 +35,7 @@ from condsim.harness.run.sharded import rank_parts, require_sharded
 from condsim.harness.run.task_file import save_task, task_path
 from condsim.harness.statistics.intervals import cluster_sums, mean_intervals
 from condsim.harness.task import Benchmark, Task
+from condsim.harness.terminal.progress import track
 
 
 @dataclass(frozen=True)

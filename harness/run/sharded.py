@@ -14,7 +14,7 @@ from torch import Tensor
 from condsim.harness.backbone import ImageParts
 from condsim.harness.engine.engine import Engine, divided
 from condsim.harness.errors import CondsimError, NotApplicable
-from condsim.harness.gallery_parts import Parts
+from condsim.harness.files.gallery_parts import Parts
 from condsim.harness.method import Expands, Gallery, Method, Reranks, TrainFeatures, TwoSteps, prepared_scorer
 from condsim.harness.ranking.candidates import CandidateLists
 from condsim.harness.ranking.counting import Floats

@@ -10,7 +10,7 @@ import numpy as np
 from condsim.harness.backbone import Backbone
 from condsim.harness.errors import CondsimError, UnusableRowsError
 from condsim.harness.task import Benchmark, ImageTable, Task
-from condsim.harness.without_images import without_images
+from condsim.harness.variants.without_images import without_images
 
 
 def without_unusable_images(

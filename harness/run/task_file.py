@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from condsim.harness.errors import CondsimError
-from condsim.harness.files import atomic
-from condsim.harness.hashing import Stamp, stamp_of
-from condsim.harness.name_list import NameList
+from condsim.harness.files.hashing import Stamp, stamp_of
+from condsim.harness.files.name_list import NameList
+from condsim.harness.files.writing import atomic
 from condsim.harness.run.record import task_folder
 from condsim.harness.task import ImageTable, Kinds, Labels, Ragged, Task
 

@@ -9,12 +9,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, cast, get_args
 
-from condsim.harness.console import warn
 from condsim.harness.errors import CondsimError
-from condsim.harness.files import atomic
+from condsim.harness.files.tables import read_rows
+from condsim.harness.files.writing import atomic
 from condsim.harness.names import unusable_character
-from condsim.harness.tables import read_rows
 from condsim.harness.task import Condition
+from condsim.harness.terminal.console import warn
 
 Mark = Literal["right", "wrong", "none"]
 """none: the mark was taken back."""

@@ -14,7 +14,7 @@ from torch import Tensor
 from condsim.harness.backbone import Backbone
 from condsim.harness.encoding import encode_images
 from condsim.harness.errors import CondsimError, UnusableRowsError
-from condsim.harness.gallery_parts import Parts
+from condsim.harness.files.gallery_parts import Parts
 from condsim.harness.images import IMAGE_SUFFIXES
 from condsim.harness.task import ImageTable
 

@@ -17,7 +17,7 @@ from condsim.harness.encoding import encode_images, encode_texts, jointly, pseud
 from condsim.harness.engine.engine import Engine
 from condsim.harness.engine.local import LocalEngine
 from condsim.harness.errors import NotApplicable
-from condsim.harness.gallery_parts import Parts
+from condsim.harness.files.gallery_parts import Parts
 from condsim.harness.method import Explains, Gallery, Method, Queries, Scorer, TrainFeatures, prepared_scorer
 from condsim.harness.ranking.engine import Ranking, rank_task
 from condsim.harness.ranking.gallery import make_gallery

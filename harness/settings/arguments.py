@@ -13,7 +13,7 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
 from condsim.harness.errors import CondsimError
-from condsim.harness.parser import Parser
+from condsim.harness.terminal.parser import Parser
 
 
 @dataclass(frozen=True)

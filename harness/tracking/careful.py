@@ -11,9 +11,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from condsim.harness.console import console
 from condsim.harness.errors import first_line
 from condsim.harness.run.record import Record
+from condsim.harness.terminal.console import console
 
 if TYPE_CHECKING:
     from condsim.harness.results.leaderboard import Leaderboard

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from condsim.harness.console import console
 from condsim.harness.errors import CondsimError
-from condsim.harness.paths import safe_name
+from condsim.harness.files.paths import safe_name
 from condsim.harness.results.leaderboard import Leaderboard
 from condsim.harness.run.record import Record, settings_text
+from condsim.harness.terminal.console import console
 from condsim.harness.tracking.careful import CarefulTracker, metric_numbers
 
 

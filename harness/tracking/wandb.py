@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from condsim.harness.console import console
 from condsim.harness.errors import CondsimError
 from condsim.harness.results.leaderboard import Leaderboard
 from condsim.harness.run.record import Record, settings_text
+from condsim.harness.terminal.console import console
 from condsim.harness.tracking.careful import CarefulTracker, metric_numbers
 
 

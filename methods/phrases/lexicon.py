@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 
 from condsim.harness.errors import CondsimError, did_you_mean, require_one_of
-from condsim.harness.paths import resolve
+from condsim.harness.files.paths import resolve
 from condsim.methods.phrases.entries import Values, read_entries, read_sections, spelling
 from condsim.methods.phrases.source import Phrases
 

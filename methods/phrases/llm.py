@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from condsim.harness.errors import CondsimError
-from condsim.harness.files import atomic
+from condsim.harness.files.paths import cache_folder
+from condsim.harness.files.writing import atomic
 from condsim.harness.llm import ChatEndpoint, TryAgainError, shortened
-from condsim.harness.paths import cache_folder
 from condsim.methods.phrases.entries import spelling, without_repeats
 
 PROMPT = (

@@ -12,7 +12,7 @@ from lap import lapjvr_batch
 from numpy.typing import NDArray
 
 from condsim.harness.errors import CondsimError
-from condsim.harness.tensors import Tensor
+from condsim.harness.process.tensors import Tensor
 
 
 def hungarian(similarity: Tensor, left: Tensor | None = None, right: Tensor | None = None) -> Tensor:

@@ -8,8 +8,8 @@ from typing import Any
 
 from condsim.harness.errors import CondsimError
 from condsim.harness.method import Method, Queries, Scorer, TwoSided, query_side, score_side
+from condsim.harness.process.tensors import Tensor
 from condsim.harness.task import Task
-from condsim.harness.tensors import Tensor
 from condsim.methods.inner_product import ImagePlusText
 
 

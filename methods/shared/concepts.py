@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 
 from condsim.harness.errors import CondsimError, first_of
-from condsim.harness.json_files import read_json
+from condsim.harness.files.json_files import read_json
+from condsim.harness.files.paths import resolve
 from condsim.harness.one_vector import unit
-from condsim.harness.paths import resolve
-from condsim.harness.tensors import Tensor
+from condsim.harness.process.tensors import Tensor
 from condsim.methods.shared.nearest import nearest
 
 MARK = "$"

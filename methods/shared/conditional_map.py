@@ -8,7 +8,7 @@ import torch
 
 from condsim.harness.method import Queries, TwoSided
 from condsim.harness.one_vector import inner_products, taken
-from condsim.harness.tensors import Tensor
+from condsim.harness.process.tensors import Tensor
 
 
 class ConditionalMap(TwoSided):

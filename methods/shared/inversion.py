@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 import torch
 
 from condsim.harness.errors import CondsimError
-from condsim.harness.progress import track
-from condsim.harness.tensors import Tensor
+from condsim.harness.process.tensors import Tensor
+from condsim.harness.terminal.progress import track
 from condsim.methods.shared.checks import above_zero, at_least
 from condsim.methods.shared.concepts import MARK, Concepts
 from condsim.methods.training.method import EncodeWords

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from condsim.harness.one_vector import taken, unit
-from condsim.harness.tensors import Tensor
+from condsim.harness.process.tensors import Tensor
 
 _ELEMENTS_AT_ONCE = 1 << 22
 """Elements (16 MiB of float32) of a block of gathered candidates."""

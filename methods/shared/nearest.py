@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from condsim.harness.tensors import Tensor
+from condsim.harness.process.tensors import Tensor
 
 _ELEMENTS_AT_ONCE = 1 << 23
 """Similarities at a time: 32 MiB of float32."""

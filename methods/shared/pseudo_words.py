@@ -10,11 +10,11 @@ from typing import Any, ClassVar
 import torch
 
 from condsim.harness.errors import CondsimError, NotApplicable
+from condsim.harness.files.state_dict import Checkpoint
 from condsim.harness.method import Gallery, Queries, Scorer
 from condsim.harness.one_vector import InnerProduct, unit
-from condsim.harness.state_dict import Checkpoint
+from condsim.harness.process.tensors import Tensor, nn
 from condsim.harness.task import condition_text
-from condsim.harness.tensors import Tensor, nn
 from condsim.methods.shared.checks import at_least
 from condsim.methods.training.checkpoints import fit_names, load_weights
 from condsim.methods.training.method import EncodeWords, TrainedMethod, TrainingData

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from condsim.harness.one_vector import unit
-from condsim.harness.tensors import Tensor
+from condsim.harness.process.tensors import Tensor
 from condsim.methods.shared.nearest import nearest
 
 POOL = 100

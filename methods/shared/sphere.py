@@ -6,7 +6,7 @@ import torch
 
 from condsim.harness.errors import CondsimError
 from condsim.harness.one_vector import unit
-from condsim.harness.tensors import Tensor
+from condsim.harness.process.tensors import Tensor
 
 _ROWS_AT_ONCE = 1024
 """Rows in float64 at once, so that they stay in the cache from one operation to the next."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 
 from condsim.harness.errors import CondsimError
-from condsim.harness.paths import resolve
+from condsim.harness.files.paths import resolve
 from condsim.methods.phrases.source import Phrases
 
 

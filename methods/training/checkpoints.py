@@ -6,16 +6,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from condsim.harness.errors import CondsimError, first_of
-from condsim.harness.paths import resolve
-from condsim.harness.state_dict import Checkpoint, read_state_dict, without_prefix
-from condsim.harness.tensors import Tensor, nn
+from condsim.harness.files.paths import resolve
+from condsim.harness.files.state_dict import Checkpoint, read_state_dict, without_prefix
+from condsim.harness.process.tensors import Tensor, nn
 
 
 def read_checkpoint(name: str | Path, wrappers: Sequence[str] = ()) -> Checkpoint:
-    """The weights in a file, on the CPU; ``name`` as ``harness.paths.resolve`` takes it.
+    """The weights in a file, on the CPU; ``name`` as ``harness.files.paths.resolve`` takes it.
 
     ``wrappers``: keys under which the method's released files store them. Raises CondsimError where the file is
-    missing, damaged or holds no weights (``harness.state_dict.read_state_dict``).
+    missing, damaged or holds no weights (``harness.files.state_dict.read_state_dict``).
     """
     path = resolve(name)
     if not path.is_file():

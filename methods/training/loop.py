@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from condsim.harness.errors import CondsimError, require_one_of
-from condsim.harness.files import atomic
-from condsim.harness.progress import track
-from condsim.harness.state_dict import check_archive
+from condsim.harness.files.state_dict import check_archive
+from condsim.harness.files.writing import atomic
+from condsim.harness.terminal.progress import track
 
 OPTIMIZERS = ("adamw", "adam")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from condsim.harness.tensors import Tensor
+from condsim.harness.process.tensors import Tensor
 
 
 def in_batch_loss(scores: Tensor, target_row: Tensor, temperature: float) -> Tensor:

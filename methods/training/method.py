@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from condsim.harness.errors import CondsimError
+from condsim.harness.files.state_dict import Checkpoint
 from condsim.harness.method import Gallery, Method, Scorer
-from condsim.harness.state_dict import Checkpoint
-from condsim.harness.tensors import Tensor, nn
+from condsim.harness.process.tensors import Tensor, nn
 from condsim.methods.training.checkpoints import read_checkpoint
 
 

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from condsim.harness.backbone import Backbone
-from condsim.harness.devices import AUTO, device_of
 from condsim.harness.errors import CondsimError, NotApplicable
-from condsim.harness.hashing import settings_hash
+from condsim.harness.files.hashing import settings_hash
 from condsim.harness.method import Method
+from condsim.harness.process.devices import AUTO, device_of
 from condsim.harness.task import ImageTable, Task
 from condsim.harness.trainable import Trainable, TrainableEncoder
 from condsim.harness.triplets import Triplets

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from condsim.harness.errors import CondsimError
-from condsim.harness.files import atomic
-from condsim.harness.state_dict import read_state_dict, write_state_dict
+from condsim.harness.files.state_dict import read_state_dict, write_state_dict
+from condsim.harness.files.writing import atomic
 from condsim.methods.training.data import Batches, Frozen
 from condsim.methods.training.finetune import Finetuned
 from condsim.methods.training.loop import Fitted, fit

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from builders import GeneCIS, make_cirr
 from condsim.datasets import cirr, genecis, instance, labelled, mit_states
 from condsim.harness.errors import CondsimError
-from condsim.harness.json_files import read_json
-from condsim.harness.tables import read_frame
+from condsim.harness.files.json_files import read_json
+from condsim.harness.files.tables import read_frame
 
 pytestmark = pytest.mark.slow
 

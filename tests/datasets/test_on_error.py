@@ -12,7 +12,7 @@ from PIL import Image
 
 from builders import make_cirr
 from condsim.datasets import mit_states
-from condsim.harness.without_images import without_images
+from condsim.harness.variants.without_images import without_images
 from running import run_condsim
 
 pytestmark = pytest.mark.slow

@@ -11,8 +11,8 @@ import torch
 
 from builders import make_task
 from condsim.harness.errors import CondsimError, NotApplicable
+from condsim.harness.files.state_dict import write_state_dict
 from condsim.harness.one_vector import unit
-from condsim.harness.state_dict import write_state_dict
 from condsim.methods.combiner_both_sides import CombinerBothSides
 from condsim.methods.crl import POSITIONS, Crl, CrlComposed
 from condsim.methods.indirect import Indirect, fitted_projection, reconstruction_angle

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from builders import make_task
 from condsim.harness.errors import CondsimError, NotApplicable
-from condsim.harness.memory_map import is_mapped, map_npy
+from condsim.harness.files.memory_map import is_mapped, map_npy
 from condsim.harness.method import Method, Queries
 from condsim.harness.one_vector import InnerProduct, MappedInnerProduct, OneVector, inner_products, unit
 from condsim.methods.inner_product import ImageOnly, ImagePlusText, ImagePlusTextUnit, TextOnly

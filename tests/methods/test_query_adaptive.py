@@ -12,9 +12,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from builders import make_task
 from condsim.harness.errors import CondsimError
+from condsim.harness.files.state_dict import write_state_dict
 from condsim.harness.method import Queries, TwoSided
 from condsim.harness.one_vector import unit
-from condsim.harness.state_dict import write_state_dict
 from condsim.methods.query_adaptive import QueryAdaptive, compose
 from condsim.methods.shared.hypernetwork import HyperNetwork
 from condsim.methods.shared.hypernetwork_sizes import Architecture

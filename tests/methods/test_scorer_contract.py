@@ -25,7 +25,8 @@ from condsim.harness.backbone import ImageParts
 from condsim.harness.engine.engine import Held
 from condsim.harness.engine.local import LocalEngine
 from condsim.harness.errors import NotApplicable
-from condsim.harness.gallery_parts import write_parts
+from condsim.harness.files.gallery_parts import write_parts
+from condsim.harness.files.state_dict import write_state_dict
 from condsim.harness.method import Explains, Gallery, Method, Queries, TwoSteps
 from condsim.harness.ranking.engine import Ranking, rank_task
 from condsim.harness.run.run import rank
@@ -33,7 +34,6 @@ from condsim.harness.run.sharded import rank_parts
 from condsim.harness.search.pictures import Pictures
 from condsim.harness.search.searcher import Query, Searcher
 from condsim.harness.settings.composition import Composer
-from condsim.harness.state_dict import write_state_dict
 from condsim.harness.task import Benchmark, ImageTable, Ragged, Task
 from condsim.methods.indirect import fitted_projection
 from condsim.methods.pic2word import Pic2Word
@@ -279,7 +279,7 @@ class PickledParts:
 def test_a_gallery_in_parts_is_ranked_as_one_or_refused(
     name: str, space: Space, make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("gallery_parts", "ranking.engine"):
+    for module in ("files.gallery_parts", "ranking.engine"):
         monkeypatch.setattr(f"condsim.harness.{module}.GRAIN", 16)
     gallery = space.gallery(ITEMS)
     queries = queries_of(space, gallery)

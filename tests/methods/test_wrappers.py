@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from condsim.harness.errors import CondsimError, NotApplicable
+from condsim.harness.files.state_dict import write_state_dict
 from condsim.harness.method import Method, Queries
 from condsim.harness.one_vector import unit
-from condsim.harness.state_dict import write_state_dict
 from condsim.methods.clay import Clay
 from condsim.methods.hubness import (
     NearestNeighborNormalization,

@@ -15,10 +15,10 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from condsim.harness.console import warn
 from condsim.harness.errors import CondsimError, UnusableRowsError
 from condsim.harness.features.cache.file_digests import Stamps, digest_files, stamp_files
-from condsim.harness.hashing import DIGEST, RACY_NS
+from condsim.harness.files.hashing import DIGEST, RACY_NS
+from condsim.harness.terminal.console import warn
 
 LOCK_SECONDS = 3
 """How long to wait for another process that has locked the database."""

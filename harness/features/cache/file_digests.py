@@ -8,10 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
-from condsim.harness.cores import available_cores
 from condsim.harness.errors import UnusableRowsError
-from condsim.harness.hashing import Stamp, digest_now, stamp_of
-from condsim.harness.progress import track
+from condsim.harness.files.hashing import Stamp, digest_now, stamp_of
+from condsim.harness.process.cores import available_cores
+from condsim.harness.terminal.progress import track
 
 Stamps = NDArray[np.int64]
 """[n, 4] the stamp of each file."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from condsim.harness.features.cache.file_digests import Stamps, stamp_files
-from condsim.harness.hashing import digest
+from condsim.harness.files.hashing import digest
 from condsim.harness.task import ImageTable
 
 KEPT_SECONDS = 60

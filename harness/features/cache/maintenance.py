@@ -18,7 +18,7 @@ from condsim.harness.features.cache.digest_index import DigestIndex
 from condsim.harness.features.cache.segment import Segment
 from condsim.harness.features.cache.store import DIGESTS, folder_name
 from condsim.harness.features.cache.table import IDENTITY, LOCK, FeatureTable, delete_old
-from condsim.harness.files import sweep
+from condsim.harness.files.writing import sweep
 
 KINDS = ("image", "text")
 DAY = 86_400

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from condsim.harness.features.cache.segment import Features, Keys, Notes
-from condsim.harness.hashing import DIGEST
+from condsim.harness.files.hashing import DIGEST
 
 
 @dataclass(frozen=True)

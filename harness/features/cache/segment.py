@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save
 
-from condsim.harness.files import atomic
-from condsim.harness.hashing import DIGEST
+from condsim.harness.files.hashing import DIGEST
+from condsim.harness.files.writing import atomic
 
 SUFFIX = ".safetensors"
 FORMAT = "condsim features 2"

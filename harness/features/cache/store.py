@@ -24,7 +24,7 @@ from condsim.harness.errors import UnusableRowsError
 from condsim.harness.features.cache.digest_index import DigestIndex
 from condsim.harness.features.cache.looks import Look, crop_rule, distinct_files, look_at
 from condsim.harness.features.cache.table import FeatureTable
-from condsim.harness.hashing import digest
+from condsim.harness.files.hashing import digest
 from condsim.harness.task import ImageTable
 
 DIGESTS = "digests.sqlite"

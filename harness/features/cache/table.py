@@ -23,7 +23,6 @@ from threading import RLock
 import numpy as np
 from numpy.typing import NDArray
 
-from condsim.harness.console import warn
 from condsim.harness.errors import CondsimError, UnusableRowsError
 from condsim.harness.features.cache.request import Encode, Encoded, Request
 from condsim.harness.features.cache.segment import (
@@ -37,8 +36,9 @@ from condsim.harness.features.cache.segment import (
     Segment,
     write_segment,
 )
-from condsim.harness.files import SCRATCH, atomic, sweep
-from condsim.harness.hashing import DIGEST, content_digest, digest
+from condsim.harness.files.hashing import DIGEST, content_digest, digest
+from condsim.harness.files.writing import SCRATCH, atomic, sweep
+from condsim.harness.terminal.console import warn
 
 SMALL_BYTES = 64 << 20
 """Segments below this size may be merged."""

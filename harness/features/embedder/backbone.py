@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from condsim.harness.devices import AUTO, device_of
 from condsim.harness.errors import BackboneError, CondsimError, NotApplicable, first_line
 from condsim.harness.features.cache.request import Encode, Encoded
 from condsim.harness.features.cache.store import (
@@ -24,12 +23,13 @@ from condsim.harness.features.cache.store import (
 )
 from condsim.harness.features.cache.table import FeatureTable
 from condsim.harness.features.open_clip.batches import InPieces
-from condsim.harness.hashing import digest
+from condsim.harness.files.hashing import digest
+from condsim.harness.files.paths import cache_folder
 from condsim.harness.images import Picture, read_picture
-from condsim.harness.paths import cache_folder
-from condsim.harness.progress import track
+from condsim.harness.process.devices import AUTO, device_of
+from condsim.harness.process.tensors import Tensor
 from condsim.harness.task import ImageTable
-from condsim.harness.tensors import Tensor
+from condsim.harness.terminal.progress import track
 
 Kind = Literal["image", "text", "joint"]
 _NO_WEIGHTS = (".md", ".gitattributes", ".gitignore", ".png", ".jpg")

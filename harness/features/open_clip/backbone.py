@@ -14,8 +14,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from condsim.harness.cores import available_cores
-from condsim.harness.devices import AUTO, device_of
 from condsim.harness.errors import BackboneError, CondsimError, NotApplicable, did_you_mean
 from condsim.harness.features.cache.request import Encoded
 from condsim.harness.features.cache.store import (
@@ -31,11 +29,13 @@ from condsim.harness.features.cache.table import FeatureTable
 from condsim.harness.features.open_clip.batches import InPieces, Load, encode_pictures
 from condsim.harness.features.open_clip.model import PRECISIONS, ClipModel, ModelSpec, load_model
 from condsim.harness.features.open_clip.preprocessing import TRANSFORMS, GivenPreprocessing
+from condsim.harness.files.paths import cache_folder, resolve
 from condsim.harness.images import ImageNote, read_picture
-from condsim.harness.paths import cache_folder, resolve
-from condsim.harness.progress import track
+from condsim.harness.process.cores import available_cores
+from condsim.harness.process.devices import AUTO, device_of
+from condsim.harness.process.tensors import Tensor
 from condsim.harness.task import ImageTable
-from condsim.harness.tensors import Tensor
+from condsim.harness.terminal.progress import track
 
 if TYPE_CHECKING:
     from condsim.harness.features.open_clip.trainable import TrainableClip

@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from condsim.harness.cores import one_core_each
 from condsim.harness.errors import CondsimError
 from condsim.harness.features.cache.request import Encoded
-from condsim.harness.tensors import Tensor
+from condsim.harness.process.cores import one_core_each
+from condsim.harness.process.tensors import Tensor
 
 AHEAD = 4
 """Batches that are read ahead of the one in the model."""

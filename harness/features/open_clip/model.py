@@ -20,7 +20,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from condsim.harness.deferred import defer
 from condsim.harness.errors import BackboneError, did_you_mean
 from condsim.harness.features.open_clip.preprocessing import (
     CONFIG_BESIDE,
@@ -32,7 +31,8 @@ from condsim.harness.features.open_clip.preprocessing import (
     of_weights_file,
 )
 from condsim.harness.features.open_clip.weights import load_weights
-from condsim.harness.tensors import Tensor, nn
+from condsim.harness.process.deferred import defer
+from condsim.harness.process.tensors import Tensor, nn
 
 if TYPE_CHECKING:
     from condsim.harness.features.open_clip.transforms import Transform

@@ -12,8 +12,8 @@ from pathlib import Path
 import torch
 
 from condsim.harness.errors import BackboneError, CondsimError
-from condsim.harness.state_dict import read_state_dict, without_prefix
-from condsim.harness.tensors import Tensor, nn
+from condsim.harness.files.state_dict import read_state_dict, without_prefix
+from condsim.harness.process.tensors import Tensor, nn
 
 TOKEN_TABLE = "token_embedding.weight"
 TOKEN_ROWS = "token_rows"
@@ -26,8 +26,8 @@ _NOT_WEIGHTS = ("input_resolution", "context_length", "vocab_size")
 def load_weights(path: Path, model: nn.Module) -> None:
     """Load ``path`` (safetensors, or a PyTorch file of plain tensors) into ``model``, every weight of it.
 
-    Accepts all that ``harness/state_dict.py`` reads, and the compact form. Raises BackboneError if the file cannot be
-    read or is of another model.
+    Accepts all that ``harness/files/state_dict.py`` reads, and the compact form. Raises BackboneError if the file
+    cannot be read or is of another model.
     """
     from open_clip.convert import convert_state_dict
 

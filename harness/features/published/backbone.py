@@ -9,15 +9,15 @@ from pathlib import Path
 import torch
 
 from condsim.harness.backbone import ImageParts
-from condsim.harness.devices import device_of
 from condsim.harness.errors import CondsimError, UnusableRowsError
-from condsim.harness.feature_files import Files, PublishedFeatures
 from condsim.harness.features.cache.store import describe_images, describe_texts, open_store
-from condsim.harness.name_list import same_names
+from condsim.harness.files.feature_files import Files, PublishedFeatures
+from condsim.harness.files.name_list import same_names
+from condsim.harness.files.paths import cache_folder
 from condsim.harness.names import clean_path, clean_text
-from condsim.harness.paths import cache_folder
+from condsim.harness.process.devices import device_of
+from condsim.harness.process.tensors import Tensor
 from condsim.harness.task import ImageTable
-from condsim.harness.tensors import Tensor
 
 
 class Precomputed:
@@ -37,7 +37,7 @@ class Precomputed:
         """
         ``images``, ``texts``: [N, D] features as .npy, .npz (arrays "names" and "features"), .safetensors (the tensor
         "features", or its only one) or .parquet (a column of names and one of lists), or a list of such files, such as
-        queries and database. The first of ``images`` may be a gallery in parts (``harness.gallery_parts``).
+        queries and database. The first of ``images`` may be a gallery in parts (``harness.files.gallery_parts``).
         ``image_names``, ``text_names``: their N names in order, a .txt file with one name per line or a .json list;
         None: those in the file itself, or the file beside it with the same stem. A name is that of an image in the
         benchmark's image table (``ImageTable.keys``; `condsim queries` lists them), or the text itself; names that are

@@ -8,7 +8,7 @@ from importlib.resources import files
 
 from markupsafe import Markup
 
-from condsim.harness.hashing import content_digest
+from condsim.harness.files.hashing import content_digest
 from condsim.harness.results.kept import Remember
 
 DRAWN_BY = ("figures.py", "report/inline_svg.py")

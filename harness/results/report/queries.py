@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from condsim.harness.cores import available_cores
 from condsim.harness.errors import CondsimError
-from condsim.harness.progress import track
+from condsim.harness.process.cores import available_cores
 from condsim.harness.results.breakdown import informative_order, query_condition, wins
 from condsim.harness.results.kept import Remember
 from condsim.harness.results.question_set import QuestionSet
 from condsim.harness.results.report.thumbnails import thumbnail_key, thumbnail_uri
 from condsim.harness.task import ImageTable, Rows, Task
+from condsim.harness.terminal.progress import track
 
 RELEVANT_SHOWN = 3
 SHELF = "queries 1"

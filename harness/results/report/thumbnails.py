@@ -11,7 +11,7 @@ from pathlib import Path
 import PIL
 from PIL import Image
 
-from condsim.harness.hashing import digest
+from condsim.harness.files.hashing import digest
 from condsim.harness.images import Picture, crop_by_rule, in_eight_bits
 from condsim.harness.task import ImageTable
 

@@ -12,7 +12,7 @@ import pytest
 import condsim
 from builders import make_tasks
 from condsim.datasets.shapes.kept_tasks import keep, read_kept, state_of
-from condsim.harness.hashing import digest
+from condsim.harness.files.hashing import digest
 from condsim.harness.task import Benchmark
 
 STATE = b"a state of 16 B."

@@ -17,7 +17,7 @@ from condsim.harness.errors import CondsimError
 from condsim.harness.features.cache.maintenance import survey, verify
 from condsim.harness.features.cache.request import Encoded
 from condsim.harness.features.cache.store import FeatureStore, text_keys
-from condsim.harness.files import SCRATCH
+from condsim.harness.files.writing import SCRATCH
 
 
 def encode(rows: NDArray[np.int64]) -> Generator[Encoded, None, None]:

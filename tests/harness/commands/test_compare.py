@@ -10,11 +10,11 @@ from builders import Methods, make_results
 from condsim.datasets.grouping import label_lists
 from condsim.harness.commands.compare import main
 from condsim.harness.errors import CondsimError
-from condsim.harness.fewer_queries import take_queries
 from condsim.harness.results.results import Results
 from condsim.harness.results.table import Cell
 from condsim.harness.statistics.compare import compare
 from condsim.harness.task import Task
+from condsim.harness.variants.fewer_queries import take_queries
 
 
 def test_the_table_is_the_comparison_of_the_records_ranks(

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 CODE = """
 import sys
 from condsim.harness.cli import main
-from condsim.harness.deferred import is_deferred
+from condsim.harness.process.deferred import is_deferred
 for settings in (sys.argv[1:], [*sys.argv[3:], "method=clay", "statistics.seed=1"]):
     status = main(["bench", *settings])
     slow = {"torch", "torchvision", "open_clip", "scipy", "pandas", "pydantic"} & set(sys.modules)

@@ -12,7 +12,7 @@ import pytest
 
 from builders import make_cirr, make_record, make_results
 from condsim.harness import cli
-from condsim.harness.hashing import settings_hash
+from condsim.harness.files.hashing import settings_hash
 from condsim.harness.results.results import Results
 from condsim.harness.results.server import answer_path
 from condsim.harness.run.record import Record, record_folder, write_record

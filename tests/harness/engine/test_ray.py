@@ -27,7 +27,7 @@ from condsim.harness.engine.ray import RayEngine
 from condsim.harness.errors import CondsimError
 from condsim.harness.features.published.backbone import Precomputed
 from condsim.harness.features.segments import encode_in_segments
-from condsim.harness.gallery_parts import GRAIN
+from condsim.harness.files.gallery_parts import GRAIN
 from condsim.harness.run.run import rank
 from condsim.harness.task import ImageTable
 from condsim.methods.clay import Clay

@@ -15,12 +15,12 @@ from torch import Tensor
 from condsim.harness.errors import CondsimError
 from condsim.harness.exchange.imported import ImportedRanking, NoFeatures, bind
 from condsim.harness.exchange.run_file import QueryRanking, read_rankings, write_rankings
-from condsim.harness.fewer_queries import unique_query_ids
 from condsim.harness.method import Gallery, Method, Queries, Scorer
 from condsim.harness.ranking.engine import Ranking
 from condsim.harness.run.identity import RunSettings
 from condsim.harness.run.run import measure, measure_task, rank
 from condsim.harness.task import Benchmark, ImageTable, Ragged, Task
+from condsim.harness.variants.fewer_queries import unique_query_ids
 
 NAMES = ("a b.png", "50%.png", "ü/1.png", *(f"{i}.png" for i in range(5)))
 METRICS = ("recall@1", "recall@2", "map", "mrr", "ndcg@3")

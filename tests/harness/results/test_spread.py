@@ -14,7 +14,7 @@ from condsim.harness import cli
 from condsim.harness.results.results import Results
 from condsim.harness.results.sweeps import find_sweeps
 from condsim.harness.task import Benchmark
-from condsim.harness.wordings import reworded
+from condsim.harness.variants.wordings import reworded
 
 TRAINED: dict[str, Any] = {"seed": 0, "steps": 100, "triplets": 500, "sources": "mined"}
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from builders import make_record
-from condsim.harness.hashing import content_digest, json_digest, settings_hash
+from condsim.harness.files.hashing import content_digest, json_digest, settings_hash
 from condsim.harness.run.record import (
     RECORD,
     Measurement,

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from condsim.harness.errors import CondsimError, NotApplicable
-from condsim.harness.memory_map import is_mapped, map_npy
+from condsim.harness.files.memory_map import is_mapped, map_npy
 from condsim.harness.method import Gallery, Method, Queries, Scorer
 from condsim.harness.run.identity import RunSettings
 from condsim.harness.run.isolation import isolated

@@ -18,7 +18,7 @@ from condsim.harness.engine.engine import Held
 from condsim.harness.engine.local import LocalEngine
 from condsim.harness.errors import CondsimError, NotApplicable
 from condsim.harness.features.published.backbone import Precomputed
-from condsim.harness.gallery_parts import GRAIN
+from condsim.harness.files.gallery_parts import GRAIN
 from condsim.harness.method import Gallery, Method, Queries, Scorer
 from condsim.harness.one_vector import OneVector
 from condsim.harness.ranking.engine import Ranking, rank_task

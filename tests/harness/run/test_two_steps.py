@@ -10,7 +10,7 @@ import torch
 
 from condsim.harness.backbone import ImageParts
 from condsim.harness.engine.local import LocalEngine
-from condsim.harness.gallery_parts import write_parts
+from condsim.harness.files.gallery_parts import write_parts
 from condsim.harness.method import Gallery, TrainFeatures
 from condsim.harness.run.sharded import rank_parts
 from condsim.harness.task import ImageTable, Ragged, Task
@@ -29,7 +29,7 @@ class Workers(LocalEngine):
 def test_ranks_are_those_of_the_scores_for_any_number_of_workers(
     shortlist: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("gallery_parts", "ranking.engine"):
+    for module in ("files.gallery_parts", "ranking.engine"):
         monkeypatch.setattr(f"condsim.harness.{module}.GRAIN", 16)
     rng = np.random.default_rng(0)
     features = rng.integers(0, 2, (ITEMS, WIDTH)).astype(np.float32)

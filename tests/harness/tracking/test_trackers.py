@@ -11,7 +11,7 @@ import pytest
 
 from builders import Methods, make_results
 from condsim.harness.errors import CondsimError
-from condsim.harness.paths import safe_name
+from condsim.harness.files.paths import safe_name
 from condsim.harness.results import plots
 from condsim.harness.results.leaderboard import Leaderboard
 from condsim.harness.run.record import Record, find_records

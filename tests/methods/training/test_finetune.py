@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from condsim.harness.errors import CondsimError
 from condsim.harness.features.open_clip.backbone import OpenClip
-from condsim.harness.state_dict import read_state_dict
+from condsim.harness.files.state_dict import read_state_dict
 from condsim.harness.task import ImageTable
 from condsim.harness.triplets import Triplets
 from condsim.methods.combiner import Combiner

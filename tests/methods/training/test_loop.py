@@ -23,7 +23,7 @@ SCRIPT = """
 import itertools, os, signal, sys
 from pathlib import Path
 import numpy as np, torch
-from condsim.harness.state_dict import write_state_dict
+from condsim.harness.files.state_dict import write_state_dict
 from condsim.methods.query_adaptive import QueryAdaptive
 from condsim.methods.training.method import Batch, TrainingData
 from condsim.methods.training.loop import Recipe, fit

@@ -12,7 +12,7 @@ from PIL import Image
 
 from condsim.harness.errors import CondsimError
 from condsim.harness.features.open_clip.backbone import OpenClip
-from condsim.harness.state_dict import read_state_dict
+from condsim.harness.files.state_dict import read_state_dict
 from condsim.harness.task import ImageTable, Ragged, Task
 from condsim.harness.triplets import Triplets
 from condsim.methods.pic2word import Pic2Word

@@ -17,7 +17,7 @@ from condsim.harness.features.cache.request import Encode, Encoded
 from condsim.harness.features.cache.segment import Segment
 from condsim.harness.features.cache.store import FeatureStore, text_keys
 from condsim.harness.features.cache.table import FeatureTable
-from condsim.harness.hashing import digest
+from condsim.harness.files.hashing import digest
 
 WIDTH, TEXTS = 6, [f"text {i}" for i in range(24)]
 BACKBONES = ("one", "two")

@@ -14,7 +14,7 @@ import pytest
 from condsim.harness.features.cache import digest_index
 from condsim.harness.features.cache.digest_index import DigestIndex
 from condsim.harness.features.cache.file_digests import stamp_files
-from condsim.harness.hashing import digest
+from condsim.harness.files.hashing import digest
 
 FILES = 40
 

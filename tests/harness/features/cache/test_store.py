@@ -22,7 +22,7 @@ from condsim.harness.features.cache.looks import KEPT_SECONDS, KeptLooks
 from condsim.harness.features.cache.request import Encoded
 from condsim.harness.features.cache.store import FeatureStore, text_keys
 from condsim.harness.features.cache.table import FeatureTable
-from condsim.harness.hashing import digest
+from condsim.harness.files.hashing import digest
 from condsim.harness.task import CropRule, ImageTable
 
 WIDTH = 5

@@ -28,8 +28,8 @@ from condsim.harness.features.cache import table as feature_table
 from condsim.harness.features.cache.request import Encode, Encoded
 from condsim.harness.features.cache.segment import Segment
 from condsim.harness.features.cache.table import FeatureTable, owner_of
-from condsim.harness.files import SCRATCH
-from condsim.harness.hashing import digest
+from condsim.harness.files.hashing import digest
+from condsim.harness.files.writing import SCRATCH
 
 WIDTH, ROWS, BATCH = 6, 120, 8
 KEYS = [digest(f"row {row}".encode()) for row in range(ROWS)]

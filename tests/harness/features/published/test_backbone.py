@@ -18,7 +18,7 @@ from safetensors.numpy import save_file
 from condsim.harness.encoding import encode_images
 from condsim.harness.errors import CondsimError, UnusableRowsError
 from condsim.harness.features.published.backbone import Precomputed
-from condsim.harness.gallery_parts import write_parts
+from condsim.harness.files.gallery_parts import write_parts
 from condsim.harness.task import ImageTable
 
 NAMES = tuple(f"folder/{i}.jpg" for i in range(20))

@@ -18,8 +18,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from condsim.harness.errors import CondsimError, first_line
-from condsim.harness.files import atomic
-from condsim.harness.tensors import Tensor
+from condsim.harness.files.writing import atomic
+from condsim.harness.process.tensors import Tensor
 
 METADATA = "condsim"
 """The one metadata entry that we write. One, because safetensors writes several entries in no fixed order, and the same

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from condsim.harness.errors import CondsimError
-from condsim.harness.fewer_queries import keep_images, query_ids, take_queries
 from condsim.harness.task import Ragged, Rows, Task
+from condsim.harness.variants.fewer_queries import keep_images, query_ids, take_queries
 
 Mask = NDArray[np.bool_]
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from condsim.harness.paths import cache_folder, resolve, safe_name
+from condsim.harness.files.paths import cache_folder, resolve, safe_name
 
 
 @given(st.text(min_size=1, max_size=300), st.integers(20, 100))

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from condsim.harness.errors import CondsimError, counted, did_you_mean, first_line, reading
-from condsim.harness.json_files import parse_json
+from condsim.harness.files.json_files import parse_json
 from condsim.harness.names import clean_label
 
 PARQUET = (".parquet", ".pq")

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
-from condsim.harness.cores import one_core_each
+from condsim.harness.process.cores import one_core_each
 
 
 def test_only_the_threads_of_the_pool_use_one_core() -> None:

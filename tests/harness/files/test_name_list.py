@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from condsim.harness import name_list
-from condsim.harness.name_list import NameList, NameWriter, same_names
+from condsim.harness.files import name_list
+from condsim.harness.files.name_list import NameList, NameWriter, same_names
 
 
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=4), max_size=9), st.data())

@@ -21,10 +21,10 @@ import torch
 from numpy.typing import ArrayLike
 
 from condsim.harness.errors import CondsimError
-from condsim.harness.files import atomic_folder
-from condsim.harness.memory_map import gather, map_npy
-from condsim.harness.name_list import NameList, NameWriter
-from condsim.harness.tensors import Tensor
+from condsim.harness.files.memory_map import gather, map_npy
+from condsim.harness.files.name_list import NameList, NameWriter
+from condsim.harness.files.writing import atomic_folder
+from condsim.harness.process.tensors import Tensor
 
 GRAIN = 1 << 16
 """Parts of a gallery begin at multiples of this number of items. A method that computes its items in blocks chooses a

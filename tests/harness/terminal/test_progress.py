@@ -16,11 +16,11 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from tqdm import tqdm
 
-from condsim.harness.progress import track
+from condsim.harness.terminal.progress import track
 
 CODE = """
 import time
-from condsim.harness.progress import track
+from condsim.harness.terminal.progress import track
 with track(40, "outer work", patience={patience}) as outer:
     for _ in range(2):
         with track(20, "inner work", patience={patience}) as inner:

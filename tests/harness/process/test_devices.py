@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from condsim.harness.devices import device_of
 from condsim.harness.errors import CondsimError
+from condsim.harness.process.devices import device_of
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from types import ModuleType
 
 import pytest
 
-from condsim.harness.deferred import defer, is_deferred, once_imported
+from condsim.harness.process.deferred import defer, is_deferred, once_imported
 
 NAME = "condsim_slow_package"
 

@@ -12,14 +12,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from condsim.harness.console import warn
 from condsim.harness.errors import CondsimError, UnusableRowsError, first_of, nearest_id
-from condsim.harness.gallery_parts import MANIFEST, Parts, is_parts, read_parts
-from condsim.harness.memory_map import free_pages, is_mapped, map_npy
-from condsim.harness.name_list import NameList, same_names
-from condsim.harness.paths import resolve
+from condsim.harness.files.gallery_parts import MANIFEST, Parts, is_parts, read_parts
+from condsim.harness.files.memory_map import free_pages, is_mapped, map_npy
+from condsim.harness.files.name_list import NameList, same_names
+from condsim.harness.files.paths import resolve
+from condsim.harness.process.tensors import Tensor
 from condsim.harness.returned import kind_of
-from condsim.harness.tensors import Tensor
+from condsim.harness.terminal.console import warn
 
 Files = str | Path | Sequence[str | Path]
 CHUNK = 1 << 16

@@ -10,9 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from condsim.harness.errors import CondsimError, did_you_mean
-from condsim.harness.fewer_queries import join_variants
-from condsim.harness.json_files import read_json
+from condsim.harness.files.json_files import read_json
 from condsim.harness.task import Benchmark, Task
+from condsim.harness.variants.fewer_queries import join_variants
 
 PLACE = "{}"
 MARK = "wording="

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from condsim.harness.memory_map import free_pages, gather, is_mapped, map_npy
+from condsim.harness.files.memory_map import free_pages, gather, is_mapped, map_npy
 
 
 def test_rows_of_a_mapped_matrix_are_those_of_the_file(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from condsim.harness.errors import CondsimError
 from condsim.harness.task import ImageTable, Kinds, Ragged, Task
-from condsim.harness.without_images import without_images
+from condsim.harness.variants.without_images import without_images
 
 IMAGES = 9
 NAMES = tuple(f"{letter}.png" for letter in "abcdefghi")

@@ -11,7 +11,7 @@ import pytest
 from builders import make_task
 from condsim.harness.errors import CondsimError
 from condsim.harness.task import Benchmark
-from condsim.harness.wordings import reworded, without_words
+from condsim.harness.variants.wordings import reworded, without_words
 
 TASK = make_task(("color",), ("color", "shape"))
 BENCHMARK = Benchmark("bench", (TASK,))

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from condsim.harness import gallery_parts
 from condsim.harness.errors import CondsimError
-from condsim.harness.gallery_parts import Parts, is_parts, read_parts, write_parts
-from condsim.harness.memory_map import is_mapped
+from condsim.harness.files import gallery_parts
+from condsim.harness.files.gallery_parts import Parts, is_parts, read_parts, write_parts
+from condsim.harness.files.memory_map import is_mapped
 
 FEATURES = np.random.default_rng(0).standard_normal((11, 3)).astype(np.float32)
 NAMES = [f"{i}.jpg" for i in range(11)]

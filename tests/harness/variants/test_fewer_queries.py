@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from condsim.harness.condition_features import condition_features
 from condsim.harness.errors import CondsimError
-from condsim.harness.fewer_queries import restrict, take_queries
 from condsim.harness.results.breakdown import by_label
 from condsim.harness.run.task_file import load_task, save_task
 from condsim.harness.task import Benchmark, ImageTable, Kinds, Labels, Ragged, Submission, Task
+from condsim.harness.variants.fewer_queries import restrict, take_queries
 
 
 def gallery_task(name: str = "one", queries: int = 5) -> Task:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from condsim.harness.errors import CondsimError, nearest_id
-from condsim.harness.json_files import read_json, read_text
+from condsim.harness.files.json_files import read_json, read_text
 from condsim.harness.task import Benchmark, Kinds, Labels, Ragged, Rows, Task
 
 EXPECTED = 'one query id per line, a JSON list of ids, or a JSON object {"<task>": [ids]}'

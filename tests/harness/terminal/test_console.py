@@ -5,7 +5,7 @@ from rich.table import Table
 from rich.text import Text
 
 from condsim.harness.cli import main
-from condsim.harness.console import console, warn
+from condsim.harness.terminal.console import console, warn
 
 HOSTILE = "\x1b[31mred\x1b[0m \x9b2J \x07 \ud800 gpj.\u202etac [red]x[/x] é"
 SHOWN = r"\x1b[31mred\x1b[0m \x9b2J \x07 \ud800 gpj.\u202etac [red]x[/x] é"

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from condsim.harness.errors import CondsimError
-from condsim.harness.state_dict import read_state_dict, without_prefix, write_state_dict
+from condsim.harness.files.state_dict import read_state_dict, without_prefix, write_state_dict
 
 STATE = {"layer.weight": torch.arange(6.0).reshape(2, 3), "layer.bias": torch.ones(2), "steps": torch.tensor(3)}
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from condsim.harness import files
-from condsim.harness.files import SCRATCH, atomic, atomic_folder, sweep
+from condsim.harness.files import writing as files
+from condsim.harness.files.writing import SCRATCH, atomic, atomic_folder, sweep
 
 
 def test_a_file_is_replaced_at_the_end(tmp_path: Path) -> None:
@@ -62,7 +62,7 @@ def test_a_long_name_has_room_for_its_scratch(tmp_path: Path) -> None:
 
 def test_scratch_of_dead_processes_is_removed_and_of_running_ones_is_not(tmp_path: Path) -> None:
     code = (
-        "import os, sys; from pathlib import Path; from condsim.harness.files import atomic, atomic_folder\n"
+        "import os, sys; from pathlib import Path; from condsim.harness.files.writing import atomic, atomic_folder\n"
         "with atomic(Path(sys.argv[1]) / 'a.csv') as file, atomic_folder(Path(sys.argv[1]) / 'b') as folder:\n"
         "    file.write_text('half'); (folder / 'half').write_text('half'); os.kill(os.getpid(), 9)"
     )
@@ -86,7 +86,7 @@ def test_scratch_of_another_machine_is_removed_after_a_day(tmp_path: Path) -> No
 WRITER = """
 import sys
 from pathlib import Path
-from condsim.harness.files import atomic_folder
+from condsim.harness.files.writing import atomic_folder
 for number in range(int(sys.argv[2])):
     with atomic_folder(Path(sys.argv[1]) / "record") as scratch:
         for name in "ab":

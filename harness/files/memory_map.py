@@ -9,7 +9,7 @@ from weakref import WeakValueDictionary
 import numpy as np
 import torch
 
-from condsim.harness.tensors import Tensor
+from condsim.harness.process.tensors import Tensor
 
 _ROWS_AT_ONCE = 64
 

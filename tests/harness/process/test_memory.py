@@ -10,7 +10,7 @@ import pytest
 PAGES = """
 import resource
 from contextlib import nullcontext
-from condsim.harness.memory import all_freed_memory_kept
+from condsim.harness.process.memory import all_freed_memory_kept
 
 size = 40 << 20  # glibc maps all blocks of more than 32 MiB
 def batch():

@@ -1,0 +1,1 @@
+"""Files: strict reading, whole writing, hashes, weights, tables, feature files, galleries in parts."""

@@ -1,0 +1,1 @@
+"""What this process has: cores, devices, memory; and packages that it imports late."""
