@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from condsim.harness.commands.elsewhere import run_elsewhere
+from condsim.harness.commands.on_engine import run_elsewhere
 from condsim.harness.commands.outcomes import Failed, Outcomes, report_run
 from condsim.harness.commands.runs import UNEXPECTED, BenchJob, RunState, run_job
 from condsim.harness.configs import make, make_once

@@ -14,7 +14,7 @@ from condsim.harness.commands.queries import image_rows
 from condsim.harness.configs import make
 from condsim.harness.images import picture_of
 from condsim.harness.llm import Chat, ChatEndpoint
-from condsim.harness.settings.chosen import chosen_benchmark
+from condsim.harness.settings.benchmark import chosen_benchmark
 from condsim.harness.settings.composition import for_each_job
 from condsim.harness.task import ImageTable, Task
 from condsim.harness.terminal.console import console

@@ -9,7 +9,7 @@ from condsim.harness.answers import Request
 from condsim.harness.commands.captions import ask
 from condsim.harness.errors import CondsimError
 from condsim.harness.outside import TextTable
-from condsim.harness.settings.chosen import chosen_benchmark
+from condsim.harness.settings.benchmark import chosen_benchmark
 from condsim.harness.settings.composition import for_each_job
 from condsim.harness.task import Task, condition_text
 

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from condsim.harness.commands.elsewhere import run_on_engine
+from condsim.harness.commands.on_engine import run_on_engine
 from condsim.harness.configs import make_once
 from condsim.harness.engine.engine import Engine
 from condsim.harness.errors import UnusableRowsError
-from condsim.harness.settings.chosen import chosen_benchmark
+from condsim.harness.settings.benchmark import chosen_benchmark
 from condsim.harness.terminal.console import console, print_note, warn
 
 

@@ -11,7 +11,7 @@ from condsim.harness.commands.runs import RunState, keep
 from condsim.harness.configs import plain
 from condsim.harness.errors import CondsimError
 from condsim.harness.exchange.run_file import read_rankings
-from condsim.harness.settings.chosen import chosen_benchmark
+from condsim.harness.settings.benchmark import chosen_benchmark
 from condsim.harness.settings.composition import Job, jobs
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from condsim.harness.errors import CondsimError, did_you_mean
 from condsim.harness.settings.arguments import config_folders
-from condsim.harness.settings.choices import choices_of, description, groups
+from condsim.harness.settings.config_files import choices_of, description, groups
 from condsim.harness.terminal.parser import Parser
 
 EXAMPLES = """\

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from condsim.datasets.mining.mine import mine_triplets
-from condsim.harness.commands.elsewhere import run_on_engine
+from condsim.harness.commands.on_engine import run_on_engine
 from condsim.harness.configs import make
 from condsim.harness.engine.engine import Engine
 from condsim.harness.terminal.console import console

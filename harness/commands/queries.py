@@ -17,7 +17,7 @@ from condsim.harness.files.tables import JSON_LINES, PARQUET, read_frame
 from condsim.harness.files.writing import atomic
 from condsim.harness.images import picture_of
 from condsim.harness.outside import pair_name
-from condsim.harness.settings.chosen import chosen_benchmark
+from condsim.harness.settings.benchmark import chosen_benchmark
 from condsim.harness.settings.composition import for_each_job
 from condsim.harness.task import Benchmark, ImageTable, Task, condition_text
 from condsim.harness.terminal.console import console, warn

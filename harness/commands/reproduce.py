@@ -36,8 +36,8 @@ from condsim.harness.results.reproduction import (
 )
 from condsim.harness.results.results import Results
 from condsim.harness.run.record import Measurement
-from condsim.harness.settings.choices import choices_of, description
 from condsim.harness.settings.composition import Job, jobs
+from condsim.harness.settings.config_files import choices_of, description
 from condsim.harness.targets import search_current_folder
 from condsim.harness.terminal.console import console, warn
 from condsim.harness.terminal.parser import Parser

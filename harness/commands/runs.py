@@ -30,8 +30,8 @@ from condsim.harness.errors import BackboneError, CondsimError, EngineError, Not
 from condsim.harness.features.cache.looks import KeptLooks
 from condsim.harness.run.record import Record, RecordError, read_record, settings_text
 from condsim.harness.run.task_file import save_task, task_path
-from condsim.harness.settings.choosing import VAL, CandidateConfig, candidates_of, choice_of
-from condsim.harness.settings.chosen import chosen_benchmark
+from condsim.harness.settings.benchmark import chosen_benchmark
+from condsim.harness.settings.candidates import VAL, CandidateConfig, candidates_of, choice_of
 from condsim.harness.settings.composition import Job
 from condsim.harness.task import Benchmark, ImageTable, Task
 

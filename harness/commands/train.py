@@ -70,7 +70,7 @@ def train_and_run(job: Job, outcomes: Outcomes, state: RunState) -> None:
 def plan_of(settings: Mapping[str, Any], name: str) -> Plan:
     """The training that the composed settings describe. Raises CondsimError, see ``make_plan``."""
     from condsim.harness.run.identity import images_digest
-    from condsim.harness.settings.choosing import other_benchmark
+    from condsim.harness.settings.candidates import other_benchmark
     from condsim.methods.training.plan import HeldOut, make_plan
 
     backbone = make(settings["backbone"], "backbone")

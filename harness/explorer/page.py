@@ -15,7 +15,7 @@ from condsim.harness.explorer.explorer import SIGNS, TRUTH, Explorer, Result
 from condsim.harness.explorer.search import USUAL, Search, read_settings, read_values, write_values
 from condsim.harness.search.marks import Mark
 from condsim.harness.settings.arguments import config_folders
-from condsim.harness.settings.choices import choices_of
+from condsim.harness.settings.config_files import choices_of
 
 PAGE, MOST_NAMES = 24, 2000
 """Results per page; names of pictures that are suggested (every name can be typed)."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from condsim.harness.configs import plain
 from condsim.harness.errors import CondsimError, nearest_id
 from condsim.harness.search.pictures import sorted_by_key
-from condsim.harness.settings.chosen import chosen_benchmark
+from condsim.harness.settings.benchmark import chosen_benchmark
 from condsim.harness.settings.composition import compose_config
 from condsim.harness.task import Condition, ImageTable, Rows, Task, TrainSplit
 from condsim.harness.variants.fewer_queries import query_ids

@@ -30,8 +30,8 @@ from condsim.harness.configs import plain
 from condsim.harness.errors import CondsimError
 from condsim.harness.run.record import flat
 from condsim.harness.settings.arguments import Arguments, Setting, read_arguments
+from condsim.harness.settings.candidates import job_with_choice
 from condsim.harness.settings.checks import OWN, as_typed, check_settings, require_set
-from condsim.harness.settings.choosing import job_with_choice
 from condsim.harness.settings.help import print_help
 from condsim.harness.settings.mistakes import explain_choices, explain_setting
 

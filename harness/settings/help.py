@@ -11,7 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from condsim.harness.run.record import typed
 from condsim.harness.settings.checks import is_filled
-from condsim.harness.settings.choices import choices_of, comments, config_roots, description
+from condsim.harness.settings.config_files import choices_of, comments, config_roots, description
 
 FLAGS = """\
   -m, --multirun       run once per combination of the values between commas: method.rank=2,5,10

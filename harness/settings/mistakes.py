@@ -13,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 from condsim.harness.errors import did_you_mean, first_line
 from condsim.harness.run.record import flat
 from condsim.harness.settings.arguments import Setting
-from condsim.harness.settings.choices import choices_of
+from condsim.harness.settings.config_files import choices_of
 from condsim.harness.settings.signatures import parameters
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from condsim.harness.commands import captions, edits
 from condsim.harness.errors import CondsimError
 from condsim.harness.llm import TryAgainError
 from condsim.harness.outside import TextTable
-from condsim.harness.settings import chosen
+from condsim.harness.settings import benchmark as chosen
 from condsim.harness.settings.composition import jobs
 from condsim.harness.task import Benchmark, ImageTable, Ragged, Task
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from condsim.harness.cli import COMMANDS, main
-from condsim.harness.settings.choices import choices_of
+from condsim.harness.settings.config_files import choices_of
 
 CONDSIM = Path(sys.executable).with_name("condsim")
 SLOW = ("torch._C", "torchvision", "open_clip", "datasets", "wandb")

@@ -14,7 +14,7 @@ from PIL import Image
 
 from condsim.harness.commands import queries as command
 from condsim.harness.errors import CondsimError
-from condsim.harness.settings import chosen
+from condsim.harness.settings import benchmark as chosen
 from condsim.harness.task import Benchmark, ImageTable, Ragged, Task
 
 BOXES = np.array([[np.nan] * 4, [2, 3, 8, 4.5], [np.nan] * 4])

@@ -10,7 +10,7 @@ import pytest
 from condsim.harness.commands.reproduce import Lack, read_experiment
 from condsim.harness.results.published import find_published, read_published
 from condsim.harness.results.reproduction import published_cells
-from condsim.harness.settings.choices import choices_of
+from condsim.harness.settings.config_files import choices_of
 from running import run_condsim
 
 EXPERIMENT = """\

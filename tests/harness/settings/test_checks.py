@@ -13,8 +13,8 @@ from omegaconf import OmegaConf
 
 from condsim.harness.errors import CondsimError
 from condsim.harness.settings.checks import OWN
-from condsim.harness.settings.choices import choices_of, description
 from condsim.harness.settings.composition import compose_config, jobs
+from condsim.harness.settings.config_files import choices_of, description
 from condsim.harness.settings.kinds import MismatchError, Range, convert, describe
 from condsim.harness.settings.signatures import parameters
 

@@ -10,7 +10,7 @@ from condsim.harness.configs import plain
 from condsim.harness.errors import CondsimError
 from condsim.harness.run.choice import Choice
 from condsim.harness.run.record import flat
-from condsim.harness.settings.choosing import candidates_of, choice_of, other_benchmark
+from condsim.harness.settings.candidates import candidates_of, choice_of, other_benchmark
 from condsim.harness.settings.composition import Job, jobs
 
 pytestmark = pytest.mark.slow
