@@ -96,7 +96,7 @@ def measure_task(
         skipped=list(task.skipped),
         notes=[*benchmark.notes, *_notes(backbone, task, texts), *notes, *([choice_note(choice)] if choice else [])],
         variant=task.variant,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        created=datetime.now(UTC).isoformat(timespec="milliseconds"),
         top=settings.top,
         choice=choice,
         training=dict(method.trained_with()),
