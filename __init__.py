@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from condsim.harness.commands.bench import bench
     from condsim.harness.errors import CondsimError, NotApplicable
     from condsim.harness.files.gallery_parts import write_parts
+    from condsim.harness.images import pictures_of
     from condsim.harness.index import Index
     from condsim.harness.method import Gallery, Method, Queries, Scorer, TwoSided
     from condsim.harness.one_vector import OneVector
@@ -46,6 +47,7 @@ _PUBLIC = {
     "Task": "task",
     "TwoSided": "method",
     "bench": "commands.bench",
+    "pictures_of": "images",
     "rank_task": "ranking.engine",
     "write_parts": "files.gallery_parts",
 }
@@ -54,7 +56,7 @@ _PUBLIC = {
 __all__ = [
     "Backbone", "Benchmark", "CondsimError", "Entry", "Gallery", "ImageTable", "Index", "Leaderboard", "Matches",
     "Measurement", "Method", "NotApplicable", "OneVector", "Queries", "Ragged", "Record", "Results", "Scorer", "Task",
-    "TwoSided", "bench", "rank_task", "write_parts",
+    "TwoSided", "bench", "pictures_of", "rank_task", "write_parts",
 ]  # fmt: skip
 
 
