@@ -57,10 +57,10 @@ def thumbnail(table: ImageTable, row: int, side: int, content: bytes | None = No
 
     ``content``: the bytes of the file; None: it is read now.
     """
-    box = None if table.boxes is None else table.boxes[row]
+    box = table.box(row)
     try:
         with Image.open(table.path(row) if content is None else io.BytesIO(content)) as opened:
-            if box is None or box[0] != box[0]:
+            if box is None:
                 opened.draft("RGB", (2 * side, 2 * side))  # a JPEG decodes at a part of its size, much sooner
                 opened.load()
                 picture = in_eight_bits(opened)
